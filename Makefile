@@ -1,0 +1,53 @@
+# `make run` serves taskapp; `make test` runs every check. Both do all the set-up themselves.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint format types pytest system lock clean help
+
+run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
+	@$(BIN)/python server.py
+
+test: lint types pytest  ## set up and run every check
+
+lint: $(VENV)/.development  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.development  ## check types
+	$(BIN)/mypy
+
+pytest: $(VENV)/.development system  ## run the tests, with coverage
+	$(BIN)/pytest --cov --cov-report=term
+
+system:  ## install, or name, what the tests need from the system
+	@sh tests/system_packages.sh
+
+format: $(VENV)/.development  ## put the code into the common form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.development  ## write the lock files anew from pyproject.toml
+	sh deploy/lock.sh $(BIN)/pip-compile
+
+clean:  ## remove the environment and caches; the data folder stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+
+help:  ## list these targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "taskapp needs Python 3.11 or later; set PYTHON=/path/to/it" >&2; exit 1; }
+	@echo "Making the environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) \
+	    || { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.runtime: requirements.lock | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.development: requirements-dev.lock | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@ $(VENV)/.runtime

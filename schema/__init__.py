@@ -1,0 +1,1 @@
+"""What the database looks like: the tables, and the migrations that make them."""

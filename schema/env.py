@@ -1,0 +1,27 @@
+"""Alembic's way in: run the migrations on the connection it is given, or print their SQL."""
+
+from alembic import context
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.engine import Connection
+
+from schema.tables import metadata
+
+
+def _migrate(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run() -> None:
+    """Migrate on `attributes["connection"]`, or on the `sqlalchemy.url` of the command line."""
+    connection = context.config.attributes.get("connection")
+    if connection is not None:
+        _migrate(connection)
+        return
+    url = make_url(context.get_x_argument(as_dictionary=True)["url"])
+    with create_engine(url).connect() as own_connection:
+        _migrate(own_connection)
+
+
+run()

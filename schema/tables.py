@@ -1,0 +1,100 @@
+"""The tables, on one MetaData. Every fact about a column stands here and nowhere else."""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    func,
+)
+
+EMAIL_LENGTH = 254  # characters; RFC 5321 4.5.3.1.3, less the angle brackets
+TITLE_LENGTH = 255  # characters
+DESCRIPTION_LENGTH = 10_000  # characters
+IDEMPOTENCY_KEY_LENGTH = 255  # characters
+STATUSES = ("pending", "completed")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _moment(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _owner() -> Column[str]:
+    return Column(
+        "user_id",
+        Uuid(as_uuid=False),
+        ForeignKey("users.id", ondelete="CASCADE"),
+        nullable=False,
+    )
+
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Uuid(as_uuid=False), primary_key=True),
+    Column("email", Text, nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    _moment("created_at"),
+    _moment("updated_at"),
+    CheckConstraint(f"char_length(email) BETWEEN 3 AND {EMAIL_LENGTH}", name="email"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Uuid(as_uuid=False), primary_key=True),
+    _owner(),
+    Column("secret_hash", LargeBinary, nullable=False, unique=True),
+    _moment("created_at"),
+    _moment("last_used_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    CheckConstraint("octet_length(secret_hash) = 32", name="secret_hash"),
+    Index(None, "user_id"),
+    Index(None, "expires_at"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Uuid(as_uuid=False), primary_key=True),
+    _owner(),
+    Column("title", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("status", Text, nullable=False, server_default=STATUSES[0]),
+    _moment("created_at"),
+    _moment("updated_at"),
+    Column("idempotency_key", Text),
+    CheckConstraint(f"char_length(title) BETWEEN 1 AND {TITLE_LENGTH}", name="title"),
+    CheckConstraint(f"char_length(description) <= {DESCRIPTION_LENGTH}", name="description"),
+    CheckConstraint(f"status IN {STATUSES!r}", name="status"),
+    CheckConstraint(
+        f"char_length(idempotency_key) BETWEEN 1 AND {IDEMPOTENCY_KEY_LENGTH}",
+        name="idempotency_key",
+    ),
+    Index(None, "user_id", "id"),
+    Index(None, "user_id", "status", "id"),
+    # Most tasks are made without a key, and those need no place in this index.
+    Index(
+        "uq_tasks_user_id_idempotency_key",
+        "user_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where="idempotency_key IS NOT NULL",
+    ),
+)

@@ -1,0 +1,185 @@
+"""Every way in which taskapp says no, each with its HTTP status (RFC 9110) and its words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class TaskappError(Exception):
+    """A refusal whose words may be shown to whoever asked."""
+
+    status = 500
+    title = "Something went wrong"
+    detail = "The server met an error that it did not expect."
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.detail)
+        self.detail = detail or self.detail
+
+
+class BadRequest(TaskappError):
+    """The request cannot be understood."""
+
+    status = 400
+    title = "Bad request"
+    detail = "The request could not be understood."
+
+
+class Invalid(TaskappError):
+    """Fields were sent that cannot be accepted: `errors` maps each to what is wrong with it."""
+
+    status = 400
+    title = "Invalid data"
+    detail = "Some fields need another look."
+
+    def __init__(self, errors: Mapping[str, str]) -> None:
+        super().__init__()
+        self.errors = dict(errors)
+
+
+class EmailTaken(Invalid):
+    """Another account has this e-mail address."""
+
+    status = 409
+    title = "E-mail already registered"
+    detail = "An account with this e-mail address already exists."
+
+    def __init__(self) -> None:
+        super().__init__({"email": self.detail})
+
+
+class NotSignedIn(TaskappError):
+    """Nobody's session came with the request, or one that is over."""
+
+    status = 401
+    title = "Not logged in"
+    detail = "Log in first: there is no session, or it has ended."
+
+
+class WrongCredentials(TaskappError):
+    """No account has this e-mail address and this password; which half is wrong is not said."""
+
+    status = 401
+    title = "Wrong e-mail or password"
+    detail = "The e-mail address or the password is not right."
+
+
+class Forbidden(TaskappError):
+    """The session is good, but this is not for its user."""
+
+    status = 403
+    title = "Not yours"
+    detail = "This belongs to somebody else."
+
+
+class FormNotTrusted(Forbidden):
+    """A form came without the proof that a page of this site sent it."""
+
+    title = "The form has to be sent once more"
+    detail = "We could not make sure that this form came from a page of this site."
+
+
+class RegistrationClosed(Forbidden):
+    """Accounts are made by the operator only."""
+
+    title = "Registration is closed"
+    detail = "New accounts are made by whoever runs this server."
+
+
+class NotFound(TaskappError):
+    """There is no such thing."""
+
+    status = 404
+    title = "Not found"
+    detail = "There is nothing at this address."
+
+
+class TaskNotFound(NotFound):
+    """There is no task with this id."""
+
+    title = "No such task"
+    detail = "There is no task with this id; it may have been deleted."
+
+
+class MethodNotAllowed(TaskappError):
+    """The address is right and the method is not."""
+
+    status = 405
+    title = "Method not allowed"
+    detail = "This address does not take this method."
+
+
+class VersionConflict(TaskappError):
+    """Somebody else changed the task since the version that was named."""
+
+    status = 412
+    title = "The task has changed"
+    detail = "The task was changed since you read it; read it again."
+
+
+class BodyTooLarge(TaskappError):
+    """More was sent than any request of ours needs."""
+
+    status = 413
+    title = "Too large"
+    detail = "The request is larger than this server accepts."
+
+
+class UnsupportedMediaType(TaskappError):
+    """The body is not of a type that this address reads."""
+
+    status = 415
+    title = "Unsupported media type"
+    detail = "Send the body as application/json."
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What is left of a limit: `remaining` of `amount`, anew in `reset` of `window` seconds."""
+
+    name: str
+    amount: int
+    remaining: int
+    reset: int
+    window: int
+
+
+class TooManyRequests(TaskappError):
+    """A limit is used up; `allowance.reset` says in how many seconds to try again."""
+
+    status = 429
+    title = "Too many requests"
+    detail = "That was too often; wait a little."
+
+    def __init__(self, allowance: Allowance) -> None:
+        super().__init__()
+        self.allowance = allowance
+        self.retry_after = max(1, allowance.reset)
+
+
+class Unavailable(TaskappError):
+    """A part that the answer needs does not answer; try again after `retry_after` seconds."""
+
+    status = 503
+    title = "Not available just now"
+    detail = "The database does not answer just now; try again in a moment."
+
+    def __init__(self, detail: str | None = None, *, retry_after: int = 2) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection broke while a change was under way: it may or may not have been saved."""
+
+    detail = (
+        "The database stopped answering while this was being saved: it may or may not have "
+        "been saved. Look before you send it again."
+    )
+
+
+class UniqueViolation(Exception):  # PostgreSQL's own name for it
+    """The database refused a second row of the same value; `constraint` names the rule."""
+
+    def __init__(self, constraint: str) -> None:
+        super().__init__(constraint)
+        self.constraint = constraint

@@ -1,0 +1,195 @@
+"""When this program is root: the system account PostgreSQL runs as, and its way to its folders.
+
+PostgreSQL refuses to run as root. Its account gets no more than it needs: a POSIX access control
+list entry on just those folders that would stop it, so nothing is opened to anyone else.
+"""
+
+import errno
+import functools
+import logging
+import operator
+import os
+import pwd
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+USER_NAME = "taskapp"
+
+_logger = logging.getLogger(__name__)
+
+_SEARCH, _READ = 1, 4
+_ATTRIBUTE = "system.posix_acl_access"
+_VERSION = struct.pack("<I", 2)
+# The tags of acl(5), in the order in which the kernel wants the entries.
+_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_MASKED = (_USER, _GROUP_OBJ, _GROUP)
+_NO_ID = 0xFFFFFFFF
+
+
+class FolderAccessError(Exception):
+    """PostgreSQL's account can't be made, or can't reach a folder; the message says the fix."""
+
+
+class Account(NamedTuple):
+    """A user and its group, by number."""
+
+    uid: int
+    gid: int
+
+
+class _Entry(NamedTuple):
+    tag: int
+    permissions: int
+    id: int = _NO_ID
+
+
+def postgres_account(cluster: Path) -> Account | None:
+    """Return whom PostgreSQL has to run as: None where this process itself will do.
+
+    That is whoever owns the cluster folder already, else the system user `taskapp`, which is made
+    if it is absent. Raises FolderAccessError where it can't be made.
+    """
+    if os.geteuid() != 0:
+        return None
+    if cluster.exists() and (owner := cluster.stat()).st_uid != 0:
+        return Account(owner.st_uid, owner.st_gid)
+    try:
+        entry = pwd.getpwnam(USER_NAME)
+    except KeyError:
+        _make_user()
+        entry = pwd.getpwnam(USER_NAME)
+    return Account(entry.pw_uid, entry.pw_gid)
+
+
+def give(account: Account, tree: Path) -> None:
+    """Make the account the owner of a folder and all below it."""
+    for path in [tree, *tree.rglob("*")]:
+        os.chown(path, *account, follow_symlinks=False)
+
+
+def open_parents(account: Account, targets: Iterable[Path]) -> None:
+    """Let the account pass through every parent of the resolved targets, and log what was opened.
+
+    Raises FolderAccessError naming the folder that can't be opened.
+    """
+    parents = sorted({parent for target in targets for parent in target.parents})
+    opened = [str(parent) for parent in parents if _open(account, parent, _SEARCH)]
+    if opened:
+        names = ", ".join(opened)
+        _logger.info("Let user %d, which runs PostgreSQL, pass through %s", account.uid, names)
+
+
+def open_tree(account: Account, trees: Iterable[Path], *, probe: Path) -> None:
+    """Let the account read the trees of programs if it can't read the probe, one file of them.
+
+    A root whose umask is 027 or 077 installs them for itself only. Raises FolderAccessError.
+    """
+    if _may(account, probe, _READ | _SEARCH):
+        return
+    for tree in trees:
+        for path in [tree, *tree.rglob("*")] if tree.exists() else []:
+            is_program = path.stat().st_mode & 0o100
+            _open(account, path, _READ | _SEARCH if is_program else _READ)
+        _logger.info("Let user %d, which runs PostgreSQL, read %s", account.uid, tree)
+
+
+def _make_user() -> None:
+    useradd = ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
+    adduser = ["-S", "-D", "-H", "-s", "/sbin/nologin"]  # busybox, as in Alpine
+    for name, options in (("useradd", useradd), ("adduser", adduser)):
+        if path := shutil.which(name):
+            command = [path, *options, USER_NAME]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # fixed words
+            reason = done.stderr.strip() or f"{name} ended with {done.returncode}"
+            break
+    else:
+        reason = "there is neither useradd nor adduser"
+    try:
+        pwd.getpwnam(USER_NAME)
+    except KeyError:
+        raise FolderAccessError(
+            f"PostgreSQL can't run as root, and its user {USER_NAME} could not be made ({reason}). "
+            f"Make that user, or run taskapp as an ordinary user."
+        ) from None
+
+
+def _open(account: Account, path: Path, wanted: int) -> bool:
+    """Give what is wanted where it is lacking; say whether it was."""
+    if _may(account, path, wanted):
+        return False
+    try:
+        _grant(account, path, wanted)
+        refusal = None if _may(account, path, wanted) else "it belongs to that user, who may not"
+    except OSError as error:
+        refusal = error.strerror
+    if refusal:
+        raise FolderAccessError(
+            f"PostgreSQL can't run as root, and its user {account.uid} can't get into {path} "
+            f"({refusal}). Set TASKAPP_DATA_DIR to, or install taskapp in, a folder that other "
+            f"users may pass through, or run it as an ordinary user."
+        )
+    return True
+
+
+def _may(account: Account, path: Path, wanted: int) -> bool:
+    """Decide as the kernel does: the first class of entries that matches the account counts."""
+    status = path.stat()
+    entries = _read_entries(path)
+    mask = next((entry.permissions for entry in entries if entry.tag == _MASK), 7)
+    groups = [
+        entry.permissions & mask
+        for entry in entries
+        if (entry.tag == _GROUP_OBJ and status.st_gid == account.gid)
+        or (entry.tag == _GROUP and entry.id == account.gid)
+    ]
+    by_name = [e.permissions & mask for e in entries if e.tag == _USER and e.id == account.uid]
+    if account.uid == status.st_uid:
+        granted = [status.st_mode >> 6]
+    else:
+        granted = by_name or groups or [status.st_mode]
+    return any(permissions & wanted == wanted for permissions in granted)
+
+
+def _grant(account: Account, path: Path, wanted: int) -> None:
+    """Add the account to the access control list; what others may do stays exactly as it is."""
+    if sys.platform != "linux":
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    entries = _read_entries(path)
+    mask = next((entry.permissions for entry in entries if entry.tag == _MASK), 7)
+    # What the old mask withheld is taken away for good, so that the new one gives it to nobody.
+    granted = {
+        (tag, id_): permissions & (mask if tag in _MASKED else 7)
+        for tag, permissions, id_ in entries
+        if tag != _MASK
+    }
+    granted[_USER, account.uid] = granted.get((_USER, account.uid), 0) | wanted
+    masked = (permissions for (tag, _), permissions in granted.items() if tag in _MASKED)
+    granted[_MASK, _NO_ID] = functools.reduce(operator.or_, masked)
+    packed = b"".join(
+        struct.pack("<HHI", tag, permissions, id_)
+        for (tag, id_), permissions in sorted(granted.items())
+    )
+    os.setxattr(path, _ATTRIBUTE, _VERSION + packed)
+
+
+def _read_entries(path: Path) -> list[_Entry]:
+    if sys.platform == "linux":
+        try:
+            packed = os.getxattr(path, _ATTRIBUTE)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+                raise
+        else:
+            fields = struct.iter_unpack("<HHI", packed[len(_VERSION) :])
+            return [_Entry(*entry) for entry in fields]
+    mode = path.stat().st_mode
+    return [
+        _Entry(_USER_OBJ, mode >> 6 & 7),
+        _Entry(_GROUP_OBJ, mode >> 3 & 7),
+        _Entry(_OTHER, mode & 7),
+    ]

@@ -1,0 +1,205 @@
+"""Register, log in, log out; and what the operator does with accounts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from taskapp.addresses import limit_key
+from taskapp.database import Transaction
+from taskapp.errors import (
+    EmailTaken,
+    Invalid,
+    NotFound,
+    RegistrationClosed,
+    TooManyRequests,
+    UniqueViolation,
+    WrongCredentials,
+)
+from taskapp.logs import log
+from taskapp.queries.sessions import (
+    delete_ended_sessions,
+    delete_session,
+    delete_sessions_of_user,
+    insert_session,
+)
+from taskapp.queries.users import (
+    Credentials,
+    delete_user,
+    find_credentials,
+    insert_user,
+    replace_password_hash,
+    update_password,
+)
+from taskapp.services import Services
+from taskapp.tokens import SessionProof
+from taskapp.validation import LOGIN, REGISTRATION, WEAK_PASSWORD
+
+SessionMaker = Callable[[str], tuple[str, bytes]]  # Tokens.new_cookie or Tokens.new_bearer
+
+
+@dataclass(frozen=True)
+class Login:
+    """A login that went well: the signed string of the new session, and whose it is."""
+
+    token: str
+    user_id: str
+    email: str
+
+
+async def register(services: Services, sent: Mapping[str, Any], address: str) -> str:
+    """Make an account for somebody at an address, and give its id.
+
+    Raises:
+        RegistrationClosed: only the operator makes accounts here.
+        Invalid: the e-mail address or the password cannot be accepted.
+        EmailTaken: there is an account with this e-mail address.
+        TooManyRequests: this address has made too many.
+        Unavailable: too many passwords wait to be hashed, or the database does not answer.
+    """
+    if services.settings.registration == "closed":
+        raise RegistrationClosed
+    fields = REGISTRATION.read(sent)
+    async with services.passwords.turn():
+        await services.limits.registrations.take(limit_key(address))
+        password_hash = await _hash_new_password(services, fields)
+    user_id = await _insert_user(services, fields["email"], password_hash)
+    services.metrics.registrations.inc()
+    log("user.registered", userId=user_id, address=address)
+    return user_id
+
+
+async def log_in(
+    services: Services, sent: Mapping[str, Any], address: str, new_session: SessionMaker
+) -> Login:
+    """Check a password and begin a session.
+
+    Raises:
+        Invalid: a field is missing or no e-mail address.
+        WrongCredentials: there is no such account, or the password is another.
+        TooManyRequests: this address has failed too often.
+        Unavailable: too many passwords wait to be checked, or the database does not answer.
+    """
+    fields = LOGIN.read(sent)
+    found = await find_credentials(services.database, fields["email"])
+    # In one's turn, so that twenty tries at once are counted one after the other.
+    async with services.passwords.turn():
+        account = await _check_password(services, found, fields["password"], address)
+        account = await _renew_hash(services, account, fields["password"])
+    token, secret_hash = new_session(account.user_id)
+    idle = services.settings.session_idle
+    if not await insert_session(
+        services.database,
+        account.user_id,
+        secret_hash,
+        password_hash=account.password_hash,
+        idle=idle,
+    ):
+        raise WrongCredentials  # the password was changed while it was being checked
+    services.metrics.logins.labels("ok").inc()
+    log("login.ok", userId=account.user_id, address=address)
+    return Login(token, account.user_id, account.email)
+
+
+async def log_out(services: Services, owner: SessionProof) -> bool:
+    """End a session; False if it had ended already.
+
+    Raises:
+        Unavailable: the database does not answer.
+    """
+    user_id = await delete_session(services.database, owner.secret_hash)
+    if user_id is None:
+        return False
+    log("logout", userId=user_id)
+    return True
+
+
+async def add_user(services: Services, email: str, password: str) -> str:
+    """Make an account as the operator, and give its id.
+
+    Raises:
+        Invalid: the e-mail address or the password cannot be accepted.
+        EmailTaken: there is an account with this e-mail address.
+    """
+    fields = REGISTRATION.read({"email": email, "password": password})
+    password_hash = await _hash_new_password(services, fields)
+    user_id = await _insert_user(services, fields["email"], password_hash)
+    log("user.added", userId=user_id)
+    return user_id
+
+
+async def set_password(services: Services, email: str, password: str) -> int:
+    """Set another password as the operator, end the user's sessions and count them.
+
+    Raises:
+        Invalid: the password cannot be accepted.
+        NotFound: there is no such account.
+    """
+    fields = REGISTRATION.read({"email": email, "password": password})
+    password_hash = await _hash_new_password(services, fields)
+
+    async def change(transaction: Transaction) -> tuple[str, int]:
+        user_id = await update_password(transaction, fields["email"], password_hash)
+        if user_id is None:
+            raise NotFound("There is no account with this e-mail address.")
+        return user_id, await delete_sessions_of_user(transaction, user_id)
+
+    user_id, ended = await services.database.transaction("users.set_password", change)
+    log("user.password_set", userId=user_id, sessionsEnded=ended)
+    return ended
+
+
+async def remove_user(services: Services, email: str) -> None:
+    """Delete an account with its tasks and sessions, as the operator.
+
+    Raises:
+        NotFound: there is no such account.
+    """
+    user_id = await delete_user(services.database, email)
+    if user_id is None:
+        raise NotFound("There is no account with this e-mail address.")
+    log("user.deleted", userId=user_id)
+
+
+async def purge_sessions(services: Services) -> int:
+    """Delete the sessions that have ended, and count them."""
+    count = await delete_ended_sessions(services.database)
+    log("sessions.purged", count=count)
+    return count
+
+
+async def _check_password(
+    services: Services, found: Credentials | None, password: str, address: str
+) -> Credentials:
+    failures = services.limits.failed_logins
+    try:
+        await failures.check(limit_key(address))
+    except TooManyRequests:
+        services.metrics.logins.labels("limited").inc()
+        raise
+    if await services.passwords.matches(password, found and found.password_hash) and found:
+        return found
+    services.metrics.logins.labels("failed").inc()
+    log("login.failed", "warning", userId=found.user_id if found else None, address=address)
+    await failures.take(limit_key(address))
+    raise WrongCredentials
+
+
+async def _renew_hash(services: Services, found: Credentials, password: str) -> Credentials:
+    if not services.passwords.is_outdated(found.password_hash):
+        return found
+    new_hash = await services.passwords.hash(password)
+    await replace_password_hash(services.database, found.user_id, found.password_hash, new_hash)
+    return found._replace(password_hash=new_hash)
+
+
+async def _hash_new_password(services: Services, fields: Mapping[str, str]) -> str:
+    if await services.passwords.is_weak(fields["password"], fields["email"]):
+        raise Invalid({"password": WEAK_PASSWORD})
+    return await services.passwords.hash(fields["password"])
+
+
+async def _insert_user(services: Services, email: str, password_hash: str) -> str:
+    try:
+        return await insert_user(services.database, email, password_hash)
+    except UniqueViolation:
+        raise EmailTaken from None

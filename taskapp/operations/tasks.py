@@ -1,0 +1,229 @@
+"""Read, make, change and delete tasks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from taskapp.errors import (
+    BadRequest,
+    Forbidden,
+    NotSignedIn,
+    TaskNotFound,
+    Unavailable,
+    VersionConflict,
+)
+from taskapp.logs import log
+from taskapp.queries import tasks as queries
+from taskapp.queries.sessions import find_session_user
+from taskapp.queries.tasks import Overview, Task
+from taskapp.services import Services
+from taskapp.tokens import SessionProof
+from taskapp.validation import NEW_TASK, STATUS_CHANGE, TASK_CHANGES, Form, read_task_id
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """Some tasks of a list, and the cursor that continues it, if it goes on."""
+
+    tasks: list[Task]
+    next_cursor: str | None
+
+
+async def list_tasks(
+    services: Services, owner: SessionProof, *, status: str | None, after: str | None, limit: int
+) -> TaskPage:
+    """List tasks, newest first, from a cursor on.
+
+    Raises:
+        BadRequest: we did not make this cursor.
+        NotSignedIn: the session has ended.
+    """
+    rows = await queries.list_tasks(
+        services.database,
+        owner,
+        status=status,
+        after=_read_cursor(services, after),
+        limit=limit + 1,
+    )
+    if not rows and await find_session_user(services.database, owner.secret_hash) is None:
+        raise NotSignedIn
+    return _page(services, rows, limit)
+
+
+async def list_tasks_with_overview(
+    services: Services, owner: SessionProof, *, status: str | None, after: str | None, limit: int
+) -> tuple[TaskPage, Overview]:
+    """List tasks as `list_tasks` does, and count them, in one trip to the database.
+
+    Raises:
+        BadRequest: we did not make this cursor.
+        NotSignedIn: the session has ended.
+    """
+    rows, overview = await queries.list_tasks_with_overview(
+        services.database,
+        owner,
+        status=status,
+        after=_read_cursor(services, after),
+        limit=limit + 1,
+    )
+    if overview is None:
+        raise NotSignedIn
+    return _page(services, rows, limit), overview
+
+
+async def require_task(services: Services, owner: SessionProof, task_id: str) -> Task:
+    """Give a task.
+
+    Raises:
+        NotSignedIn: the session has ended.
+        TaskNotFound: there is no such task.
+        Forbidden: it is somebody else's.
+    """
+    clean_id = _read_id(task_id)
+    task = await queries.find_task(services.database, owner, clean_id)
+    if task is None:
+        raise await _why_not(services, owner, clean_id)
+    return task
+
+
+async def create_task(
+    services: Services, owner: SessionProof, sent: Mapping[str, Any], *, key: str | None = None
+) -> Task:
+    """Make a task, or give the one that this idempotency key has made before, as it is now.
+
+    Raises:
+        Invalid: a field cannot be accepted.
+        NotSignedIn: the session has ended.
+    """
+    fields = NEW_TASK.read(sent)
+    task = await queries.insert_task(
+        services.database,
+        owner,
+        title=fields["title"],
+        description=fields.get("description", ""),
+        status=fields.get("status", "pending"),
+        key=key,
+    )
+    if task is None:
+        return await _made_before(services, owner, key)
+    _record(services, owner, "created", task.id)
+    return task
+
+
+async def update_task(
+    services: Services,
+    owner: SessionProof,
+    task_id: str,
+    sent: Mapping[str, Any],
+    *,
+    versions: list[str] | None = None,
+) -> Task:
+    """Change the fields that were sent, if the task is at one of the versions.
+
+    Raises:
+        Invalid: a field cannot be accepted.
+        NotSignedIn: the session has ended.
+        TaskNotFound: there is no such task.
+        Forbidden: it is somebody else's.
+        VersionConflict: the task was changed since.
+    """
+    return await _change(services, owner, task_id, TASK_CHANGES, sent, versions)
+
+
+async def set_task_status(
+    services: Services, owner: SessionProof, task_id: str, sent: Mapping[str, Any]
+) -> Task:
+    """Complete a task or open it again, whatever version it is at.
+
+    Raises: as `update_task`.
+    """
+    return await _change(services, owner, task_id, STATUS_CHANGE, sent, None)
+
+
+async def delete_task(
+    services: Services,
+    owner: SessionProof,
+    task_id: str,
+    *,
+    versions: list[str] | None = None,
+) -> None:
+    """Delete a task, if it is at one of the versions.
+
+    Raises:
+        NotSignedIn: the session has ended.
+        TaskNotFound: there is no such task.
+        Forbidden: it is somebody else's.
+        VersionConflict: the task was changed since.
+    """
+    clean_id = _read_id(task_id)
+    if not await queries.delete_task(services.database, owner, clean_id, versions=versions):
+        raise await _why_not(services, owner, clean_id)
+    _record(services, owner, "deleted", clean_id)
+
+
+async def _change(
+    services: Services,
+    owner: SessionProof,
+    task_id: str,
+    form: Form,
+    sent: Mapping[str, Any],
+    versions: list[str] | None,
+) -> Task:
+    clean_id = _read_id(task_id)
+    fields = form.read(sent)
+    task = await queries.update_task(
+        services.database, owner, clean_id, versions=versions, **fields
+    )
+    if task is None:
+        raise await _why_not(services, owner, clean_id)
+    _record(services, owner, "updated", clean_id)
+    return task
+
+
+def _read_id(task_id: str) -> str:
+    clean_id = read_task_id(task_id)
+    if clean_id is None:
+        raise TaskNotFound
+    return clean_id
+
+
+def _read_cursor(services: Services, after: str | None) -> str | None:
+    if after is None:
+        return None
+    last_id = services.tokens.read_cursor(after)
+    if last_id is None:
+        raise BadRequest("This cursor is not one that this server made; begin without it.")
+    return last_id
+
+
+def _page(services: Services, rows: list[Task], limit: int) -> TaskPage:
+    """Make a page of the rows that were asked for, and one more if there is one."""
+    if len(rows) <= limit:
+        return TaskPage(rows, None)
+    return TaskPage(rows[:limit], services.tokens.sign_cursor(rows[limit - 1].id))
+
+
+async def _made_before(services: Services, owner: SessionProof, key: str | None) -> Task:
+    task = key and await queries.find_task_by_key(services.database, owner, key)
+    if task:
+        return task
+    if await find_session_user(services.database, owner.secret_hash) is None:
+        raise NotSignedIn
+    raise Unavailable  # it was made and deleted between our two looks
+
+
+async def _why_not(services: Services, owner: SessionProof, task_id: str) -> Exception:
+    access = await queries.find_access(services.database, owner, task_id)
+    if access.session_user is None:
+        return NotSignedIn()
+    if access.task_owner is None:
+        return TaskNotFound()
+    if access.task_owner != access.session_user:
+        log("task.refused", "warning", userId=owner.user_id, taskId=task_id)
+        return Forbidden("This task belongs to somebody else.")
+    return VersionConflict()
+
+
+def _record(services: Services, owner: SessionProof, what: str, task_id: str) -> None:
+    services.metrics.tasks.labels(what).inc()
+    log(f"task.{what}", userId=owner.user_id, taskId=task_id)

@@ -1,0 +1,220 @@
+"""Processes of the embedded PostgreSQL: starting one, reading its log, finding and ending them."""
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from taskapp.folder_access import Account
+
+_logger = logging.getLogger("taskapp.postgresql")
+
+# How PostgreSQL is made to end, and the seconds each way is given: fast and immediate shutdown.
+_WAYS_TO_END = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+_LAST_LINES_PATIENCE = 2.0  # seconds to wait for what an ended PostgreSQL still has to say
+_LONGEST_LINE = 65536  # bytes
+_SEVERITIES = {
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "NOTICE": logging.INFO,
+    "LOG": logging.INFO,
+    "WARNING": logging.WARNING,
+    "ERROR": logging.ERROR,
+    "FATAL": logging.ERROR,
+    "PANIC": logging.ERROR,
+}
+_OWN_NAME = re.compile(r"(^|/)(postgres|initdb)([: ]|$)")
+
+# Runs between us and PostgreSQL, and becomes it. A preexec_fn would do, but is unsafe (and, since
+# Python 3.12, warned of) beside threads. PR_SET_PDEATHSIG (1) makes PostgreSQL stop when we die;
+# it comes after the change of user, which would undo it.
+_LAUNCHER = """
+import ctypes, os, sys
+parent, uid, gid = map(int, sys.argv[1:4])
+libc = ctypes.CDLL(None)
+if uid:
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+if sys.platform == "linux":
+    libc.prctl(1, 2)
+    if os.getppid() != parent:
+        sys.exit("the process that wanted it has ended")
+os.execv(sys.argv[4], sys.argv[4:])
+"""
+
+
+class PostgresProcess:
+    """A `postgres` that is a child of ours and whose log lines go into our log."""
+
+    def __init__(self, process: Process, log: "_LogLines") -> None:
+        self._process = process
+        self._log = log
+        self.pid = process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether it has ended."""
+        return self._process.returncode is not None
+
+    async def wait(self) -> str:
+        """Wait until it has ended, and say in words how."""
+        code = await self._process.wait()
+        await asyncio.wait([self._log.ended], timeout=_LAST_LINES_PATIENCE)
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def last_words(self) -> str:
+        """Return its last log lines, as one."""
+        return " | ".join(self._log.last) or "none"
+
+    async def end(self) -> None:
+        """Shut it down, fast if it will and by force if it won't."""
+        await end_processes(lambda: [] if self.has_ended else [self.pid])
+        await asyncio.wait([self._log.ended], timeout=_LAST_LINES_PATIENCE)
+        self._log.close()
+
+
+async def start_server(command: Sequence[str], account: Account | None) -> PostgresProcess:
+    """Start `postgres` as the account; it stops when the thread that called this ends."""
+    read_end, write_end = os.pipe()
+    try:
+        # A full pipe then loses lines: PostgreSQL never waits for a reader that has stopped.
+        os.set_blocking(write_end, False)
+        stream = os.fdopen(read_end, "rb", buffering=0)
+        _, log = await asyncio.get_running_loop().connect_read_pipe(_LogLines, stream)
+        return PostgresProcess(await _spawn(command, account, write_end), log)
+    finally:
+        os.close(write_end)
+
+
+async def run_program(command: Sequence[str], account: Account | None) -> tuple[int, str]:
+    """Run a program as the account; give its exit code and what it wrote to standard error."""
+    process = await _spawn(command, account, PIPE)
+    try:
+        _, written = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, written.decode(errors="replace").strip()
+
+
+def find_processes(marker: str, data_folder: Path) -> list[int]:
+    """Return the ids of the live PostgreSQL processes that bear the marker or work in the folder.
+
+    An entry of `postmaster.pid` proves nothing: its process may be a zombie, or another program's.
+    """
+    return [
+        pid
+        for pid, name, command in _live_processes()
+        if _OWN_NAME.search(name) and (marker in command or _works_in(pid, data_folder))
+    ]
+
+
+async def end_processes(find: Callable[[], Sequence[int]]) -> bool:
+    """Signal what `find` finds, ever more firmly, until it finds nothing; say whether it does."""
+    clock = asyncio.get_running_loop().time
+    for way, patience in _WAYS_TO_END:
+        for pid in find():
+            with suppress(ProcessLookupError):
+                os.kill(pid, way)
+        deadline = clock() + patience
+        while find():
+            if clock() > deadline:
+                break
+            await asyncio.sleep(0.01)
+        else:
+            return True
+    return False
+
+
+class _LogLines(asyncio.Protocol):
+    """Takes what PostgreSQL writes to standard error into our log, line by line."""
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.last: deque[str] = deque(maxlen=5)
+        self._rest = b""
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[-_LONGEST_LINE:]
+        for line in lines:
+            self._take(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._take(self._rest)
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def close(self) -> None:
+        if self._transport:
+            self._transport.close()
+
+    def _take(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if text:
+            self.last.append(text)
+            severity, colon, words = text.partition(":")
+            level = _SEVERITIES.get(severity.rstrip("12345")) if colon else None
+            if level is None:
+                level, words = logging.WARNING, text
+            _logger.log(level, "%s", words.strip())
+
+
+async def _spawn(command: Sequence[str], account: Account | None, stderr: int) -> Process:
+    # Nothing of our environment (secrets, PG* variables) goes along. A session of its own, so that
+    # Ctrl-C in a terminal reaches us alone, and PostgreSQL outlives the requests in flight.
+    kept = ("PATH", "LD_LIBRARY_PATH")  # what Python itself may need to start
+    uid, gid = account or (0, 0)
+    launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(uid), str(gid))
+    return await asyncio.create_subprocess_exec(
+        *launcher,
+        *command,
+        stdin=DEVNULL,
+        stdout=DEVNULL,
+        stderr=stderr,
+        cwd="/",
+        env={"LC_ALL": "C"} | {name: os.environ[name] for name in kept if name in os.environ},
+        start_new_session=True,
+    )
+
+
+def _live_processes() -> Iterator[tuple[int, str, str]]:
+    """Yield the id, the name or path, and the command line of each; a zombie has none."""
+    if Path("/proc/self/cmdline").exists():
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and (command := _read_command(entry)):
+                yield int(entry.name), command.split("\0")[0], command
+    else:
+        listing = ["ps", "-axww", "-o", "pid=,command="]
+        output = subprocess.run(listing, capture_output=True, text=True, check=True).stdout  # noqa: S603  # fixed words
+        for line in output.splitlines():
+            pid, _, command = line.strip().partition(" ")
+            yield int(pid), command, command
+
+
+def _read_command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink().parent == folder
+    except OSError:
+        return False

@@ -1,0 +1,262 @@
+"""Every statement on tasks."""
+
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import (
+    ARRAY,
+    DateTime,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    delete,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils import uuid7
+
+from schema.tables import tasks, users
+from taskapp.database import Database, Statement
+from taskapp.queries.sessions import live_user
+from taskapp.tokens import SessionProof
+
+COUNT_LIMIT = 10_000  # a count stops here, so that a page costs the same with a million tasks
+
+
+class Task(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A task, as the database holds it and as the API shows it.
+
+    Moments are RFC 3339 in UTC. `updated_at` grows with every change, by a microsecond at
+    least, and so it is the task's version as well.
+    """
+
+    id: str
+    title: str
+    description: str
+    status: str
+    created_at: str
+    updated_at: str
+
+
+class Overview(NamedTuple):
+    """Whose list it is, and how many tasks of each status are in it, up to COUNT_LIMIT."""
+
+    email: str
+    pending: int
+    completed: int
+
+
+class TaskAccess(NamedTuple):
+    """Whose session it is and whose task it is; None for none."""
+
+    session_user: str | None
+    task_owner: str | None
+
+
+def _optional(name: str, type_: Any) -> Any:
+    """Give a parameter that may be NULL; PostgreSQL folds it away before it plans."""
+    return cast(bindparam(name), type_)
+
+
+def _count(status: str) -> Any:
+    counted = (
+        select(tasks.c.id)
+        .where(tasks.c.user_id == live_user, tasks.c.status == status)
+        .limit(COUNT_LIMIT)
+        .subquery()
+    )
+    return select(func.count()).select_from(counted).scalar_subquery().label(status)
+
+
+_columns = [tasks.c[name] for name in Task.__struct_fields__]
+_status = _optional("status", Text)
+_after = _optional("after", Uuid(as_uuid=False))
+_moment = DateTime(timezone=True)
+_mine = (tasks.c.user_id == live_user, tasks.c.id == bindparam("task"))
+_unchanged = or_(
+    _optional("versions", ARRAY(_moment)).is_(None),
+    tasks.c.updated_at == func.any(_optional("versions", ARRAY(_moment))),
+)
+_page = (
+    (tasks.c.user_id == live_user),
+    or_(_status.is_(None), tasks.c.status == _status),
+    or_(_after.is_(None), tasks.c.id < _after),
+)
+
+_order = tasks.c.id.desc()
+_LIST = Statement(
+    "tasks.list",
+    select(*_columns).where(*_page).order_by(_order).limit(bindparam("limit")),
+)
+_email = select(users.c.email).where(users.c.id == live_user).scalar_subquery()
+_overview = (_email, _count("pending"), _count("completed"))
+_LIST_WITH_OVERVIEW = Statement(
+    "tasks.list_with_overview",
+    select(*_columns, *_overview).where(*_page).order_by(_order).limit(bindparam("limit")),
+)
+_OVERVIEW = Statement("tasks.overview", select(*_overview))
+_FIND = Statement("tasks.find", select(*_columns).where(*_mine))
+_FIND_BY_KEY = Statement(
+    "tasks.find_by_key",
+    select(*_columns).where(
+        tasks.c.user_id == live_user, tasks.c.idempotency_key == bindparam("key")
+    ),
+)
+_FIND_ACCESS = Statement(
+    "tasks.find_access",
+    select(
+        live_user,
+        select(tasks.c.user_id).where(tasks.c.id == bindparam("task")).scalar_subquery(),
+    ),
+)
+_owner = select(live_user.label("user_id")).subquery("owner")
+_INSERT = Statement(
+    "tasks.insert",
+    insert(tasks)
+    .from_select(
+        ["id", "user_id", "title", "description", "status", "idempotency_key"],
+        select(
+            _optional("task", Uuid(as_uuid=False)),
+            _owner.c.user_id,
+            *(_optional(f"new_{name}", Text) for name in ("title", "description", "status")),
+            _optional("key", Text),
+        ).where(_owner.c.user_id.is_not(None)),
+    )
+    .on_conflict_do_nothing(
+        index_elements=["user_id", "idempotency_key"],
+        index_where=tasks.c.idempotency_key.is_not(None),
+    )
+    .returning(*_columns),
+)
+_UPDATE = Statement(
+    "tasks.update",
+    update(tasks)
+    .where(*_mine, _unchanged)
+    .values(
+        {
+            tasks.c[name]: func.coalesce(_optional(f"new_{name}", Text), tasks.c[name])
+            for name in ("title", "description", "status")
+        }
+        # Later than before even when the clock was set back, for it is the version too.
+        | {
+            tasks.c.updated_at: func.greatest(
+                func.now(), tasks.c.updated_at + text("interval '1 microsecond'")
+            )
+        }
+    )
+    .returning(*_columns),
+)
+_DELETE = Statement("tasks.delete", delete(tasks).where(*_mine, _unchanged).returning(tasks.c.id))
+_ESTIMATE = Statement(
+    "tasks.estimate",
+    select(text("greatest(reltuples, 0)::bigint"))
+    .select_from(text("pg_class"))
+    .where(text("oid = 'tasks'::regclass")),
+)
+
+
+async def list_tasks(
+    database: Database, owner: SessionProof, *, status: str | None, after: str | None, limit: int
+) -> list[Task]:
+    """List tasks, newest first, of one status or all, behind the one with the id `after`."""
+    rows = await database.fetch_all(
+        _LIST, session=owner.secret_hash, status=status, after=after, limit=limit
+    )
+    return [Task(*row) for row in rows]
+
+
+async def list_tasks_with_overview(
+    database: Database, owner: SessionProof, *, status: str | None, after: str | None, limit: int
+) -> tuple[list[Task], Overview | None]:
+    """List tasks, and give the overview in the same trip; it is None without a session."""
+    rows = await database.fetch_all(
+        _LIST_WITH_OVERVIEW, session=owner.secret_hash, status=status, after=after, limit=limit
+    )
+    if rows:
+        return [Task(*row[:-3]) for row in rows], Overview(*rows[0][-3:])
+    row = await database.fetch_one(_OVERVIEW, session=owner.secret_hash)
+    return [], Overview(*row) if row and row[0] is not None else None
+
+
+async def find_task(database: Database, owner: SessionProof, task_id: str) -> Task | None:
+    """Find a task of the owner."""
+    row = await database.fetch_one(_FIND, session=owner.secret_hash, task=task_id)
+    return Task(*row) if row else None
+
+
+async def find_task_by_key(database: Database, owner: SessionProof, key: str) -> Task | None:
+    """Find the task of the owner that was made with an idempotency key."""
+    row = await database.fetch_one(_FIND_BY_KEY, session=owner.secret_hash, key=key)
+    return Task(*row) if row else None
+
+
+async def find_access(database: Database, owner: SessionProof, task_id: str) -> TaskAccess:
+    """Find out why a statement found nothing: whose session it is, and whose task."""
+    row = await database.fetch_one(_FIND_ACCESS, session=owner.secret_hash, task=task_id)
+    return TaskAccess(*row) if row else TaskAccess(None, None)
+
+
+async def insert_task(
+    database: Database,
+    owner: SessionProof,
+    *,
+    title: str,
+    description: str,
+    status: str,
+    key: str | None,
+) -> Task | None:
+    """Insert a task; None without a session, or when the key has made one before."""
+    row = await database.fetch_one(
+        _INSERT,
+        session=owner.secret_hash,
+        task=str(uuid7()),
+        new_title=title,
+        new_description=description,
+        new_status=status,
+        key=key,
+    )
+    return Task(*row) if row else None
+
+
+async def update_task(
+    database: Database,
+    owner: SessionProof,
+    task_id: str,
+    *,
+    title: str | None = None,
+    description: str | None = None,
+    status: str | None = None,
+    versions: list[str] | None = None,
+) -> Task | None:
+    """Update what is not None, if the task is the owner's and at one of the versions."""
+    row = await database.fetch_one(
+        _UPDATE,
+        session=owner.secret_hash,
+        task=task_id,
+        new_title=title,
+        new_description=description,
+        new_status=status,
+        versions=versions,
+    )
+    return Task(*row) if row else None
+
+
+async def delete_task(
+    database: Database, owner: SessionProof, task_id: str, *, versions: list[str] | None = None
+) -> bool:
+    """Delete a task, if it is the owner's and at one of the versions."""
+    row = await database.fetch_one(
+        _DELETE, session=owner.secret_hash, task=task_id, versions=versions
+    )
+    return row is not None
+
+
+async def estimate_tasks(database: Database) -> int:
+    """Give the number of all tasks as the planner knows it; counting them would take long."""
+    row = await database.fetch_one(_ESTIMATE)
+    return int(row[0]) if row else 0

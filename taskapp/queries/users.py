@@ -1,0 +1,107 @@
+"""Every statement on users."""
+
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, delete, func, insert, select, update
+from uuid_utils import uuid7
+
+from schema.tables import users
+from taskapp.database import Database, Statement, Transaction
+
+_INSERT = Statement(
+    "users.insert",
+    insert(users)
+    .values(id=bindparam("id"), email=bindparam("email"), password_hash=bindparam("password_hash"))
+    .returning(users.c.id),
+)
+_FIND_BY_EMAIL = Statement(
+    "users.find_by_email",
+    select(users.c.id, users.c.email, users.c.password_hash).where(
+        users.c.email == bindparam("email")
+    ),
+)
+_LIST = Statement(
+    "users.list", select(users.c.id, users.c.email, users.c.created_at).order_by(users.c.email)
+)
+_COUNT = Statement("users.count", select(func.count()).select_from(users))
+_UPDATE_PASSWORD = Statement(
+    "users.update_password",
+    update(users)
+    .where(users.c.email == bindparam("account"))
+    .values(password_hash=bindparam("new_hash"), updated_at=func.now())
+    .returning(users.c.id),
+)
+_REPLACE_HASH = Statement(
+    "users.replace_hash",
+    update(users)
+    .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("old_hash"))
+    .values(password_hash=bindparam("new_hash"))
+    .returning(users.c.id),
+)
+_DELETE = Statement(
+    "users.delete",
+    delete(users).where(users.c.email == bindparam("email")).returning(users.c.id),
+)
+
+
+class Credentials(NamedTuple):
+    """What a login is checked against."""
+
+    user_id: str
+    email: str
+    password_hash: str
+
+
+class User(NamedTuple):
+    """An account, as a list shows it; `created_at` is RFC 3339 in UTC."""
+
+    user_id: str
+    email: str
+    created_at: str
+
+
+async def insert_user(database: Database, email: str, password_hash: str) -> str:
+    """Insert a user and give the id.
+
+    Raises:
+        UniqueViolation: the address is taken.
+    """
+    user_id = str(uuid7())
+    await database.fetch_one(_INSERT, id=user_id, email=email, password_hash=password_hash)
+    return user_id
+
+
+async def find_credentials(database: Database, email: str) -> Credentials | None:
+    """Find an account by its e-mail address, in its normal form."""
+    row = await database.fetch_one(_FIND_BY_EMAIL, email=email)
+    return Credentials(*row) if row else None
+
+
+async def list_users(database: Database) -> list[User]:
+    """List all accounts by their addresses."""
+    return [User(*row) for row in await database.fetch_all(_LIST)]
+
+
+async def count_users(database: Database) -> int:
+    """Count all accounts."""
+    row = await database.fetch_one(_COUNT)
+    return int(row[0]) if row else 0
+
+
+async def update_password(transaction: Transaction, email: str, password_hash: str) -> str | None:
+    """Set the password of an account and give its id, if there is one of this address."""
+    rows = await transaction.run(_UPDATE_PASSWORD, account=email, new_hash=password_hash)
+    return rows[0][0] if rows else None
+
+
+async def replace_password_hash(
+    database: Database, user_id: str, old_hash: str, new_hash: str
+) -> None:
+    """Set another hash of the same password, unless the password was changed meanwhile."""
+    await database.fetch_one(_REPLACE_HASH, user=user_id, old_hash=old_hash, new_hash=new_hash)
+
+
+async def delete_user(database: Database, email: str) -> str | None:
+    """Delete an account with all that it owns and give its id, if there was one."""
+    row = await database.fetch_one(_DELETE, email=email)
+    return row[0] if row else None

@@ -1,0 +1,44 @@
+"""What operations may use, in one object that is made at start and handed to each."""
+
+from dataclasses import dataclass
+
+from taskapp.database import Database
+from taskapp.limits import Limits
+from taskapp.metrics import Metrics
+from taskapp.passwords import PasswordHasher
+from taskapp.settings import Settings, load_secret_keys
+from taskapp.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of taskapp that live as long as the process."""
+
+    settings: Settings
+    metrics: Metrics
+    database: Database
+    passwords: PasswordHasher
+    tokens: Tokens
+    limits: Limits
+
+
+def make_services(settings: Settings) -> Services:
+    """Make all parts; the database is not opened yet.
+
+    Raises:
+        SettingsError: the secret key cannot be read or made.
+    """
+    metrics = Metrics()
+    return Services(
+        settings=settings,
+        metrics=metrics,
+        database=Database(settings.database_pool, metrics),
+        passwords=PasswordHasher(settings.bcrypt_rounds),
+        tokens=Tokens(load_secret_keys(settings)),
+        limits=Limits(
+            settings.limit_storage,
+            failed_logins=settings.login_limit,
+            registrations=settings.register_limit,
+            api=settings.api_limit,
+        ),
+    )

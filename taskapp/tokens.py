@@ -1,0 +1,100 @@
+"""Signed strings: the session in a cookie, the session in a bearer token, and list cursors."""
+
+import hashlib
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from itsdangerous import BadSignature, Signer
+
+SECRET_LENGTH = 20  # bytes: 160 random bits, where ASVS 7.2.3 asks for 128
+UUID_LENGTH = 16  # bytes
+
+
+@dataclass(frozen=True)
+class SessionProof:
+    """What a signed string says: a user's id, and the hash by which the session is found.
+
+    The signature proves that we gave this session to this user; only the database knows
+    whether the session is still alive.
+    """
+
+    user_id: str
+    secret_hash: bytes
+
+
+def _encode(value: bytes) -> str:
+    return urlsafe_b64encode(value).rstrip(b"=").decode("ascii")
+
+
+def _decode(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+class Tokens:
+    """Makes and reads signed strings.
+
+    Each purpose has a salt of its own, so that a cookie is no bearer token and a cursor is
+    neither. The first key signs; all are accepted, which is what makes rotation possible.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        """Take the keys, newest first."""
+        self._cookie = self._signer(keys, "taskapp.cookie")
+        self._bearer = self._signer(keys, "taskapp.bearer")
+        self._cursor = self._signer(keys, "taskapp.cursor")
+
+    @staticmethod
+    def _signer(keys: Sequence[str], salt: str) -> Signer:
+        return Signer(
+            list(reversed(keys)),  # itsdangerous wants the newest last
+            salt=salt,
+            key_derivation="hmac",
+            digest_method=hashlib.sha256,
+        )
+
+    def new_cookie(self, user_id: str) -> tuple[str, bytes]:
+        """Make the cookie of a new session: the string for the browser, the hash for us."""
+        return self._new_session(self._cookie, user_id)
+
+    def new_bearer(self, user_id: str) -> tuple[str, bytes]:
+        """Make the bearer token of a new session: the string for the script, the hash for us."""
+        return self._new_session(self._bearer, user_id)
+
+    def read_cookie(self, text: str) -> SessionProof | None:
+        """Read a session cookie; None when we did not sign it."""
+        return self._read_session(self._cookie, text)
+
+    def read_bearer(self, text: str) -> SessionProof | None:
+        """Read a bearer token; None when we did not sign it."""
+        return self._read_session(self._bearer, text)
+
+    def sign_cursor(self, last_id: str) -> str:
+        """Make the cursor that continues a list behind the row with this id."""
+        return self._cursor.sign(_encode(UUID(last_id).bytes)).decode("ascii")
+
+    def read_cursor(self, text: str) -> str | None:
+        """Read a cursor; None when we did not sign it."""
+        value = self._unsign(self._cursor, text)
+        return None if value is None else str(UUID(bytes=value))
+
+    def _new_session(self, signer: Signer, user_id: str) -> tuple[str, bytes]:
+        secret = secrets.token_bytes(SECRET_LENGTH)
+        text = signer.sign(_encode(secret + UUID(user_id).bytes)).decode("ascii")
+        return text, hashlib.sha256(secret).digest()
+
+    def _read_session(self, signer: Signer, text: str) -> SessionProof | None:
+        value = self._unsign(signer, text)
+        if value is None:
+            return None
+        secret, user_id = value[:SECRET_LENGTH], value[SECRET_LENGTH:]
+        return SessionProof(str(UUID(bytes=user_id)), hashlib.sha256(secret).digest())
+
+    @staticmethod
+    def _unsign(signer: Signer, text: str) -> bytes | None:
+        try:
+            return _decode(signer.unsign(text.encode("ascii")).decode("ascii"))
+        except (BadSignature, UnicodeEncodeError):
+            return None

@@ -1,0 +1,275 @@
+"""What may be sent: declared once, for checking it and for describing it in OpenAPI.
+
+A form is a pure function from what was sent to what is meant; it raises one `Invalid` with a
+message for each field that is wrong.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from email_validator import EmailNotValidError, validate_email
+
+from schema.tables import (
+    DESCRIPTION_LENGTH,
+    EMAIL_LENGTH,
+    IDEMPOTENCY_KEY_LENGTH,
+    STATUSES,
+    TITLE_LENGTH,
+)
+from taskapp.errors import BadRequest, Invalid
+from taskapp.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+
+JsonSchema = dict[str, Any]
+DEFAULT_PAGE = 50
+LARGEST_PAGE = 100
+
+REQUIRED = "This is needed."
+NOT_TEXT = "This has to be text."
+NOT_STORABLE = "This holds characters that cannot be stored (NUL, or half of a surrogate pair)."
+UNKNOWN_FIELD = "There is no such field."
+WEAK_PASSWORD = "This password is easily guessed. Make it longer, or add a word or two."  # noqa: S105  # a message
+
+
+class Refused(ValueError):  # it is the message beside a field
+    """What was sent for one field cannot be accepted; the text says why."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: how it is read, and what OpenAPI says of it."""
+
+    read: Callable[[Any], str]
+    schema: JsonSchema
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Refused(NOT_TEXT)
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise Refused(NOT_STORABLE)
+    return value
+
+
+def _within(value: str, low: int, high: int) -> str:
+    if len(value) < low:
+        raise Refused(f"At least {low} characters are needed.")
+    if len(value) > high:
+        raise Refused(f"At most {high:,} characters are possible; this has {len(value):,}.")
+    return value
+
+
+def _is_visible(value: str) -> bool:
+    """Tell whether something of a text can be seen: a letter, a sign, an emoji."""
+    return any(unicodedata.category(character)[0] not in "ZC" for character in value)
+
+
+def _read_title(value: Any) -> str:
+    title = _text(value).strip()
+    if not _is_visible(title):
+        raise Refused("A task needs a title.")
+    return _within(title, 1, TITLE_LENGTH)
+
+
+def _read_description(value: Any) -> str:
+    return _within(_text(value), 0, DESCRIPTION_LENGTH)
+
+
+def _read_status(value: Any) -> str:
+    if value not in STATUSES:
+        raise Refused(f"This has to be {' or '.join(STATUSES)}.")
+    return str(value)
+
+
+def normalize_email(value: str) -> str:
+    """Give the one form of an e-mail address under which its account is kept.
+
+    Raises:
+        Refused: it is not an e-mail address.
+    """
+    try:
+        # Nothing is ever sent there, so a name of the local network is as good as any.
+        address = validate_email(
+            value.strip(), check_deliverability=False, globally_deliverable=False
+        )
+    except EmailNotValidError as error:
+        raise Refused("This is not an e-mail address, such as name@example.com.") from error
+    if "." not in address.domain and not address.domain.startswith("["):
+        raise Refused("The part behind the @ needs a dot, such as name@example.com.")
+    normal = unicodedata.normalize(
+        "NFC", unicodedata.normalize("NFC", address.normalized).casefold()
+    )
+    return _within(normal, 3, EMAIL_LENGTH)
+
+
+def _read_email(value: Any) -> str:
+    text = _text(value)
+    if not text.strip():
+        raise Refused(REQUIRED)
+    return normalize_email(text)
+
+
+def _read_new_password(value: Any) -> str:
+    return _within(_text(value), MINIMUM_LENGTH, MAXIMUM_LENGTH)
+
+
+def _read_password(value: Any) -> str:
+    """Read a password that is compared: whatever it is, it may be right."""
+    password = _text(value)
+    if not password:
+        raise Refused(REQUIRED)
+    return password
+
+
+TITLE = Field(
+    _read_title,
+    {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": TITLE_LENGTH,
+        "description": "What is to be done; spaces around it are removed.",
+    },
+)
+DESCRIPTION = Field(
+    _read_description,
+    {"type": "string", "maxLength": DESCRIPTION_LENGTH, "description": "More about it."},
+)
+STATUS = Field(_read_status, {"type": "string", "enum": list(STATUSES)})
+EMAIL = Field(
+    _read_email,
+    {"type": "string", "format": "email", "minLength": 3, "maxLength": EMAIL_LENGTH},
+)
+NEW_PASSWORD = Field(
+    _read_new_password,
+    {
+        "type": "string",
+        "format": "password",
+        "minLength": MINIMUM_LENGTH,
+        "maxLength": MAXIMUM_LENGTH,
+        "description": "Any characters, exactly as typed; refused when it is easily guessed.",
+    },
+)
+PASSWORD = Field(_read_password, {"type": "string", "format": "password", "minLength": 1})
+
+
+@dataclass(frozen=True)
+class Form:
+    """The fields that a request may have.
+
+    `ignored` names fields that may come along, because an answer had them, and mean nothing.
+    """
+
+    name: str
+    required: Mapping[str, Field]
+    optional: Mapping[str, Field]
+    ignored: tuple[str, ...] = ()
+
+    def read(self, sent: Mapping[str, Any]) -> dict[str, str]:
+        """Check what was sent and give what it means; absent fields stay absent.
+
+        Raises:
+            Invalid: with a message for each field that is wrong, missing or unknown.
+        """
+        errors: dict[str, str] = {}
+        values: dict[str, str] = {}
+        for name, field in (*self.required.items(), *self.optional.items()):
+            if name in sent:
+                try:
+                    values[name] = field.read(sent[name])
+                except Refused as refusal:
+                    errors[name] = str(refusal)
+            elif name in self.required:
+                errors[name] = REQUIRED
+        known = {*self.required, *self.optional, *self.ignored}
+        errors |= {_showable(name): UNKNOWN_FIELD for name in sent if name not in known}
+        if errors:
+            raise Invalid(errors)
+        return values
+
+    def schema(self) -> JsonSchema:
+        """Describe the form as a JSON Schema (2020-12), as OpenAPI 3.1 has it."""
+        properties = {
+            name: field.schema for name, field in (*self.required.items(), *self.optional.items())
+        }
+        ignored = {name: {"readOnly": True} for name in self.ignored}
+        schema: JsonSchema = {
+            "type": "object",
+            "properties": properties | ignored,
+            "additionalProperties": False,
+        }
+        if self.required:
+            schema["required"] = list(self.required)
+        return schema
+
+
+def _showable(name: str) -> str:
+    """Give a name that was sent in a form that can be sent back."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+READ_ONLY = ("id", "createdAt", "updatedAt")
+REGISTRATION = Form("Registration", {"email": EMAIL, "password": NEW_PASSWORD}, {})
+LOGIN = Form("Login", {"email": EMAIL, "password": PASSWORD}, {})
+NEW_TASK = Form(
+    "NewTask", {"title": TITLE}, {"description": DESCRIPTION, "status": STATUS}, READ_ONLY
+)
+TASK_CHANGES = Form(
+    "TaskChanges", {}, {"title": TITLE, "description": DESCRIPTION, "status": STATUS}, READ_ONLY
+)
+STATUS_CHANGE = Form("StatusChange", {"status": STATUS}, {})
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+_KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_LENGTH}}}")
+_VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
+
+
+def read_task_id(text: str) -> str | None:
+    """Read a task's id; None for what cannot be one."""
+    return text.lower() if _UUID.fullmatch(text) else None
+
+
+def read_status_filter(text: str | None) -> str | None:
+    """Read the `status` of a list; None for all.
+
+    Raises:
+        Invalid: there is no such status.
+    """
+    if text is None:
+        return None
+    try:
+        return _read_status(text)
+    except Refused as refusal:
+        raise Invalid({"status": str(refusal)}) from refusal
+
+
+def read_limit(text: str | None) -> int:
+    """Read how many rows a page of a list has.
+
+    Raises:
+        Invalid: it is not a whole number from 1 to LARGEST_PAGE.
+    """
+    if text is None:
+        return DEFAULT_PAGE
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= LARGEST_PAGE:
+        raise Invalid({"limit": f"This has to be a whole number from 1 to {LARGEST_PAGE}."})
+    return int(text)
+
+
+def read_idempotency_key(text: str | None) -> str | None:
+    """Read an idempotency key: visible ASCII characters.
+
+    Raises:
+        BadRequest: it is anything else.
+    """
+    if text is not None and not _KEY.fullmatch(text):
+        raise BadRequest(
+            f"Idempotency-Key has to be 1 to {IDEMPOTENCY_KEY_LENGTH} visible ASCII characters."
+        )
+    return text
+
+
+def is_version(text: str) -> bool:
+    """Tell whether a text has the form of a task's version."""
+    return _VERSION.fullmatch(text) is not None

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Installs what the tests need from the system, as root on Debian; else says what is missing and fails.
+set -eu
+missing=""
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "Installing for the tests:$missing"
+    apt-get update -qq
+    # shellcheck disable=SC2086  # package names are words
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+else
+    echo "The tests need these system packages; install them and run make test again:$missing" >&2
+    exit 1
+fi
