@@ -15,8 +15,7 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 from sqlalchemy import Select
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import Dialect
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.sql import ClauseElement
 
 from taskapp.errors import OutcomeUnknown, Unavailable, UniqueViolation
@@ -29,7 +28,7 @@ Result = TypeVar("Result")
 STATEMENT_TIMEOUT = 4.0  # seconds, the wait for a connection included: 503 comes within five
 CONNECT_TIMEOUT = 3.0  # seconds
 REFUSED_WRITES_LAST = 30.0  # seconds for which a refused write keeps this process from "ready"
-_DIALECT: Dialect = postgresql.dialect()
+_DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 _TIMESTAMP_WITH_TIME_ZONE = 1184  # the type's number in pg_type
 _OPTIONS = f"-c timezone=UTC -c datestyle=ISO -c statement_timeout={int(STATEMENT_TIMEOUT * 1000)}"
 # SQLSTATE classes after which the same statement may work again: connection, resources, operator.
