@@ -220,6 +220,18 @@ class Database:
         child.observe(seconds)
 
 
+def connect_once(url: str, purpose: str) -> Any:
+    """Open one connection that blocks, outside of any pool; the server shows its purpose.
+
+    Raises:
+        Unavailable: the server cannot be reached, refuses us, or the address is none.
+    """
+    try:
+        return psycopg2.connect(url, connect_timeout=int(CONNECT_TIMEOUT), application_name=purpose)
+    except psycopg2.Error as error:
+        raise Unavailable(f"The database cannot be reached: {_first_line(error)}") from error
+
+
 class _ConnectionLostError(Exception):
     """The connection broke while a statement was on it."""
 

@@ -1,20 +1,26 @@
 """Brings the database to the revision of this code, and refuses one that is newer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 import schema
+from taskapp.database import connect_once
 from taskapp.errors import Unavailable
 from taskapp.logs import log
 
 LOCK = 0x7461736B61707001  # of pg_advisory_lock: "taskapp", and a one for migrations
 FOLDER = Path(schema.__file__).parent
 HEAD = max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
+_UNDEFINED_TABLE = "42P01"
+
+
+class MigrationError(Exception):
+    """The database refused to be read or changed; the message says why."""
 
 
 class NewerDatabaseError(Exception):
@@ -36,6 +42,7 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
 
     Raises:
         NewerDatabaseError: the database has a revision that this code does not know.
+        MigrationError: the database refuses, and is as it was before.
         Unavailable: the database cannot be reached.
     """
     revision = await asyncio.to_thread(read_revision, url)
@@ -54,20 +61,19 @@ def read_revision(url: str) -> str | None:
     """Give the revision that the database is at; None when it is empty.
 
     Raises:
+        MigrationError: the database refuses to tell.
         Unavailable: the database cannot be reached.
     """
-    try:
-        with _connect(url) as connection:
-            return _read_revision(connection)
-    except OperationalError as error:
-        lines = str(error.orig).splitlines() or [""]
-        raise Unavailable(f"The database cannot be reached: {lines[0]}") from error
+    with _connection(url) as connection:
+        return _read_revision(connection)
 
 
 def _read_revision(connection: Connection) -> str | None:
     try:
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    except ProgrammingError:
+    except DBAPIError as error:
+        if getattr(error.orig, "pgcode", "") != _UNDEFINED_TABLE:
+            raise
         connection.rollback()
         return None
 
@@ -76,22 +82,38 @@ def _upgrade(url: str) -> None:
     # Alembic takes a quarter of a second to import, and most starts have nothing to migrate.
     from alembic import command  # noqa: PLC0415  # see above
     from alembic.config import Config  # noqa: PLC0415  # see above
+    from alembic.util import CommandError  # noqa: PLC0415  # see above
 
-    with _connect(url) as connection:
+    with _connection(url) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         connection.commit()
         config = Config()
         config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:  # such as a revision that nobody of ours made
+            raise MigrationError(f"The database cannot be migrated: {error}") from error
         connection.commit()
 
 
-def _connect(url: str) -> Connection:
+@contextmanager
+def _connection(url: str) -> Iterator[Connection]:
+    """Connect for the length of the block; closing it for good lets go of the lock."""
     engine = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg2"),
-        connect_args={"connect_timeout": 5, "application_name": "taskapp migrations"},
+        "postgresql+psycopg2://",
+        # The address is libpq's to read, here as in the pool: SQLAlchemy reads some otherwise.
+        creator=lambda: connect_once(url, "taskapp migrations"),
+        poolclass=NullPool,
     )
-    connection = engine.connect()
-    engine.dispose()
-    return connection
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except OperationalError as error:
+        raise Unavailable(f"The database cannot be reached: {_first_line(error)}") from error
+    except DBAPIError as error:
+        raise MigrationError(f"The database refuses: {_first_line(error)}") from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    return (str(error.orig).splitlines() or [type(error.orig).__name__])[0]

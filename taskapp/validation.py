@@ -221,7 +221,7 @@ TASK_CHANGES = Form(
 STATUS_CHANGE = Form("StatusChange", {"status": STATUS}, {})
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
-_KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_LENGTH}}}")
+IDEMPOTENCY_KEY_PATTERN = rf"^[!-~]{{1,{IDEMPOTENCY_KEY_LENGTH}}}$"  # visible ASCII
 _VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 
 
@@ -263,7 +263,7 @@ def read_idempotency_key(text: str | None) -> str | None:
     Raises:
         BadRequest: it is anything else.
     """
-    if text is not None and not _KEY.fullmatch(text):
+    if text is not None and not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, text):
         raise BadRequest(
             f"Idempotency-Key has to be 1 to {IDEMPOTENCY_KEY_LENGTH} visible ASCII characters."
         )

@@ -1,0 +1,202 @@
+"""What the JSON API has in common: bearer tokens, JSON bodies, limits and problem+json."""
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from handlers.base import BaseHandler
+from taskapp.errors import (
+    Allowance,
+    BadRequest,
+    BodyTooLarge,
+    Invalid,
+    NotFound,
+    NotSignedIn,
+    TaskappError,
+    TooManyRequests,
+    UnsupportedMediaType,
+)
+from taskapp.queries.tasks import Task
+from taskapp.tokens import SessionProof
+from taskapp.validation import is_version
+
+_encode = msgspec.json.Encoder().encode
+_EXPOSED = "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+
+
+class ApiHandler(BaseHandler):
+    """A request of the JSON API.
+
+    Differences from pages:
+
+    * the session comes as a bearer token, or as a cookie with the token that pages carry;
+    * every answer is JSON, every error problem+json (RFC 9457);
+    * a session's requests are counted, and what is left stands in `RateLimit`.
+    """
+
+    def set_default_headers(self) -> None:
+        """Set JSON as the type, and who may read the answer from another site."""
+        super().set_default_headers()
+        self._headers["Content-Type"] = "application/json"
+        origins = self.services.settings.cors_origins
+        if not origins:
+            return
+        self._headers["Vary"] = "Origin"
+        origin = self.request.headers.get("Origin", "")
+        if origin in origins:
+            self._headers["Access-Control-Allow-Origin"] = origin
+            self._headers["Access-Control-Expose-Headers"] = _EXPOSED
+            self._headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+
+    async def prepare(self) -> None:
+        """Count the request against the user's limit."""
+        await super().prepare()
+        if self.owner is None or self.is_public:
+            return
+        try:
+            allowance = await self.services.limits.api.take(self.owner.user_id)
+        except TooManyRequests as error:
+            self._show_allowance(error.allowance)
+            raise
+        self._show_allowance(allowance)
+
+    def options(self, *_: str) -> None:
+        """Say which methods this address takes, to a browser that asks for another site too."""
+        super().options()
+        if "Access-Control-Allow-Origin" in self._headers:
+            self.set_header("Access-Control-Allow-Methods", ", ".join(self.allowed_methods()))
+            self.set_header(
+                "Access-Control-Allow-Headers",
+                "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, "
+                "X-Request-ID",
+            )
+            self.set_header("Access-Control-Max-Age", "600")
+
+    def read_session(self) -> SessionProof | None:
+        """Read the bearer token (RFC 6750), or a cookie that proves its origin."""
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._counted(self.services.tokens.read_bearer(token.strip()))
+        if "X-XSRFToken" in self.request.headers and not self.came_from_elsewhere():
+            self.check_xsrf_cookie()
+            return self.read_cookie_session()
+        return None
+
+    def read_json(self) -> dict[str, Any]:
+        """Read the body: one JSON object, in UTF-8, each name once.
+
+        Raises:
+            UnsupportedMediaType: it does not say that it is JSON.
+            BadRequest: it is not.
+        """
+        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip()
+        if media_type.lower() != "application/json":
+            raise UnsupportedMediaType
+        try:
+            value = json.loads(
+                self.request.body.decode("utf-8"),
+                object_pairs_hook=_unique,
+                parse_constant=_refuse_constant,
+            )
+        except (ValueError, RecursionError) as error:
+            raise BadRequest("The body is not valid JSON in UTF-8.") from error
+        if not isinstance(value, dict):
+            raise BadRequest("The body has to be a JSON object.")
+        return value
+
+    def show(self, value: object, status: int = 200) -> None:
+        """Answer with a value as JSON."""
+        self.set_status(status)
+        self.finish(_encode(value))
+
+    def show_task(self, task: Task, status: int = 200) -> None:
+        """Answer with a task and its version as ETag, or 304 if the client has that one."""
+        self._headers["Etag"] = f'"{task.updated_at}"'
+        self.show(task, status)
+
+    def show_list(self, tasks: list[Task], next_cursor: str | None) -> None:
+        """Answer with a list, whose ETag is made of its tasks' versions."""
+        versions = "".join([task.id + task.updated_at for task in tasks]) + str(next_cursor)
+        digest = hashlib.blake2b(versions.encode("ascii"), digest_size=16).hexdigest()
+        self._headers["Etag"] = f'"{digest}"'
+        self.show({"tasks": tasks, "nextCursor": next_cursor})
+
+    def read_versions(self) -> list[str] | None:
+        """Read the versions that `If-Match` names (RFC 9110, 13.1.1); None when any will do.
+
+        A weak tag counts as its strong one: a proxy that compresses makes it weak, and it still
+        names the version.
+        """
+        header = ",".join(self.request.headers.get_list("If-Match"))
+        if not header or header.strip() == "*":
+            return None
+        tags = (tag.strip().removeprefix("W/") for tag in header.split(","))
+        versions = (tag[1:-1] for tag in tags if tag[:1] == tag[-1:] == '"')
+        return [version for version in versions if is_version(version)]
+
+    def show_error(self, error: TaskappError) -> None:
+        """Write a problem (RFC 9457)."""
+        problem: dict[str, Any] = {
+            "type": "about:blank",
+            "title": error.title,
+            "status": error.status,
+            "detail": error.detail,
+            "requestId": self._request_id,
+        }
+        if isinstance(error, Invalid):
+            problem["errors"] = [
+                {"field": field, "message": message} for field, message in error.errors.items()
+            ]
+        if isinstance(error, NotSignedIn):
+            self.set_header("WWW-Authenticate", 'Bearer realm="taskapp"')
+        self.set_header("Content-Type", "application/problem+json")
+        self.finish(_encode(problem))
+
+    def _show_allowance(self, allowance: Allowance) -> None:
+        """Say what is left, as draft-ietf-httpapi-ratelimit-headers does."""
+        self._allowance_headers = {
+            "RateLimit-Policy": f'"{allowance.name}";q={allowance.amount};w={allowance.window}',
+            "RateLimit": f'"{allowance.name}";r={allowance.remaining};t={allowance.reset}',
+        }
+        self._headers.update(self._allowance_headers)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Keep what is left of the limit in errors too, from which Tornado removed it."""
+        self._headers.update(getattr(self, "_allowance_headers", {}))
+        super().write_error(status_code, **kwargs)
+
+
+class NotFoundApi(ApiHandler):
+    """Everything under /api/ that has no route."""
+
+    is_public = True
+
+    async def prepare(self) -> None:
+        """Refuse, whatever the method."""
+        raise NotFound
+
+
+class TooLargeApi(ApiHandler):
+    """A request of the API whose body was too large."""
+
+    is_public = True
+
+    async def prepare(self) -> None:
+        """Refuse, whatever the method."""
+        raise BodyTooLarge
+
+
+ApiHandler.too_large = TooLargeApi
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a name came twice")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,158 @@
+"""The application: routes, templates and services together, and what it does for each request."""
+
+import asyncio
+from time import monotonic
+from typing import Any, cast
+
+import tornado.httputil
+import tornado.web
+from prometheus_client import Histogram
+from tornado.routing import URLSpec
+
+from handlers.rendering import make_templates
+from taskapp.errors import TaskappError
+from taskapp.logs import log
+from taskapp.queries.sessions import TOUCH_INTERVAL, touch_session
+from taskapp.services import Services
+from taskapp.tokens import SessionProof
+
+LARGEST_BODY = 256 * 1024  # bytes: a description of 10,000 emoji, each escaped as \ud83d\ude00
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+# Nobody sends files here, and the parser for them has had its share of weaknesses.
+tornado.httputil.set_parse_body_config(
+    tornado.httputil.ParseBodyConfig(multipart=tornado.httputil.ParseMultipartConfig(enabled=False))
+)
+
+
+class Application(tornado.web.Application):
+    """What all handlers share. `state` is starting, ready or stopping."""
+
+    def __init__(
+        self,
+        services: Services,
+        routes: list[URLSpec],
+        *,
+        not_found: type[tornado.web.RequestHandler],
+    ) -> None:
+        """Take the services, the routes, and the handler of every other address."""
+        self.services = services
+        self.state = "starting"
+        self.in_flight = 0
+        self._touched: set[bytes] = set()
+        self._touched_since = monotonic()
+        self._background: set[asyncio.Task[None]] = set()
+        self._histograms: dict[tuple[str, str, int], Histogram] = {}
+        services.metrics.in_flight.set_function(lambda: self.in_flight)
+        secure = services.settings.is_https
+        super().__init__(
+            cast("list[Any]", routes),
+            default_handler_class=not_found,
+            xsrf_cookie_name=self.cookie_name("xsrf"),
+            xsrf_cookie_kwargs={
+                "httponly": True,
+                "samesite": "Lax",
+                "secure": secure,
+                "expires_days": 30,
+            },
+        )
+        self.templates = make_templates(self)
+
+    def cookie_name(self, purpose: str) -> str:
+        """Name a cookie; behind https only this host can have set it (RFC 6265bis, `__Host-`)."""
+        settings = self.services.settings
+        prefix = "__Host-" if settings.is_https else ""
+        return f"{prefix}taskapp{settings.base_path.replace('/', '-')}-{purpose}"
+
+    def path(self, path: str) -> str:
+        """Give a path of this site as a browser asks for it, below the base path."""
+        return self.services.settings.base_path + path
+
+    def get_handler_delegate(
+        self, request: Any, target_class: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Answer a body that is too large with 413, where Tornado would only hang up."""
+        whole = super().get_handler_delegate(request, target_class, *args, **kwargs)
+        refusal = super().get_handler_delegate(request, target_class.too_large)
+        return _BodyLimit(whole, refusal)
+
+    def log_request(self, handler: tornado.web.RequestHandler) -> None:
+        """Log and measure a request that has been answered."""
+        request = handler.request
+        status = handler.get_status()
+        route = getattr(handler, "route", "")
+        seconds = request.request_time()
+        method = request.method if request.method in METHODS else "OTHER"
+        owner: SessionProof | None = getattr(handler, "owner", None)
+        self.in_flight -= 1
+        self._histogram(method, route, status).observe(seconds)
+        log(
+            "request",
+            "error" if status >= 500 and status != 503 else "info",
+            method=method,
+            route=route,
+            status=status,
+            ms=round(seconds * 1000, 2),
+            userId=owner.user_id if owner else None,
+            address=getattr(handler, "address", None),
+        )
+
+    def touch(self, owner: SessionProof) -> None:
+        """Move the end of a session that was used, in the background, once a minute at most."""
+        if monotonic() - self._touched_since >= TOUCH_INTERVAL.total_seconds():
+            self._touched.clear()
+            self._touched_since = monotonic()
+        if owner.secret_hash in self._touched:
+            return
+        self._touched.add(owner.secret_hash)
+        task = asyncio.create_task(self._touch(owner))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _touch(self, owner: SessionProof) -> None:
+        idle = self.services.settings.session_idle
+        try:
+            await touch_session(self.services.database, owner.secret_hash, idle)
+        except TaskappError:
+            self._touched.discard(owner.secret_hash)  # the next request tries again
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait until no request is being answered; False if some still are after the time."""
+        deadline = monotonic() + seconds
+        while self.in_flight or self._background:
+            if monotonic() >= deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    def _histogram(self, method: str, route: str, status: int) -> Histogram:
+        key = (method, route, status)
+        histogram = self._histograms.get(key)
+        if histogram is None:
+            histogram = self.services.metrics.requests.labels(method, route, str(status))
+            self._histograms[key] = histogram
+        return histogram
+
+
+class _BodyLimit(tornado.httputil.HTTPMessageDelegate):
+    """Passes a request on, or, if its body grows too large, drops that and passes a refusal."""
+
+    def __init__(self, whole: Any, refusal: Any) -> None:
+        self._whole = whole
+        self._refusal = refusal
+        self._size = 0
+
+    def headers_received(self, start_line: Any, headers: tornado.httputil.HTTPHeaders) -> Any:
+        return self._whole.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Any:
+        self._size += len(chunk)
+        if self._size <= LARGEST_BODY:
+            return self._whole.data_received(chunk)
+        return None
+
+    def finish(self) -> None:
+        (self._whole if self._size <= LARGEST_BODY else self._refusal).finish()
+
+    def on_connection_close(self) -> None:
+        self._whole.on_connection_close()

@@ -1,0 +1,238 @@
+"""What every request does: its id, its session, its answer, its error."""
+
+import re
+import traceback
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+from urllib.parse import urlsplit
+
+import tornado.web
+from uuid_utils import uuid7
+
+from handlers.application import Application
+from taskapp import logs
+from taskapp.addresses import UNIX_SOCKET, client_address, is_in
+from taskapp.errors import (
+    BadRequest,
+    MethodNotAllowed,
+    NotFound,
+    NotSignedIn,
+    TaskappError,
+    TooManyRequests,
+    Unavailable,
+)
+from taskapp.services import Services
+from taskapp.tokens import SessionProof
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+_UNIX_PEER = "0.0.0.0"  # noqa: S104  # what Tornado calls the peer of a Unix socket
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_HSTS = "max-age=31536000; includeSubDomains"
+_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
+)
+
+
+class BaseHandler(tornado.web.RequestHandler):
+    """One request. Private by default: without a session it is refused, unless `is_public`."""
+
+    is_public: ClassVar[bool] = False
+    content_security_policy: ClassVar[str] = "default-src 'none'; frame-ancestors 'none'"
+
+    too_large: ClassVar[type["BaseHandler"]]  # answers instead when the body is too large
+
+    application: Application
+    route: str
+    owner: SessionProof | None = None
+    _request_id: str | None = None
+
+    def initialize(self, route: str = "(none)") -> None:
+        """Take the route's pattern, which names it in the log and the metrics."""
+        self.route = route
+
+    @property
+    def services(self) -> Services:
+        """Give the parts that operations use."""
+        return self.application.services
+
+    @property
+    def session(self) -> SessionProof:
+        """Give the session that came with the request.
+
+        Raises:
+            NotSignedIn: there is none.
+        """
+        if self.owner is None:
+            raise NotSignedIn
+        return self.owner
+
+    def set_default_headers(self) -> None:
+        """Set what every answer has, errors included; Tornado calls this for each of them."""
+        if self._request_id is None:
+            self._begin()
+        self._headers["X-Request-ID"] = cast("str", self._request_id)
+        self.clear_header("Server")  # nobody has to know what we run (ASVS 13.4.6)
+        for name, value in _HEADERS:
+            self._headers[name] = value
+        self._headers["Content-Security-Policy"] = self.content_security_policy
+        if self.is_https:
+            self._headers["Strict-Transport-Security"] = _HSTS
+        if self.application.state == "stopping":
+            self._headers["Connection"] = "close"
+
+    def _begin(self) -> None:
+        sent = self.request.headers.get("X-Request-ID", "")
+        self._request_id = sent if _SANE_REQUEST_ID.fullmatch(sent) else str(uuid7())
+        logs.request_id.set(self._request_id)
+        self.application.in_flight += 1
+        trusted = self.services.settings.trusted_proxies
+        peer = self.request.remote_ip or _UNIX_PEER
+        self.peer = UNIX_SOCKET if peer == _UNIX_PEER else peer
+        self.address = client_address(
+            self.peer, ",".join(self.request.headers.get_list("X-Forwarded-For")), trusted
+        )
+
+    @property
+    def is_https(self) -> bool:
+        """Tell whether the client came over https, as the settings or a trusted proxy say."""
+        settings = self.services.settings
+        forwarded = self.request.headers.get("X-Forwarded-Proto", "")
+        return settings.is_https or (
+            forwarded == "https" and is_in(self.peer, settings.trusted_proxies)
+        )
+
+    @classmethod
+    def allowed_methods(cls) -> list[str]:
+        """List the methods that this address takes."""
+        unimplemented = tornado.web.RequestHandler.get
+        allowed = [
+            method
+            for method in cls.SUPPORTED_METHODS
+            if getattr(cls, method.lower()) is not unimplemented
+        ]
+        if "GET" not in allowed:
+            allowed.remove("HEAD")
+        return sorted(allowed)
+
+    async def prepare(self) -> None:
+        """Find out whose request it is, and refuse it if it has to be somebody's."""
+        if self.request.method not in self.allowed_methods():
+            raise MethodNotAllowed
+        if self.request.method == "OPTIONS":
+            return
+        self.owner = self.read_session()
+        if self.owner is None and not self.is_public:
+            raise NotSignedIn
+
+    def read_session(self) -> SessionProof | None:
+        """Read the session that the request brings, if it does."""
+        raise NotImplementedError  # pages read a cookie, the API a token
+
+    def read_cookie_session(self) -> SessionProof | None:
+        """Read the session of the cookie; it is alive only if the database says so too."""
+        cookie = self.get_cookie(self.application.cookie_name("session"))
+        if not cookie:
+            return None
+        return self._counted(self.services.tokens.read_cookie(cookie))
+
+    def _counted(self, owner: SessionProof | None) -> SessionProof | None:
+        if owner is None:
+            self.services.metrics.rejected_tokens.inc()
+        return owner
+
+    async def head(self, *args: str) -> None:
+        """Answer as GET does; Tornado leaves out the body."""
+        await cast("Any", self).get(*args)
+
+    def options(self, *_: str) -> None:
+        """Say which methods this address takes."""
+        self.set_header("Allow", ", ".join(self.allowed_methods()))
+        self.set_status(204)
+
+    def query(self, name: str) -> str | None:
+        """Read a parameter of the address, as it was sent.
+
+        Raises:
+            BadRequest: it came twice, or is not UTF-8.
+        """
+        return self._single(self.request.query_arguments, name)
+
+    def _single(self, arguments: Mapping[str, list[bytes]], name: str) -> str | None:
+        values = arguments.get(name, [])
+        if len(values) > 1:
+            raise BadRequest(f"{name} was sent more than once.")
+        try:
+            return values[0].decode("utf-8") if values else None
+        except UnicodeDecodeError as error:
+            raise BadRequest(f"{name} is not UTF-8.") from error
+
+    def compute_etag(self) -> str | None:
+        """Make no ETag of the bytes of an answer; those that have one are given it."""
+        return None
+
+    def came_from_elsewhere(self) -> bool:
+        """Tell whether a browser says that another site's page sent this (OWASP CSRF)."""
+        site = self.request.headers.get("Sec-Fetch-Site")
+        if site is not None:
+            return site not in {"same-origin", "none"}
+        origin = self.request.headers.get("Origin")
+        if origin is None:
+            return False
+        public = self.services.settings.public_url
+        return origin != public and urlsplit(origin).netloc.lower() != self.request.host.lower()
+
+    def is_safe(self) -> bool:
+        """Tell whether the method changes nothing."""
+        return self.request.method in _SAFE_METHODS
+
+    def on_finish(self) -> None:
+        """Note that the session was used."""
+        if self.owner is not None and self.get_status() < 400:
+            self.application.touch(self.owner)
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Log what was not expected: where it happened, not its text, which may quote people."""
+        if isinstance(value, TaskappError | tornado.web.HTTPError):
+            return
+        frames = "".join(traceback.format_tb(tb)).rstrip()
+        logs.log("error", "error", exception=typ.__name__, traceback=frames)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer with an error, in the one shape that this kind of handler has."""
+        error = _as_taskapp_error(status_code, kwargs.get("exc_info"))
+        self.set_status(error.status)
+        if isinstance(error, MethodNotAllowed):
+            self.set_header("Allow", ", ".join(self.allowed_methods()))
+        self.ask_to_wait(error)
+        self.show_error(error)
+
+    def ask_to_wait(self, error: TaskappError | None) -> None:
+        """Say when to try again, if what is wrong passes by itself."""
+        if isinstance(error, TooManyRequests | Unavailable):
+            self.set_header("Retry-After", str(error.retry_after))
+        if isinstance(error, TooManyRequests):
+            self.services.metrics.limited.labels(error.allowance.name).inc()
+
+    def show_error(self, error: TaskappError) -> None:
+        """Write the error's words."""
+        raise NotImplementedError  # pages write HTML, the API problem+json
+
+
+def _as_taskapp_error(status: int, exc_info: Any) -> TaskappError:
+    """Give the error that tells of an exception, without its text."""
+    value = exc_info[1] if exc_info else None
+    if isinstance(value, TaskappError):
+        return value
+    if status == 405:
+        return MethodNotAllowed()
+    if status == 404:
+        return NotFound()
+    if 400 <= status < 500:
+        return BadRequest()
+    return TaskappError()

@@ -1,0 +1,64 @@
+"""How the process is: for people, orchestrators and Prometheus."""
+
+from handlers.api import ApiHandler
+from taskapp.addresses import is_in
+from taskapp.errors import NotFound
+from taskapp.logs import now_text
+from taskapp.metrics import CONTENT_TYPE
+from taskapp.operations.health import find_database_problem, refresh_gauges, uptime
+
+
+class HealthApi(ApiHandler):
+    """GET /api/health (high-level design, 10.6)."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        """Say whether the process and its database work: 200 healthy, 503 not."""
+        problem = await find_database_problem(self.services)
+        self.show(
+            {
+                "status": "unhealthy" if problem else "healthy",
+                "timestamp": now_text(),
+                "uptime": uptime(),
+                "database": problem or "connected",
+            },
+            503 if problem else 200,
+        )
+
+
+class LiveApi(ApiHandler):
+    """GET /api/health/live: restart the process when this does not answer."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        """Answer, which is all that is asked."""
+        self.show({"status": "live"})
+
+
+class ReadyApi(ApiHandler):
+    """GET /api/health/ready: send requests while this is 200."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        """Say whether requests can be served: not while starting, stopping, or read-only."""
+        state = self.application.state
+        if state == "ready" and await find_database_problem(self.services):
+            state = "database unavailable"
+        self.show({"status": state}, 200 if state == "ready" else 503)
+
+
+class MetricsHandler(ApiHandler):
+    """GET /metrics, for the networks that may read it; for others it does not exist."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        """Give all metrics in the text format of Prometheus."""
+        if not is_in(self.address, self.services.settings.metrics_allow):
+            raise NotFound
+        await refresh_gauges(self.services)
+        self.set_header("Content-Type", CONTENT_TYPE)
+        self.finish(self.services.metrics.render())

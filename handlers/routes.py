@@ -1,0 +1,72 @@
+"""The whole site on one page."""
+
+import re
+
+from tornado.routing import URLSpec
+
+from handlers.api import NotFoundApi
+from handlers.application import Application
+from handlers.auth_api import LoginApi, LogoutApi, RegisterApi
+from handlers.auth_pages import LoginPage, LogoutPage, RegisterPage
+from handlers.base import BaseHandler
+from handlers.health_api import HealthApi, LiveApi, MetricsHandler, ReadyApi
+from handlers.openapi import DocsPage, OpenApiApi
+from handlers.pages import NotFoundPage
+from handlers.site_pages import HomePage, RobotsFile, StaticFiles
+from handlers.task_api import TaskApi, TaskListApi
+from handlers.task_pages import (
+    TaskDeletePage,
+    TaskEditPage,
+    TaskListPage,
+    TaskStatusPage,
+)
+from taskapp.services import Services
+
+ROUTES: list[tuple[str, type[BaseHandler]]] = [
+    # Accounts
+    ("/", HomePage),
+    ("/register", RegisterPage),
+    ("/login", LoginPage),
+    ("/logout", LogoutPage),
+    # Tasks
+    ("/tasks", TaskListPage),
+    ("/tasks/:id/edit", TaskEditPage),
+    ("/tasks/:id/status", TaskStatusPage),
+    ("/tasks/:id/delete", TaskDeletePage),
+    # The API for accounts
+    ("/api/auth/register", RegisterApi),
+    ("/api/auth/login", LoginApi),
+    ("/api/auth/logout", LogoutApi),
+    # The API for tasks
+    ("/api/tasks", TaskListApi),
+    ("/api/tasks/:id", TaskApi),
+    # The API about itself
+    ("/api/openapi.json", OpenApiApi),
+    ("/api/docs", DocsPage),
+    # Watching
+    ("/api/health", HealthApi),
+    ("/api/health/live", LiveApi),
+    ("/api/health/ready", ReadyApi),
+    ("/metrics", MetricsHandler),
+    # Files
+    ("/static/:path", StaticFiles),
+    ("/robots.txt", RobotsFile),
+    # Everything else: JSON below /api/, a page elsewhere
+    ("/api/:path", NotFoundApi),
+]
+_PARAMETERS = {":id": "([^/]+)", ":path": "(.*)"}
+
+
+def make_application(services: Services) -> Application:
+    """Make the application with all its routes, below the base path."""
+    base = services.settings.base_path
+    routes = [
+        URLSpec(re.escape(base) + _pattern(path), handler, {"route": path})
+        for path, handler in ROUTES
+    ]
+    return Application(services, routes, not_found=NotFoundPage)
+
+
+def _pattern(path: str) -> str:
+    parts = re.split("(:id|:path)", path)
+    return "".join(_PARAMETERS.get(part) or re.escape(part) for part in parts) + "$"

@@ -1,0 +1,100 @@
+"""taskapp's command line; without a command it serves."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+
+import click
+from taskapp.commands import COMMANDS, EPILOG, plain_errors, read_settings
+from tornado.httpserver import HTTPServer
+
+from handlers.routes import make_application
+from taskapp.database_server import database_server
+from taskapp.logs import configure_logging, log
+from taskapp.operations.upkeep import keep_up
+from taskapp.services import Services, make_services
+from taskapp.settings import Settings
+from taskapp.sockets import describe_sockets, listening_sockets
+from taskapp.startup import open_database
+
+HEADER_BYTES = 16 * 1024
+BODY_BYTES = 64 * 1024 * 1024  # read and dropped above the application's own limit, then refused
+BODY_SECONDS = 30.0
+IDLE_SECONDS = 75.0  # longer than nginx keeps a connection, so that it is nginx that closes it
+DRAIN_SECONDS = 10.0
+
+
+async def serve_until_stopped(settings: Settings, services: Services) -> None:
+    """Serve until SIGTERM or Ctrl-C, then finish what was begun."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    application = make_application(services)
+    server = HTTPServer(
+        application,
+        max_header_size=HEADER_BYTES,
+        max_body_size=BODY_BYTES,
+        body_timeout=BODY_SECONDS,
+        idle_connection_timeout=IDLE_SECONDS,
+    )
+    sockets = listening_sockets(settings)
+    server.add_sockets(sockets)  # before the database is up: health says so from the first moment
+    try:
+        async with database_server(settings) as url:
+            if await _finishes(open_database(services, url), before=stopped):
+                application.state = "ready"
+                _announce(settings, describe_sockets(settings, sockets))
+                async with keep_up(services):
+                    await stopped.wait()
+            application.state = "stopping"
+            server.stop()
+            log("stopping", drained=await application.drain(DRAIN_SECONDS))
+            await services.database.close()
+    finally:
+        server.stop()
+        await server.close_all_connections()
+        services.passwords.close()
+    log("stopped")
+
+
+async def _finishes(work: Coroutine[None, None, None], *, before: asyncio.Event) -> bool:
+    """Do a work, and give it up when the event comes first."""
+    task, event = asyncio.create_task(work), asyncio.create_task(before.wait())
+    await asyncio.wait({task, event}, return_when=asyncio.FIRST_COMPLETED)
+    event.cancel()
+    if task.done():
+        task.result()
+        return True
+    task.cancel()
+    return False
+
+
+def _announce(settings: Settings, where: str) -> None:
+    data = str(settings.data_dir) if settings.uses_embedded_database else "your PostgreSQL"
+    log("ready", address=where, data=data)
+    click.echo(f"taskapp is ready at {where}\nYour data is in {data}\nCtrl-C stops it.")
+
+
+@click.group(invoke_without_command=True, epilog=EPILOG)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Keep your tasks. Without a command: serve."""
+    if context.invoked_subcommand is None:
+        context.invoke(serve)
+
+
+@cli.command()
+@plain_errors
+def serve() -> None:
+    """Serve the pages and the API until SIGTERM or Ctrl-C."""
+    settings = read_settings()
+    configure_logging(settings)
+    asyncio.run(serve_until_stopped(settings, make_services(settings)))
+
+
+for command in COMMANDS:
+    cli.add_command(command)
+
+if __name__ == "__main__":
+    sys.exit(cli())
