@@ -1,0 +1,107 @@
+"""Small clients with which tests tell their stories."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from tornado.httpclient import HTTPClientError, HTTPResponse
+
+
+@dataclass
+class Answer:
+    """An answer of the API."""
+
+    response: HTTPResponse
+
+    @property
+    def status(self) -> int:
+        return self.response.code
+
+    @property
+    def headers(self) -> Any:
+        return self.response.headers
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.response.body)
+
+
+@dataclass
+class ApiClient:
+    """Sends requests as one user of the JSON API, over real HTTP."""
+
+    http_client: Any
+    base_url: str
+    headers: dict[str, str] = field(default_factory=dict)
+    email: str = ""
+    user_id: str = ""
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        raw: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """Send a request with a JSON body, or with these very bytes."""
+        sent = dict(self.headers)
+        content = raw
+        if body is not None:
+            content = json.dumps(body).encode("utf-8")
+        if content is not None:
+            sent["Content-Type"] = "application/json"
+        try:
+            response = await self.http_client.fetch(
+                self.base_url + path,
+                method=method,
+                body=content,
+                headers=sent | (headers or {}),
+                raise_error=False,
+                follow_redirects=False,
+                allow_nonstandard_methods=True,
+            )
+        except HTTPClientError as error:
+            raise AssertionError(f"{method} {path} got no answer: {error}") from error
+        return Answer(response)
+
+    async def get(self, path: str, **more: Any) -> Answer:
+        return await self.send("GET", path, **more)
+
+    async def post(self, path: str, body: object = None, **more: Any) -> Answer:
+        return await self.send("POST", path, body, **more)
+
+    async def put(self, path: str, body: object = None, **more: Any) -> Answer:
+        return await self.send("PUT", path, body, **more)
+
+    async def patch(self, path: str, body: object = None, **more: Any) -> Answer:
+        return await self.send("PATCH", path, body, **more)
+
+    async def delete(self, path: str, **more: Any) -> Answer:
+        return await self.send("DELETE", path, **more)
+
+    async def log_in(self, email: str, password: str) -> "ApiClient":
+        """Log in and give a client that sends the token."""
+        answer = await self.post("/api/auth/login", {"email": email, "password": password})
+        assert answer.status == 200, answer.json
+        return ApiClient(
+            self.http_client,
+            self.base_url,
+            {"Authorization": f"Bearer {answer.json['token']}"},
+            email,
+            answer.json["user"]["id"],
+        )
+
+    async def sign_up(self, email: str, password: str) -> "ApiClient":
+        """Register, log in, and give a client that sends the token."""
+        answer = await self.post("/api/auth/register", {"email": email, "password": password})
+        assert answer.status == 201, answer.json
+        return await self.log_in(email, password)
+
+    async def add_task(self, title: str = "Buy milk", **fields: str) -> dict[str, Any]:
+        """Make a task and give it."""
+        answer = await self.post("/api/tasks", {"title": title, **fields})
+        assert answer.status == 201, answer.json
+        task: dict[str, Any] = answer.json
+        return task

@@ -1,0 +1,129 @@
+"""The fixtures of all tests.
+
+* `database_url`: a real PostgreSQL, started once and migrated; `empty_database` empties it.
+* `settings`, `services`, `app`: a real application on it, made anew for each test;
+  pytest-tornado serves `app` over real HTTP at `base_url`.
+* `api`: a client of the JSON API that nobody has logged in; `alice` owns, `bob` is the stranger.
+"""
+
+import asyncio
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from handlers.application import Application
+from handlers.routes import make_application
+from taskapp.embedded import EmbeddedPostgres
+from taskapp.migrations import migrate
+from taskapp.services import Services, make_services
+from taskapp.settings import Settings, load_settings
+from tests.clients import ApiClient
+
+PASSWORD = "SecurePass123!"
+TEST_SETTINGS = {
+    "TASKAPP_BCRYPT_ROUNDS": "4",  # the least; the real cost has tests of its own
+    "TASKAPP_API_LIMIT": "1000000/minute",
+    "TASKAPP_REGISTER_LIMIT": "1000000/minute",
+    "TASKAPP_LOGIN_LIMIT": "1000000/minute",
+    "TASKAPP_SECRET_KEY": "only-for-tests-0123456789-abcdefghijklmnop",
+    "TASKAPP_LOG_LEVEL": "error",
+}
+
+
+@pytest.fixture(scope="session")
+def short_folder() -> Iterator[Path]:
+    """Give a folder whose path leaves room for a Unix socket's name."""
+    folder = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))  # a socket path has 107 bytes
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def database_url(short_folder: Path) -> Iterator[str]:
+    """Run a PostgreSQL for all tests, on an event loop and a thread of its own."""
+    postgres = EmbeddedPostgres(short_folder / "data")
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def run(work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result(60)
+
+    run(postgres.start())
+    run(migrate(postgres.url))
+    yield postgres.url
+    run(postgres.stop())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def empty_database(database_url: str) -> str:
+    """Empty all tables."""
+    connection = psycopg2.connect(database_url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("TRUNCATE users CASCADE")
+    connection.close()
+    return database_url
+
+
+@pytest.fixture
+def setting_changes() -> dict[str, str]:
+    """Give the settings that a test module or a parameter changes; override this fixture."""
+    return {}
+
+
+@pytest.fixture
+def settings(empty_database: str, short_folder: Path, setting_changes: dict[str, str]) -> Settings:
+    """Give the settings of a test: those above, and what the test changes."""
+    return load_settings(
+        TEST_SETTINGS
+        | {"TASKAPP_DATABASE_URL": empty_database, "TASKAPP_DATA_DIR": str(short_folder / "data")}
+        | setting_changes
+    )
+
+
+@pytest.fixture
+def services(settings: Settings, io_loop: Any) -> Iterator[Services]:
+    """Give all parts, with the database open."""
+    parts = make_services(settings)
+    io_loop.run_sync(lambda: parts.database.open(settings.database_url))
+    yield parts
+    io_loop.run_sync(parts.database.close)
+    parts.passwords.close()
+
+
+@pytest.fixture
+def app(services: Services, io_loop: Any) -> Iterator[Application]:
+    """Give the application that pytest-tornado serves."""
+    application = make_application(services)
+    application.state = "ready"
+    yield application
+    assert io_loop.run_sync(lambda: application.drain(5))
+
+
+@pytest.fixture
+def api(http_client: Any, base_url: str) -> ApiClient:
+    """Give a client of the API without a token."""
+    return ApiClient(http_client, base_url)
+
+
+@pytest.fixture
+def alice(api: ApiClient, io_loop: Any) -> ApiClient:
+    """Give the client of Alice, who owns."""
+    client: ApiClient = io_loop.run_sync(lambda: api.sign_up("alice@example.com", PASSWORD))
+    return client
+
+
+@pytest.fixture
+def bob(api: ApiClient, io_loop: Any) -> ApiClient:
+    """Give the client of Bob, the stranger."""
+    client: ApiClient = io_loop.run_sync(lambda: api.sign_up("bob@example.com", PASSWORD))
+    return client
