@@ -107,6 +107,11 @@ class BaseHandler(tornado.web.RequestHandler):
             forwarded == "https" and is_in(self.peer, settings.trusted_proxies)
         )
 
+    def is_forwarded(self) -> bool:
+        """Tell whether a proxy says that it forwards somebody else's request."""
+        headers = self.request.headers
+        return any(name in headers for name in ("X-Forwarded-For", "Forwarded", "X-Real-Ip"))
+
     @classmethod
     def allowed_methods(cls) -> list[str]:
         """List the methods that this address takes."""

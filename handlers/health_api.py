@@ -57,8 +57,14 @@ class MetricsHandler(ApiHandler):
 
     async def get(self) -> None:
         """Give all metrics in the text format of Prometheus."""
-        if not is_in(self.address, self.services.settings.metrics_allow):
+        if not self._may_read():
             raise NotFound
         await refresh_gauges(self.services)
         self.set_header("Content-Type", CONTENT_TYPE)
         self.finish(self.services.metrics.render())
+
+    def _may_read(self) -> bool:
+        """Tell whether the client's network may; a proxy that is not trusted hides which it is."""
+        settings = self.services.settings
+        is_known = not self.is_forwarded() or is_in(self.peer, settings.trusted_proxies)
+        return is_known and is_in(self.address, settings.metrics_allow)

@@ -217,7 +217,7 @@ class Settings:
         "info", _one_of("debug", "info", "warning", "error"), "the least level that is logged"
     )
     metrics_allow: tuple[Network, ...] = _setting(
-        "127.0.0.0/8,::1,unix", _networks, "networks that may read /metrics"
+        "127.0.0.0/8,::1", _networks, "networks that may read /metrics"
     )
     texts: Mapping[str, str] = field(repr=False, kw_only=True)  # as they were set, by name
 

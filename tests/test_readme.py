@@ -1,0 +1,42 @@
+"""What the README says holds: its first session runs, and its settings are the real ones."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from taskapp.settings import SETTINGS, variable
+from tests.server_process import ServerProcess
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def settings_table() -> str:
+    """Write the table of settings as the README has it."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for item in SETTINGS:
+        default = item.metadata["default"]
+        shown = f"`{default}`" if default else "empty"
+        lines.append(f"| `{variable(item.name)}` | {shown} | {item.metadata['meaning']} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_settings_is_the_real_one() -> None:
+    table = README.partition("<!-- settings -->\n")[2].partition("\n<!-- /settings -->")[0]
+    assert table == settings_table()
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_first_session_runs_from_register_to_delete(
+    shell: str, running_server: ServerProcess
+) -> None:
+    session = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.S) if "curl" in block)
+    session = session.replace("http://127.0.0.1:8000", running_server.url)
+    session = session.replace("user@example.com", f"{shell}@example.com")
+    done = subprocess.run(
+        [shell, "-euc", session], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    for part in ("userId", '"status":"completed"', "Task deleted", "Logged out"):
+        assert part in done.stdout
