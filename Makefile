@@ -45,9 +45,11 @@ $(VENV)/bin/python:
 	    || { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/.runtime: requirements.lock | $(VENV)/bin/python
+	@echo "Installing what taskapp needs; this takes a minute, once ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
 $(VENV)/.development: requirements-dev.lock | $(VENV)/bin/python
+	@echo "Installing what the tests need; this takes some minutes, once ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@ $(VENV)/.runtime
