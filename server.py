@@ -49,7 +49,10 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
                     await stopped.wait()
             application.state = "stopping"
             server.stop()
-            log("stopping", drained=await application.drain(DRAIN_SECONDS))
+            log("stopping", inFlight=application.in_flight)
+            if not await application.drain(DRAIN_SECONDS):
+                log("requests.cut", "warning", inFlight=application.in_flight)
+            await server.close_all_connections()
             await services.database.close()
     finally:
         server.stop()
@@ -63,11 +66,13 @@ async def _finishes(work: Coroutine[None, None, None], *, before: asyncio.Event)
     task, event = asyncio.create_task(work), asyncio.create_task(before.wait())
     await asyncio.wait({task, event}, return_when=asyncio.FIRST_COMPLETED)
     event.cancel()
-    if task.done():
-        task.result()
-        return True
-    task.cancel()
-    return False
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+    if task.cancelled():
+        return False
+    task.result()
+    return not before.is_set()
 
 
 def _announce(settings: Settings, where: str) -> None:

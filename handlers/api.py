@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import msgspec
+from tornado.web import HTTPError
 
 from handlers.base import BaseHandler
 from taskapp.errors import (
@@ -55,12 +56,7 @@ class ApiHandler(BaseHandler):
         await super().prepare()
         if self.owner is None or self.is_public:
             return
-        try:
-            allowance = await self.services.limits.api.take(self.owner.user_id)
-        except TooManyRequests as error:
-            self._show_allowance(error.allowance)
-            raise
-        self._show_allowance(allowance)
+        self._show_allowance(await self.services.limits.api.take(self.owner.user_id))
 
     def options(self, *_: str) -> None:
         """Say which methods this address takes, to a browser that asks for another site too."""
@@ -79,10 +75,17 @@ class ApiHandler(BaseHandler):
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._counted(self.services.tokens.read_bearer(token.strip()))
-        if "X-XSRFToken" in self.request.headers and not self.came_from_elsewhere():
+        return self.read_cookie_session() if self._proves_its_origin() else None
+
+    def _proves_its_origin(self) -> bool:
+        """Tell whether the request carries what only a page of this site can know."""
+        if "X-XSRFToken" not in self.request.headers or self.came_from_elsewhere():
+            return False
+        try:
             self.check_xsrf_cookie()
-            return self.read_cookie_session()
-        return None
+        except HTTPError:
+            return False
+        return True
 
     def read_json(self) -> dict[str, Any]:
         """Read the body: one JSON object, in UTF-8, each name once.
@@ -113,15 +116,21 @@ class ApiHandler(BaseHandler):
 
     def show_task(self, task: Task, status: int = 200) -> None:
         """Answer with a task and its version as ETag, or 304 if the client has that one."""
-        self._headers["Etag"] = f'"{task.updated_at}"'
-        self.show(task, status)
+        self._show_unless_known(task.updated_at, task, status)
 
     def show_list(self, tasks: list[Task], next_cursor: str | None) -> None:
-        """Answer with a list, whose ETag is made of its tasks' versions."""
+        """Answer with a list, whose ETag is made of its tasks' versions; or 304 likewise."""
         versions = "".join([task.id + task.updated_at for task in tasks]) + str(next_cursor)
         digest = hashlib.blake2b(versions.encode("ascii"), digest_size=16).hexdigest()
-        self._headers["Etag"] = f'"{digest}"'
-        self.show({"tasks": tasks, "nextCursor": next_cursor})
+        self._show_unless_known(digest, {"tasks": tasks, "nextCursor": next_cursor})
+
+    def _show_unless_known(self, version: str, value: object, status: int = 200) -> None:
+        self._headers["Etag"] = f'"{version}"'
+        if self.is_safe() and self.check_etag_header():
+            self.set_status(304)
+            self.finish()
+        else:
+            self.show(value, status)
 
     def read_versions(self) -> list[str] | None:
         """Read the versions that `If-Match` names (RFC 9110, 13.1.1); None when any will do.
@@ -161,6 +170,12 @@ class ApiHandler(BaseHandler):
             "RateLimit": f'"{allowance.name}";r={allowance.remaining};t={allowance.reset}',
         }
         self._headers.update(self._allowance_headers)
+
+    def ask_to_wait(self, error: TaskappError | None) -> None:
+        """Say when to try again, and what is left of the limit that was used up."""
+        super().ask_to_wait(error)
+        if isinstance(error, TooManyRequests):
+            self._show_allowance(error.allowance)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Keep what is left of the limit in errors too, from which Tornado removed it."""

@@ -3,6 +3,7 @@
 import asyncio
 from time import monotonic
 from typing import Any, cast
+from weakref import WeakSet
 
 import tornado.httputil
 import tornado.web
@@ -39,6 +40,8 @@ class Application(tornado.web.Application):
         self.services = services
         self.state = "starting"
         self.in_flight = 0
+        self.receiving = 0
+        self._sending: WeakSet[Any] = WeakSet()
         self._touched: set[bytes] = set()
         self._touched_since = monotonic()
         self._background: set[asyncio.Task[None]] = set()
@@ -74,7 +77,7 @@ class Application(tornado.web.Application):
         """Answer a body that is too large with 413, where Tornado would only hang up."""
         whole = super().get_handler_delegate(request, target_class, *args, **kwargs)
         refusal = super().get_handler_delegate(request, target_class.too_large)
-        return _BodyLimit(whole, refusal)
+        return _Receipt(self, whole, refusal)
 
     def log_request(self, handler: tornado.web.RequestHandler) -> None:
         """Log and measure a request that has been answered."""
@@ -85,6 +88,9 @@ class Application(tornado.web.Application):
         method = request.method if request.method in METHODS else "OTHER"
         owner: SessionProof | None = getattr(handler, "owner", None)
         self.in_flight -= 1
+        stream = getattr(request.connection, "stream", None)
+        if stream is not None and stream.writing():
+            self._sending.add(stream)
         self._histogram(method, route, status).observe(seconds)
         log(
             "request",
@@ -117,13 +123,21 @@ class Application(tornado.web.Application):
             self._touched.discard(owner.secret_hash)  # the next request tries again
 
     async def drain(self, seconds: float) -> bool:
-        """Wait until no request is being answered; False if some still are after the time."""
+        """Wait until every request is received and answered; False if it takes longer."""
         deadline = monotonic() + seconds
-        while self.in_flight or self._background:
+        while self._is_busy():
             if monotonic() >= deadline:
                 return False
             await asyncio.sleep(0.01)
         return True
+
+    def _is_busy(self) -> bool:
+        return bool(
+            self.receiving
+            or self.in_flight
+            or self._background
+            or any(stream.writing() for stream in self._sending)
+        )
 
     def _histogram(self, method: str, route: str, status: int) -> Histogram:
         key = (method, route, status)
@@ -134,15 +148,19 @@ class Application(tornado.web.Application):
         return histogram
 
 
-class _BodyLimit(tornado.httputil.HTTPMessageDelegate):
-    """Passes a request on, or, if its body grows too large, drops that and passes a refusal."""
+class _Receipt(tornado.httputil.HTTPMessageDelegate):
+    """Receives a request and passes it on, or, if its body grows too large, a refusal."""
 
-    def __init__(self, whole: Any, refusal: Any) -> None:
+    def __init__(self, application: Application, whole: Any, refusal: Any) -> None:
+        self._application = application
         self._whole = whole
         self._refusal = refusal
         self._size = 0
+        self._is_counted = False
 
     def headers_received(self, start_line: Any, headers: tornado.httputil.HTTPHeaders) -> Any:
+        self._application.receiving += 1
+        self._is_counted = True
         return self._whole.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Any:
@@ -153,6 +171,13 @@ class _BodyLimit(tornado.httputil.HTTPMessageDelegate):
 
     def finish(self) -> None:
         (self._whole if self._size <= LARGEST_BODY else self._refusal).finish()
+        self._end()
 
     def on_connection_close(self) -> None:
+        self._end()
         self._whole.on_connection_close()
+
+    def _end(self) -> None:
+        if self._is_counted:
+            self._application.receiving -= 1
+            self._is_counted = False

@@ -1,6 +1,8 @@
 """What the pages have in common: the cookie, forms, notices and error pages."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -9,6 +11,7 @@ from tornado.web import HTTPError
 from handlers.base import BaseHandler
 from taskapp.errors import (
     BodyTooLarge,
+    Forbidden,
     FormNotTrusted,
     NotFound,
     NotSignedIn,
@@ -26,6 +29,7 @@ NOTICES = {
     "reopened": "Task is pending again.",
     "deleted": "Task deleted.",
 }
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 TEXT_FIELDS = ("title", "description")
 
 
@@ -89,6 +93,14 @@ class PageHandler(BaseHandler):
             name: value.replace("\r\n", "\n") for name, value in sent.items() if value is not None
         }
 
+    def read_typed(self, *names: str) -> dict[str, str]:
+        """Read the named fields as well as can be, to show them again beside an error."""
+        return _lenient(self.request.body_arguments, names)
+
+    def read_query(self, name: str) -> str:
+        """Read a parameter of the address that is only a wish, as well as can be."""
+        return _lenient(self.request.query_arguments, [name]).get(name, "")
+
     def show(self, template: str, status: int = 200, **values: Any) -> None:
         """Answer with a page."""
         self.set_status(status)
@@ -112,12 +124,13 @@ class PageHandler(BaseHandler):
 
     def begin_session(self, token: str) -> None:
         """Give the browser its session; the database decides when it ends."""
+        self.owner = self.services.tokens.read_cookie(token)
         self._set_cookie("session", token, max_age=int(LIFETIME.total_seconds()))
 
     def end_session(self) -> None:
         """Take the session from the browser."""
         self.owner = None
-        self._set_cookie("session", "", max_age=0)
+        self._set_cookie("session", "", max_age=None)
 
     def show_error(self, error: TaskappError) -> None:
         """Write an error page; a visitor without a session is sent to log in."""
@@ -125,25 +138,30 @@ class PageHandler(BaseHandler):
             self._show_login(error)
             return
         draft = self.read_draft()
-        self.show("error.html", error.status, error=error, request_id=self._request_id, draft=draft)
+        is_gone = isinstance(error, NotFound | Forbidden) and not isinstance(error, FormNotTrusted)
+        if draft and is_gone:
+            draft = Draft(self.application.path("/tasks"), _only_texts(draft.fields))
+        self.show(
+            "error.html",
+            error.status,
+            error=error,
+            request_id=self._request_id,
+            draft=draft,
+            is_gone=is_gone,
+        )
 
     def read_draft(self) -> Draft | None:
         """Read what was typed into this page's form, whatever is wrong with the request."""
         if self.is_safe() or not self.draft_fields:
             return None
-        fields = {}
-        for name in self.draft_fields:
-            values = self.request.body_arguments.get(name, [])
-            if values:
-                fields[name] = values[0].decode("utf-8", "replace").replace("\r\n", "\n")
+        fields = self.read_typed(*self.draft_fields)
         if not any(fields.get(name, "").strip() for name in TEXT_FIELDS):
             return None
         return Draft(self.request.path, fields)
 
     def _show_login(self, error: NotSignedIn) -> None:
         """Send a reader to the login page; show it to a writer, with what was typed kept."""
-        was_signed_in = self.owner is not None
-        if was_signed_in:
+        if self.get_cookie(self.application.cookie_name("session")):
             self.end_session()
         draft = self.read_draft()
         if draft is None:
@@ -159,19 +177,35 @@ class PageHandler(BaseHandler):
     def _take_notice(self) -> str | None:
         code = self.get_cookie(self.application.cookie_name("notice"))
         if code:
-            self._set_cookie("notice", "", max_age=0)
+            self._set_cookie("notice", "", max_age=None)
         return NOTICES.get(code or "")
 
-    def _set_cookie(self, purpose: str, value: str, *, max_age: int) -> None:
+    def _set_cookie(self, purpose: str, value: str, *, max_age: int | None) -> None:
+        """Set a cookie for so many seconds; None takes it away."""
         self.set_cookie(
             self.application.cookie_name(purpose),
             value,
+            # Tornado leaves out a max_age of 0, and so the browser would keep the cookie.
+            expires=_LONG_AGO if max_age is None else None,
+            max_age=max_age,
             path="/",
             httponly=True,
             samesite="Lax",
             secure=self.is_https,
-            max_age=max_age,
         )
+
+
+def _only_texts(fields: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in fields.items() if name in TEXT_FIELDS}
+
+
+def _lenient(arguments: Mapping[str, list[bytes]], names: Iterable[str]) -> dict[str, str]:
+    """Give the first value of each argument that was sent, with its line ends as LF."""
+    return {
+        name: arguments[name][0].decode("utf-8", "replace").replace("\r\n", "\n")
+        for name in names
+        if arguments.get(name)
+    }
 
 
 class NotFoundPage(PageHandler):
@@ -203,4 +237,5 @@ def is_path_of_this_site(text: str) -> bool:
 
     "//evil" and "/\evil" name other sites, and browsers drop tabs and line ends (CWE-601).
     """
-    return text.startswith("/") and text[1:2] not in {"/", "\\"} and text.isprintable()
+    is_path = text.startswith("/") and text[1:2] not in {"/", "\\"}
+    return is_path and text.isascii() and text.isprintable()

@@ -27,13 +27,25 @@ def make_templates(application: "Application") -> Environment:
     )
     templates.globals["path"] = application.path
     templates.globals["static"] = lambda name: application.path(f"/static/{name}?v={_digest(name)}")
+    templates.globals["is_open"] = application.services.settings.registration == "open"
     templates.filters["moment"] = show_moment
+    templates.filters["duration"] = show_duration
     return templates
 
 
 def show_moment(text: str) -> str:
     """Show a moment of RFC 3339 for people, in UTC."""
     return datetime.fromisoformat(text).strftime("%-d %B %Y, %H:%M UTC")
+
+
+def show_duration(seconds: int) -> str:
+    """Show for people how long something takes, never too short."""
+    if seconds < 100:
+        return f"{seconds} second{'s' if seconds != 1 else ''}"
+    minutes = -(-seconds // 60)
+    if minutes < 100:
+        return f"{minutes} minutes"
+    return f"{-(-minutes // 60)} hours"
 
 
 @cache

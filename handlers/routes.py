@@ -69,4 +69,5 @@ def make_application(services: Services) -> Application:
 
 def _pattern(path: str) -> str:
     parts = re.split("(:id|:path)", path)
-    return "".join(_PARAMETERS.get(part) or re.escape(part) for part in parts) + "$"
+    pattern = "".join(_PARAMETERS.get(part) or re.escape(part) for part in parts)
+    return ("/?" if path == "/" else pattern) + "$"  # the base path is a page without its slash too

@@ -1,5 +1,6 @@
 """The list of tasks, and the pages on which one is edited, completed and deleted."""
 
+import re
 import secrets
 from urllib.parse import urlencode
 
@@ -61,6 +62,7 @@ class TaskListPage(PageHandler):
             overview=overview,
             count_limit=COUNT_LIMIT,
             shown=shown,
+            place=_place(shown, self.query("after")),
             is_first_page=self.query("after") is None,
             next_query=urlencode(
                 {**({"status": shown} if shown else {}), "after": page.next_cursor or ""}
@@ -69,6 +71,22 @@ class TaskListPage(PageHandler):
             values=values,
             errors=errors,
         )
+
+
+def _place(shown: str | None, after: str | None) -> dict[str, str]:
+    """Give the fields by which a form finds its way back to where in the list it stood."""
+    return {name: value for name, value in (("shown", shown), ("after", after)) if value}
+
+
+def _as_shown(task: Task) -> dict[str, str]:
+    """Give a task's texts as they come back from a browser that shows them and is left alone.
+
+    It drops the line ends of a one-line field, and makes those of others alike.
+    """
+    return {
+        "title": re.sub(r"[\r\n]", "", task.title),
+        "description": re.sub(r"\r\n?", "\n", task.description),
+    }
 
 
 class TaskEditPage(PageHandler):
@@ -92,18 +110,27 @@ class TaskEditPage(PageHandler):
         sent = self.read_form("title", "description", "status", "version")
         version = sent.pop("version", "")
         versions = [version] if is_version(version) else None
+        task = await require_task(self.services, self.session, task_id)
+        changes = {name: text for name, text in sent.items() if text != _as_shown(task).get(name)}
         try:
-            await update_task(self.services, self.session, task_id, sent, versions=versions)
+            await update_task(self.services, self.session, task_id, changes, versions=versions)
         except Invalid as error:
-            task = await require_task(self.services, self.session, task_id)
             values = {**sent, "version": version}
             self._show_form(task, values, error.errors, status=error.status)
         except VersionConflict:
-            task = await require_task(self.services, self.session, task_id)
-            values = {**sent, "version": task.updated_at}
-            self._show_form(task, values, {}, is_conflict=True, status=409)
+            await self._show_conflict(task_id, sent)
         else:
             self.go("/tasks", "saved")
+
+    async def _show_conflict(self, task_id: str, sent: dict[str, str]) -> None:
+        """Show both texts, unless they are the same: then this was a second click."""
+        task = await require_task(self.services, self.session, task_id)
+        saved = {**_as_shown(task), "status": task.status}
+        if saved == {**saved, **sent, "title": sent.get("title", "").strip()}:
+            self.go("/tasks", "saved")
+            return
+        values = {**sent, "version": task.updated_at}
+        self._show_form(task, values, {}, is_conflict=True, status=409)
 
     def _show_form(
         self,
@@ -129,11 +156,15 @@ class TaskStatusPage(PageHandler):
 
     async def post(self, task_id: str) -> None:
         """Complete a task, or open it again, and go back to the list as it was filtered."""
-        sent = self.read_form("status")
+        sent = self.read_form("status", "shown", "after")
+        query = {
+            "status": read_status_filter(sent.pop("shown", None) or None),
+            "after": sent.pop("after", None),
+        }
         task = await set_task_status(self.services, self.session, task_id, sent)
-        shown = read_status_filter(self.read_form("shown").get("shown") or None)
-        query = f"?{urlencode({'status': shown})}" if shown else ""
-        self.go(f"/tasks{query}", "completed" if task.status == "completed" else "reopened")
+        known = urlencode({name: value for name, value in query.items() if value})
+        notice = "completed" if task.status == "completed" else "reopened"
+        self.go(f"/tasks{'?' if known else ''}{known}#task-{task.id}", notice)
 
 
 class TaskDeletePage(PageHandler):

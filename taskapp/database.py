@@ -21,18 +21,23 @@ from sqlalchemy.sql import ClauseElement
 from taskapp.errors import OutcomeUnknown, Unavailable, UniqueViolation
 from taskapp.logs import log
 from taskapp.metrics import Metrics
+from taskapp.settings import SettingsError
 
 Row = tuple[Any, ...]
 Result = TypeVar("Result")
 
 STATEMENT_TIMEOUT = 4.0  # seconds, the wait for a connection included: 503 comes within five
+SERVER_TIMEOUT = 3.5  # seconds; when the server gives up first, a change is known to be undone
 CONNECT_TIMEOUT = 3.0  # seconds
 REFUSED_WRITES_LAST = 30.0  # seconds for which a refused write keeps this process from "ready"
 _DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 _TIMESTAMP_WITH_TIME_ZONE = 1184  # the type's number in pg_type
-_OPTIONS = f"-c timezone=UTC -c datestyle=ISO -c statement_timeout={int(STATEMENT_TIMEOUT * 1000)}"
-# SQLSTATE classes after which the same statement may work again: connection, resources, operator.
-_PASSING_CLASSES = ("08", "53", "57", "58")
+_OPTIONS = f"-c timezone=UTC -c datestyle=ISO -c statement_timeout={int(SERVER_TIMEOUT * 1000)}"
+_CLOSED_BY_US = 1  # of psycopg2, whose connections are at 2 when they broke
+# SQLSTATE classes after which the same statement may work again: connection, resources, operator;
+# and those of them, deadlock included, after which it is known not to have run.
+_PASSING_CLASSES = ("08", "40", "53", "57", "58")
+_UNDONE_CLASSES = ("25", "40", "53")
 _READ_ONLY = "25006"
 _CONNECTION_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
@@ -127,14 +132,15 @@ class Database:
             await cursor.execute(statement.text, {**statement.defaults, **parameters})
             return await _rows(cursor)
 
+        deadline = asyncio.get_running_loop().time() + STATEMENT_TIMEOUT
         try:
-            return await self._attempt(statement.name, work, is_read=statement.is_read)
+            return await self._attempt(statement.name, work, deadline, is_read=statement.is_read)
         except _ConnectionLostError:
             # A read may be run twice; nobody knows whether a change was applied.
             if not statement.is_read:
                 raise OutcomeUnknown from None
         try:
-            return await self._attempt(statement.name, work, is_read=True)
+            return await self._attempt(statement.name, work, deadline, is_read=True)
         except _ConnectionLostError:
             raise Unavailable from None
 
@@ -149,21 +155,24 @@ class Database:
         """Run several statements that are all done or not at all."""
 
         async def begin(cursor: Any) -> Result:
-            async with cursor.begin():
-                return await work(Transaction(cursor))
+            await cursor.execute("BEGIN")
+            result = await work(Transaction(cursor))  # if it fails, the connection is closed
+            await cursor.execute("COMMIT")
+            return result
 
+        deadline = asyncio.get_running_loop().time() + STATEMENT_TIMEOUT
         try:
-            return await self._attempt(name, begin, is_read=False)
+            return await self._attempt(name, begin, deadline, is_read=False)
         except _ConnectionLostError:
             raise OutcomeUnknown from None
 
     async def _attempt(
-        self, name: str, work: Callable[[Any], Awaitable[Result]], *, is_read: bool
+        self, name: str, work: Callable[[Any], Awaitable[Result]], deadline: float, *, is_read: bool
     ) -> Result:
         started = perf_counter()
         sent = False
         try:
-            async with asyncio.timeout(STATEMENT_TIMEOUT), self._cursor() as cursor:
+            async with asyncio.timeout_at(deadline), self._cursor() as cursor:
                 sent = True
                 return await work(cursor)
         except TimeoutError:
@@ -190,9 +199,13 @@ class Database:
             pool = self._pool
             connection = await _acquire(pool)
             try:
-                cursor = await connection.cursor()
+                cursor = await connection.cursor(timeout=STATEMENT_TIMEOUT)
                 yield cursor
-                cursor.close()  # only now: after a failure it would raise an error of its own
+                cursor.close()
+            except BaseException:
+                # It may be in the middle of something, and aiopg watches none after an error.
+                _close(connection)
+                raise
             finally:
                 pool.release(connection)
         finally:
@@ -206,7 +219,7 @@ class Database:
             self._refused_write_at = monotonic()
         if code == _READ_ONLY or (code and code.startswith(_PASSING_CLASSES)):
             log("database.refused", "warning", code=code)
-            return Unavailable() if code[:2] in {"53", "25"} else _ConnectionLostError()
+            return Unavailable() if code.startswith(_UNDONE_CLASSES) else _ConnectionLostError()
         if not code and isinstance(error, _CONNECTION_LOST):
             log("database.connection_lost", "warning", error=_first_line(error))
             return _ConnectionLostError()
@@ -224,12 +237,28 @@ def connect_once(url: str, purpose: str) -> Any:
     """Open one connection that blocks, outside of any pool; the server shows its purpose.
 
     Raises:
-        Unavailable: the server cannot be reached, refuses us, or the address is none.
+        SettingsError: the address cannot be read.
+        Unavailable: the server cannot be reached, or refuses us.
     """
+    if not _is_address(url):
+        problem = (
+            "TASKAPP_DATABASE_URL: it cannot be read as an address; in the user and the password "
+            "write special characters as %2F for / and %40 for @"
+        )
+        raise SettingsError([problem])
     try:
         return psycopg2.connect(url, connect_timeout=int(CONNECT_TIMEOUT), application_name=purpose)
     except psycopg2.Error as error:
         raise Unavailable(f"The database cannot be reached: {_first_line(error)}") from error
+
+
+def _is_address(url: str) -> bool:
+    """Tell whether libpq can read an address; its own words may quote a part of a password."""
+    try:
+        ports = psycopg2.extensions.parse_dsn(url).get("port", "")
+    except psycopg2.ProgrammingError:
+        return False
+    return all(not port or port.isdecimal() for port in ports.split(","))
 
 
 class _ConnectionLostError(Exception):
@@ -270,7 +299,13 @@ async def _close_when_lost(connection: Any) -> None:
     """Close a connection that broke while nobody used it; its socket would keep the loop busy."""
     with suppress(psycopg2.Error):
         await connection.notifies.get()  # nobody notifies: it ends when the connection does
-    await connection.close()
+    _close(connection)
+
+
+def _close(connection: Any) -> None:
+    """Close a connection once: the second time would cut off whoever has its descriptor by then."""
+    if connection.raw.closed != _CLOSED_BY_US:
+        connection.close()
 
 
 def _read_timestamp(text: str | None, _cursor: object) -> str | None:

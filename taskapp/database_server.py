@@ -70,6 +70,7 @@ async def prepare_database(settings: Settings, url: str) -> Preparation:
         BackupError: there is no backup, so nothing was changed.
         NewerDatabaseError: the database has a revision that this code does not know.
         MigrationError: the database refuses.
+        SettingsError: the address of the database cannot be read.
         Unavailable: the database cannot be reached.
     """
     backups: list[Path] = []
@@ -88,6 +89,7 @@ async def require_prepared_database(settings: Settings, url: str) -> None:
     Raises:
         OlderDatabaseError, NewerDatabaseError: it is at another revision.
         MigrationError: the database refuses.
+        SettingsError: the address of the database cannot be read.
         Unavailable: the database cannot be reached.
     """
     revision = await asyncio.to_thread(read_revision, url)

@@ -43,6 +43,7 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
     Raises:
         NewerDatabaseError: the database has a revision that this code does not know.
         MigrationError: the database refuses, and is as it was before.
+        SettingsError: the address of the database cannot be read.
         Unavailable: the database cannot be reached.
     """
     revision = await asyncio.to_thread(read_revision, url)
@@ -62,6 +63,7 @@ def read_revision(url: str) -> str | None:
 
     Raises:
         MigrationError: the database refuses to tell.
+        SettingsError: the address of the database cannot be read.
         Unavailable: the database cannot be reached.
     """
     with _connection(url) as connection:

@@ -19,6 +19,8 @@ _logger = logging.getLogger("taskapp.postgresql")
 
 # How PostgreSQL is made to end, and the seconds each way is given: fast and immediate shutdown.
 _WAYS_TO_END = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+# Smart shutdown: a fast one complains of every connection whose end it has not noticed yet.
+_QUIET_WAY = ((signal.SIGTERM, 1.0),)
 _LAST_LINES_PATIENCE = 2.0  # seconds to wait for what an ended PostgreSQL still has to say
 _LONGEST_LINE = 65536  # bytes
 _SEVERITIES = {
@@ -76,8 +78,8 @@ class PostgresProcess:
         return " | ".join(self._log.last) or "none"
 
     async def end(self) -> None:
-        """Shut it down, fast if it will and by force if it won't."""
-        await end_processes(lambda: [] if self.has_ended else [self.pid])
+        """Shut it down: when its last connection has gone, else fast, else by force."""
+        await end_processes(lambda: [] if self.has_ended else [self.pid], first=_QUIET_WAY)
         await asyncio.wait([self._log.ended], timeout=_LAST_LINES_PATIENCE)
         self._log.close()
 
@@ -119,10 +121,12 @@ def find_processes(marker: str, data_folder: Path) -> list[int]:
     ]
 
 
-async def end_processes(find: Callable[[], Sequence[int]]) -> bool:
+async def end_processes(
+    find: Callable[[], Sequence[int]], *, first: Sequence[tuple[signal.Signals, float]] = ()
+) -> bool:
     """Signal what `find` finds, ever more firmly, until it finds nothing; say whether it does."""
     clock = asyncio.get_running_loop().time
-    for way, patience in _WAYS_TO_END:
+    for way, patience in (*first, *_WAYS_TO_END):
         for pid in find():
             with suppress(ProcessLookupError):
                 os.kill(pid, way)

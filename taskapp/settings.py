@@ -7,17 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import platformdirs
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, parse_many
 
 from taskapp.addresses import UNIX_SOCKET, Network
 
 PREFIX = "TASKAPP_"
 MASK = "********"
 SECRET_KEY_LENGTH = 32  # characters, at least
-WELL_KNOWN_KEYS = ("secret", "changeme", "change-me", "password", "example", "default", "insecure")
+# What stands in examples; nothing that is hard to guess is made of these words.
+_WELL_KNOWN_WORDS = re.compile(
+    "secret|password|change|default|insecure|example|please|cookie|token|generate|random|value|"
+    "your|here|todo|own|key|0123456789|abcdefghijklmnopqrstuvwxyz|[-_.: ]"
+)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_ORIGIN_NEEDED = "an address such as https://tasks.example.com is needed"
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -33,20 +39,15 @@ def _setting(
     default: str, read: Callable[[str], Any], meaning: str, *, secret: bool = False
 ) -> Any:  # dataclasses.field() has to look like the type of its attribute
     return field(
+        repr=not secret,
         metadata={"default": default, "read": read, "meaning": meaning, "secret": secret},
         kw_only=True,
     )
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise ValueError("a port from 0 to 65535 is needed")
-    return int(text)
-
-
 def _whole_number(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise ValueError(f"a whole number from {low} to {high} is needed")
         return int(text)
 
@@ -70,10 +71,14 @@ def _duration(text: str) -> int:
 
 
 def _rate_limit(text: str) -> RateLimitItem:
+    needed = "a number and a period is needed, such as 5/15minute"
     try:
-        return parse(text)
+        items = parse_many(text)
     except ValueError as error:
-        raise ValueError("a number and a period is needed, such as 5/15minute") from error
+        raise ValueError(needed) from error
+    if len(items) != 1 or items[0].amount < 1:
+        raise ValueError(needed)
+    return items[0]
 
 
 def _words(text: str) -> list[str]:
@@ -94,21 +99,24 @@ def _networks(text: str) -> tuple[Network, ...]:
 
 def _data_dir(text: str) -> Path:
     if text:
-        return Path(text).expanduser().absolute()
+        try:
+            return Path(text).expanduser().absolute()
+        except RuntimeError as error:
+            raise ValueError("the home folder is not known; write the path without ~") from error
     if (CHECKOUT / "pyproject.toml").exists():
         return CHECKOUT / "data"
     return platformdirs.user_data_path("taskapp")
 
 
 def _database_url(text: str) -> str:
-    if text and urlsplit(text).scheme not in {"postgresql", "postgres"}:
+    if text and not text.startswith(("postgresql://", "postgres://")):
         raise ValueError("an address such as postgresql://user:password@host/database is needed")
     return text
 
 
 def _secret_keys(text: str) -> tuple[str, ...]:
     keys = tuple(_words(text))
-    if any(len(key) < SECRET_KEY_LENGTH for key in keys):
+    if (text and not keys) or any(len(key) < SECRET_KEY_LENGTH for key in keys):
         raise ValueError(
             f"each key needs {SECRET_KEY_LENGTH} characters or more, "
             "such as: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
@@ -119,14 +127,23 @@ def _secret_keys(text: str) -> tuple[str, ...]:
 
 
 def _is_well_known(key: str) -> bool:
-    lowered = key.casefold()
-    return len(set(key)) < 8 or any(
-        lowered.count(word) * len(word) >= len(key) / 2 for word in WELL_KNOWN_KEYS
-    )
+    rest = _WELL_KNOWN_WORDS.sub("", key.casefold())
+    return len(set(key)) < 8 or len(rest) < len(key) / 2
+
+
+def _split_url(text: str) -> SplitResult | None:
+    """Split an address; None when it is none. What `urlsplit` says may quote a password."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return None
+    return None if port == 0 else parts
 
 
 def _limit_storage(text: str) -> str:
-    if text and urlsplit(text).scheme not in {"redis", "rediss", "redis+unix"}:
+    parts = _split_url(text)
+    if text and (parts is None or parts.scheme not in {"redis", "rediss", "redis+unix"}):
         raise ValueError("an address such as redis://host:6379/0 is needed")
     return text
 
@@ -142,10 +159,14 @@ def _base_path(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
-        raise ValueError("an address such as https://tasks.example.com is needed")
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    """Read the address of a site, and give it as browsers name it in `Origin`."""
+    parts = _split_url(text)
+    if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError(_ORIGIN_NEEDED)
+    origin = f"{parts.scheme}://{parts.netloc}".lower()
+    if "@" in origin or text.lower().rstrip("/") != origin:
+        raise ValueError(_ORIGIN_NEEDED)
+    return origin.removesuffix(_DEFAULT_PORTS[parts.scheme])
 
 
 def _public_url(text: str) -> str:
@@ -163,7 +184,7 @@ class Settings:
     host: str = _setting(
         "127.0.0.1", str, "address to listen on, or unix:/path/of/a/socket; systemd's socket wins"
     )
-    port: int = _setting("8000", _port, "port to listen on")
+    port: int = _setting("8000", _whole_number(0, 65535), "port to listen on")
     data_dir: Path = _setting(
         "", _data_dir, "folder of the embedded database, the secret key and backups"
     )
@@ -270,8 +291,18 @@ def _text(environment: Mapping[str, str], name: str, metadata: Mapping[str, Any]
     if path and text:
         raise ValueError(f"is set, and so is {name}_FILE; keep one of them")
     if path:
-        text = Path(path).read_text(encoding="utf-8").strip()
+        text = _text_in(Path(path))
     return text or metadata["default"]
+
+
+def _text_in(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} does not hold text") from error
+    if not text:
+        raise ValueError(f"{path} is empty")
+    return text
 
 
 def _unknown(environment: Mapping[str, str]) -> list[str]:
@@ -308,7 +339,7 @@ def load_secret_keys(settings: Settings) -> tuple[str, ...]:
     path = settings.data_dir / "secret-key"
     try:
         _make_key(path)
-        return _secret_keys(path.read_text(encoding="utf-8").strip())
+        return _secret_keys(_text_in(path))
     except (OSError, ValueError) as error:
         raise SettingsError([f"The secret key in {path} cannot be used: {error}"]) from error
 

@@ -77,7 +77,7 @@ class Tokens:
 
     def read_cursor(self, text: str) -> str | None:
         """Read a cursor; None when we did not sign it."""
-        value = self._unsign(self._cursor, text)
+        value = _unsign(self._cursor, text, UUID_LENGTH)
         return None if value is None else str(UUID(bytes=value))
 
     def _new_session(self, signer: Signer, user_id: str) -> tuple[str, bytes]:
@@ -86,15 +86,22 @@ class Tokens:
         return text, hashlib.sha256(secret).digest()
 
     def _read_session(self, signer: Signer, text: str) -> SessionProof | None:
-        value = self._unsign(signer, text)
+        value = _unsign(signer, text, SECRET_LENGTH + UUID_LENGTH)
         if value is None:
             return None
         secret, user_id = value[:SECRET_LENGTH], value[SECRET_LENGTH:]
         return SessionProof(str(UUID(bytes=user_id)), hashlib.sha256(secret).digest())
 
-    @staticmethod
-    def _unsign(signer: Signer, text: str) -> bytes | None:
-        try:
-            return _decode(signer.unsign(text.encode("ascii")).decode("ascii"))
-        except (BadSignature, UnicodeEncodeError):
+
+def _unsign(signer: Signer, text: str, length: int) -> bytes | None:
+    try:
+        signed = signer.unsign(text.encode("ascii")).decode("ascii")
+        signature = text[len(signed) + 1 :]
+        # Base64 has several spellings of the same bytes, and ours is the only one accepted: what
+        # was altered in any letter is refused.
+        if _encode(_decode(signature)) != signature:
             return None
+        value = _decode(signed)
+    except (BadSignature, ValueError):
+        return None
+    return value if len(value) == length else None

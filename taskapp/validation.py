@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
@@ -31,6 +32,9 @@ NOT_TEXT = "This has to be text."
 NOT_STORABLE = "This holds characters that cannot be stored (NUL, or half of a surrogate pair)."
 UNKNOWN_FIELD = "There is no such field."
 WEAK_PASSWORD = "This password is easily guessed. Make it longer, or add a word or two."  # noqa: S105  # a message
+
+
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"}  # controls, formats, surrogates, separators
 
 
 class Refused(ValueError):  # it is the message beside a field
@@ -62,8 +66,11 @@ def _within(value: str, low: int, high: int) -> str:
 
 
 def _is_visible(value: str) -> bool:
-    """Tell whether something of a text can be seen: a letter, a sign, an emoji."""
-    return any(unicodedata.category(character)[0] not in "ZC" for character in value)
+    """Tell whether something of a text can be seen: a letter, a sign, an emoji.
+
+    Characters that Python does not know yet count as well: they may be new emoji.
+    """
+    return any(unicodedata.category(character) not in _INVISIBLE for character in value)
 
 
 def _read_title(value: Any) -> str:
@@ -271,5 +278,11 @@ def read_idempotency_key(text: str | None) -> str | None:
 
 
 def is_version(text: str) -> bool:
-    """Tell whether a text has the form of a task's version."""
-    return _VERSION.fullmatch(text) is not None
+    """Tell whether a text has the form of a task's version: a moment that there is."""
+    if _VERSION.fullmatch(text) is None:
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -14,7 +14,7 @@ INTERVAL = 3600.0  # seconds
 
 @asynccontextmanager
 async def keep_up(services: Services) -> AsyncIterator[None]:
-    """Delete ended sessions once an hour for as long as the block lasts."""
+    """Delete ended sessions now and once an hour for as long as the block lasts."""
     task = asyncio.create_task(_repeat(services))
     try:
         yield
@@ -26,8 +26,10 @@ async def keep_up(services: Services) -> AsyncIterator[None]:
 
 async def _repeat(services: Services) -> None:
     while True:
-        await asyncio.sleep(INTERVAL)
         try:
             await purge_sessions(services)
         except TaskappError as error:
             log("upkeep.failed", "warning", error=error.detail)
+        except Exception as error:  # noqa: BLE001  # an unknown one must not end the upkeep
+            log("upkeep.failed", "error", error=type(error).__name__)
+        await asyncio.sleep(INTERVAL)

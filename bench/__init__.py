@@ -1,0 +1,1 @@
+"""Measurements of taskapp, and the data they need; README.md says how to repeat them."""

@@ -1,0 +1,127 @@
+"""Load the bench data set: users with tasks, spread evenly over the year that ends now.
+
+python -m bench.load [--users 10000] [--tasks 100] [--add]
+"""
+
+import asyncio
+from contextlib import closing
+from time import perf_counter
+from typing import Any
+
+import click
+import psycopg2
+
+from taskapp.commands import Failure, plain_errors, read_settings
+from taskapp.database_server import database_server, require_prepared_database
+from taskapp.logs import configure_logging
+from taskapp.passwords import PasswordHasher
+from taskapp.settings import Settings
+
+PASSWORD = "correct horse battery"  # noqa: S105  # of every account made here, known to the clients
+
+# PostgreSQL before 18 has no UUID version 7: a random one of version 4 gets the milliseconds in
+# its first 48 bits, and two bits more make a 7 of the 4.
+_UUID7 = """
+CREATE FUNCTION pg_temp.uuid7(moment timestamptz) RETURNS uuid LANGUAGE sql VOLATILE AS $$
+    SELECT encode(set_bit(set_bit(overlay(
+        uuid_send(gen_random_uuid())
+        PLACING substring(int8send(floor(extract(epoch FROM moment) * 1000)::bigint) FROM 3)
+        FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid
+$$
+"""
+_LAST_NUMBER = """
+SELECT coalesce(max(substring(email FROM '^user([0-9]+)@example[.]com$')::bigint), 0) FROM users
+"""
+_NEW_USERS = """
+CREATE TEMPORARY TABLE new_users ON COMMIT DROP AS
+SELECT place, %(last)s + place AS number, registered, pg_temp.uuid7(registered) AS id
+FROM generate_series(1, %(users)s) AS place,
+    LATERAL (SELECT now() - interval '366 days' + place * (interval '1 day' / %(users)s)) AS t
+        (registered)
+"""
+_USERS = """
+INSERT INTO users (id, email, password_hash, created_at, updated_at)
+SELECT id, 'user' || lpad(number::text, greatest(5, length(number::text)), '0') || '@example.com',
+    %(password_hash)s, registered, registered
+FROM new_users ORDER BY place
+"""
+# Each user in turn adds a task, so a user's tasks lie far apart in the table, as in real life.
+_TASKS = """
+INSERT INTO tasks (id, user_id, title, description, status, created_at, updated_at)
+SELECT pg_temp.uuid7(created), user_id,
+    'Task ' || task || ' of user ' || number || ': prepare the report',
+    substr(md5(number || '-' || task) || ' ' || md5(task || 'a' || number) || ' '
+        || md5(task || 'b' || number) || ' ' || md5(task || 'c' || number) || ' '
+        || md5(task || 'd' || number) || ' ' || md5(task || 'e' || number) || ' '
+        || md5(task || 'f' || number), 1, 200),
+    CASE WHEN (number + task) %% 3 = 0 THEN 'completed' ELSE 'pending' END,
+    created, created
+FROM (
+    SELECT id AS user_id, number, task, now() - interval '365 days'
+        + ((task - 1) * %(users)s + place - 1) * (interval '365 days' / (%(users)s * %(tasks)s))
+        AS created
+    FROM generate_series(1, %(tasks)s) AS task, new_users
+    ORDER BY task, place
+) AS all_of_them
+"""
+
+
+def load(url: str, password_hash: str, *, users: int, tasks: int, add: bool) -> None:
+    """Insert users with tasks each, all or nothing, and bring the statistics up to date.
+
+    Raises:
+        Failure: there are users already, and none should be added to them.
+    """
+    values = {"users": users, "tasks": tasks, "password_hash": password_hash}
+    with closing(psycopg2.connect(url)) as connection:
+        with connection, connection.cursor() as cursor:
+            count = _number(cursor, "SELECT count(*) FROM users")
+            if count and not add:
+                raise Failure(
+                    f"The database holds {count:,} users, and nothing was loaded. Give --add to "
+                    "put new users beside them, or use an empty data folder or database."
+                )
+            cursor.execute(_UUID7)
+            values["last"] = _number(cursor, _LAST_NUMBER)
+            for statement in (_NEW_USERS, _USERS, _TASKS):
+                cursor.execute(statement, values)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE users, tasks, sessions")
+
+
+def _number(cursor: Any, query: str) -> int:
+    cursor.execute(query)
+    return int(cursor.fetchone()[0])
+
+
+async def _run(settings: Settings, *, users: int, tasks: int, add: bool) -> float:
+    """Load into the database of the settings, and give the seconds that it took."""
+    async with database_server(settings, share=True) as url:
+        await require_prepared_database(settings, url)
+        started = perf_counter()
+        hasher = PasswordHasher(settings.bcrypt_rounds)
+        password_hash = await hasher.hash(PASSWORD)
+        hasher.close()
+        await asyncio.to_thread(load, url, password_hash, users=users, tasks=tasks, add=add)
+        return perf_counter() - started
+
+
+@click.command(
+    help="Load users with tasks into the database that TASKAPP_DATABASE_URL, or the data folder "
+    f'that TASKAPP_DATA_DIR names. Every password is "{PASSWORD}".'
+)
+@click.option("--users", type=click.IntRange(1), default=10_000, show_default=True)
+@click.option("--tasks", type=click.IntRange(1), default=100, show_default=True, help="Of each.")
+@click.option("--add", is_flag=True, help="Also where there are users already.")
+@plain_errors
+def main(*, users: int, tasks: int, add: bool) -> None:
+    """Load what the command line asks for."""
+    settings = read_settings()
+    configure_logging(settings)
+    seconds = asyncio.run(_run(settings, users=users, tasks=tasks, add=add))
+    click.echo(f"Loaded {users:,} users with {tasks:,} tasks each in {seconds:.1f} s.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,397 @@
+"""What is right and what is wrong with a set-up, each in one line with the fix.
+
+Nothing is made or changed, except that an embedded PostgreSQL that isn't running is started for
+as long as it is asked.
+"""
+
+import asyncio
+import ipaddress
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from time import time
+from urllib.parse import urlsplit
+
+from sqlalchemy import extract, func, select
+
+from taskapp.addresses import UNIX_SOCKET, Network, is_in
+from taskapp.database import Database, Row, Statement
+from taskapp.database_server import database_server
+from taskapp.embedded import DataFolderInUse, EmbeddedPostgresError
+from taskapp.errors import TaskappError
+from taskapp.metrics import Metrics
+from taskapp.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
+from taskapp.operations.health import LEAST_FREE_SPACE
+from taskapp.settings import Settings, SettingsError, load_secret_keys
+from taskapp.sockets import UNIX_PREFIX
+
+OLDEST_POSTGRESQL = 15
+COMFORTABLE_SPACE = 1024**3  # bytes
+CLOCK_TOLERANCE = 5.0  # seconds
+PLAUSIBLE_YEARS = range(2026, 2100)
+CHEAPEST_BCRYPT = 10  # rounds; below that a stolen hash is too cheap to try
+REDIS_PATIENCE = 2.0  # seconds
+_BY_OTHERS = 0o067  # mode bits; the group's "search" is how an access control list shows its mask
+_KEPT_BY_POSTGRESQL = 3  # connections that the server keeps for its administrator
+
+_FIX_FOLDER = "Run taskapp as the user it belongs to, or set TASKAPP_DATA_DIR to another folder."
+
+_FACTS = Statement(
+    "doctor.facts",
+    select(
+        func.current_setting("server_version_num"),
+        func.current_setting("server_encoding"),
+        func.current_setting("transaction_read_only"),
+        func.current_setting("max_connections"),
+        extract("epoch", func.clock_timestamp()),
+    ),
+)
+
+
+class Level(Enum):
+    """How a finding is meant; the value is what people see."""
+
+    OK = "ok"
+    INFO = "info"
+    WARNING = "warn"
+    PROBLEM = "FAIL"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found out; `fix` says what to do about it, or is empty."""
+
+    level: Level
+    subject: str
+    text: str
+    fix: str = ""
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Make all checks, the most important first."""
+    return [
+        *await check_database(settings),
+        check_year(datetime.now(UTC)),
+        check_data_folder(settings.data_dir),
+        *check_space(settings),
+        check_secret_key(settings),
+        check_address(settings),
+        check_proxies(settings),
+        check_origins(settings),
+        check_metrics(settings),
+        check_passwords(settings),
+        check_registration(settings),
+        await check_limits(settings),
+    ]
+
+
+async def check_database(settings: Settings) -> list[Finding]:
+    """Look whether the database answers, suits this code and agrees on the time."""
+    try:
+        if settings.uses_embedded_database and not (settings.data_dir / "postgres").exists():
+            fix = "Start the server, or run `python server.py migrate`: both make it."
+            return [Finding(Level.INFO, "database", "not made yet", fix)]
+        async with database_server(settings, share=True) as url:
+            return await _ask_database(settings, url)
+    except (DataFolderInUse, EmbeddedPostgresError, OSError) as error:
+        return [Finding(Level.PROBLEM, "database", str(error))]
+    except SettingsError as error:
+        return [Finding(Level.PROBLEM, "database", error.problems[0], "Correct that setting.")]
+    except (TaskappError, MigrationError) as error:
+        fix = "Start that server, or correct TASKAPP_DATABASE_URL."
+        if settings.uses_embedded_database:
+            fix = "Restart taskapp, and look at what it logs."
+        return [Finding(Level.PROBLEM, "database", str(error), fix)]
+
+
+async def _ask_database(settings: Settings, url: str) -> list[Finding]:
+    revision = await asyncio.to_thread(read_revision, url)
+    database = Database(1, Metrics())
+    await database.open(url)
+    try:
+        before = time()
+        (facts,) = await database.fetch_all(_FACTS)
+        ours = (before + time()) / 2
+    finally:
+        await database.close()
+    return [
+        judge_server(facts, settings.database_pool),
+        judge_revision(revision),
+        judge_clock(float(facts[4]) - ours),
+    ]
+
+
+def judge_server(facts: Row, pool_size: int) -> Finding:
+    """Judge what the server says of itself: version, encoding, read-only, connections."""
+    subject = "database"
+    version, encoding, read_only, connections = int(facts[0]), facts[1], facts[2], int(facts[3])
+    name = f"PostgreSQL {version // 10000}.{version % 10000}"
+    if version // 10000 < OLDEST_POSTGRESQL:
+        fix = f"Use PostgreSQL {OLDEST_POSTGRESQL} or later."
+        return Finding(Level.PROBLEM, subject, f"{name} is too old", fix)
+    if encoding != "UTF8":
+        fix = "Make the database anew with ENCODING 'UTF8'."
+        text = f"{name} keeps texts as {encoding}, and cannot keep every character"
+        return Finding(Level.PROBLEM, subject, text, fix)
+    if read_only == "on":
+        fix = "Set TASKAPP_DATABASE_URL to the primary server."
+        return Finding(Level.PROBLEM, subject, f"{name} is read-only", fix)
+    if pool_size > connections - _KEPT_BY_POSTGRESQL:
+        fix = "Lower TASKAPP_DATABASE_POOL, or raise the server's max_connections."
+        text = f"{name} allows {connections} connections, and the pool wants {pool_size}"
+        return Finding(Level.WARNING, subject, text, fix)
+    return Finding(Level.OK, subject, f"{name} answers")
+
+
+def judge_revision(revision: str | None) -> Finding:
+    """Judge whether the database is at the revision of this code."""
+    subject = "migrations"
+    if revision is None:
+        fix = "Start the server, or run `python server.py migrate`: both make the tables."
+        return Finding(Level.INFO, subject, "the database is empty", fix)
+    if revision > HEAD:
+        return Finding(Level.PROBLEM, subject, str(NewerDatabaseError(revision)))
+    if revision < HEAD:
+        text = f"the database is at revision {revision}, and this taskapp needs {HEAD}"
+        return Finding(Level.PROBLEM, subject, text, "Run `python server.py migrate`.")
+    return Finding(Level.OK, subject, f"at revision {HEAD}, the newest")
+
+
+def judge_clock(difference: float) -> Finding:
+    """Judge by how many seconds the database's clock is ahead of ours."""
+    if abs(difference) < CLOCK_TOLERANCE:
+        return Finding(Level.OK, "clock", "agrees with the database's")
+    word = "ahead of" if difference > 0 else "behind"
+    return Finding(
+        Level.PROBLEM,
+        "clock",
+        f"the database's is {abs(difference):,.0f} s {word} this machine's",
+        "Let both machines set their clocks by NTP.",
+    )
+
+
+def check_year(now: datetime) -> Finding:
+    """Look whether the clock shows a time at which this code can run."""
+    if now.year in PLAUSIBLE_YEARS:
+        return Finding(Level.OK, "date", f"{now:%Y-%m-%d %H:%M} UTC")
+    text = f"this machine's clock shows the year {now.year}"
+    return Finding(Level.PROBLEM, "date", text, "Let this machine set its clock by NTP.")
+
+
+def check_data_folder(folder: Path) -> Finding:
+    """Look whether the data folder can be written to, and by nobody else."""
+    subject = "data folder"
+    try:
+        if not folder.exists():
+            return _judge_absent_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            mode = folder.stat().st_mode
+    except OSError as error:
+        text = f"{folder} cannot be written to: {error.strerror or error}"
+        return Finding(Level.PROBLEM, subject, text, _FIX_FOLDER)
+    if mode & _BY_OTHERS:
+        text = f"{folder} is open to other users (mode {mode & 0o777:04o})"
+        return Finding(Level.WARNING, subject, text, f"chmod g-rw,o-rwx {folder}")
+    return Finding(Level.OK, subject, f"{folder} is writable, and closed to other users")
+
+
+def _judge_absent_folder(folder: Path) -> Finding:
+    parent = _nearest(folder)
+    if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
+        return Finding(Level.INFO, "data folder", f"{folder} is made at the first start")
+    text = f"{folder} cannot be made in {parent}"
+    return Finding(Level.PROBLEM, "data folder", text, _FIX_FOLDER)
+
+
+def check_space(settings: Settings) -> list[Finding]:
+    """Look whether the embedded database has room to grow."""
+    if not settings.uses_embedded_database:
+        return []
+    return [judge_space(shutil.disk_usage(_nearest(settings.data_dir)).free, settings.data_dir)]
+
+
+def judge_space(free: int, folder: Path) -> Finding:
+    """Judge how many bytes are free for the data folder."""
+    fix = f"Make room on the disk that holds {folder}."
+    if free < LEAST_FREE_SPACE:
+        text = f"{_size(free)} free, too little for the database to write"
+        return Finding(Level.PROBLEM, "disk", text, fix)
+    if free < COMFORTABLE_SPACE:
+        return Finding(Level.WARNING, "disk", f"only {_size(free)} free", fix)
+    return Finding(Level.OK, "disk", f"{_size(free)} free")
+
+
+def check_secret_key(settings: Settings) -> Finding:
+    """Look whether the key that signs cookies is strong, and known to nobody else."""
+    subject = "secret key"
+    if settings.secret_key:  # the settings take no weak one
+        number = len(settings.secret_key)
+        accepted = f", and accepts {number - 1} older" if number > 1 else ""
+        return Finding(Level.OK, subject, f"TASKAPP_SECRET_KEY signs{accepted}")
+    path = settings.data_dir / "secret-key"
+    try:
+        if not path.exists():
+            return Finding(Level.INFO, subject, f"made at the first start, in {path}")
+        mode = path.stat().st_mode & 0o777
+        load_secret_keys(settings)
+    except OSError as error:
+        text = f"{path} cannot be looked at: {error.strerror}"
+        return Finding(Level.PROBLEM, subject, text, "Run doctor as the user who runs taskapp.")
+    except SettingsError as error:
+        fix = f"Remove {path}: the next start makes another, and everybody logs in again."
+        return Finding(Level.PROBLEM, subject, error.problems[0], fix)
+    if mode & 0o077:
+        fix = f"chmod 600 {path}; if others were there, remove it to log everybody out."
+        return Finding(
+            Level.PROBLEM, subject, f"{path} can be read by other users (mode {mode:04o})", fix
+        )
+    return Finding(Level.OK, subject, f"kept in {path}, closed to other users")
+
+
+def check_address(settings: Settings) -> Finding:
+    """Look whether passwords and cookies can be read on their way."""
+    subject = "address"
+    fix = "Put a proxy with https in front, and set TASKAPP_PUBLIC_URL to its https://... address"
+    if settings.is_https:
+        text = f"people come by {settings.public_url}: cookies are Secure, and HSTS is sent"
+        return Finding(Level.OK, subject, text)
+    if settings.public_url and not _is_loopback(urlsplit(settings.public_url).hostname or ""):
+        text = f"{settings.public_url} is not https: passwords can be read on their way"
+        return Finding(Level.WARNING, subject, text, f"{fix}.")
+    if not _is_local(settings.host):
+        text = f"{settings.host} is open to the network without https"
+        return Finding(Level.WARNING, subject, text, f"{fix}, or set TASKAPP_HOST to 127.0.0.1.")
+    return Finding(Level.OK, subject, f"{settings.host}: only this machine gets there")
+
+
+def check_proxies(settings: Settings) -> Finding:
+    """Look whether exactly the right proxies are believed."""
+    subject = "proxies"
+    trusted = settings.trusted_proxies
+    if any(_is_everybody(network) for network in trusted):
+        text = "TASKAPP_TRUSTED_PROXIES holds every address: anyone may claim to be anyone"
+        return Finding(Level.PROBLEM, subject, text, "Name the addresses of your proxies only.")
+    if settings.is_https and not _believes_its_proxy(settings):
+        text = "X-Forwarded-* of the one that does https is not believed: limits take all for one"
+        fix = f"Set TASKAPP_TRUSTED_PROXIES to its address, such as {_likely_proxy(settings)}."
+        return Finding(Level.WARNING, subject, text, fix)
+    if trusted and not settings.public_url:
+        text = "some are believed, but cookies are not Secure without TASKAPP_PUBLIC_URL"
+        fix = "Set TASKAPP_PUBLIC_URL to the https://... address that people use."
+        return Finding(Level.WARNING, subject, text, fix)
+    names = ", ".join(map(str, trusted))
+    return Finding(Level.OK, subject, f"believed: {names}" if names else "none is believed")
+
+
+def check_origins(settings: Settings) -> Finding:
+    """Look which other sites may call the API from a browser."""
+    subject = "origins"
+    origins = sorted(settings.cors_origins)
+    unsafe = [
+        origin
+        for origin in origins
+        if origin.startswith("http://") and not _is_loopback(urlsplit(origin).hostname or "")
+    ]
+    if unsafe:
+        text = f"{', '.join(unsafe)} is not https: whoever alters it on its way calls the API"
+        return Finding(Level.WARNING, subject, text, "Use https in TASKAPP_CORS_ORIGINS.")
+    text = f"{', '.join(origins)} may call the API" if origins else "no other site calls the API"
+    return Finding(Level.OK, subject, text)
+
+
+def check_metrics(settings: Settings) -> Finding:
+    """Look who may read the metrics."""
+    if any(_is_everybody(network) for network in settings.metrics_allow):
+        fix = "Name the networks of your monitoring only in TASKAPP_METRICS_ALLOW."
+        return Finding(Level.WARNING, "metrics", "anyone may read /metrics", fix)
+    names = ", ".join(map(str, settings.metrics_allow)) or "nobody"
+    return Finding(Level.OK, "metrics", f"for {names}")
+
+
+def check_passwords(settings: Settings) -> Finding:
+    """Look whether a stolen hash is expensive to try."""
+    rounds = settings.bcrypt_rounds
+    if rounds < CHEAPEST_BCRYPT:
+        fix = f"Set TASKAPP_BCRYPT_ROUNDS to 12, or {CHEAPEST_BCRYPT} at least."
+        return Finding(Level.WARNING, "passwords", f"bcrypt's cost of {rounds} is too low", fix)
+    return Finding(Level.OK, "passwords", f"bcrypt's cost is {rounds}")
+
+
+def check_registration(settings: Settings) -> Finding:
+    """Say who may make an account."""
+    if settings.registration == "closed":
+        return Finding(Level.OK, "registration", "closed: `user add` makes accounts")
+    if settings.is_https or not _is_local(settings.host):
+        text = "open: everybody who gets there may make an account"
+        fix = "Set TASKAPP_REGISTRATION to closed if that is not meant."
+        return Finding(Level.INFO, "registration", text, fix)
+    return Finding(Level.OK, "registration", "open")
+
+
+async def check_limits(settings: Settings) -> Finding:
+    """Look whether the counts of the rate limits can be reached."""
+    if not settings.limit_storage:
+        return Finding(Level.OK, "limits", "counted in memory, which suits one process")
+    from redis.asyncio import Redis  # noqa: PLC0415  # only few need what is slow to import
+    from redis.exceptions import RedisError  # noqa: PLC0415  # see above
+
+    url = settings.limit_storage.replace("redis+unix://", "unix://", 1)
+    try:
+        async with asyncio.timeout(REDIS_PATIENCE), Redis.from_url(url) as client:
+            await client.ping()
+    except (RedisError, OSError, ValueError) as error:
+        text = f"Redis does not answer: {str(error) or 'not in time'}"
+        fix = "Start it, or correct TASKAPP_LIMIT_STORAGE; until then nobody can log in."
+        return Finding(Level.PROBLEM, "limits", text, fix)
+    return Finding(Level.OK, "limits", "counted in Redis, which answers")
+
+
+def _nearest(folder: Path) -> Path:
+    """Give the folder, or the nearest one above it that there is and that we may look at."""
+    return next(
+        path for path in (folder, *folder.parents) if path == path.parent or _is_there(path)
+    )
+
+
+def _is_there(path: Path) -> bool:
+    with suppress(OSError):
+        return path.exists()
+    return False
+
+
+def _size(amount: int) -> str:
+    if amount >= 1024**3:
+        return f"{amount / 1024**3:,.1f} GiB"
+    return f"{amount / 1024**2:,.0f} MiB"
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_local(host: str) -> bool:
+    return host.startswith(UNIX_PREFIX) or _is_loopback(host)
+
+
+def _is_everybody(network: Network) -> bool:
+    return not isinstance(network, str) and network.prefixlen == 0
+
+
+def _believes_its_proxy(settings: Settings) -> bool:
+    """Tell whether a proxy that can reach us is believed; one on another machine may be any."""
+    if _is_local(settings.host):
+        return is_in(_likely_proxy(settings), settings.trusted_proxies)
+    return bool(settings.trusted_proxies)
+
+
+def _likely_proxy(settings: Settings) -> str:
+    if settings.host.startswith(UNIX_PREFIX):
+        return UNIX_SOCKET
+    return "::1" if ":" in settings.host else "127.0.0.1"

@@ -1,0 +1,83 @@
+"""What tests put into a real database, and ask it, behind the back of the application."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import Any
+
+import psycopg2
+from uuid_utils import uuid7
+
+from taskapp.database import Database
+from taskapp.metrics import Metrics
+from taskapp.tokens import SessionProof
+
+NO_HASH = "$2b$04$" + "." * 53  # the hash of no password
+
+
+@asynccontextmanager
+async def open_database(
+    url: str, pool_size: int = 4, metrics: Metrics | None = None
+) -> AsyncIterator[Database]:
+    """Give a pool that is open for as long as the block lasts."""
+    database = Database(pool_size, metrics or Metrics())
+    await database.open(url)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@contextmanager
+def new_database(url: str) -> Iterator[str]:
+    """Give the URL of a database of one's own, without tables, on the same server."""
+    name = f"test_{secrets.token_hex(4)}"
+    execute(url, f"CREATE DATABASE {name} TEMPLATE template0")
+    try:
+        yield url.replace("/postgres?", f"/{name}?")
+    finally:
+        execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Run a statement on a connection of its own and give its rows."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(statement, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def add_user(url: str, name: str) -> str:
+    """Add a user without a password, and give the id."""
+    user_id = str(uuid7())
+    execute(
+        url,
+        "INSERT INTO users (id, email, password_hash) VALUES (%s, %s, %s)",
+        *(user_id, f"{name}@example.com", NO_HASH),
+    )
+    return user_id
+
+
+def add_session(url: str, user_id: str, lasts: str = "1 hour") -> SessionProof:
+    """Add a session that lasts so long from now, and give its proof."""
+    secret_hash = secrets.token_bytes(32)
+    execute(
+        url,
+        "INSERT INTO sessions (id, user_id, secret_hash, expires_at)"
+        " VALUES (%s, %s, %s, now() + %s::interval)",
+        *(str(uuid7()), user_id, secret_hash, lasts),
+    )
+    return SessionProof(user_id, secret_hash)
+
+
+def add_tasks(url: str, user_id: str, number: int, *, status: str = "pending") -> list[str]:
+    """Add tasks, and give their ids from the oldest to the newest."""
+    ids = [str(uuid7()) for _ in range(number)]
+    execute(
+        url,
+        "INSERT INTO tasks (id, user_id, title, status)"
+        " SELECT id, %s, 'task ' || place, %s FROM"
+        " unnest(%s::uuid[]) WITH ORDINALITY AS made (id, place)",
+        *(user_id, status, ids),
+    )
+    return ids

@@ -1,0 +1,275 @@
+"""Runs the real `server.py` as a process of its own, and speaks HTTP with it."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from taskapp.postgres_process import find_processes
+
+CHECKOUT = Path(__file__).parents[1]
+PROGRAM = CHECKOUT / "server.py"
+PASSWORD = "SecurePass123!"
+CALM = ("debug", "info")
+SETTINGS = {
+    "TASKAPP_BCRYPT_ROUNDS": "4",
+    "TASKAPP_API_LIMIT": "1000000/minute",
+    "TASKAPP_REGISTER_LIMIT": "1000000/minute",
+    "TASKAPP_LOGIN_LIMIT": "1000000/minute",
+}
+# `server.py` with another constant, which spares a test a long wait.
+IMPATIENT = "import server; server.DRAIN_SECONDS = {}; server.cli()"
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> float:
+    """Wait for something, and give the seconds that it took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "it did not happen in time"
+        time.sleep(0.01)
+    return time.monotonic() - started
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def postgres_processes(folder: Path) -> list[int]:
+    return find_processes(str(folder), folder)
+
+
+def postmaster_of(folder: Path) -> int:
+    return int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Make a folder whose path leaves room for a Unix socket's name (107 bytes)."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@dataclass
+class Answer:
+    """A whole answer, and how long it took."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+    seconds: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+@dataclass
+class Client:
+    """Speaks as one user, on one connection for as long as the server keeps it open."""
+
+    address: str  # a port of this machine, or unix:/path
+    token: str = ""
+    email: str = ""
+    _connection: http.client.HTTPConnection | None = field(default=None, repr=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: object, _traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def send(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
+        """Send one request and read the answer; an OSError says that there is none."""
+        started = time.monotonic()
+        content = None if body is None else json.dumps(body).encode()
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if content is not None:
+            sent["Content-Type"] = "application/json"
+        if self.token:
+            sent["Authorization"] = f"Bearer {self.token}"
+        try:
+            connection = self.connected()
+            connection.request(method, path, content, sent)
+            with connection.getresponse() as response:
+                answer = Answer(
+                    response.status, response.headers, response.read(), time.monotonic() - started
+                )
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise NoAnswer(f"{method} {path}: {error!r}") from error
+        return answer
+
+    def connected(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            self._connection = _connection_to(self.address, 20)
+        return self._connection
+
+    def status(self, path: str) -> int:
+        """Give the status of a GET; 0 when nobody answers."""
+        try:
+            return self.send("GET", path).status
+        except NoAnswer:
+            return 0
+
+    def register(self, email: str) -> None:
+        answer = self.send("POST", "/api/auth/register", {"email": email, "password": PASSWORD})
+        assert answer.status == 201, answer.body
+
+    def log_in(self, email: str) -> None:
+        """Log in; what is sent from now on carries the token."""
+        answer = self.send("POST", "/api/auth/login", {"email": email, "password": PASSWORD})
+        assert answer.status == 200, answer.body
+        self.token, self.email = answer.json["token"], email
+
+    def sign_up(self, email: str) -> Self:
+        self.register(email)
+        self.log_in(email)
+        return self
+
+    def titles(self) -> list[str]:
+        """List the titles of all tasks, newest first, page after page."""
+        titles: list[str] = []
+        path = "/api/tasks?limit=100"
+        cursor = ""
+        while cursor is not None:
+            page = self.send("GET", path + (f"&after={cursor}" if cursor else ""))
+            assert page.status == 200, page.body
+            titles += [task["title"] for task in page.json["tasks"]]
+            cursor = page.json["nextCursor"]
+        return titles
+
+
+class NoAnswer(Exception):  # as the client sees it: refused, reset, or silence
+    """The server closed the connection, or was not there."""
+
+
+def _connection_to(address: str, timeout: float) -> http.client.HTTPConnection:
+    if address.startswith("unix:"):
+        return _UnixConnection(address.removeprefix("unix:"), timeout)
+    return http.client.HTTPConnection("127.0.0.1", int(address), timeout=timeout)
+
+
+class ServerProcess:
+    """A running `server.py`, what it says on standard output, and what it logs."""
+
+    def __init__(
+        self,
+        data_folder: Path,
+        *arguments: str,
+        settings: dict[str, str] | None = None,
+        drain_seconds: float | None = None,
+        **more: Any,
+    ) -> None:
+        """Start it; what is not named here goes to `subprocess.Popen`."""
+        self.data_folder = data_folder
+        self._folder = tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp")  # noqa: S108  # unique
+        self._said = Path(self._folder.name, "stdout")
+        self._logged = Path(self._folder.name, "stderr")
+        wanted = SETTINGS | {"TASKAPP_DATA_DIR": str(data_folder)} | (settings or {})
+        wanted.setdefault("TASKAPP_PORT", str(free_port()))
+        host = wanted.get("TASKAPP_HOST", "")
+        self.address = host if host.startswith("unix:") else wanted["TASKAPP_PORT"]
+        program = ["-c", IMPATIENT.format(drain_seconds)] if drain_seconds else [str(PROGRAM)]
+        inherited = {name: value for name, value in os.environ.items() if "TASKAPP" not in name}
+        wanted["PYTHONPATH"] = str(CHECKOUT)
+        with self._said.open("wb") as said, self._logged.open("wb") as logged:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", *program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=logged,
+                env=inherited | wanted,
+                **{"cwd": self._folder.name} | more,  # where nobody's .env is read
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def said(self) -> str:
+        return self._said.read_text()
+
+    @property
+    def log_text(self) -> str:
+        return self._logged.read_text()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Every line of the log so far; one that is not JSON fails the test."""
+        whole = self.log_text.rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def complaints(self) -> list[str]:
+        """Every line that is more than information, without its time."""
+        return [str([*line.values()][1:]) for line in self.log if line["level"] not in CALM]
+
+    def client(self) -> Client:
+        return Client(self.address)
+
+    def wait_until_ready(self, seconds: float = 20) -> Self:
+        """Wait until the server takes requests; fail at once if it has ended."""
+        with self.client() as client:
+            wait_until(partial(self._is_ready, client), seconds)
+        return self
+
+    def _is_ready(self, client: Client) -> bool:
+        assert self.process.poll() is None, self.log_text
+        return client.status("/api/health/ready") == 200
+
+    def end(self, number: int = signal.SIGTERM, seconds: float = 15) -> int:
+        """Send a signal, wait for the end, and give the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+    def clean_up(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        with suppress(FileNotFoundError):
+            wait_until(lambda: not postgres_processes(self.data_folder), 20)
+        self._folder.cleanup()
+
+
+@contextmanager
+def server_process(data_folder: Path, *arguments: str, **more: Any) -> Iterator[ServerProcess]:
+    """Run `server.py` in a data folder; at the end nothing of it is left running."""
+    server = ServerProcess(data_folder, *arguments, **more)
+    try:
+        yield server
+    finally:
+        server.clean_up()

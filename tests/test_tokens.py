@@ -1,0 +1,131 @@
+"""Only what we signed is accepted: letter for letter, for its own purpose, with a key in use."""
+
+import hashlib
+import string
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from itsdangerous import Signer
+
+from taskapp.tokens import Tokens, _encode
+
+OLD, NEW = "the-old-key-of-32-characters-and-more", "the-new-key-of-32-characters-and-more"
+TOKENS = Tokens([NEW])
+ALICE = "01890a5d-ac96-774b-bcce-b302099a8057"
+ALPHABET = string.ascii_letters + string.digits + "-_"
+
+Reader = Callable[[str], object]
+READERS: dict[str, Reader] = {
+    "cookie": TOKENS.read_cookie,
+    "bearer": TOKENS.read_bearer,
+    "cursor": TOKENS.read_cursor,
+}
+unhurried = settings(deadline=None)  # for busy machines
+purposes = pytest.mark.parametrize("purpose", READERS)
+
+
+def make(purpose: str, tokens: Tokens = TOKENS) -> str:
+    if purpose == "cursor":
+        return tokens.sign_cursor(ALICE)
+    return (tokens.new_cookie if purpose == "cookie" else tokens.new_bearer)(ALICE)[0]
+
+
+def sign(purpose: str, value: bytes | str, key: str = NEW) -> str:
+    """Sign anything, as only somebody who has a key can."""
+    signer = Signer(
+        key, salt=f"taskapp.{purpose}", key_derivation="hmac", digest_method=hashlib.sha256
+    )
+    return signer.sign(value).decode("latin-1")
+
+
+@unhurried
+@given(user=st.uuids())
+def test_a_session_is_found_by_what_was_signed(user: UUID) -> None:
+    for new, read in (
+        (TOKENS.new_cookie, TOKENS.read_cookie),
+        (TOKENS.new_bearer, TOKENS.read_bearer),
+    ):
+        text, secret_hash = new(str(user))
+        proof = read(text)
+        assert proof
+        assert (proof.user_id, proof.secret_hash) == (str(user), secret_hash)
+
+
+@unhurried
+@given(last=st.uuids())
+def test_a_cursor_says_where_it_was_made(last: UUID) -> None:
+    assert TOKENS.read_cursor(TOKENS.sign_cursor(str(last))) == str(last)
+
+
+def test_every_session_has_a_secret_of_its_own_that_only_its_hash_names() -> None:
+    made = [TOKENS.new_bearer(ALICE) for _ in range(100)]
+    assert len({text for text, _ in made}) == len({secret_hash for _, secret_hash in made}) == 100
+    for text, secret_hash in made:
+        assert _encode(secret_hash) not in text
+
+
+@purposes
+def test_a_string_that_was_altered_anywhere_is_refused(purpose: str) -> None:
+    text = make(purpose)
+    read = READERS[purpose]
+    for place, character in enumerate(text):
+        for other in f"{ALPHABET}.=+/ \n!é\0":
+            assert other == character or read(text[:place] + other + text[place + 1 :]) is None
+            assert read(text[:place] + other + text[place:]) is None
+        assert read(text[:place]) is None
+        assert read(text[place + 1 :]) is None
+    for more in f"{ALPHABET}.=+/ \n!é\0":
+        assert read(text + more) is None
+    assert read(text + "==") is None
+    assert read(text.upper()) is None
+    assert read(text + text) is None
+
+
+@purposes
+def test_a_string_serves_one_purpose_only(purpose: str) -> None:
+    text = make(purpose)
+    accepting = {name for name, read in READERS.items() if read(text) is not None}
+    assert accepting == {purpose}
+
+
+@purposes
+def test_an_old_key_is_accepted_while_it_is_listed_and_the_newest_signs(purpose: str) -> None:
+    def accepts(tokens: Tokens, text: str) -> bool:
+        read = {"cookie": tokens.read_cookie, "bearer": tokens.read_bearer}.get(
+            purpose, tokens.read_cursor
+        )
+        return read(text) is not None
+
+    before, between, after = Tokens([OLD]), Tokens([NEW, OLD]), Tokens([NEW])
+    old_text, text_between = make(purpose, before), make(purpose, between)
+    assert [accepts(tokens, old_text) for tokens in (before, between, after)] == [True, True, False]
+    assert [accepts(tokens, text_between) for tokens in (before, between, after)] == [
+        False,
+        True,
+        True,
+    ]
+
+
+@unhurried
+@given(text=st.text() | st.text(f"{ALPHABET}.=", min_size=40))
+def test_no_text_is_accepted_or_breaks_anything(text: str) -> None:
+    for read in READERS.values():
+        assert read(text) is None
+
+
+@unhurried
+@given(
+    value=st.binary().map(_encode)
+    | st.binary(min_size=16, max_size=36)
+    | st.text(ALPHABET, max_size=60)
+)
+def test_what_has_not_our_length_is_refused_even_with_our_signature(value: bytes | str) -> None:
+    lengths = {"cookie": 36, "bearer": 36, "cursor": 16}
+    for purpose, read in READERS.items():
+        is_ours = read(sign(purpose, value)) is not None
+        if is_ours:
+            assert isinstance(value, str)
+            assert len(value) == -(-lengths[purpose] * 4 // 3)
