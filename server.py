@@ -6,10 +6,10 @@ import sys
 from collections.abc import Coroutine
 
 import click
-from taskapp.commands import COMMANDS, EPILOG, plain_errors, read_settings
 from tornado.httpserver import HTTPServer
 
 from handlers.routes import make_application
+from taskapp.commands import COMMANDS, EPILOG, plain_errors, read_settings
 from taskapp.database_server import database_server
 from taskapp.logs import configure_logging, log
 from taskapp.operations.upkeep import keep_up

@@ -1,6 +1,6 @@
 """Load the bench data set: users with tasks, spread evenly over the year that ends now.
 
-python -m bench.load [--users 10000] [--tasks 100] [--add]
+Run `python -m bench.load --help` in the checkout.
 """
 
 import asyncio

@@ -196,7 +196,7 @@ def _task_paths() -> Json:
                         "name": "after",
                         "in": "query",
                         "description": "The `nextCursor` of the page before.",
-                        "schema": {"type": "string"},
+                        "schema": {"type": "string", "format": "cursor"},
                     },
                     _IF_NONE_MATCH,
                 ],

@@ -42,14 +42,14 @@ def limit_key(address: str) -> str:
     """
     parsed = _parse(address)
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
         return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return address
+    return str(parsed or address)
 
 
 def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return None
+    # A socket for both kinds shows an IPv4 address as ::ffff:127.0.0.1.
+    return getattr(parsed, "ipv4_mapped", None) or parsed

@@ -118,7 +118,10 @@ class Database:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             pool.close()
-            await pool.wait_closed()
+            # aiopg waits for ever for a connection that comes back broken.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(pool.wait_closed(), STATEMENT_TIMEOUT)
+            pool.terminate()
 
     @property
     def accepts_writes(self) -> bool:

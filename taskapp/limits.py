@@ -1,11 +1,13 @@
-"""How often something may be done: counts by the `limits` library, in memory or in Redis."""
+"""How often something may be done: counted in memory, or by the `limits` library in Redis."""
 
+from collections import deque
 from collections.abc import Awaitable
-from time import time
-from typing import TypeVar
+from itertools import islice
+from time import monotonic, time
+from typing import Any, TypeVar
 
-from limits import RateLimitItem
-from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from limits import RateLimitItem, WindowStats
+from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
@@ -14,10 +16,60 @@ from taskapp.errors import Allowance, TooManyRequests, Unavailable
 Value = TypeVar("Value")
 
 
+class MovingWindows:
+    """Counts in memory, with the methods of the library's `MovingWindowRateLimiter`.
+
+    The library's own memory looks at every key again at every hit, in threads: with a thousand
+    keys it takes most of a core. The clock of the wall does not matter here.
+    """
+
+    def __init__(self) -> None:
+        # What was hit, when, and how long that counts; the least recently hit stands first.
+        self._windows: dict[str, tuple[int, deque[float]]] = {}
+
+    async def hit(self, item: RateLimitItem, *identifiers: str) -> bool:
+        """Count one more, unless nothing is left; tell which."""
+        self._forget()
+        key = item.key_for(*identifiers)
+        hits = self._hits(key)
+        if len(hits) >= item.amount:
+            return False
+        hits.append(monotonic())
+        self._windows.pop(key, None)
+        self._windows[key] = (item.get_expiry(), hits)
+        return True
+
+    async def test(self, item: RateLimitItem, *identifiers: str) -> bool:
+        """Tell whether something is left."""
+        return len(self._hits(item.key_for(*identifiers))) < item.amount
+
+    async def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
+        """Tell when the oldest hit will be forgotten, and how much is left."""
+        hits = self._hits(item.key_for(*identifiers))
+        age = monotonic() - hits[0] if hits else 0.0
+        return WindowStats(time() + item.get_expiry() - age, item.amount - len(hits))
+
+    def _hits(self, key: str) -> deque[float]:
+        """Give the hits that count still."""
+        length, hits = self._windows.get(key, (0, deque()))
+        while hits and hits[0] <= monotonic() - length:
+            hits.popleft()
+        return hits
+
+    def _forget(self) -> None:
+        """Let go of what has ended: more than one at a time, so that it cannot pile up."""
+        for key in list(islice(self._windows, 2)):
+            if not self._hits(key):
+                del self._windows[key]
+
+
+Limiter = MovingWindows | MovingWindowRateLimiter
+
+
 class Limit:
     """So many in such a period, counted for each key by itself."""
 
-    def __init__(self, name: str, item: RateLimitItem, limiter: MovingWindowRateLimiter) -> None:
+    def __init__(self, name: str, item: RateLimitItem, limiter: Limiter) -> None:
         self.name = name
         self._item = item
         self._limiter = limiter
@@ -73,15 +125,20 @@ class Limits:
         api: RateLimitItem,
     ) -> None:
         """Take the address of Redis, or nothing for memory, and how much each limit allows."""
-        limiter = MovingWindowRateLimiter(_storage(storage_url))
+        self._storage = _redis(storage_url) if storage_url else None
+        limiter = MovingWindowRateLimiter(self._storage) if self._storage else MovingWindows()
         self.failed_logins = Limit("login", failed_logins, limiter)
         self.registrations = Limit("register", registrations, limiter)
         self.api = Limit("api", api, limiter)
 
+    async def close(self) -> None:
+        """Close the connections to Redis."""
+        if self._storage:
+            bridge: Any = self._storage.bridge  # it is redispy's, which its type does not say
+            await bridge.storage.aclose()
 
-def _storage(url: str) -> Storage:
-    if not url:
-        return MemoryStorage()
+
+def _redis(url: str) -> RedisStorage:
     return RedisStorage(
         f"async+{url}",
         wrap_exceptions=True,

@@ -3,6 +3,7 @@
 Lines name ids, never contents: no password, token, cookie, e-mail address or task text.
 """
 
+import json
 import logging
 import sys
 import time
@@ -40,7 +41,11 @@ class _Output:
 
 
 def _as_json(line: dict[str, Value]) -> str:
-    return _encode(line).decode("utf-8") + "\n"
+    try:
+        text = _encode(line).decode("utf-8")
+    except UnicodeEncodeError:  # half of a surrogate pair
+        text = json.dumps(line)
+    return _printable(text) + "\n"
 
 
 def _as_text(line: dict[str, Value]) -> str:
@@ -50,13 +55,22 @@ def _as_text(line: dict[str, Value]) -> str:
     tail = "".join(
         f" {name}={_plain(value)}" for name, value in shown.items() if value not in ("", None)
     )
-    return f"{head}{tail}\n" + (f"{trace}\n" if trace else "")
+    parts = str(trace).split("\n") if trace else []
+    return f"{head}{tail}\n" + "".join(f"    {_printable(part)}\n" for part in parts)
 
 
 def _plain(value: Value) -> str:
-    """Show a value so that it cannot end the line or move the cursor (ASVS 16.4.1)."""
     text = str(value)
-    return text if text.isprintable() and " " not in text else msgspec.json.encode(text).decode()
+    if text.isprintable() and " " not in text:
+        return text
+    return _printable(json.dumps(text, ensure_ascii=False))
+
+
+def _printable(text: str) -> str:
+    """Escape, as JSON does, what could end the line or move the cursor (ASVS 16.4.1)."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
 
 
 _output = _Output()
@@ -83,7 +97,11 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "error" if record.levelno >= 40 else record.levelname.lower()
-        values: dict[str, Value] = {"logger": record.name, "message": record.getMessage()}
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # a mistake in the library, not of its caller
+            message = repr((record.msg, record.args))
+        values: dict[str, Value] = {"logger": record.name, "message": message}
         if record.exc_info:
             values["traceback"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
         log("log", level if level in _LEVELS else "info", **values)

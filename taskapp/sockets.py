@@ -1,9 +1,11 @@
 """Where the process listens: an address and port, a Unix socket, or what systemd hands over."""
 
+import errno
 import os
 import socket
+from pathlib import Path
 
-from tornado.netutil import bind_sockets, bind_unix_socket
+from tornado.netutil import bind_sockets
 
 from taskapp.settings import Settings
 
@@ -20,23 +22,65 @@ def listening_sockets(settings: Settings) -> list[socket.socket]:
     """Open the sockets to listen on, or take those that systemd has opened.
 
     Raises:
-        ListenError: the address is taken, or not ours.
+        ListenError: the address is taken, or not ours; or what was handed over is no socket.
     """
-    passed = _passed_sockets()
-    if passed:
-        return passed
     try:
-        if settings.host.startswith(UNIX_PREFIX):
-            path = settings.host.removeprefix(UNIX_PREFIX)
-            # For everybody, as a port is: whoever may enter its folder may connect.
-            return [bind_unix_socket(path, mode=0o666, backlog=BACKLOG)]
-        return bind_sockets(settings.port, settings.host, backlog=BACKLOG)
+        return _passed_sockets() or _own_sockets(settings)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = isinstance(error, OSError) and error.strerror
         raise ListenError(
-            f"Cannot listen on {settings.host}, port {settings.port}: {reason}. "
+            f"Cannot listen on {_wanted(settings)}: {reason or error}. "
             "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT."
         ) from error
+
+
+def _own_sockets(settings: Settings) -> list[socket.socket]:
+    path = _unix_path(settings)
+    if path is None:
+        return bind_sockets(settings.port, settings.host, backlog=BACKLOG)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        _bind(listener, path)
+    except OSError:
+        listener.close()
+        raise
+    return [listener]
+
+
+def _bind(listener: socket.socket, path: str) -> None:
+    """Listen at a path, also where a process that was killed left its socket."""
+    try:
+        listener.bind(path)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not _is_abandoned(path):
+            raise
+        Path(path).unlink()
+        listener.bind(path)
+    Path(path).chmod(0o666)  # as a port is: whoever may enter its folder may connect
+    listener.listen(BACKLOG)
+    listener.settimeout(0)  # the event loop waits, not the socket
+
+
+def _is_abandoned(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return Path(path).is_socket()
+        return False
+
+
+def _wanted(settings: Settings) -> str:
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        return "the sockets of LISTEN_FDS"
+    path = _unix_path(settings)
+    return f"the socket {path}" if path else f"{settings.host}, port {settings.port}"
+
+
+def _unix_path(settings: Settings) -> str | None:
+    if not settings.host.startswith(UNIX_PREFIX):
+        return None
+    return settings.host.removeprefix(UNIX_PREFIX)
 
 
 def describe_sockets(settings: Settings, sockets: list[socket.socket]) -> str:

@@ -161,6 +161,7 @@ class PageClient:
         self.base_url = base_url
         self.cookies: dict[str, str] = {}
         self.morsels: dict[str, Morsel[str]] = {}
+        self.headers: dict[str, str] = {}  # what a test makes the browser say besides
         self.page: Page
 
     async def fetch(
@@ -168,7 +169,6 @@ class PageClient:
         method: str,
         address: str,
         fields: dict[str, str] | list[tuple[str, str]] | bytes | None = None,
-        headers: dict[str, str] | None = None,
     ) -> Page:
         """Send a request and remember what came; follow nothing."""
         body = fields if isinstance(fields, bytes | None) else urlencode(fields).encode("ascii")
@@ -180,7 +180,7 @@ class PageClient:
             url,
             method=method,
             body=body,
-            headers=sent | (headers or {}),
+            headers=sent | self.headers,
             raise_error=False,
             follow_redirects=False,
             allow_nonstandard_methods=True,
@@ -203,9 +203,7 @@ class PageClient:
             page = await self.fetch("GET", page.location)
         raise AssertionError(f"it leads round in a circle: {page.location}")
 
-    async def send(
-        self, button: str, *, headers: dict[str, str] | None = None, **changes: str | None
-    ) -> Page:
+    async def send(self, button: str, **changes: str | None) -> Page:
         """Fill in the form with this button and send it; None leaves a field out."""
         form = self.page.form(button)
         wanted = form.fields | changes
@@ -214,7 +212,7 @@ class PageClient:
             name: value.replace("\n", "\r\n") for name, value in wanted.items() if value is not None
         }
         address = form.action or urlsplit(self.page.address).path
-        return await self.fetch(form.method, address, fields, headers)
+        return await self.fetch(form.method, address, fields)
 
     async def submit(self, button: str, **changes: str | None) -> Page:
         """Send a form, and follow where it leads."""

@@ -39,7 +39,7 @@ def take_all() -> None:
     """Take all pictures anew."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    data_dir = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))  # noqa: S108  # short, for a socket
+    data_dir = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))  # short, for a socket
     try:
         with running_server(data_dir / "data") as address, running_browser() as browser:
             story = _Story(browser, address)

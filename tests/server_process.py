@@ -18,11 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from taskapp.folder_access import Account, open_parents
 from taskapp.postgres_process import find_processes
 
 CHECKOUT = Path(__file__).parents[1]
 PROGRAM = CHECKOUT / "server.py"
 PASSWORD = "SecurePass123!"
+NOBODY = Account(65534, 65534)
+ACCESS_LIST = "system.posix_acl_access"
 CALM = ("debug", "info")
 SETTINGS = {
     "TASKAPP_BCRYPT_ROUNDS": "4",
@@ -58,11 +61,12 @@ def postmaster_of(folder: Path) -> int:
 
 
 @contextmanager
-def short_folder() -> Iterator[Path]:
-    """Make a folder whose path leaves room for a Unix socket's name (107 bytes)."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))
-    yield folder
-    shutil.rmtree(folder)
+def new_data_folder() -> Iterator[Path]:
+    """Name a data folder with room for a socket's name (107 bytes); at the end nobody uses it."""
+    parent = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))
+    yield parent / "data"
+    wait_until(lambda: not postgres_processes(parent / "data"), 20)  # those of a killed server
+    shutil.rmtree(parent)
 
 
 @dataclass
@@ -145,6 +149,12 @@ class Client:
         except NoAnswer:
             return 0
 
+    def moved_to(self, address: str) -> Self:
+        """Go on at another address, as the same user."""
+        self.close()
+        self.address = address
+        return self
+
     def register(self, email: str) -> None:
         answer = self.send("POST", "/api/auth/register", {"email": email, "password": PASSWORD})
         assert answer.status == 201, answer.body
@@ -192,23 +202,30 @@ class ServerProcess:
         *arguments: str,
         settings: dict[str, str] | None = None,
         drain_seconds: float | None = None,
+        forgiven: str = "error",
+        launcher: list[str] | None = None,
         **more: Any,
     ) -> None:
-        """Start it; what is not named here goes to `subprocess.Popen`."""
+        """Start it, by a launcher or by Python, where every warning but a forgiven one is an error.
+
+        What is not named here goes to `subprocess.Popen`.
+        """
         self.data_folder = data_folder
-        self._folder = tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp")  # noqa: S108  # unique
+        self._clients: list[Client] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp")
         self._said = Path(self._folder.name, "stdout")
         self._logged = Path(self._folder.name, "stderr")
         wanted = SETTINGS | {"TASKAPP_DATA_DIR": str(data_folder)} | (settings or {})
         wanted.setdefault("TASKAPP_PORT", str(free_port()))
         host = wanted.get("TASKAPP_HOST", "")
         self.address = host if host.startswith("unix:") else wanted["TASKAPP_PORT"]
+        python = launcher or [sys.executable, "-W", "error", "-W", forgiven]
         program = ["-c", IMPATIENT.format(drain_seconds)] if drain_seconds else [str(PROGRAM)]
         inherited = {name: value for name, value in os.environ.items() if "TASKAPP" not in name}
         wanted["PYTHONPATH"] = str(CHECKOUT)
         with self._said.open("wb") as said, self._logged.open("wb") as logged:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", *program, *arguments],
+                [*python, *program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=logged,
@@ -238,12 +255,19 @@ class ServerProcess:
         """Every line that is more than information, without its time."""
         return [str([*line.values()][1:]) for line in self.log if line["level"] not in CALM]
 
+    def surprises(self) -> list[str]:
+        """Every line about an error that nobody expected."""
+        return [str(line) for line in self.log if "traceback" in line]
+
     def client(self) -> Client:
-        return Client(self.address)
+        """Make a client, whose connection is closed when the server is cleaned up."""
+        client = Client(self.address)
+        self._clients.append(client)
+        return client
 
     def wait_until_ready(self, seconds: float = 20) -> Self:
         """Wait until the server takes requests; fail at once if it has ended."""
-        with self.client() as client:
+        with Client(self.address) as client:
             wait_until(partial(self._is_ready, client), seconds)
         return self
 
@@ -260,16 +284,54 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        with suppress(FileNotFoundError):
-            wait_until(lambda: not postgres_processes(self.data_folder), 20)
+        for client in self._clients:
+            client.close()
         self._folder.cleanup()
 
 
 @contextmanager
 def server_process(data_folder: Path, *arguments: str, **more: Any) -> Iterator[ServerProcess]:
-    """Run `server.py` in a data folder; at the end nothing of it is left running."""
+    """Run `server.py` in a data folder; kill it at the end if it still runs."""
     server = ServerProcess(data_folder, *arguments, **more)
     try:
         yield server
     finally:
         server.clean_up()
+
+
+@contextmanager
+def ordinary_user(folder: Path) -> Iterator[dict[str, Any]]:
+    """Make a data folder of an ordinary user's, and give what starts a process as that user.
+
+    For root that is `nobody`, who may run this Python and this checkout meanwhile.
+    """
+    if os.geteuid() != 0:
+        yield {}
+        return
+    needed = [Path(sys.executable).resolve(), Path(os.__file__), PROGRAM]
+    parents = {parent for path in needed for parent in path.parents}
+    before = {parent: (parent.stat().st_mode, _access_list(parent)) for parent in parents}
+    folder.parent.chmod(0o755)
+    folder.mkdir(mode=0o700)
+    os.chown(folder, *NOBODY)
+    open_parents(NOBODY, needed)
+    try:
+        uid, gid = NOBODY
+        yield {"user": uid, "group": gid, "extra_groups": [], "cwd": folder}
+    finally:
+        for parent, (mode, access_list) in before.items():
+            _restore(parent, mode, access_list)
+
+
+def _access_list(folder: Path) -> bytes | None:
+    with suppress(OSError):
+        return os.getxattr(folder, ACCESS_LIST)
+    return None
+
+
+def _restore(folder: Path, mode: int, access_list: bytes | None) -> None:
+    if access_list:
+        os.setxattr(folder, ACCESS_LIST, access_list)
+    elif _access_list(folder):
+        os.removexattr(folder, ACCESS_LIST)
+        folder.chmod(mode & 0o7777)

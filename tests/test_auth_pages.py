@@ -98,6 +98,12 @@ async def test_the_password_hint_is_tied_to_its_field(visitor: PageClient) -> No
     assert "At least 8 characters" in page.ids["password-hint"]
 
 
+@pytest.mark.parametrize("email", ["o'neil&co@example.com", "jürgen@exämple.de", "a{{7*7}}@b.de"])
+async def test_an_unusual_address_is_shown_as_it_is(visitor: PageClient, email: str) -> None:
+    await visitor.sign_up(email)
+    assert f"Logged in as {email}" in (await visitor.log_in(email)).text
+
+
 @pytest.mark.parametrize(
     ("email", "password"), [(ALICE, "something else"), ("nobody@example.com", PASSWORD)]
 )
@@ -402,7 +408,8 @@ async def test_a_form_that_another_site_sent_is_refused_with_the_address_kept(
     alice: ApiClient, visitor: PageClient, button: str, headers: dict[str, str]
 ) -> None:
     await visitor.open("/login" if button == "Log in" else "/register")
-    page = await visitor.send(button, email=ALICE, password=PASSWORD, headers=headers)
+    visitor.headers = headers
+    page = await visitor.send(button, email=ALICE, password=PASSWORD)
     assert (page.status, page.form(button).fields["email"]) == (403, ALICE)
     assert "taskapp-session" not in visitor.cookies
 
@@ -412,7 +419,8 @@ async def test_another_site_cannot_log_anybody_out(
     alice: ApiClient, visitor: PageClient, headers: dict[str, str]
 ) -> None:
     await visitor.log_in(ALICE)
-    assert (await visitor.send("Log out", headers=headers)).status == 403
+    visitor.headers = headers
+    assert (await visitor.send("Log out")).status == 403
     assert (await visitor.open("/tasks")).text.startswith("Tasks")
 
 
@@ -421,7 +429,8 @@ async def test_a_form_that_this_site_sent_is_taken(
     alice: ApiClient, visitor: PageClient, headers: dict[str, str]
 ) -> None:
     await visitor.open("/login")
-    answer = await visitor.send("Log in", email=ALICE, password=PASSWORD, headers=headers)
+    visitor.headers = headers
+    answer = await visitor.send("Log in", email=ALICE, password=PASSWORD)
     assert answer.status == 303
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,3 +123,22 @@ def test_no_users_are_no_data_set(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "0 is not in the range x>=1" in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_both_sizes_are_measured_and_nothing_is_left_behind(loaded_folder: Path) -> None:
+    sizes = ("--users=6", "--few=2", "--tasks=5", "--sessions=2", "--requests=3")
+    folder = loaded_folder.with_name("temporary")
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.compare_sizes", *sizes],
+        cwd=CHECKOUT,
+        env=os.environ | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in {0, 1}, done.stderr  # three requests tell nothing about speed
+    assert "| ms | 10 tasks: median | p95 | 30 tasks: median | p95 | ratio" in done.stdout
+    for operation in ("list", "get", "create", "update"):
+        assert re.search(rf"\| {operation} (\| \d+\.\d\d ){{5}}\|", done.stdout)
+    assert list(folder.iterdir()) == []

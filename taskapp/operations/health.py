@@ -2,12 +2,13 @@
 
 import asyncio
 import shutil
+from contextlib import suppress
 from time import monotonic
 
 from sqlalchemy import literal, select
 
 from taskapp.database import Statement
-from taskapp.errors import TaskappError
+from taskapp.errors import TaskappError, Unavailable
 from taskapp.queries.sessions import count_live_sessions
 from taskapp.queries.tasks import estimate_tasks
 from taskapp.queries.users import count_users
@@ -48,9 +49,10 @@ def _has_space(services: Services) -> bool:
 
 
 async def refresh_gauges(services: Services) -> None:
-    """Bring the gauges that are read from the database up to date, if it answers."""
+    """Bring the gauges that are read from the database up to date, as far as it answers."""
     if await find_database_problem(services) == "disconnected":
         return
-    services.metrics.active_sessions.set(await count_live_sessions(services.database))
-    services.metrics.users.set(await count_users(services.database))
-    services.metrics.stored_tasks.set(await estimate_tasks(services.database))
+    with suppress(Unavailable):  # it went away just now: the other metrics still count
+        services.metrics.active_sessions.set(await count_live_sessions(services.database))
+        services.metrics.users.set(await count_users(services.database))
+        services.metrics.stored_tasks.set(await estimate_tasks(services.database))

@@ -30,6 +30,6 @@ async def _repeat(services: Services) -> None:
             await purge_sessions(services)
         except TaskappError as error:
             log("upkeep.failed", "warning", error=error.detail)
-        except Exception as error:  # noqa: BLE001  # an unknown one must not end the upkeep
+        except Exception as error:  # an unknown one must not end the upkeep
             log("upkeep.failed", "error", error=type(error).__name__)
         await asyncio.sleep(INTERVAL)

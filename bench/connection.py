@@ -1,0 +1,57 @@
+"""An HTTP client that does so little that the server's time is what is measured."""
+
+import json
+import re
+import socket
+from typing import Any
+
+from taskapp.commands import Failure
+
+PATIENCE = 30.0  # seconds
+_LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
+
+
+class Connection:
+    """One keep-alive connection to a port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, request: bytes) -> tuple[int, bytes]:
+        """Send a request, and give the status and the body of the answer.
+
+        Raises:
+            Failure: what comes back is no whole answer.
+        """
+        self._socket.sendall(request)
+        answer = bytearray()
+        while (end := answer.find(b"\r\n\r\n")) < 0:
+            self._receive(answer)
+        length = _LENGTH.search(answer, 0, end + 2)
+        if length is None:
+            raise Failure(f"An answer has no Content-Length: {bytes(answer[:end])!r}")
+        while len(answer) < end + 4 + int(length[1]):
+            self._receive(answer)
+        return int(answer[9:12]), bytes(answer[end + 4 :])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _receive(self, answer: bytearray) -> None:
+        received = self._socket.recv(262_144)
+        if not received:
+            raise Failure("The server closed the connection in the middle of an answer.")
+        answer += received
+
+
+def write_request(method: str, path: str, token: str = "", body: Any = None) -> bytes:
+    """Write a request as it goes over the wire."""
+    content = b"" if body is None else json.dumps(body).encode()
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Accept: application/json"]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    if content:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + content

@@ -1,0 +1,57 @@
+"""What schemathesis cannot read in the OpenAPI document, told to its command by SCHEMATHESIS_HOOKS.
+
+* A token: each request gets one of a new login, for one of them may log out.
+* A cursor: only a list gives one, so one is taken from a list.
+* A password: which ones are easily guessed no schema can say.
+"""
+
+import os
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import strategies as st
+
+BASE_URL = os.environ["TASKAPP_TEST_URL"]
+ACCOUNT = {"email": "schemathesis@example.com", "password": "SecurePass123!"}
+WORDS = ["correct", "horse", "battery", "staple", "zebra", "quartz", "violin", "meadow"]
+
+
+def _send(method: str, path: str, token: str = "", **more: Any) -> Any:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    answer = requests.request(method, BASE_URL + path, headers=headers, timeout=10, **more)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def _log_in() -> str:
+    token: str = _send("POST", "/api/auth/login", json=ACCOUNT)["token"]
+    return token
+
+
+def _make_cursor() -> str:
+    token = _log_in()
+    for title in ["One", "Two"]:
+        _send("POST", "/api/tasks", token, json={"title": title})
+    cursor: str = _send("GET", "/api/tasks?limit=1", token)["nextCursor"]
+    return cursor
+
+
+@schemathesis.auth(refresh_interval=None)
+class Login:
+    """Logs in for each request."""
+
+    def get(self, _case: schemathesis.Case, _context: schemathesis.AuthContext) -> str:
+        return _log_in()
+
+    def set(
+        self, case: schemathesis.Case, token: str, _context: schemathesis.AuthContext
+    ) -> None:
+        case.headers["Authorization"] = f"Bearer {token}"
+
+
+_send("POST", "/api/auth/register", json=ACCOUNT)
+schemathesis.openapi.format("cursor", st.just(_make_cursor()))
+schemathesis.openapi.format(
+    "password", st.lists(st.sampled_from(WORDS), min_size=5, max_size=9).map(" ".join)
+)
