@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
 
 import click
 from tornado.httpserver import HTTPServer
@@ -42,7 +41,7 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
     server.add_sockets(sockets)  # before the database is up: health says so from the first moment
     try:
         async with database_server(settings) as url:
-            if await _finishes(open_database(services, url), before=stopped):
+            if await open_database(services, url, unless=stopped):
                 application.state = "ready"
                 _announce(settings, describe_sockets(settings, sockets))
                 async with keep_up(services):
@@ -59,20 +58,6 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
         await server.close_all_connections()
         services.passwords.close()
     log("stopped")
-
-
-async def _finishes(work: Coroutine[None, None, None], *, before: asyncio.Event) -> bool:
-    """Do a work, and give it up when the event comes first."""
-    task, event = asyncio.create_task(work), asyncio.create_task(before.wait())
-    await asyncio.wait({task, event}, return_when=asyncio.FIRST_COMPLETED)
-    event.cancel()
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task})
-    if task.cancelled():
-        return False
-    task.result()
-    return not before.is_set()
 
 
 def _announce(settings: Settings, where: str) -> None:

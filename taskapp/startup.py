@@ -10,8 +10,20 @@ from taskapp.services import Services
 PAUSE = 2.0  # seconds between attempts
 
 
-async def open_database(services: Services, url: str) -> None:
-    """Migrate and open the database; while it cannot be reached, say so and try again."""
+async def open_database(services: Services, url: str, *, unless: asyncio.Event) -> bool:
+    """Migrate and open the database; give up, and say False, when the event comes first."""
+    opening, event = asyncio.create_task(_open(services, url)), asyncio.create_task(unless.wait())
+    await asyncio.wait({opening, event}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (opening, event):
+        task.cancel()
+    await asyncio.wait({opening, event})
+    if not opening.cancelled():
+        opening.result()
+    return not unless.is_set()
+
+
+async def _open(services: Services, url: str) -> None:
+    """Open the database; while it cannot be reached, say so and try again."""
     while True:
         try:
             await prepare_database(services.settings, url)

@@ -1,6 +1,6 @@
 """What schemathesis cannot read in the OpenAPI document, told to its command by SCHEMATHESIS_HOOKS.
 
-* A token: each request gets one of a new login, for one of them may log out.
+* A token: one of a login, and a new one for each request that logs out.
 * A cursor: only a list gives one, so one is taken from a list.
 * A password: which ones are easily guessed no schema can say.
 """
@@ -37,20 +37,21 @@ def _make_cursor() -> str:
     return cursor
 
 
+_send("POST", "/api/auth/register", json=ACCOUNT)
+SHARED_TOKEN = _log_in()
+
+
 @schemathesis.auth(refresh_interval=None)
 class Login:
-    """Logs in for each request."""
+    """Gives a token of its own to each request that ends its session, and one to all others."""
 
-    def get(self, _case: schemathesis.Case, _context: schemathesis.AuthContext) -> str:
-        return _log_in()
+    def get(self, case: "schemathesis.Case[Any]", _context: schemathesis.AuthContext) -> str:
+        return _log_in() if case.operation.path == "/api/auth/logout" else SHARED_TOKEN
 
-    def set(
-        self, case: schemathesis.Case, token: str, _context: schemathesis.AuthContext
-    ) -> None:
+    def set(self, case: "schemathesis.Case[Any]", token: str, _context: schemathesis.AuthContext) -> None:
         case.headers["Authorization"] = f"Bearer {token}"
 
 
-_send("POST", "/api/auth/register", json=ACCOUNT)
 schemathesis.openapi.format("cursor", st.just(_make_cursor()))
 schemathesis.openapi.format(
     "password", st.lists(st.sampled_from(WORDS), min_size=5, max_size=9).map(" ".join)

@@ -238,6 +238,10 @@ class ServerProcess:
         return self.process.pid
 
     @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.address}"
+
+    @property
     def said(self) -> str:
         return self._said.read_text()
 

@@ -23,6 +23,12 @@ def browser() -> Iterator[Browser]:
         yield chromium
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patience() -> None:
+    """Wait longer than Playwright does, for a machine that has other things to do."""
+    expect.set_options(timeout=15_000)
+
+
 @pytest.fixture(scope="module")
 def address(database_url: str, short_folder: Path) -> Iterator[str]:
     with running_server(short_folder / "browser", TASKAPP_DATABASE_URL=database_url) as url:
@@ -34,7 +40,7 @@ def context(
     request: pytest.FixtureRequest, browser: Browser, address: str
 ) -> Iterator[BrowserContext]:
     made = browser.new_context(base_url=address, java_script_enabled=request.param == "scripts on")
-    made.set_default_timeout(10_000)
+    made.set_default_timeout(15_000)
     yield made
     made.close()
 
