@@ -147,7 +147,7 @@ def test_schemathesis_finds_nothing(database_url: str, tmp_path: Path) -> None:
         hooks = {"SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks", "TASKAPP_TEST_URL": url}
         done = subprocess.run(
             program,
-            cwd=CHECKOUT,
+            cwd=tmp_path,
             env=os.environ | hooks | {"PYTHONPATH": str(CHECKOUT)},
             capture_output=True,
             text=True,

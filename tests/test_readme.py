@@ -31,7 +31,7 @@ def test_the_table_of_settings_is_the_real_one() -> None:
 def test_the_first_session_runs_from_register_to_delete(
     shell: str, running_server: ServerProcess
 ) -> None:
-    session = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.S) if "curl" in block)
+    session = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "curl" in block)
     session = session.replace("http://127.0.0.1:8000", running_server.url)
     session = session.replace("user@example.com", f"{shell}@example.com")
     done = subprocess.run(
