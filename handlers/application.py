@@ -1,6 +1,7 @@
 """The application: routes, templates and services together, and what it does for each request."""
 
 import asyncio
+import logging
 from time import monotonic
 from typing import Any, cast
 from weakref import WeakSet
@@ -19,6 +20,9 @@ from taskapp.tokens import SessionProof
 
 LARGEST_BODY = 256 * 1024  # bytes: a description of 10,000 emoji, each escaped as \ud83d\ude00
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+# Below a warning Tornado quotes headers that it cannot read, which may hold a token or a cookie.
+logging.getLogger("tornado.general").setLevel(logging.WARNING)
 
 # Nobody sends files here, and the parser for them has had its share of weaknesses.
 tornado.httputil.set_parse_body_config(

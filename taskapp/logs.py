@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 import traceback
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
@@ -36,8 +37,9 @@ class _Output:
 
     def write(self, line: dict[str, Value]) -> None:
         stream = self.stream or sys.stderr
-        stream.write(self.render(line))
-        stream.flush()
+        with suppress(OSError):  # whoever reads the log has gone; requests go on being answered
+            stream.write(self.render(line))
+            stream.flush()
 
 
 def _as_json(line: dict[str, Value]) -> str:

@@ -53,7 +53,8 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
         raise NewerDatabaseError(revision)
     if revision is not None and back_up is not None:
         await back_up(revision)
-    await asyncio.to_thread(_upgrade, url)
+    if not await asyncio.to_thread(_upgrade, url):
+        return False
     log("database.migrated", before=revision or "", after=HEAD)
     return True
 
@@ -80,7 +81,7 @@ def _read_revision(connection: Connection) -> str | None:
         return None
 
 
-def _upgrade(url: str) -> None:
+def _upgrade(url: str) -> bool:
     # Alembic takes a quarter of a second to import, and most starts have nothing to migrate.
     from alembic import command  # noqa: PLC0415  # see above
     from alembic.config import Config  # noqa: PLC0415  # see above
@@ -88,7 +89,9 @@ def _upgrade(url: str) -> None:
 
     with _connection(url) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
-        connection.commit()
+        if _read_revision(connection) == HEAD:  # another process was faster
+            return False
+        connection.rollback()
         config = Config()
         config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
         config.attributes["connection"] = connection
@@ -97,6 +100,7 @@ def _upgrade(url: str) -> None:
         except CommandError as error:  # such as a revision that nobody of ours made
             raise MigrationError(f"The database cannot be migrated: {error}") from error
         connection.commit()
+    return True
 
 
 @contextmanager

@@ -163,10 +163,14 @@ NEW_PASSWORD = Field(
         "format": "password",
         "minLength": MINIMUM_LENGTH,
         "maxLength": MAXIMUM_LENGTH,
+        "pattern": f"^{_STORABLE}$",
         "description": "Any characters, exactly as typed; refused when it is easily guessed.",
     },
 )
-PASSWORD = Field(_read_password, {"type": "string", "format": "password", "minLength": 1})
+PASSWORD = Field(
+    _read_password,
+    {"type": "string", "format": "password", "minLength": 1, "pattern": f"^{_STORABLE}$"},
+)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """What the tests of the API share: the one shape of an error, other servers, raw requests."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient
@@ -114,6 +115,32 @@ async def send_raw(base_url: str, request: bytes) -> bytes:
     finally:
         writer.close()
         await writer.wait_closed()
+
+
+async def log_in_as_browser(
+    api: ApiClient, email: str, password: str
+) -> tuple[dict[str, str], str]:
+    """Log in by the form, and give the cookies with the token that pages carry."""
+    page = await api.get("/login")
+    cookies = {}
+
+    def keep(answer: Answer) -> None:
+        for cookie in answer.headers.get_list("Set-Cookie"):
+            name, _, value = cookie.partition(";")[0].partition("=")
+            cookies[name] = value
+
+    keep(page)
+    match = re.search(r'name="_xsrf" value="([^"]+)"', page.response.body.decode())
+    assert match
+    form = urlencode({"_xsrf": match[1], "email": email, "password": password})
+    sent = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
+    }
+    answer = await api.post("/login", raw=form.encode(), headers=sent)
+    assert answer.status == 303
+    keep(answer)
+    return cookies, match[1]
 
 
 def statement_counts(metrics: Metrics) -> dict[str, int]:

@@ -36,6 +36,12 @@ TEST_SETTINGS = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_event_loop_by_itself() -> None:
+    """Keep pytest-tornado's first loop from making another, which nobody would close."""
+    asyncio.set_event_loop(None)
+
+
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
     """Give a folder whose path leaves room for a Unix socket's name."""

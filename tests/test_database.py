@@ -280,48 +280,54 @@ def test_of_two_transactions_that_wait_for_each_other_one_is_refused(empty_datab
     assert [type(refusal) for refusal in refusals] == [Unavailable]
 
 
+async def add_and_linger(database: Database, chance: random.Random) -> None:
+    """Take a transaction's time over adding a user."""
+
+    async def work(transaction: Transaction) -> None:
+        await transaction.run(ADD, email=f"{chance.random()}@example.com")
+        await asyncio.sleep(chance.random() / 50)
+        await transaction.run(NAP, seconds=chance.random() / 50)
+
+    await database.transaction("linger", work)
+
+
+async def start_and_cancel(database: Database, chance: random.Random) -> list[asyncio.Task[Any]]:
+    """Start reads, changes and transactions, and cancel most of them at some moment."""
+    kinds: list[Callable[[], Coroutine[Any, Any, Any]]] = [
+        lambda: database.fetch_all(NAP, seconds=chance.random() / 50),
+        lambda: database.fetch_all(ADD_SLOWLY, seconds=chance.random() / 50),
+        lambda: add_and_linger(database, chance),
+    ]
+    tasks: list[asyncio.Task[Any]] = []
+    for _ in range(200):
+        tasks.append(asyncio.create_task(chance.choice(kinds)()))
+        await asyncio.sleep(chance.random() / 200)
+        chance.choice(tasks).cancel()
+    for task in chance.sample(tasks, 100):
+        task.cancel()
+    return tasks
+
+
+def wait_for_states(url: str, expected: list[tuple[str, int]]) -> None:
+    """Wait until the server has ended what nobody waits for any more."""
+    deadline = time.monotonic() + PATIENCE
+    while states(url) != expected:
+        assert time.monotonic() < deadline, states(url)
+        time.sleep(0.01)
+
+
 def test_cancelled_statements_leak_no_connection_and_no_transaction(empty_database: str) -> None:
-    chance = random.Random(2)  # noqa: S311  # the same each time
     metrics = Metrics()
-
-    async def transact(database: Database) -> None:
-        async def work(transaction: Transaction) -> None:
-            await transaction.run(ADD, email=f"{chance.random()}@example.com")
-            await asyncio.sleep(chance.random() / 50)
-            await transaction.run(NAP, seconds=chance.random() / 50)
-
-        await database.transaction("transact", work)
-
-    def start(database: Database) -> asyncio.Task[Any]:
-        seconds = chance.random() / 50
-        kinds: list[Callable[[], Coroutine[Any, Any, Any]]] = [
-            lambda: database.fetch_all(NAP, seconds=seconds),
-            lambda: database.fetch_all(ADD_SLOWLY, seconds=seconds),
-            lambda: transact(database),
-        ]
-        return asyncio.create_task(chance.choice(kinds)())
-
-    async def start_and_cancel(database: Database) -> list[asyncio.Task[Any]]:
-        tasks = []
-        for _ in range(200):
-            tasks.append(start(database))
-            await asyncio.sleep(chance.random() / 200)
-            chance.choice(tasks).cancel()
-        for task in chance.sample(tasks, 100):
-            task.cancel()
-        return tasks
 
     async def scenario() -> None:
         async with open_database(empty_database, 4, metrics) as database, responsive():
-            tasks = await start_and_cancel(database)
+            tasks = await start_and_cancel(database, random.Random(2))  # noqa: S311  # a fixed seed
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             failures = {type(one) for one in outcomes if isinstance(one, BaseException)}
             assert failures == {asyncio.CancelledError}
             assert gauge(metrics, "used") == 0
             await fill(database, 4)
-            async with asyncio.timeout(5):  # the server ends what nobody waits for any more
-                while states(empty_database) != [("idle", 4)]:
-                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(wait_for_states, empty_database, [("idle", 4)])
 
     asyncio.run(scenario())
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -10,7 +9,14 @@ import pytest
 from handlers.application import Application
 from handlers.routes import ROUTES
 from taskapp.settings import Settings
-from tests.api_tools import NO_TASK, assert_problem, running, send_raw, with_settings
+from tests.api_tools import (
+    NO_TASK,
+    assert_problem,
+    log_in_as_browser,
+    running,
+    send_raw,
+    with_settings,
+)
 from tests.clients import ApiClient
 from tests.conftest import PASSWORD
 
@@ -266,35 +272,11 @@ async def test_without_a_list_no_other_site_may_read_the_api(alice: ApiClient) -
     assert not [name for name in answer.headers if name.startswith("Access-Control-")]
 
 
-async def log_in_as_browser(api: ApiClient) -> tuple[dict[str, str], str]:
-    """Log in by the form, and give the cookies with the token that pages carry."""
-    page = await api.get("/login")
-    cookies = {}
-
-    def keep(answer: Any) -> None:
-        for cookie in answer.headers.get_list("Set-Cookie"):
-            name, _, value = cookie.partition(";")[0].partition("=")
-            cookies[name] = value
-
-    keep(page)
-    match = re.search(r'name="_xsrf" value="([^"]+)"', page.response.body.decode())
-    assert match
-    form = f"_xsrf={match[1]}&email=alice%40example.com&password={PASSWORD.replace('!', '%21')}"
-    sent = {
-        "Content-Type": "application/x-www-form-urlencoded",
-        "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
-    }
-    answer = await api.post("/login", raw=form.encode(), headers=sent)
-    assert answer.status == 303
-    keep(answer)
-    return cookies, match[1]
-
-
 async def test_a_cookie_is_no_token_unless_the_request_proves_its_origin(
     api: ApiClient, alice: ApiClient
 ) -> None:
     task = await alice.add_task()
-    cookies, xsrf = await log_in_as_browser(api)
+    cookies, xsrf = await log_in_as_browser(api, "alice@example.com", PASSWORD)
     cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
     only_session = {
         "Cookie": "; ".join(
@@ -324,7 +306,7 @@ async def test_a_cookie_is_no_token_unless_the_request_proves_its_origin(
 async def test_a_cookie_is_no_bearer_token_and_the_reverse(
     api: ApiClient, alice: ApiClient
 ) -> None:
-    cookies, _ = await log_in_as_browser(api)
+    cookies, _ = await log_in_as_browser(api, "alice@example.com", PASSWORD)
     (session,) = [value for name, value in cookies.items() if "session" in name]
     headers = {"Authorization": f"Bearer {session.strip(chr(34))}"}
     assert_problem(await api.get("/api/tasks", headers=headers), 401)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from taskapp.settings import SETTINGS, variable
-from tests.server_process import ServerProcess
+from tests.browser_fixtures import running_server
+from tests.server_process import new_data_folder
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -28,15 +29,17 @@ def test_the_table_of_settings_is_the_real_one() -> None:
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_the_first_session_runs_from_register_to_delete(
-    shell: str, running_server: ServerProcess
-) -> None:
-    session = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "curl" in block)
-    session = session.replace("http://127.0.0.1:8000", running_server.url)
-    session = session.replace("user@example.com", f"{shell}@example.com")
-    done = subprocess.run(
-        [shell, "-euc", session], capture_output=True, text=True, check=False, timeout=30
-    )
+def test_the_first_session_runs_from_register_to_delete(shell: str) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    session = next(block for block in blocks if "curl" in block)
+    with new_data_folder() as folder, running_server(folder) as address:
+        done = subprocess.run(
+            [shell, "-euc", session.replace("http://127.0.0.1:8000", address)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
     assert done.returncode == 0, done.stderr
     for part in ("userId", '"status":"completed"', "Task deleted", "Logged out"):
         assert part in done.stdout
