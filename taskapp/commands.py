@@ -24,9 +24,10 @@ from taskapp.database_server import (
     prepare_database,
     require_prepared_database,
 )
-from taskapp.doctor import Finding, Level, examine
+from taskapp.doctor import examine
 from taskapp.embedded import DataFolderInUse, EmbeddedPostgresError
 from taskapp.errors import Invalid, TaskappError
+from taskapp.findings import Finding, Level
 from taskapp.logs import configure_logging
 from taskapp.migrations import HEAD, MigrationError, NewerDatabaseError
 from taskapp.operations.accounts import add_user, purge_sessions, remove_user, set_password

@@ -115,13 +115,16 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections, when the statements that run have ended."""
-        if self._pool is not None:
-            pool, self._pool = self._pool, None
-            pool.close()
-            # aiopg waits for ever for a connection that comes back broken.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(pool.wait_closed(), STATEMENT_TIMEOUT)
-            pool.terminate()
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None  # whoever asks from now on is refused
+        # Wait by our own count: aiopg waits for ever for a connection that comes back broken.
+        for _ in range(self._pool_size):
+            await self._turn.acquire()
+        pool.close()
+        await pool.wait_closed()
+        for _ in range(self._pool_size):
+            self._turn.release()
 
     @property
     def accepts_writes(self) -> bool:

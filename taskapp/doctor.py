@@ -5,36 +5,39 @@ as long as it is asked.
 """
 
 import asyncio
-import ipaddress
 import os
 import shutil
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from pathlib import Path
 from time import time
-from urllib.parse import urlsplit
 
 from sqlalchemy import extract, func, select
 
-from taskapp.addresses import UNIX_SOCKET, Network, is_in
 from taskapp.database import Database, Row, Statement
 from taskapp.database_server import database_server
+from taskapp.doctor_settings import (
+    check_address,
+    check_metrics,
+    check_origins,
+    check_passwords,
+    check_proxies,
+    check_registration,
+)
 from taskapp.embedded import DataFolderInUse, EmbeddedPostgresError
 from taskapp.errors import TaskappError
+from taskapp.findings import Finding, Level
 from taskapp.metrics import Metrics
 from taskapp.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
 from taskapp.operations.health import LEAST_FREE_SPACE
-from taskapp.settings import Settings, SettingsError, load_secret_keys
-from taskapp.sockets import UNIX_PREFIX
+from taskapp.secret_key import load_secret_keys
+from taskapp.settings import Settings, SettingsError
 
 OLDEST_POSTGRESQL = 15
 COMFORTABLE_SPACE = 1024**3  # bytes
 CLOCK_TOLERANCE = 5.0  # seconds
 PLAUSIBLE_YEARS = range(2026, 2100)
-CHEAPEST_BCRYPT = 10  # rounds; below that a stolen hash is too cheap to try
 REDIS_PATIENCE = 2.0  # seconds
 _BY_OTHERS = 0o067  # mode bits; the group's "search" is how an access control list shows its mask
 _KEPT_BY_POSTGRESQL = 3  # connections that the server keeps for its administrator
@@ -51,25 +54,6 @@ _FACTS = Statement(
         extract("epoch", func.clock_timestamp()),
     ),
 )
-
-
-class Level(Enum):
-    """How a finding is meant; the value is what people see."""
-
-    OK = "ok"
-    INFO = "info"
-    WARNING = "warn"
-    PROBLEM = "FAIL"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found out; `fix` says what to do about it, or is empty."""
-
-    level: Level
-    subject: str
-    text: str
-    fix: str = ""
 
 
 async def examine(settings: Settings) -> list[Finding]:
@@ -253,86 +237,6 @@ def check_secret_key(settings: Settings) -> Finding:
     return Finding(Level.OK, subject, f"kept in {path}, closed to other users")
 
 
-def check_address(settings: Settings) -> Finding:
-    """Look whether passwords and cookies can be read on their way."""
-    subject = "address"
-    fix = "Put a proxy with https in front, and set TASKAPP_PUBLIC_URL to its https://... address"
-    if settings.is_https:
-        text = f"people come by {settings.public_url}: cookies are Secure, and HSTS is sent"
-        return Finding(Level.OK, subject, text)
-    if settings.public_url and not _is_loopback(urlsplit(settings.public_url).hostname or ""):
-        text = f"{settings.public_url} is not https: passwords can be read on their way"
-        return Finding(Level.WARNING, subject, text, f"{fix}.")
-    if not _is_local(settings.host):
-        text = f"{settings.host} is open to the network without https"
-        return Finding(Level.WARNING, subject, text, f"{fix}, or set TASKAPP_HOST to 127.0.0.1.")
-    return Finding(Level.OK, subject, f"{settings.host}: only this machine gets there")
-
-
-def check_proxies(settings: Settings) -> Finding:
-    """Look whether exactly the right proxies are believed."""
-    subject = "proxies"
-    trusted = settings.trusted_proxies
-    if any(_is_everybody(network) for network in trusted):
-        text = "TASKAPP_TRUSTED_PROXIES holds every address: anyone may claim to be anyone"
-        return Finding(Level.PROBLEM, subject, text, "Name the addresses of your proxies only.")
-    if settings.is_https and not _believes_its_proxy(settings):
-        text = "X-Forwarded-* of the one that does https is not believed: limits take all for one"
-        fix = f"Set TASKAPP_TRUSTED_PROXIES to its address, such as {_likely_proxy(settings)}."
-        return Finding(Level.WARNING, subject, text, fix)
-    if trusted and not settings.public_url:
-        text = "some are believed, but cookies are not Secure without TASKAPP_PUBLIC_URL"
-        fix = "Set TASKAPP_PUBLIC_URL to the https://... address that people use."
-        return Finding(Level.WARNING, subject, text, fix)
-    names = ", ".join(map(str, trusted))
-    return Finding(Level.OK, subject, f"believed: {names}" if names else "none is believed")
-
-
-def check_origins(settings: Settings) -> Finding:
-    """Look which other sites may call the API from a browser."""
-    subject = "origins"
-    origins = sorted(settings.cors_origins)
-    unsafe = [
-        origin
-        for origin in origins
-        if origin.startswith("http://") and not _is_loopback(urlsplit(origin).hostname or "")
-    ]
-    if unsafe:
-        text = f"{', '.join(unsafe)} is not https: whoever alters it on its way calls the API"
-        return Finding(Level.WARNING, subject, text, "Use https in TASKAPP_CORS_ORIGINS.")
-    text = f"{', '.join(origins)} may call the API" if origins else "no other site calls the API"
-    return Finding(Level.OK, subject, text)
-
-
-def check_metrics(settings: Settings) -> Finding:
-    """Look who may read the metrics."""
-    if any(_is_everybody(network) for network in settings.metrics_allow):
-        fix = "Name the networks of your monitoring only in TASKAPP_METRICS_ALLOW."
-        return Finding(Level.WARNING, "metrics", "anyone may read /metrics", fix)
-    names = ", ".join(map(str, settings.metrics_allow)) or "nobody"
-    return Finding(Level.OK, "metrics", f"for {names}")
-
-
-def check_passwords(settings: Settings) -> Finding:
-    """Look whether a stolen hash is expensive to try."""
-    rounds = settings.bcrypt_rounds
-    if rounds < CHEAPEST_BCRYPT:
-        fix = f"Set TASKAPP_BCRYPT_ROUNDS to 12, or {CHEAPEST_BCRYPT} at least."
-        return Finding(Level.WARNING, "passwords", f"bcrypt's cost of {rounds} is too low", fix)
-    return Finding(Level.OK, "passwords", f"bcrypt's cost is {rounds}")
-
-
-def check_registration(settings: Settings) -> Finding:
-    """Say who may make an account."""
-    if settings.registration == "closed":
-        return Finding(Level.OK, "registration", "closed: `user add` makes accounts")
-    if settings.is_https or not _is_local(settings.host):
-        text = "open: everybody who gets there may make an account"
-        fix = "Set TASKAPP_REGISTRATION to closed if that is not meant."
-        return Finding(Level.INFO, "registration", text, fix)
-    return Finding(Level.OK, "registration", "open")
-
-
 async def check_limits(settings: Settings) -> Finding:
     """Look whether the counts of the rate limits can be reached."""
     if not settings.limit_storage:
@@ -368,30 +272,3 @@ def _size(amount: int) -> str:
     if amount >= 1024**3:
         return f"{amount / 1024**3:,.1f} GiB"
     return f"{amount / 1024**2:,.0f} MiB"
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost" or host.endswith(".localhost")
-
-
-def _is_local(host: str) -> bool:
-    return host.startswith(UNIX_PREFIX) or _is_loopback(host)
-
-
-def _is_everybody(network: Network) -> bool:
-    return not isinstance(network, str) and network.prefixlen == 0
-
-
-def _believes_its_proxy(settings: Settings) -> bool:
-    """Tell whether a proxy that can reach us is believed; one on another machine may be any."""
-    if _is_local(settings.host):
-        return is_in(_likely_proxy(settings), settings.trusted_proxies)
-    return bool(settings.trusted_proxies)
-
-
-def _likely_proxy(settings: Settings) -> str:
-    if settings.host.startswith(UNIX_PREFIX):
-        return UNIX_SOCKET
-    return "::1" if ":" in settings.host else "127.0.0.1"

@@ -6,7 +6,8 @@ from taskapp.database import Database
 from taskapp.limits import Limits
 from taskapp.metrics import Metrics
 from taskapp.passwords import PasswordHasher
-from taskapp.settings import Settings, load_secret_keys
+from taskapp.secret_key import load_secret_keys
+from taskapp.settings import Settings
 from taskapp.tokens import Tokens
 
 

@@ -231,7 +231,7 @@ def test_the_api_does_what_the_model_says(api: ApiClient, io_loop: Any) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=30,
+            max_examples=20,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,

@@ -4,13 +4,14 @@ import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from statistics import median
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from handlers.application import Application
+from taskapp.errors import Unavailable
 from taskapp.operations.accounts import purge_sessions, remove_user, set_password
 from taskapp.services import Services
 from taskapp.settings import Settings
@@ -495,6 +496,37 @@ async def test_the_end_of_a_session_is_moved_once_a_minute_at_most(
         assert await other.application.drain(5)
     assert await app.drain(5)
     assert session_end(settings) == end
+
+
+async def test_after_a_minute_the_end_of_a_session_is_moved_again(
+    settings: Settings, alice: ApiClient, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await alice.get("/api/tasks")
+    assert await app.drain(5)
+    move_session(settings, last_used_at=timedelta(seconds=61), expires_at=-timedelta(hours=1))
+    minute_later = monotonic() + 61
+    monkeypatch.setattr("handlers.application.monotonic", lambda: minute_later)
+    await alice.get("/api/tasks")
+    monkeypatch.undo()
+    assert await app.drain(5)
+    assert_ends_in(settings, timedelta(hours=24))
+
+
+async def test_a_use_that_could_not_be_noted_is_noted_with_the_next(
+    settings: Settings, alice: ApiClient, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise Unavailable
+
+    move_session(settings, last_used_at=timedelta(minutes=2), expires_at=-timedelta(hours=1))
+    monkeypatch.setattr("handlers.application.touch_session", fail)
+    assert (await alice.get("/api/tasks")).status == 200
+    assert await app.drain(5)
+    monkeypatch.undo()
+    assert_ends_in(settings, timedelta(hours=1))
+    await alice.get("/api/tasks")
+    assert await app.drain(5)
+    assert_ends_in(settings, timedelta(hours=24))
 
 
 async def test_a_request_that_is_refused_does_not_move_the_end_of_a_session(

@@ -34,6 +34,7 @@ def change(name: str, statement: str) -> Statement:
 
 ONE = Statement("one", select(literal(1)))
 NAP = Statement("nap", select(func.pg_sleep(bindparam("seconds")).label("nap")))
+FAIL = read("fail", "1 / (random() * 0)::integer FROM pg_sleep(0.1)")
 ADD = change(
     "add",
     "INSERT INTO users (id, email, password_hash)"
@@ -431,6 +432,19 @@ def test_a_read_that_is_tried_again_gets_no_more_time(
     asyncio.run(scenario())
 
 
+def test_a_read_is_unavailable_when_it_loses_two_connections(empty_database: str) -> None:
+    suicide = read("suicide", "pg_terminate_backend(pg_backend_pid())")
+
+    async def scenario() -> None:
+        async with open_database(empty_database) as database:
+            with pytest.raises(Unavailable) as refusal:
+                await database.fetch_all(suicide)
+            assert type(refusal.value) is Unavailable
+            assert await database.fetch_one(ONE) == (1,)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("code", ["53100", "25006", "53200"])
 def test_a_refused_write_keeps_the_process_from_being_ready_for_a_while(
     empty_database: str, monkeypatch: pytest.MonkeyPatch, code: str
@@ -483,6 +497,25 @@ def test_nothing_runs_before_it_is_opened_or_after_it_is_closed(empty_database: 
             await database.fetch_one(ONE)
 
     asyncio.run(scenario())
+
+
+def test_closing_waits_for_what_runs_and_not_for_what_failed(empty_database: str) -> None:
+    async def scenario() -> list[Any]:
+        async with open_database(empty_database, pool_size=2) as database:
+            work = [
+                asyncio.create_task(database.fetch_all(NAP, seconds=0.1)),
+                asyncio.create_task(database.fetch_all(FAIL)),
+                asyncio.create_task(database.fetch_all(NAP, seconds=0.1)),  # it has to wait
+            ]
+            await asyncio.sleep(0.05)
+            started = time.monotonic()
+        assert time.monotonic() - started < 1
+        return await asyncio.gather(*work, return_exceptions=True)
+
+    done, failed, waited = asyncio.run(scenario())
+    assert done == [("",)]
+    assert "division by zero" in str(failed)
+    assert waited == [("",)] or type(waited) is Unavailable
 
 
 @pytest.mark.parametrize(

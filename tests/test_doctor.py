@@ -14,17 +14,9 @@ import pytest
 
 from taskapp.database_server import prepare_database
 from taskapp.doctor import (
-    Finding,
-    Level,
-    check_address,
     check_data_folder,
     check_database,
     check_limits,
-    check_metrics,
-    check_origins,
-    check_passwords,
-    check_proxies,
-    check_registration,
     check_secret_key,
     check_space,
     check_year,
@@ -34,6 +26,15 @@ from taskapp.doctor import (
     judge_server,
     judge_space,
 )
+from taskapp.doctor_settings import (
+    check_address,
+    check_metrics,
+    check_origins,
+    check_passwords,
+    check_proxies,
+    check_registration,
+)
+from taskapp.findings import Finding, Level
 from taskapp.migrations import HEAD
 from taskapp.settings import Settings, SettingsError, load_settings
 from tests.test_embedded import execute, owner, url_of, wait_until

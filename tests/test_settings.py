@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from taskapp.secret_key import load_secret_keys
+from taskapp.setting_values import CHECKOUT
 from taskapp.settings import (
-    CHECKOUT,
     MASK,
     SETTINGS,
     SettingsError,
     describe_settings,
-    load_secret_keys,
     load_settings,
     variable,
 )
