@@ -5,6 +5,7 @@ Run `python -m bench.load --help` in the checkout.
 
 import asyncio
 from contextlib import closing
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -118,7 +119,7 @@ async def _run(settings: Settings, *, users: int, tasks: int, add: bool) -> floa
 def main(*, users: int, tasks: int, add: bool) -> None:
     """Load what the command line asks for."""
     settings = read_settings()
-    configure_logging(settings)
+    configure_logging(replace(settings, log_level="warning"))
     seconds = asyncio.run(_run(settings, users=users, tasks=tasks, add=add))
     click.echo(f"Loaded {users:,} users with {tasks:,} tasks each in {seconds:.1f} s.")
 

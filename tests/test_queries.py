@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import psycopg2
@@ -164,6 +165,37 @@ def test_a_statement_reads_by_an_index_what_it_needs_and_no_more(name: str, many
             assert "Index" not in node["Node Type"] or "Index Cond" in node, plan
             assert node.get("Rows Removed by Filter", 0) <= 1, plan
         assert all(node["Actual Rows"] <= 2000 for node in nodes(plan)), plan
+
+
+FEW = """
+    INSERT INTO users (id, email, password_hash)
+        SELECT gen_random_uuid(), 'user' || n || '@example.com', 'hash'
+        FROM generate_series(1, 3) n;
+    INSERT INTO sessions (id, user_id, secret_hash, expires_at)
+        SELECT id, id, sha256('1'), now() + interval '1 hour' FROM users
+        WHERE email = 'user1@example.com';
+    INSERT INTO tasks (id, user_id, title)
+        SELECT uuidv7(interval '-1 year'), id, 'Old' FROM users, generate_series(1, 100)
+        WHERE email = 'user1@example.com';
+    INSERT INTO tasks (id, user_id, title)
+        SELECT uuidv7(), id, 'New' FROM users, generate_series(1, 50000)
+        WHERE email <> 'user1@example.com'
+"""
+
+
+@pytest.mark.parametrize("name", ["tasks.list", "tasks.list_with_overview"])
+def test_a_list_does_not_read_through_the_newer_tasks_of_others(
+    name: str, empty_database: str
+) -> None:
+    execute(empty_database, FEW)
+    execute(empty_database, "VACUUM ANALYZE tasks")  # as autovacuum does
+    values = {"session": sha256(b"1").digest(), "limit": 51, "after": None}
+    for status in (None, "pending", "completed"):
+        text = STATEMENTS[name].text
+        parameters = STATEMENTS[name].defaults | values | {"status": status}
+        plan, _ = explain(empty_database, text, parameters)
+        assert all(node.get("Rows Removed by Filter", 0) <= 1 for node in nodes(plan)), plan
+        assert not any(node["Node Type"] == "Sort" for node in nodes(plan)), plan
 
 
 def test_the_exceptions_are_statements_that_read_a_whole_table(many: Many) -> None:

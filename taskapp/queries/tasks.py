@@ -63,10 +63,17 @@ def _optional(name: str, type_: Any) -> Any:
     return cast(bindparam(name), type_)
 
 
+# Not "= live_user ORDER BY id": with few users that makes PostgreSQL walk the tasks of all in the
+# order of the primary key, and wait for the owner's. This order only the owner's indexes have.
+_owned = tasks.c.user_id == func.any(func.array(live_user))
+_order = (tasks.c.user_id.desc(), tasks.c.id.desc())
+
+
 def _count(status: str) -> Any:
     counted = (
         select(tasks.c.id)
-        .where(tasks.c.user_id == live_user, tasks.c.status == status)
+        .where(_owned, tasks.c.status == status)
+        .order_by(*_order)
         .limit(COUNT_LIMIT)
         .subquery()
     )
@@ -83,21 +90,20 @@ _unchanged = or_(
     tasks.c.updated_at == func.any(_optional("versions", ARRAY(_moment))),
 )
 _page = (
-    (tasks.c.user_id == live_user),
+    _owned,
     or_(_status.is_(None), tasks.c.status == _status),
     or_(_after.is_(None), tasks.c.id < _after),
 )
 
-_order = tasks.c.id.desc()
 _LIST = Statement(
     "tasks.list",
-    select(*_columns).where(*_page).order_by(_order).limit(bindparam("limit")),
+    select(*_columns).where(*_page).order_by(*_order).limit(bindparam("limit")),
 )
 _email = select(users.c.email).where(users.c.id == live_user).scalar_subquery()
 _overview = (_email, _count("pending"), _count("completed"))
 _LIST_WITH_OVERVIEW = Statement(
     "tasks.list_with_overview",
-    select(*_columns, *_overview).where(*_page).order_by(_order).limit(bindparam("limit")),
+    select(*_columns, *_overview).where(*_page).order_by(*_order).limit(bindparam("limit")),
 )
 _OVERVIEW = Statement("tasks.overview", select(*_overview))
 _FIND = Statement("tasks.find", select(*_columns).where(*_mine))
