@@ -36,7 +36,7 @@ class AccountPage(PageHandler):
 
     def more_values(self) -> dict[str, Any]:
         """Give what the template needs besides the form's fields."""
-        raise NotImplementedError  # each page has its own
+        return {}
 
     def show_error(self, error: TaskappError) -> None:
         """Show the form again with what went wrong."""

@@ -136,8 +136,8 @@ class BaseHandler(tornado.web.RequestHandler):
             raise NotSignedIn
 
     def read_session(self) -> SessionProof | None:
-        """Read the session that the request brings, if it does."""
-        raise NotImplementedError  # pages read a cookie, the API a token
+        """Read the session that the request brings: pages a cookie, the API a token."""
+        return None
 
     def read_cookie_session(self) -> SessionProof | None:
         """Read the session of the cookie; it is alive only if the database says so too."""
@@ -225,8 +225,8 @@ class BaseHandler(tornado.web.RequestHandler):
             self.services.metrics.limited.labels(error.allowance.name).inc()
 
     def show_error(self, error: TaskappError) -> None:
-        """Write the error's words."""
-        raise NotImplementedError  # pages write HTML, the API problem+json
+        """Write the error's words: pages as HTML, the API as problem+json."""
+        self.finish(error.title)
 
 
 def _as_taskapp_error(status: int, exc_info: Any) -> TaskappError:

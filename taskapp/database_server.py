@@ -18,6 +18,7 @@ from taskapp.embedded import EmbeddedPostgresError, embedded_postgres, program
 from taskapp.logs import log
 from taskapp.metrics import Metrics
 from taskapp.migrations import HEAD, NewerDatabaseError, migrate, read_revision
+from taskapp.postgres_cluster import synchronize
 from taskapp.postgres_process import run_program
 from taskapp.queries.users import count_users
 from taskapp.settings import Settings
@@ -123,7 +124,7 @@ async def _back_up(data_dir: Path, url: str) -> Path:
             await _dump(url, draft)
             _give_to_owner_of(data_dir, [path.parent, draft])
             draft.rename(path)
-            _synchronize(path.parent)
+            synchronize(path.parent)
         finally:
             draft.unlink(missing_ok=True)
     except (OSError, EmbeddedPostgresError) as error:
@@ -148,12 +149,3 @@ def _give_to_owner_of(folder: Path, paths: list[Path]) -> None:
         owner = folder.stat()
         for path in paths:
             os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def _synchronize(folder: Path) -> None:
-    """Put the names in a folder onto the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

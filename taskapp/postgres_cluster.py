@@ -78,7 +78,7 @@ async def make_cluster(cluster: Path, name: str, account: Account | None) -> Non
             f"PostgreSQL could not make a database in {new}: {complaint or f'exit code {code}'}"
         )
     new.rename(cluster)
-    _synchronize(cluster.parent)
+    synchronize(cluster.parent)
 
 
 def _has_name(uid: int) -> bool:
@@ -95,7 +95,7 @@ def _make_empty_folder(folder: Path, account: Account | None) -> None:
         give(account, folder)
 
 
-def _synchronize(folder: Path) -> None:
+def synchronize(folder: Path) -> None:
     """Put the names in a folder onto the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -46,6 +46,13 @@ FULL_READS = {
     "users.count": "counts all accounts, for a gauge and the doctor",
     "sessions.count_live": "counts all that are alive, and most are",
 }
+# What reads as many rows as it counts or deletes, by an index.
+COUNTING = {
+    "tasks.overview",
+    "tasks.list_with_overview",
+    "sessions.delete_of_user",
+    "sessions.delete_ended",
+}
 TABLES = ("users", "sessions", "tasks")
 MANY = """
     INSERT INTO users (id, email, password_hash)
@@ -164,7 +171,8 @@ def test_a_statement_reads_by_an_index_what_it_needs_and_no_more(name: str, many
             assert node["Node Type"] != "Seq Scan" or node["Relation Name"] not in TABLES, plan
             assert "Index" not in node["Node Type"] or "Index Cond" in node, plan
             assert node.get("Rows Removed by Filter", 0) <= 1, plan
-        assert all(node["Actual Rows"] <= 2000 for node in nodes(plan)), plan
+            assert node["Node Type"] != "Sort", plan
+            assert node["Actual Rows"] <= values.get("limit", 1) or name in COUNTING, plan
 
 
 FEW = """
@@ -340,6 +348,7 @@ def test_paging_meets_every_task_once_from_the_newest_to_the_oldest(
             after = met[-1] if met else None
             page = await tasks.list_tasks(database, alice, status=status, after=after, limit=size)
             assert len(page) <= size
+            assert len(met) <= len(made)
             if not page:
                 return met
             met += [task.id for task in page]

@@ -130,7 +130,7 @@ def test_no_text_is_accepted_or_breaks_anything(text: str) -> None:
 def test_what_has_not_our_length_is_refused_even_with_our_signature(value: bytes | str) -> None:
     lengths = {"cookie": 36, "bearer": 36, "cursor": 16}
     for purpose, read in READERS.items():
-        is_ours = read(sign(purpose, value)) is not None
-        if is_ours:
+        assert all(read(sign(other, value)) is None for other in lengths.keys() - {purpose})
+        if read(sign(purpose, value)) is not None:
             assert isinstance(value, str)
             assert len(value) == -(-lengths[purpose] * 4 // 3)
