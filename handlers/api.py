@@ -14,7 +14,6 @@ from taskapp.errors import (
     BodyTooLarge,
     Invalid,
     NotFound,
-    NotSignedIn,
     TaskappError,
     TooManyRequests,
     UnsupportedMediaType,
@@ -158,7 +157,7 @@ class ApiHandler(BaseHandler):
             problem["errors"] = [
                 {"field": field, "message": message} for field, message in error.errors.items()
             ]
-        if isinstance(error, NotSignedIn):
+        if error.status == 401:
             self.set_header("WWW-Authenticate", 'Bearer realm="taskapp"')
         self.set_header("Content-Type", "application/problem+json")
         self.finish(_encode(problem))

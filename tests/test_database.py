@@ -396,6 +396,19 @@ def test_the_server_gives_up_before_we_do(empty_database: str) -> None:
     asyncio.run(scenario())
 
 
+def test_a_statement_may_take_longer_than_connecting(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskapp.database.CONNECT_TIMEOUT", 0.2)
+
+    async def scenario() -> None:
+        async with open_database(empty_database) as database:
+            await database.fetch_one(ONE)
+            assert await database.fetch_all(NAP, seconds=0.4)
+
+    asyncio.run(scenario())
+
+
 def test_waiting_for_a_connection_counts_as_time(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -585,13 +598,14 @@ def test_the_loop_rests_after_the_server_has_closed_idle_connections(own_folder:
 
 
 class Proxy:
-    """Stands between a pool and its server, and can become a black hole."""
+    """Stands between a pool and its server; it can swallow everything, or cut off an answer."""
 
     def __init__(self, folder: Path, target: str) -> None:
         self._path = folder / ".s.PGSQL.5432"
         self._target = target
         self.passes = asyncio.Event()
         self.passes.set()
+        self.cuts_next_answer = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Proxy":
@@ -613,16 +627,21 @@ class Proxy:
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(here, out))
-                both.create_task(self._pump(there, back))
+                both.create_task(self._pump(there, back, is_answer=True))
         finally:
             for writer in (out, back):
                 writer.close()
                 with suppress(OSError):
                     await writer.wait_closed()
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool = False
+    ) -> None:
         while data := await source.read(65536):
             await self.passes.wait()
+            if is_answer and self.cuts_next_answer:
+                self.cuts_next_answer = False
+                break
             sink.write(data)
         sink.close()
 
@@ -657,5 +676,22 @@ def test_a_network_that_swallows_everything_is_unavailable_in_time(
             assert max(waits) < PATIENCE
             proxy.passes.set()
             assert await database.fetch_one(ONE) == (1,)
+
+    asyncio.run(scenario())
+
+
+def test_a_change_whose_answer_is_cut_off_is_unknown_and_made_once(
+    proxied: tuple[Path, str, str], empty_database: str
+) -> None:
+    folder, target, url = proxied
+
+    async def scenario() -> None:
+        async with Proxy(folder, target) as proxy, open_database(url) as database:
+            proxy.cuts_next_answer = True
+            with pytest.raises(OutcomeUnknown):
+                await database.fetch_all(ADD, email="alice@example.com")
+            assert execute(empty_database, "SELECT email FROM users") == [("alice@example.com",)]
+            proxy.cuts_next_answer = True
+            assert await database.fetch_one(ONE) == (1,)  # a read may be asked again
 
     asyncio.run(scenario())
