@@ -686,12 +686,13 @@ def test_a_change_whose_answer_is_cut_off_is_unknown_and_made_once(
     folder, target, url = proxied
 
     async def scenario() -> None:
-        async with Proxy(folder, target) as proxy, open_database(url) as database:
+        async with Proxy(folder, target) as proxy, open_database(url, 1) as database:
             proxy.cuts_next_answer = True
             with pytest.raises(OutcomeUnknown):
                 await database.fetch_all(ADD, email="alice@example.com")
             assert execute(empty_database, "SELECT email FROM users") == [("alice@example.com",)]
-            proxy.cuts_next_answer = True
-            assert await database.fetch_one(ONE) == (1,)  # a read may be asked again
+            for _ in range(2):
+                assert await database.fetch_one(ONE) == (1,)  # a read may be asked again
+                proxy.cuts_next_answer = True
 
     asyncio.run(scenario())
