@@ -12,11 +12,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, NullPool, create_engine, make_url
+from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
 from schema.tables import metadata
 from taskapp.errors import Unavailable
-from taskapp.migrations import FOLDER, HEAD, MigrationError, NewerDatabaseError, migrate
+from taskapp.migrations import FOLDER, HEAD, LOCK, MigrationError, NewerDatabaseError, migrate
 from tests.database_fixtures import add_session, add_user, execute, new_database
 
 REVISIONS = [path.name[:4] for path in sorted((FOLDER / "versions").glob("[0-9]*.py"))]
@@ -193,6 +193,34 @@ def test_a_database_that_cannot_be_reached_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="cannot be reached") as refusal:
         asyncio.run(migrate("postgresql://taskapp:s3cret@127.0.0.1:1/taskapp"))
     assert "s3cret" not in str(refusal.value)
+
+
+def test_a_database_that_may_not_be_read_is_not_taken_for_an_empty_one(url: str) -> None:
+    asyncio.run(migrate(url))
+    execute(url, "CREATE ROLE stranger LOGIN")
+    try:
+        with pytest.raises(MigrationError, match="permission denied"):
+            asyncio.run(migrate(url.replace("//taskapp@", "//stranger@")))
+    finally:
+        execute(url, "DROP ROLE stranger")
+
+
+def test_a_connection_that_is_lost_while_it_waits_is_unavailable(url: str) -> None:
+    waiting = "FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+
+    async def scenario() -> None:
+        with connection(url) as holder:
+            holder.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+            attempt = asyncio.create_task(migrate(url))
+            async with asyncio.timeout(10):
+                while not execute(url, f"SELECT pg_terminate_backend(pid) {waiting}"):
+                    assert not attempt.done()
+                    await asyncio.sleep(0.01)
+            with pytest.raises(Unavailable):
+                await attempt
+
+    asyncio.run(scenario())
+    assert asyncio.run(migrate(url)) is True
 
 
 def test_no_column_has_a_value_that_only_python_knows() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from taskapp.secret_key import load_secret_keys
@@ -69,6 +70,13 @@ def test_without_any_variable_the_defaults_are_read() -> None:
     assert (settings.register_limit.amount, settings.register_limit.get_expiry()) == (20, 3600)
     assert (settings.api_limit.amount, settings.api_limit.get_expiry()) == (100, 900)
     assert load_settings(dict.fromkeys(DEFAULTS, " ")) == settings  # empty is as good as unset
+
+
+def test_without_a_checkout_the_data_lies_where_the_user_keeps_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskapp.setting_values.CHECKOUT", tmp_path)
+    assert load_settings({}).data_dir == platformdirs.user_data_path("taskapp")
 
 
 @pytest.mark.parametrize(
@@ -293,6 +301,11 @@ def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
     assert stat.S_IMODE((folder / "secret-key").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert _keys_in(str(folder)) == (key,)
+
+
+def test_a_key_is_made_at_the_first_start_and_kept(tmp_path: Path) -> None:
+    first = _keys_in(str(tmp_path / "one"))
+    assert _keys_in(str(tmp_path / "one")) == first != _keys_in(str(tmp_path / "other"))
 
 
 def test_a_key_that_is_set_needs_no_file(tmp_path: Path) -> None:
