@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -21,11 +22,18 @@ ALICE, BOB = "198.51.100.1", "198.51.100.2"
 PATIENCE = 3.0  # seconds in which a missing Redis has to be noticed
 
 
+def answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+        connection.connect(str(path))
+        return True
+    return False
+
+
 @contextmanager
 def redis_server(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = ["redis-server", "--port", "0", "--unixsocket", "redis.sock", "--save", ""]
     with subprocess.Popen([*command], cwd=folder, stdout=subprocess.DEVNULL) as server:
-        while not (folder / "redis.sock").exists():
+        while not answers(folder / "redis.sock"):
             assert server.poll() is None
             time.sleep(0.01)
         try:
