@@ -18,6 +18,7 @@ from taskapp.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
+from taskapp.messages import Message
 from taskapp.queries.tasks import Task
 from taskapp.tokens import SessionProof
 from taskapp.validation import is_version
@@ -103,9 +104,9 @@ class ApiHandler(BaseHandler):
                 parse_constant=_refuse_constant,
             )
         except (ValueError, RecursionError) as error:
-            raise BadRequest("The body is not valid JSON in UTF-8.") from error
+            raise BadRequest(Message("The body is not valid JSON in UTF-8.")) from error
         if not isinstance(value, dict):
-            raise BadRequest("The body has to be a JSON object.")
+            raise BadRequest(Message("The body has to be a JSON object."))
         return value
 
     def show(self, value: object, status: int = 200) -> None:
@@ -148,14 +149,14 @@ class ApiHandler(BaseHandler):
         """Write a problem (RFC 9457)."""
         problem: dict[str, Any] = {
             "type": "about:blank",
-            "title": error.title,
+            "title": str(error.title),
             "status": error.status,
-            "detail": error.detail,
+            "detail": str(error.detail),
             "requestId": self._request_id,
         }
         if isinstance(error, Invalid):
             problem["errors"] = [
-                {"field": field, "message": message} for field, message in error.errors.items()
+                {"field": field, "message": str(message)} for field, message in error.errors.items()
             ]
         if error.status == 401:
             self.set_header("WWW-Authenticate", 'Bearer realm="taskapp"')

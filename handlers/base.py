@@ -21,6 +21,7 @@ from taskapp.errors import (
     TooManyRequests,
     Unavailable,
 )
+from taskapp.messages import Message
 from taskapp.services import Services
 from taskapp.tokens import SessionProof
 
@@ -171,11 +172,11 @@ class BaseHandler(tornado.web.RequestHandler):
     def _single(self, arguments: Mapping[str, list[bytes]], name: str) -> str | None:
         values = arguments.get(name, [])
         if len(values) > 1:
-            raise BadRequest(f"{name} was sent more than once.")
+            raise BadRequest(Message("%(name)s was sent more than once.", name=name))
         try:
             return values[0].decode("utf-8") if values else None
         except UnicodeDecodeError as error:
-            raise BadRequest(f"{name} is not UTF-8.") from error
+            raise BadRequest(Message("%(name)s is not UTF-8.", name=name)) from error
 
     def compute_etag(self) -> str | None:
         """Make no ETag of the bytes of an answer; those that have one are given it."""

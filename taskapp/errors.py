@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from taskapp.messages import Message
+
 
 class TaskappError(Exception):
     """A refusal whose words may be shown to whoever asked."""
 
     status = 500
-    title = "Something went wrong"
-    detail = "The server met an error that it did not expect."
+    title = Message("Something went wrong")
+    detail: str = Message("The server met an error that it did not expect.")
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail or self.detail)
@@ -20,16 +22,16 @@ class BadRequest(TaskappError):
     """The request cannot be understood."""
 
     status = 400
-    title = "Bad request"
-    detail = "The request could not be understood."
+    title = Message("Bad request")
+    detail = Message("The request could not be understood.")
 
 
 class Invalid(TaskappError):
     """Fields were sent that cannot be accepted: `errors` maps each to what is wrong with it."""
 
     status = 400
-    title = "Invalid data"
-    detail = "Some fields need another look."
+    title = Message("Invalid data")
+    detail = Message("Some fields need another look.")
 
     def __init__(self, errors: Mapping[str, str]) -> None:
         super().__init__()
@@ -40,8 +42,8 @@ class EmailTaken(Invalid):
     """Another account has this e-mail address."""
 
     status = 409
-    title = "E-mail already registered"
-    detail = "An account with this e-mail address already exists."
+    title = Message("E-mail already registered")
+    detail = Message("An account with this e-mail address already exists.")
 
     def __init__(self) -> None:
         super().__init__({"email": self.detail})
@@ -51,85 +53,85 @@ class NotSignedIn(TaskappError):
     """Nobody's session came with the request, or one that is over."""
 
     status = 401
-    title = "Not logged in"
-    detail = "Log in first: there is no session, or it has ended."
+    title = Message("Not logged in")
+    detail = Message("Log in first: there is no session, or it has ended.")
 
 
 class WrongCredentials(TaskappError):
     """No account has this e-mail address and this password; which half is wrong is not said."""
 
     status = 401
-    title = "Wrong e-mail or password"
-    detail = "The e-mail address or the password is not right."
+    title = Message("Wrong e-mail or password")
+    detail = Message("The e-mail address or the password is not right.")
 
 
 class Forbidden(TaskappError):
     """The session is good, but this is not for its user."""
 
     status = 403
-    title = "Not yours"
-    detail = "This belongs to somebody else."
+    title = Message("Not yours")
+    detail = Message("This belongs to somebody else.")
 
 
 class FormNotTrusted(Forbidden):
     """A form came without the proof that a page of this site sent it."""
 
-    title = "The form has to be sent once more"
-    detail = "We could not make sure that this form came from a page of this site."
+    title = Message("The form has to be sent once more")
+    detail = Message("We could not make sure that this form came from a page of this site.")
 
 
 class RegistrationClosed(Forbidden):
     """Accounts are made by the operator only."""
 
-    title = "Registration is closed"
-    detail = "New accounts are made by whoever runs this server."
+    title = Message("Registration is closed")
+    detail = Message("New accounts are made by whoever runs this server.")
 
 
 class NotFound(TaskappError):
     """There is no such thing."""
 
     status = 404
-    title = "Not found"
-    detail = "There is nothing at this address."
+    title = Message("Not found")
+    detail = Message("There is nothing at this address.")
 
 
 class TaskNotFound(NotFound):
     """There is no task with this id."""
 
-    title = "No such task"
-    detail = "There is no task with this id; it may have been deleted."
+    title = Message("No such task")
+    detail = Message("There is no task with this id; it may have been deleted.")
 
 
 class MethodNotAllowed(TaskappError):
     """The address is right and the method is not."""
 
     status = 405
-    title = "Method not allowed"
-    detail = "This address does not take this method."
+    title = Message("Method not allowed")
+    detail = Message("This address does not take this method.")
 
 
 class VersionConflict(TaskappError):
     """Somebody else changed the task since the version that was named."""
 
     status = 412
-    title = "The task has changed"
-    detail = "The task was changed since you read it; read it again."
+    title = Message("The task has changed")
+    detail = Message("The task was changed since you read it; read it again.")
 
 
 class BodyTooLarge(TaskappError):
     """More was sent than any request of ours needs."""
 
     status = 413
-    title = "Too large"
-    detail = "The request is larger than this server accepts."
+    title = Message("Too large")
+    detail = Message("The request is larger than this server accepts.")
 
 
 class UnsupportedMediaType(TaskappError):
     """The body is not of a type that this address reads."""
 
     status = 415
-    title = "Unsupported media type"
-    detail = "Send the body as application/json."
+    title = Message("Unsupported media type")
+    detail = Message("Send the body as application/json.")
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,8 @@ class TooManyRequests(TaskappError):
     """A limit is used up; `allowance.reset` says in how many seconds to try again."""
 
     status = 429
-    title = "Too many requests"
-    detail = "That was too often; wait a little."
+    title = Message("Too many requests")
+    detail = Message("That was too often; wait a little.")
 
     def __init__(self, allowance: Allowance) -> None:
         super().__init__()
@@ -160,8 +162,8 @@ class Unavailable(TaskappError):
     """A part that the answer needs does not answer; try again after `retry_after` seconds."""
 
     status = 503
-    title = "Not available just now"
-    detail = "The database does not answer just now; try again in a moment."
+    title = Message("Not available just now")
+    detail = Message("The database does not answer just now; try again in a moment.")
 
     def __init__(self, detail: str | None = None, *, retry_after: int = 2) -> None:
         super().__init__(detail)
@@ -171,7 +173,7 @@ class Unavailable(TaskappError):
 class OutcomeUnknown(Unavailable):
     """The connection broke while a change was under way: it may or may not have been saved."""
 
-    detail = (
+    detail = Message(
         "The database stopped answering while this was being saved: it may or may not have "
         "been saved. Look before you send it again."
     )

@@ -12,6 +12,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
 from taskapp.errors import Allowance, TooManyRequests, Unavailable
+from taskapp.messages import Message
 
 Value = TypeVar("Value")
 
@@ -153,4 +154,6 @@ async def _reach(answer: Awaitable[Value]) -> Value:
     try:
         return await answer
     except StorageError as error:
-        raise Unavailable("The counts of the rate limits cannot be reached just now.") from error
+        raise Unavailable(
+            Message("The counts of the rate limits cannot be reached just now.")
+        ) from error

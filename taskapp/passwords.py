@@ -15,6 +15,7 @@ from typing import TypeVar
 import bcrypt
 
 from taskapp.errors import Unavailable
+from taskapp.messages import Message
 
 MINIMUM_LENGTH = 8  # characters (ASVS 6.2.1)
 MAXIMUM_LENGTH = 256  # characters
@@ -52,7 +53,9 @@ class PasswordHasher:
         """
         if self._waiting >= WAITING_ROOM:
             raise Unavailable(
-                "Too many people are logging in at this moment; try again in a few seconds.",
+                Message(
+                    "Too many people are logging in at this moment; try again in a few seconds."
+                ),
                 retry_after=5,
             )
         self._waiting += 1

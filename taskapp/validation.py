@@ -21,17 +21,20 @@ from schema.tables import (
     TITLE_LENGTH,
 )
 from taskapp.errors import BadRequest, Invalid
+from taskapp.messages import Message
 from taskapp.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
 
 JsonSchema = dict[str, Any]
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 100
 
-REQUIRED = "This is needed."
-NOT_TEXT = "This has to be text."
-NOT_STORABLE = "This holds characters that cannot be stored (NUL, or half of a surrogate pair)."
-UNKNOWN_FIELD = "There is no such field."
-WEAK_PASSWORD = "This password is easily guessed. Make it longer, or add a word or two."  # noqa: S105  # a message
+REQUIRED = Message("This is needed.")
+NOT_TEXT = Message("This has to be text.")
+NOT_STORABLE = Message(
+    "This holds characters that cannot be stored (NUL, or half of a surrogate pair)."
+)
+UNKNOWN_FIELD = Message("There is no such field.")
+WEAK_PASSWORD = Message("This password is easily guessed. Make it longer, or add a word or two.")
 
 
 # A text in which something can be seen, as a regular expression of Python and of JSON Schema:
@@ -49,7 +52,11 @@ SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 class Refused(ValueError):  # it is the message beside a field
-    """What was sent for one field cannot be accepted; the text says why."""
+    """What was sent for one field cannot be accepted; the message says why."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 @dataclass(frozen=True)
@@ -70,16 +77,22 @@ def _text(value: Any) -> str:
 
 def _within(value: str, low: int, high: int) -> str:
     if len(value) < low:
-        raise Refused(f"At least {low} characters are needed.")
+        raise Refused(Message("At least %(limit)s characters are needed.", limit=low))
     if len(value) > high:
-        raise Refused(f"At most {high:,} characters are possible; this has {len(value):,}.")
+        raise Refused(
+            Message(
+                "At most %(limit)s characters are possible; this has %(length)s.",
+                limit=high,
+                length=len(value),
+            )
+        )
     return value
 
 
 def _read_title(value: Any) -> str:
     title = _text(value).strip()
     if not re.fullmatch(_VISIBLE, title):
-        raise Refused("A task needs a title.")
+        raise Refused(Message("A task needs a title."))
     return _within(title, 1, TITLE_LENGTH)
 
 
@@ -89,7 +102,7 @@ def _read_description(value: Any) -> str:
 
 def _read_status(value: Any) -> str:
     if value not in STATUSES:
-        raise Refused(f"This has to be {' or '.join(STATUSES)}.")
+        raise Refused(Message("This has to be %(choices)s.", choices=" or ".join(STATUSES)))
     return str(value)
 
 
@@ -104,9 +117,11 @@ def normalize_email(value: str) -> str:
             value.strip(), check_deliverability=False, globally_deliverable=False
         )
     except EmailNotValidError as error:
-        raise Refused("This is not an e-mail address, such as name@example.com.") from error
+        raise Refused(
+            Message("This is not an e-mail address, such as name@example.com.")
+        ) from error
     if "." not in address.domain:
-        raise Refused("The part behind the @ needs a dot, such as name@example.com.")
+        raise Refused(Message("The part behind the @ needs a dot, such as name@example.com."))
     normal = unicodedata.normalize(
         "NFC", unicodedata.normalize("NFC", address.normalized).casefold()
     )
@@ -198,7 +213,7 @@ class Form:
                 try:
                     values[name] = field.read(sent[name])
                 except Refused as refusal:
-                    errors[name] = str(refusal)
+                    errors[name] = refusal.message
             elif name in self.required:
                 errors[name] = REQUIRED
         known = {*self.required, *self.optional, *self.ignored}
@@ -260,7 +275,7 @@ def read_status_filter(text: str | None) -> str | None:
     try:
         return _read_status(text)
     except Refused as refusal:
-        raise Invalid({"status": str(refusal)}) from refusal
+        raise Invalid({"status": refusal.message}) from refusal
 
 
 def read_limit(text: str | None) -> int:
@@ -272,7 +287,13 @@ def read_limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_PAGE
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= LARGEST_PAGE:
-        raise Invalid({"limit": f"This has to be a whole number from 1 to {LARGEST_PAGE}."})
+        raise Invalid(
+            {
+                "limit": Message(
+                    "This has to be a whole number from 1 to %(limit)s.", limit=LARGEST_PAGE
+                )
+            }
+        )
     return int(text)
 
 
@@ -284,7 +305,10 @@ def read_idempotency_key(text: str | None) -> str | None:
     """
     if text is not None and not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, text):
         raise BadRequest(
-            f"Idempotency-Key has to be 1 to {IDEMPOTENCY_KEY_LENGTH} visible ASCII characters."
+            Message(
+                "Idempotency-Key has to be 1 to %(limit)s visible ASCII characters.",
+                limit=IDEMPOTENCY_KEY_LENGTH,
+            )
         )
     return text
 

@@ -13,6 +13,7 @@ from taskapp.errors import (
     VersionConflict,
 )
 from taskapp.logs import log
+from taskapp.messages import Message
 from taskapp.queries import tasks as queries
 from taskapp.queries.sessions import find_session_user
 from taskapp.queries.tasks import Overview, Task
@@ -192,7 +193,7 @@ def _read_cursor(services: Services, after: str | None) -> str | None:
         return None
     last_id = services.tokens.read_cursor(after)
     if last_id is None:
-        raise BadRequest("This cursor is not one that this server made; begin without it.")
+        raise BadRequest(Message("This cursor is not one that this server made; begin without it."))
     return last_id
 
 
@@ -220,7 +221,7 @@ async def _why_not(services: Services, owner: SessionProof, task_id: str) -> Exc
         return TaskNotFound()
     if access.task_owner != access.session_user:
         log("task.refused", "warning", userId=owner.user_id, taskId=task_id)
-        return Forbidden("This task belongs to somebody else.")
+        return Forbidden(Message("This task belongs to somebody else."))
     return VersionConflict()
 
 
