@@ -8,9 +8,11 @@ from weakref import WeakSet
 
 import tornado.httputil
 import tornado.web
+from jinja2 import Environment, Template
 from prometheus_client import Histogram
 from tornado.routing import URLSpec
 
+from handlers.languages import Language
 from handlers.rendering import make_templates
 from taskapp.errors import TaskappError
 from taskapp.logs import log
@@ -63,7 +65,7 @@ class Application(tornado.web.Application):
                 "expires_days": 30,
             },
         )
-        self.templates = make_templates(self)
+        self._templates: dict[str, Environment] = {}
 
     def cookie_name(self, purpose: str) -> str:
         """Name a cookie; behind https only this host can have set it (RFC 6265bis, `__Host-`)."""
@@ -74,6 +76,13 @@ class Application(tornado.web.Application):
     def path(self, path: str) -> str:
         """Give a path of this site as a browser asks for it, below the base path."""
         return self.services.settings.base_path + path
+
+    def template(self, language: Language, name: str) -> Template:
+        """Give a page's template with the words of a language."""
+        templates = self._templates.get(language.code)
+        if templates is None:
+            templates = self._templates[language.code] = make_templates(self, language)
+        return templates.get_template(name)
 
     def get_handler_delegate(
         self, request: Any, target_class: Any, *args: Any, **kwargs: Any

@@ -1,6 +1,7 @@
 """Register, log in and log out, for people."""
 
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from handlers.pages import Draft, PageHandler, is_path_of_this_site
 from taskapp.errors import Invalid, RegistrationClosed, TaskappError
@@ -10,7 +11,7 @@ from taskapp.queries.sessions import find_session_user
 
 _ASKED = ("email", "password")
 _DRAFT_PREFIX = "draft_"
-_DRAFT_FIELDS = ("title", "description", "status", "key", "version")
+_DRAFT_FIELDS = ("title", "description", "titles", "status", "key", "version")
 
 
 class AccountPage(PageHandler):
@@ -110,6 +111,12 @@ class LoginPage(AccountPage):
             self.begin_session(login.token)
             self._go_on()
 
+    @property
+    def here(self) -> str:
+        """Give the address of this page, with where it leads on to."""
+        wanted = self._wanted()
+        return super().here + (f"?{urlencode({'next': wanted})}" if wanted else "")
+
     def more_values(self) -> dict[str, Any]:
         """Give what the template needs besides the form's fields."""
         return {"next": self._wanted(), "draft": self._read_kept_draft()}
@@ -124,9 +131,7 @@ class LoginPage(AccountPage):
         if draft is not None:
             self.show("resume.html", draft=draft)
             return
-        wanted = self._wanted()
-        base = self.services.settings.base_path
-        self.go(wanted.removeprefix(base) if wanted.startswith(f"{base}/") else "/tasks")
+        self.go(self.own_path(self._wanted()) or "/tasks")
 
     def _wanted(self) -> str:
         wanted = self.read_typed("next").get("next") or self.read_query("next")

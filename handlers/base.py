@@ -237,7 +237,7 @@ def _as_taskapp_error(status: int, exc_info: Any) -> TaskappError:
         return value
     if status == 405:
         return MethodNotAllowed()
-    if status in {403, 404}:  # 403 is Tornado's word for a path outside the static folder
+    if status == 404:
         return NotFound()
     if 400 <= status < 500:
         return BadRequest()

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from handlers.api import ApiHandler
+from handlers.languages import ENGLISH
 from handlers.pages import PageHandler
 from taskapp.queries.tasks import Task
 from taskapp.tokens import SessionProof
@@ -313,9 +314,10 @@ class OpenApiApi(ApiHandler):
 
 
 class DocsPage(PageHandler):
-    """GET /api/docs."""
+    """GET /api/docs. In English, as the API is."""
 
     is_public = True
+    language = ENGLISH
 
     def read_session(self) -> SessionProof | None:
         """Ask for no session; the page is the same for all."""

@@ -1,53 +1,57 @@
-"""The one Jinja environment, and the static files that its pages name."""
+"""The Jinja environments of the pages, one a language."""
 
-import hashlib
-from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from handlers.languages import Language
+from handlers.static_files import digest
+
 if TYPE_CHECKING:
     from handlers.application import Application
 
-ROOT = Path(__file__).resolve().parent.parent
-STATIC = ROOT / "static"
+_TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+_SHORT = 160  # characters of a description that the list shows at once
+_SHORT_LINES = 3
 
 
-def make_templates(application: "Application") -> Environment:
-    """Make the environment: everything escaped, and a name that is not there is an error."""
+def make_templates(application: "Application", language: Language) -> Environment:
+    """Make an environment: everything escaped, and a name that is not there is an error."""
     templates = Environment(
-        loader=FileSystemLoader(ROOT / "templates"),
+        loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        extensions=["jinja2.ext.i18n"],
     )
-    templates.globals["path"] = application.path
-    templates.globals["static"] = lambda name: application.path(f"/static/{name}?v={_digest(name)}")
-    templates.globals["is_open"] = application.services.settings.registration == "open"
-    templates.filters["moment"] = show_moment
-    templates.filters["duration"] = show_duration
+    templates.install_gettext_translations(  # type: ignore[attr-defined]  # of the extension
+        language.translations, newstyle=True
+    )
+    templates.globals |= {
+        "language": language,
+        "path": application.path,
+        "static": lambda name: application.path(f"/static/{name}?v={digest(name)}"),
+        "settings": application.services.settings,
+    }
+    templates.filters |= {
+        "say": language.say,
+        "number": language.number,
+        "moment": language.moment,
+        "ago": language.ago,
+        "duration": language.duration,
+        "shorten": shorten,
+    }
     return templates
 
 
-def show_moment(text: str) -> str:
-    """Show a moment of RFC 3339 for people, in UTC."""
-    return datetime.fromisoformat(text).strftime("%-d %B %Y, %H:%M UTC")
-
-
-def show_duration(seconds: int) -> str:
-    """Show for people how long something takes, never too short."""
-    if seconds < 100:
-        return f"{seconds} second{'s' if seconds != 1 else ''}"
-    minutes = -(-seconds // 60)
-    if minutes < 100:
-        return f"{minutes} minutes"
-    return f"{-(-minutes // 60)} hours"
-
-
-@cache
-def _digest(name: str) -> str:
-    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:16]
+def shorten(text: str) -> str:
+    """Give the beginning of a long text for the list, or a short text as it is."""
+    if len(text) <= _SHORT and text.count("\n") < _SHORT_LINES:
+        return text
+    beginning = "\n".join(text.split("\n", _SHORT_LINES)[:_SHORT_LINES])
+    if len(beginning) <= _SHORT:
+        return beginning
+    return (beginning[:_SHORT].rsplit(None, 1) or [""])[0]

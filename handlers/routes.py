@@ -12,9 +12,11 @@ from handlers.base import BaseHandler
 from handlers.health_api import HealthApi, LiveApi, MetricsHandler, ReadyApi
 from handlers.openapi import DocsPage, OpenApiApi
 from handlers.pages import NotFoundPage
-from handlers.site_pages import HomePage, RobotsFile, StaticFiles
+from handlers.site_pages import HomePage, RobotsFile, StaticFiles, ThemePage
 from handlers.task_api import TaskApi, TaskListApi
 from handlers.task_pages import (
+    CompletedDeletePage,
+    SeveralTasksPage,
     TaskDeletePage,
     TaskEditPage,
     TaskListPage,
@@ -28,8 +30,12 @@ ROUTES: list[tuple[str, type[BaseHandler]]] = [
     ("/register", RegisterPage),
     ("/login", LoginPage),
     ("/logout", LogoutPage),
+    # How it looks
+    ("/theme", ThemePage),
     # Tasks
     ("/tasks", TaskListPage),
+    ("/tasks/several", SeveralTasksPage),
+    ("/tasks/completed/delete", CompletedDeletePage),
     ("/tasks/:id/edit", TaskEditPage),
     ("/tasks/:id/status", TaskStatusPage),
     ("/tasks/:id/delete", TaskDeletePage),

@@ -1,11 +1,10 @@
-"""The start page, and the static files."""
+"""The start page, the choice of a theme, and the static files."""
 
-from typing import Any
+from handlers.pages import PageHandler, read_theme
+from handlers.static_files import FILES, StaticFile, choose_coding
+from taskapp.errors import NotFound
 
-from tornado.web import StaticFileHandler
-
-from handlers.pages import PageHandler
-from handlers.rendering import STATIC
+_THEME_AGE = 400 * 24 * 60 * 60  # seconds; browsers keep no cookie for longer (RFC 6265bis)
 
 
 class HomePage(PageHandler):
@@ -18,42 +17,54 @@ class HomePage(PageHandler):
         self.go("/tasks" if self.owner is not None else "/login")
 
 
-class StaticFiles(PageHandler, StaticFileHandler):
-    """The files of static/, for ever once their name carries the digest of their content."""
+class ThemePage(PageHandler):
+    """/theme: light, dark, or as the system has it."""
 
     is_public = True
 
-    def initialize(self, route: str = "(none)") -> None:  # type: ignore[override]  # one folder
-        """Take the route's pattern."""
-        PageHandler.initialize(self, route)
-        StaticFileHandler.initialize(self, str(STATIC))
+    async def post(self) -> None:
+        """Remember the choice in a cookie, and go back."""
+        sent = self.read_form("theme", "next")
+        theme = read_theme(sent.get("theme"))
+        self.remember("theme", theme, max_age=_THEME_AGE if theme else None)
+        self.go(self.own_path(sent.get("next", "")) or "/")
 
-    async def head(self, path: str) -> None:  # type: ignore[override]  # a file's, not a task's
-        """Answer as GET does, without the body."""
-        await StaticFileHandler.get(self, path, include_body=False)
 
-    def compute_etag(self) -> str | None:
-        """Give the digest of the file."""
-        return StaticFileHandler.compute_etag(self)
+class StaticFiles(PageHandler):
+    """The files of static/, for ever once their address carries the digest of their content."""
 
-    def set_extra_headers(self, path: str) -> None:
-        """Say how long the file may be kept; nothing in it is anybody's."""
-        del path
-        age = "max-age=31536000, immutable" if self.query("v") else "max-age=300"
+    is_public = True
+
+    async def get(self, name: str) -> None:
+        """Answer with a file, or with 304 if the browser has it."""
+        file = FILES.get(name)
+        if file is None:
+            raise NotFound
+        coding = choose_coding(self.request.headers.get("Accept-Encoding", ""), file.codings)
+        self._describe(file, coding)
+        if self.check_etag_header():
+            self.set_status(304)
+            self.finish()
+        else:
+            self.finish(file.codings[coding])
+
+    def _describe(self, file: StaticFile, coding: str) -> None:
+        is_current = self.read_query("v") == file.digest
+        age = "max-age=31536000, immutable" if is_current else "max-age=300"
         self.set_header("Cache-Control", f"public, {age}")
+        self.set_header("Content-Type", file.content_type)
+        self.set_header("Etag", f'"{file.digest}-{coding}"')
+        self.set_header("Vary", "Accept-Encoding")
+        if coding != "identity":
+            self.set_header("Content-Encoding", coding)
 
-    def read_session(self) -> Any:
+    def read_session(self) -> None:
         """Ask for no session: a file is the same for all."""
-        return None
 
 
 class RobotsFile(StaticFiles):
     """/robots.txt: what search engines may read."""
 
-    async def get(self) -> None:  # type: ignore[override]  # one file, so no path
-        """Give the file."""
-        await StaticFiles.get(self, "robots.txt")
-
-    async def head(self) -> None:  # type: ignore[override]  # one file, so no path
-        """Answer as GET does, without the body."""
-        await StaticFiles.head(self, "robots.txt")
+    async def get(self, name: str = "robots.txt") -> None:
+        """Answer with the file."""
+        await super().get(name)

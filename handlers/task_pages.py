@@ -2,13 +2,18 @@
 
 import re
 import secrets
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from handlers.pages import PageHandler
 from taskapp.errors import Invalid, VersionConflict
 from taskapp.operations.tasks import (
     create_task,
+    create_tasks,
+    delete_completed_tasks,
     delete_task,
+    find_completed,
     list_tasks_with_overview,
     require_task,
     set_task_status,
@@ -23,14 +28,42 @@ from taskapp.validation import (
 )
 
 
-class TaskListPage(PageHandler):
+class TaskPage(PageHandler):
+    """A page of the list, or one that leads back to it: the address says where in it one was."""
+
+    @property
+    def status_filter(self) -> str | None:
+        """Give the status that the list is filtered by; None for all."""
+        try:
+            return read_status_filter(self.read_query("status") or None)
+        except Invalid:
+            return None
+
+    @property
+    def place(self) -> str:
+        """Give the query of the part of the list that this request came from."""
+        after = self.read_query("after")
+        is_ours = after and self.services.tokens.read_cursor(after)
+        return _query(self.status_filter, after if is_ours else None)
+
+    @property
+    def here(self) -> str:
+        """Give the address of this page, in its place of the list."""
+        return super().here + self.place
+
+    def show(self, template: str, status: int = 200, **values: Any) -> None:
+        """Answer with a page that knows its place."""
+        super().show(template, status, **{"place": self.place} | values)
+
+
+class TaskListPage(TaskPage):
     """/tasks: the list, and the form that adds to it."""
 
-    draft_fields = ("title", "description", "key")
+    draft_fields: ClassVar[tuple[str, ...]] = ("title", "description", "key")
 
     async def get(self) -> None:
         """Show the list."""
-        await self._show_list({"key": secrets.token_urlsafe(16)}, {})
+        await self.show_list({}, {})
 
     async def post(self) -> None:
         """Add a task, once for each form that was shown, however often it is sent."""
@@ -39,19 +72,23 @@ class TaskListPage(PageHandler):
         try:
             await create_task(self.services, self.session, sent, key=key)
         except Invalid as error:
-            values = {**sent, "key": key or secrets.token_urlsafe(16)}
-            await self._show_list(values, error.errors, status=error.status)
+            await self.show_list({**sent, "key": key}, error.errors, status=error.status)
         else:
-            self.go("/tasks", "added")
+            self.go(self.list_with_the_new(), "added")
 
-    async def _show_list(
-        self, values: dict[str, str], errors: dict[str, str], *, status: int = 200
+    def list_with_the_new(self) -> str:
+        """Give the path of the list on which a new task is seen."""
+        return "/tasks" + _query("pending" if self.status_filter == "pending" else None, None)
+
+    async def show_list(
+        self, values: Mapping[str, str | None], errors: dict[str, str], *, status: int = 200
     ) -> None:
-        shown = read_status_filter(self.query("status"))
+        """Show the list, with what was typed into its forms and what is wrong with it."""
+        status_filter = read_status_filter(self.query("status"))
         page, overview = await list_tasks_with_overview(
             self.services,
             self.session,
-            status=shown,
+            status=status_filter,
             after=self.query("after"),
             limit=DEFAULT_PAGE,
         )
@@ -61,21 +98,42 @@ class TaskListPage(PageHandler):
             tasks=page.tasks,
             overview=overview,
             count_limit=COUNT_LIMIT,
-            shown=shown,
-            place=_place(shown, self.query("after")),
+            status_filter=status_filter,
+            filter_query=_query(status_filter, None),
+            next_query=page.next_cursor and _query(status_filter, page.next_cursor),
             is_first_page=self.query("after") is None,
-            next_query=urlencode(
-                {**({"status": shown} if shown else {}), "after": page.next_cursor or ""}
-            ),
-            has_next=page.next_cursor is not None,
-            values=values,
+            values={**values, "key": values.get("key") or secrets.token_urlsafe(16)},
             errors=errors,
         )
 
 
-def _place(shown: str | None, after: str | None) -> dict[str, str]:
-    """Give the fields by which a form finds its way back to where in the list it stood."""
-    return {name: value for name, value in (("shown", shown), ("after", after)) if value}
+class SeveralTasksPage(TaskListPage):
+    """/tasks/several: a form of the list, whose lines become a task each."""
+
+    draft_fields = ("titles", "key")
+
+    async def get(self) -> None:
+        """Show the list, in which the form is."""
+        self.go("/tasks")
+
+    async def post(self) -> None:
+        """Add them all, or none."""
+        sent = self.read_form("titles", "key")
+        key = read_idempotency_key(sent.get("key") or None)
+        try:
+            number = await create_tasks(
+                self.services, self.session, sent.get("titles", ""), key=key
+            )
+        except Invalid as error:
+            await self.show_list({**sent, "key": key}, error.errors, status=error.status)
+        else:
+            self.go(self.list_with_the_new(), f"added-several.{number}")
+
+
+def _query(status: str | None, after: str | None) -> str:
+    """Give the query that names a part of the list; nothing for the beginning of the whole."""
+    named = {name: value for name, value in (("status", status), ("after", after)) if value}
+    return f"?{urlencode(named)}" if named else ""
 
 
 def _as_shown(task: Task) -> dict[str, str]:
@@ -89,7 +147,7 @@ def _as_shown(task: Task) -> dict[str, str]:
     }
 
 
-class TaskEditPage(PageHandler):
+class TaskEditPage(TaskPage):
     """/tasks/:id/edit. The form names the version it began with, so that no change is lost."""
 
     draft_fields = ("title", "description", "status", "version")
@@ -120,14 +178,14 @@ class TaskEditPage(PageHandler):
         except VersionConflict:
             await self._show_conflict(task_id, sent)
         else:
-            self.go("/tasks", "saved")
+            self.go(f"/tasks{self.place}#task-{task.id}", "saved")
 
     async def _show_conflict(self, task_id: str, sent: dict[str, str]) -> None:
         """Show both texts, unless they are the same: then this was a second click."""
         task = await require_task(self.services, self.session, task_id)
         saved = {**_as_shown(task), "status": task.status}
         if saved == {**saved, **sent, "title": sent.get("title", "").strip()}:
-            self.go("/tasks", "saved")
+            self.go(f"/tasks{self.place}#task-{task.id}", "saved")
             return
         values = {**sent, "version": task.updated_at}
         self._show_form(task, values, {}, is_conflict=True, status=409)
@@ -151,23 +209,18 @@ class TaskEditPage(PageHandler):
         )
 
 
-class TaskStatusPage(PageHandler):
+class TaskStatusPage(TaskPage):
     """/tasks/:id/status: the checkbox of the list."""
 
     async def post(self, task_id: str) -> None:
-        """Complete a task, or open it again, and go back to the list as it was filtered."""
-        sent = self.read_form("status", "shown", "after")
-        query = {
-            "status": read_status_filter(sent.pop("shown", None) or None),
-            "after": sent.pop("after", None),
-        }
+        """Complete a task, or open it again, and go back to where in the list it was."""
+        sent = self.read_form("status")
         task = await set_task_status(self.services, self.session, task_id, sent)
-        known = urlencode({name: value for name, value in query.items() if value})
         notice = "completed" if task.status == "completed" else "reopened"
-        self.go(f"/tasks{'?' if known else ''}{known}#task-{task.id}", notice)
+        self.go(f"/tasks{self.place}#task-{task.id}", f"{notice}.{task.id}")
 
 
-class TaskDeletePage(PageHandler):
+class TaskDeletePage(TaskPage):
     """/tasks/:id/delete."""
 
     async def get(self, task_id: str) -> None:
@@ -177,4 +230,19 @@ class TaskDeletePage(PageHandler):
     async def post(self, task_id: str) -> None:
         """Delete it."""
         await delete_task(self.services, self.session, task_id)
-        self.go("/tasks", "deleted")
+        self.go(f"/tasks{self.place}", "deleted")
+
+
+class CompletedDeletePage(TaskPage):
+    """/tasks/completed/delete: deletes all that were completed when it asked."""
+
+    async def get(self) -> None:
+        """Ask whether the completed tasks are to be deleted."""
+        completed = await find_completed(self.services, self.session)
+        self.show("delete_completed.html", completed=completed, count_limit=COUNT_LIMIT)
+
+    async def post(self) -> None:
+        """Delete them, and none that was completed since."""
+        until = self.read_form("until").get("until", "")
+        number = await delete_completed_tasks(self.services, self.session, until)
+        self.go("/tasks", f"deleted-completed.{number}")

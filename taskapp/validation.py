@@ -45,6 +45,7 @@ _INVISIBLE = (
 )
 _STORABLE = r"[^\u0000]*"
 _VISIBLE = rf"{_STORABLE}[^{_INVISIBLE}]{_STORABLE}"
+_VISIBLE_CHARACTER = re.compile(rf"[^{_INVISIBLE}]")
 
 
 # Nothing is ever sent there, so ada@home.local is as good as any; the library wants it this way.
@@ -65,6 +66,11 @@ class Field:
 
     read: Callable[[Any], str]
     schema: JsonSchema
+
+
+def is_visible(text: str) -> bool:
+    """Tell whether something can be seen of a text."""
+    return _VISIBLE_CHARACTER.search(text) is not None
 
 
 def _text(value: Any) -> str:
@@ -91,7 +97,7 @@ def _within(value: str, low: int, high: int) -> str:
 
 def _read_title(value: Any) -> str:
     title = _text(value).strip()
-    if not re.fullmatch(_VISIBLE, title):
+    if not is_visible(title):
         raise Refused(Message("A task needs a title."))
     return _within(title, 1, TITLE_LENGTH)
 

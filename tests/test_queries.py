@@ -22,7 +22,7 @@ from taskapp import queries
 from taskapp.database import Database, Statement, Transaction
 from taskapp.metrics import Metrics
 from taskapp.migrations import migrate
-from taskapp.queries import sessions, tasks, users
+from taskapp.queries import sessions, task_batches, tasks, users
 from taskapp.queries.tasks import COUNT_LIMIT, Overview, Task, TaskAccess
 from taskapp.tokens import SessionProof
 from tests.database_fixtures import (
@@ -46,14 +46,17 @@ FULL_READS = {
     "users.count": "counts all accounts, for a gauge and the doctor",
     "sessions.count_live": "counts all that are alive, and most are",
 }
-# What reads as many rows as it counts or deletes, by an index.
+# What reads as many rows as it counts, makes or deletes, by an index.
 COUNTING = {
     "tasks.overview",
     "tasks.list_with_overview",
+    "tasks.find_completed",
+    "tasks.insert_several",
     "sessions.delete_of_user",
     "sessions.delete_ended",
 }
 TABLES = ("users", "sessions", "tasks")
+LATER = "2999-01-01T00:00:00Z"
 MANY = """
     INSERT INTO users (id, email, password_hash)
         SELECT uuidv7(), 'user' || n || '@example.com', repeat('x', 60)
@@ -110,6 +113,9 @@ def many(database_url: str) -> Iterator[Many]:
             "new_title": "New",
             "new_description": "",
             "new_status": "completed",
+            "tasks": [str(uuid7()), str(uuid7())],
+            "new_titles": ["New", "Newer"],
+            "until": LATER,
         }
         yield Many(url, values)
 
@@ -119,6 +125,7 @@ CHOICES: dict[str, list[object]] = {
     "status": [None, "pending"],
     "after": [None, "task"],
     "key": [None, "key 3"],
+    "keys": [[None, None], ["key 3", "another"]],
     "versions": [None, ["2026-02-02T10:00:00Z"]],
 }
 
@@ -206,6 +213,44 @@ def test_a_list_does_not_read_through_the_newer_tasks_of_others(
         assert not any(node["Node Type"] == "Sort" for node in nodes(plan)), plan
 
 
+MOSTLY_COMPLETED = """
+    INSERT INTO users (id, email, password_hash)
+        SELECT gen_random_uuid(), name || '@example.com', 'hash'
+        FROM unnest(ARRAY['busy', 'done', 'new']) name;
+    INSERT INTO sessions (id, user_id, secret_hash, expires_at)
+        SELECT id, id, sha256(convert_to(split_part(email, '@', 1), 'UTF8')),
+               now() + interval '1 hour' FROM users;
+    INSERT INTO tasks (id, user_id, title, status)
+        SELECT uuidv7(make_interval(secs => n - 100000)), id, 'Old', 'completed'
+        FROM users, generate_series(1, 100) n;
+    INSERT INTO tasks (id, user_id, title, status)
+        SELECT uuidv7(), id, 'New', 'pending' FROM users, generate_series(1, 3000)
+        WHERE email = 'busy@example.com';
+    INSERT INTO tasks (id, user_id, title, status)
+        SELECT uuidv7(), id, 'New', 'completed' FROM users, generate_series(1, 50000)
+        WHERE email = 'done@example.com'
+"""
+
+
+@pytest.mark.parametrize("name", ["tasks.find_completed", "tasks.delete_completed"])
+def test_whoever_deletes_the_completed_tasks_does_not_read_through_the_pending_ones(
+    name: str, empty_database: str
+) -> None:
+    execute(empty_database, MOSTLY_COMPLETED)
+    execute(empty_database, "VACUUM ANALYZE tasks")  # as autovacuum does
+    statement = STATEMENTS[name]
+    for who, after, limit in itertools.product(
+        ("busy", "done", "new"), (None, str(uuid7())), (51, 1000)
+    ):
+        values = {"session": sha256(who.encode()).digest(), "until": LATER}
+        values |= statement.defaults | {"after": after, "limit": limit}
+        plan, _ = explain(empty_database, statement.text, values)
+        assert all(node.get("Rows Removed by Filter", 0) == 0 for node in nodes(plan)), plan
+        assert not any(node["Node Type"] in {"Sort", "Seq Scan"} for node in nodes(plan)), plan
+        most = limit if name == "tasks.delete_completed" else COUNT_LIMIT
+        assert max(node["Actual Rows"] for node in nodes(plan)) <= most, plan
+
+
 def test_the_exceptions_are_statements_that_read_a_whole_table(many: Many) -> None:
     for name in FULL_READS:
         plan, _ = explain(many.url, STATEMENTS[name].text, STATEMENTS[name].defaults)
@@ -270,6 +315,9 @@ ATTACKS: dict[str, Callable[[Database, SessionProof, str], Awaitable[Any]]] = {
         database, who, task, status="completed"
     ),
     "delete": tasks.delete_task,
+    "delete completed": lambda database, who, _: task_batches.delete_completed_tasks(
+        database, who, until=LATER, after=None, limit=100
+    ),
     "list": lambda database, who, _: tasks.list_tasks(
         database, who, status=None, after=None, limit=100
     ),
@@ -292,6 +340,7 @@ def test_nobody_reaches_the_tasks_of_another(
     }
     made = run(lambda database: new_task(database, alice, key=secrets.token_hex(4)))
     run(lambda database: new_task(database, alice, key="key"))
+    run(lambda database: new_task(database, alice, status="completed"))
     before = all_rows(empty_database)
     assert not run(lambda database: ATTACKS[attack](database, proofs[who], made.id))
     assert all_rows(empty_database) == before

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from taskapp.errors import (
@@ -14,12 +15,24 @@ from taskapp.errors import (
 )
 from taskapp.logs import log
 from taskapp.messages import Message
+from taskapp.queries import task_batches as batches
 from taskapp.queries import tasks as queries
 from taskapp.queries.sessions import find_session_user
+from taskapp.queries.task_batches import Completed
 from taskapp.queries.tasks import Overview, Task
 from taskapp.services import Services
+from taskapp.title_lines import read_titles
 from taskapp.tokens import SessionProof
-from taskapp.validation import NEW_TASK, STATUS_CHANGE, TASK_CHANGES, Form, read_task_id
+from taskapp.validation import (
+    NEW_TASK,
+    STATUS_CHANGE,
+    TASK_CHANGES,
+    Form,
+    is_version,
+    read_task_id,
+)
+
+LARGEST_DELETION = 1_000  # tasks of one statement, so that a slow disk has the time for them
 
 
 @dataclass(frozen=True)
@@ -46,8 +59,8 @@ async def list_tasks(
         after=_read_cursor(services, after),
         limit=limit + 1,
     )
-    if not rows and await find_session_user(services.database, owner.secret_hash) is None:
-        raise NotSignedIn
+    if not rows:
+        await _require_session(services, owner)
     return _page(services, rows, limit)
 
 
@@ -111,6 +124,27 @@ async def create_task(
     return task
 
 
+async def create_tasks(
+    services: Services, owner: SessionProof, text: str, *, key: str | None = None
+) -> int:
+    """Make a task of each line of a text, the first on top of the list, and count them.
+
+    Those that this idempotency key has made of the same lines before are counted too.
+
+    Raises:
+        Invalid: a line cannot be accepted, or their number; then no task is made.
+        NotSignedIn: the session has ended.
+    """
+    titles = read_titles(text)
+    keys = [key and _key_of_line(key, place, title) for place, title in enumerate(titles)]
+    made = await batches.insert_tasks(services.database, owner, titles, keys=keys)
+    if made:
+        _record_several(services, owner, "created", made)
+    else:
+        await _require_session(services, owner)
+    return len(titles)
+
+
 async def update_task(
     services: Services,
     owner: SessionProof,
@@ -162,6 +196,40 @@ async def delete_task(
     _record(services, owner, "deleted", clean_id)
 
 
+async def find_completed(services: Services, owner: SessionProof) -> Completed:
+    """Find out how many completed tasks there are to delete, and until which moment.
+
+    Raises:
+        NotSignedIn: the session has ended.
+    """
+    completed = await batches.find_completed(services.database, owner)
+    if completed is None:
+        raise NotSignedIn
+    return completed
+
+
+async def delete_completed_tasks(services: Services, owner: SessionProof, until: str) -> int:
+    """Delete the completed tasks that have not changed since a moment, and count them.
+
+    Raises:
+        BadRequest: the text is no moment.
+        NotSignedIn: the session has ended; some tasks may have been deleted before.
+    """
+    if not is_version(until):
+        raise BadRequest(Message("It is not clear which tasks are meant; open the page again."))
+    number, after = 0, None
+    while ids := await batches.delete_completed_tasks(
+        services.database, owner, until=until, after=after, limit=LARGEST_DELETION
+    ):
+        _record_several(services, owner, "deleted", len(ids))
+        number += len(ids)
+        if len(ids) < LARGEST_DELETION:
+            return number
+        after = min(ids)
+    await _require_session(services, owner)
+    return number
+
+
 async def _change(
     services: Services,
     owner: SessionProof,
@@ -208,9 +276,18 @@ async def _made_before(services: Services, owner: SessionProof, key: str | None)
     task = key and await queries.find_task_by_key(services.database, owner, key)
     if task:
         return task
+    await _require_session(services, owner)
+    raise Unavailable  # it was made and deleted between our two looks
+
+
+def _key_of_line(key: str, place: int, title: str) -> str:
+    """Give the idempotency key of a line; an altered line has another, so that it is not lost."""
+    return sha256(f"{key} {place} {title}".encode()).hexdigest()
+
+
+async def _require_session(services: Services, owner: SessionProof) -> None:
     if await find_session_user(services.database, owner.secret_hash) is None:
         raise NotSignedIn
-    raise Unavailable  # it was made and deleted between our two looks
 
 
 async def _why_not(services: Services, owner: SessionProof, task_id: str) -> Exception:
@@ -228,3 +305,8 @@ async def _why_not(services: Services, owner: SessionProof, task_id: str) -> Exc
 def _record(services: Services, owner: SessionProof, what: str, task_id: str) -> None:
     services.metrics.tasks.labels(what).inc()
     log(f"task.{what}", userId=owner.user_id, taskId=task_id)
+
+
+def _record_several(services: Services, owner: SessionProof, what: str, count: int) -> None:
+    services.metrics.tasks.labels(what).inc(count)
+    log(f"tasks.{what}", userId=owner.user_id, count=count)

@@ -1,4 +1,4 @@
-"""Every statement on tasks."""
+"""Every statement on tasks, but those on many at once, and the expressions that both need."""
 
 from typing import Any, NamedTuple
 
@@ -65,14 +65,14 @@ def _optional(name: str, type_: Any) -> Any:
 
 # Not "= live_user ORDER BY id": with few users that makes PostgreSQL walk the tasks of all in the
 # order of the primary key, and wait for the owner's. This order only the owner's indexes have.
-_owned = tasks.c.user_id == func.any(func.array(live_user))
+owned = tasks.c.user_id == func.any(func.array(live_user))
 _order = (tasks.c.user_id.desc(), tasks.c.id.desc())
 
 
 def _count(status: str) -> Any:
     counted = (
         select(tasks.c.id)
-        .where(_owned, tasks.c.status == status)
+        .where(owned, tasks.c.status == status)
         .order_by(*_order)
         .limit(COUNT_LIMIT)
         .subquery()
@@ -83,17 +83,14 @@ def _count(status: str) -> Any:
 _columns = [tasks.c[name] for name in Task.__struct_fields__]
 _status = _optional("status", Text)
 _after = _optional("after", Uuid(as_uuid=False))
+behind = or_(_after.is_(None), tasks.c.id < _after)
 _moment = DateTime(timezone=True)
 _mine = (tasks.c.user_id == live_user, tasks.c.id == bindparam("task"))
 _unchanged = or_(
     _optional("versions", ARRAY(_moment)).is_(None),
     tasks.c.updated_at == func.any(_optional("versions", ARRAY(_moment))),
 )
-_page = (
-    _owned,
-    or_(_status.is_(None), tasks.c.status == _status),
-    or_(_after.is_(None), tasks.c.id < _after),
-)
+_page = (owned, or_(_status.is_(None), tasks.c.status == _status), behind)
 
 _LIST = Statement(
     "tasks.list",
@@ -120,7 +117,12 @@ _FIND_ACCESS = Statement(
         select(tasks.c.user_id).where(tasks.c.id == bindparam("task")).scalar_subquery(),
     ),
 )
-_owner = select(live_user.label("user_id")).subquery("owner")
+# What was made with an idempotency key is not made again.
+once_per_key: dict[str, Any] = {
+    "index_elements": ["user_id", "idempotency_key"],
+    "index_where": tasks.c.idempotency_key.is_not(None),
+}
+owner_row = select(live_user.label("user_id")).subquery("owner")
 _INSERT = Statement(
     "tasks.insert",
     insert(tasks)
@@ -128,15 +130,12 @@ _INSERT = Statement(
         ["id", "user_id", "title", "description", "status", "idempotency_key"],
         select(
             _optional("task", Uuid(as_uuid=False)),
-            _owner.c.user_id,
+            owner_row.c.user_id,
             *(_optional(f"new_{name}", Text) for name in ("title", "description", "status")),
             _optional("key", Text),
-        ).where(_owner.c.user_id.is_not(None)),
+        ).where(owner_row.c.user_id.is_not(None)),
     )
-    .on_conflict_do_nothing(
-        index_elements=["user_id", "idempotency_key"],
-        index_where=tasks.c.idempotency_key.is_not(None),
-    )
+    .on_conflict_do_nothing(**once_per_key)
     .returning(*_columns),
 )
 _UPDATE = Statement(

@@ -1,0 +1,137 @@
+"""Every statement on many tasks of one owner at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    DateTime,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    delete,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils import uuid7
+
+from schema.tables import tasks
+from taskapp.database import Database, Statement
+from taskapp.queries.sessions import live_user
+from taskapp.queries.tasks import COUNT_LIMIT, behind, once_per_key, owned, owner_row
+from taskapp.tokens import SessionProof
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How many tasks are completed, up to COUNT_LIMIT, and until when; None if there are none."""
+
+    count: int
+    until: str | None
+
+
+_new = (
+    func.unnest(
+        cast(bindparam("tasks"), ARRAY(Uuid(as_uuid=False))),
+        cast(bindparam("new_titles"), ARRAY(Text)),
+        cast(bindparam("keys"), ARRAY(Text)),
+    )
+    .table_valued("id", "title", "key")
+    .render_derived("new")
+)
+_INSERT = Statement(
+    "tasks.insert_several",
+    insert(tasks)
+    .from_select(
+        ["id", "user_id", "title", "idempotency_key"],
+        select(_new.c.id, owner_row.c.user_id, _new.c.title, _new.c.key).where(
+            owner_row.c.user_id.is_not(None)
+        ),
+    )
+    .on_conflict_do_nothing(**once_per_key)
+    .returning(tasks.c.id),
+)
+# A range of one status, in an order that only the index with the status has: if nearly all tasks
+# are completed, PostgreSQL would else take the one without, and read all that somebody has pending.
+_is_completed = tasks.c.status.between("completed", "completed")
+_order = (tasks.c.user_id.desc(), tasks.c.status.desc(), tasks.c.id.desc())
+_counted = (
+    select(tasks.c.id)
+    .where(owned, _is_completed, tasks.c.updated_at <= func.now())
+    .order_by(*_order)
+    .limit(COUNT_LIMIT)
+    .subquery()
+)
+# Until the moment of the question, for that costs nothing, and what is counted is what is deleted.
+# A task from before the clock was set back can lie in the future, and is neither; as the bound, its
+# last change would let those be deleted that are completed after the question.
+_FIND_COMPLETED = Statement(
+    "tasks.find_completed",
+    select(live_user, select(func.count()).select_from(_counted).scalar_subquery(), func.now()),
+)
+_place: Any = literal_column("tasks.ctid")
+_deleted = (
+    select(_place)
+    .select_from(tasks)
+    .where(
+        owned,
+        _is_completed,
+        tasks.c.updated_at <= cast(bindparam("until"), DateTime(timezone=True)),
+        behind,
+    )
+    .order_by(*_order)
+    .limit(bindparam("limit"))
+    .with_for_update()
+    .correlate(None)
+    .scalar_subquery()
+)
+# By their places, which the locks keep: to find them by their ids, PostgreSQL may read the table
+# from end to end.
+_DELETE_COMPLETED = Statement(
+    "tasks.delete_completed",
+    delete(tasks).where(_place == func.any(func.array(_deleted))).returning(tasks.c.id),
+)
+
+
+async def insert_tasks(
+    database: Database, owner: SessionProof, titles: Sequence[str], *, keys: Sequence[str | None]
+) -> int:
+    """Insert tasks, the newest first, each unless its key has made one, and count those made.
+
+    All or none are inserted; none without a session.
+    """
+    ids = [str(uuid7()) for _ in titles]
+    rows = await database.fetch_all(
+        _INSERT,
+        session=owner.secret_hash,
+        tasks=ids[::-1],
+        new_titles=list(titles),
+        keys=list(keys),
+    )
+    return len(rows)
+
+
+async def find_completed(database: Database, owner: SessionProof) -> Completed | None:
+    """Find out how many tasks are completed now; None without a session."""
+    row = await database.fetch_one(_FIND_COMPLETED, session=owner.secret_hash)
+    if row is None or row[0] is None:
+        return None
+    _, count, now = row
+    return Completed(count, now if count else None)
+
+
+async def delete_completed_tasks(
+    database: Database, owner: SessionProof, *, until: str, after: str | None, limit: int
+) -> list[str]:
+    """Delete the newest completed tasks behind the one with the id `after`, and give their ids.
+
+    Only those that have not changed since `until`.
+    """
+    rows = await database.fetch_all(
+        _DELETE_COMPLETED, session=owner.secret_hash, until=until, after=after, limit=limit
+    )
+    return [row[0] for row in rows]
