@@ -141,7 +141,8 @@ class LoginPage(AccountPage):
         kept = self.read_typed("draft_action", *(_DRAFT_PREFIX + name for name in _DRAFT_FIELDS))
         action = kept.pop("draft_action", "")
         tasks = self.application.path("/tasks")
-        if not is_path_of_this_site(action) or not (action + "/").startswith(f"{tasks}/"):
+        path = action.partition("?")[0]
+        if not is_path_of_this_site(action) or not f"{path}/".startswith(f"{tasks}/"):
             return None
         return Draft(
             action, {name.removeprefix(_DRAFT_PREFIX): value for name, value in kept.items()}

@@ -128,11 +128,11 @@ class BaseHandler(tornado.web.RequestHandler):
 
     async def prepare(self) -> None:
         """Find out whose request it is, and refuse it if it has to be somebody's."""
-        if self.request.method not in self.allowed_methods():
-            raise MethodNotAllowed
         if self.request.method == "OPTIONS":
             return
         self.owner = self.read_session()
+        if self.request.method not in self.allowed_methods():
+            raise MethodNotAllowed
         if self.owner is None and not self.is_public:
             raise NotSignedIn
 

@@ -9,7 +9,6 @@ from handlers.api import ApiHandler
 from handlers.languages import ENGLISH
 from handlers.pages import PageHandler
 from taskapp.queries.tasks import Task
-from taskapp.tokens import SessionProof
 from taskapp.validation import (
     DEFAULT_PAGE,
     DESCRIPTION,
@@ -318,10 +317,6 @@ class DocsPage(PageHandler):
 
     is_public = True
     language = ENGLISH
-
-    def read_session(self) -> SessionProof | None:
-        """Ask for no session; the page is the same for all."""
-        return None
 
     async def get(self) -> None:
         """Show the description as a page."""

@@ -192,7 +192,7 @@ class PageHandler(BaseHandler):
         fields = self.read_typed(*self.draft_fields)
         if not any(fields.get(name, "").strip() for name in TEXT_FIELDS):
             return None
-        return Draft(self.request.path, fields)
+        return Draft(self.here, fields)
 
     def _show_login(self, error: NotSignedIn) -> None:
         """Send a reader to the login page; show it to a writer, with what was typed kept."""
@@ -267,6 +267,7 @@ class TooLargePage(PageHandler):
 
     async def prepare(self) -> None:
         """Refuse, whatever the method."""
+        self.owner = self.read_session()
         raise BodyTooLarge
 
 

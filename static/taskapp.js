@@ -1,4 +1,4 @@
-// Saves reloads: every form and link here does the same without it.
+// Saves reloads; every form and link works without it.
 
 const asItIs = { createHTML: (html) => html };
 const policy = window.trustedTypes?.createPolicy("taskapp", asItIs) ?? asItIs;
@@ -8,7 +8,7 @@ const on = addEventListener;
 const busy = new Set();
 const isModified = (event) => event.ctrlKey || event.altKey || event.metaKey;
 let isLeaving = false;
-let loadedPages = 0;
+let loaded = 0;
 
 async function load(address, request) {
   const response = await fetch(address, request);
@@ -30,7 +30,7 @@ function swap({ page, response }) {
   takeOver(page, "header", "main", "footer");
   document.title = page.title;
   if (response.redirected) history.replaceState(null, "", response.url);
-  loadedPages = 0;
+  loaded = 0;
   prepare(document);
   find("main [autofocus]")?.focus();
 }
@@ -108,9 +108,10 @@ function openEditor(task, editor) {
 function closeEditor() {
   const editor = find(".task .editor");
   if (!editor) return;
+  const link = find(".links a", editor.parentElement);
   forget(find("form", editor));
-  find(".links a", editor.parentElement).focus();
   editor.remove();
+  link.focus();
 }
 
 async function edit(link) {
@@ -127,7 +128,7 @@ async function loadMore(link) {
   prepare(page);
   takeOver(page, ".next");
   find(".tasks").append(...tasks);
-  loadedPages += 1;
+  loaded += 1;
   find(".check", tasks[0]).focus({ preventScroll: true });
 }
 
@@ -223,9 +224,9 @@ function prepare(within) {
 }
 
 // Back finds the place again.
-on("pagehide", () => history.replaceState([loadedPages, scrollY], ""));
+on("pagehide", () => history.replaceState([loaded, scrollY], ""));
 
 prepare(document);
 const [pages, top] = history.state ?? [0];
-while (loadedPages < pages && find("[rel=next]")) await loadMore(find("[rel=next]"));
+while (loaded < pages && find("[rel=next]")) await loadMore(find("[rel=next]"));
 if (pages) scrollTo(0, top);

@@ -76,8 +76,8 @@ class Forbidden(TaskappError):
 class FormNotTrusted(Forbidden):
     """A form came without the proof that a page of this site sent it."""
 
-    title = Message("The form has to be sent once more")
-    detail = Message("We could not make sure that this form came from a page of this site.")
+    title = Message("The form was not taken")
+    detail = Message("We could not make sure that it was sent by a page of this site.")
 
 
 class RegistrationClosed(Forbidden):
@@ -150,7 +150,7 @@ class TooManyRequests(TaskappError):
 
     status = 429
     title = Message("Too many requests")
-    detail = Message("That was too often; wait a little.")
+    detail = Message("That was too often.")
 
     def __init__(self, allowance: Allowance) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class Unavailable(TaskappError):
 
     status = 503
     title = Message("Not available just now")
-    detail = Message("The database does not answer just now; try again in a moment.")
+    detail = Message("The database does not answer just now.")
 
     def __init__(self, detail: str | None = None, *, retry_after: int = 2) -> None:
         super().__init__(detail)

@@ -53,9 +53,7 @@ class PasswordHasher:
         """
         if self._waiting >= WAITING_ROOM:
             raise Unavailable(
-                Message(
-                    "Too many people are logging in at this moment; try again in a few seconds."
-                ),
+                Message("Too many people are logging in at this moment."),
                 retry_after=5,
             )
         self._waiting += 1

@@ -108,7 +108,9 @@ def _read_description(value: Any) -> str:
 
 def _read_status(value: Any) -> str:
     if value not in STATUSES:
-        raise Refused(Message("This has to be %(choices)s.", choices=" or ".join(STATUSES)))
+        raise Refused(
+            Message("This has to be one of these: %(choices)s.", choices=", ".join(STATUSES))
+        )
     return str(value)
 
 

@@ -261,7 +261,7 @@ def _read_cursor(services: Services, after: str | None) -> str | None:
         return None
     last_id = services.tokens.read_cursor(after)
     if last_id is None:
-        raise BadRequest(Message("This cursor is not one that this server made; begin without it."))
+        raise BadRequest(Message("This is no place in your list; begin without `after`."))
     return last_id
 
 
