@@ -50,6 +50,7 @@ FULL_READS = {
 COUNTING = {
     "tasks.overview",
     "tasks.list_with_overview",
+    "tasks.list_status_with_overview",
     "tasks.find_completed",
     "tasks.insert_several",
     "sessions.delete_of_user",
@@ -122,7 +123,7 @@ def many(database_url: str) -> Iterator[Many]:
 
 # Parameters that may be absent change what a statement does, so each is tried both ways.
 CHOICES: dict[str, list[object]] = {
-    "status": [None, "pending"],
+    "status": ["completed", "pending"],
     "after": [None, "task"],
     "key": [None, "key 3"],
     "keys": [[None, None], ["key 3", "another"]],
@@ -198,14 +199,22 @@ FEW = """
 """
 
 
-@pytest.mark.parametrize("name", ["tasks.list", "tasks.list_with_overview"])
+LISTS = [
+    "tasks.list",
+    "tasks.list_status",
+    "tasks.list_with_overview",
+    "tasks.list_status_with_overview",
+]
+
+
+@pytest.mark.parametrize("name", LISTS)
 def test_a_list_does_not_read_through_the_newer_tasks_of_others(
     name: str, empty_database: str
 ) -> None:
     execute(empty_database, FEW)
     execute(empty_database, "VACUUM ANALYZE tasks")  # as autovacuum does
     values = {"session": sha256(b"1").digest(), "limit": 51, "after": None}
-    for status in (None, "pending", "completed"):
+    for status in ("pending", "completed"):
         text = STATEMENTS[name].text
         parameters = STATEMENTS[name].defaults | values | {"status": status}
         plan, _ = explain(empty_database, text, parameters)
@@ -232,8 +241,8 @@ MOSTLY_COMPLETED = """
 """
 
 
-@pytest.mark.parametrize("name", ["tasks.find_completed", "tasks.delete_completed"])
-def test_whoever_deletes_the_completed_tasks_does_not_read_through_the_pending_ones(
+@pytest.mark.parametrize("name", ["tasks.find_completed", "tasks.delete_completed", *LISTS])
+def test_whoever_asks_for_the_completed_tasks_does_not_read_through_the_pending_ones(
     name: str, empty_database: str
 ) -> None:
     execute(empty_database, MOSTLY_COMPLETED)
@@ -243,11 +252,11 @@ def test_whoever_deletes_the_completed_tasks_does_not_read_through_the_pending_o
         ("busy", "done", "new"), (None, str(uuid7())), (51, 1000)
     ):
         values = {"session": sha256(who.encode()).digest(), "until": LATER}
-        values |= statement.defaults | {"after": after, "limit": limit}
+        values |= statement.defaults | {"after": after, "limit": limit, "status": "completed"}
         plan, _ = explain(empty_database, statement.text, values)
         assert all(node.get("Rows Removed by Filter", 0) == 0 for node in nodes(plan)), plan
         assert not any(node["Node Type"] in {"Sort", "Seq Scan"} for node in nodes(plan)), plan
-        most = limit if name == "tasks.delete_completed" else COUNT_LIMIT
+        most = COUNT_LIMIT if name in COUNTING else limit
         assert max(node["Actual Rows"] for node in nodes(plan)) <= most, plan
 
 

@@ -22,7 +22,15 @@ from uuid_utils import uuid7
 from schema.tables import tasks
 from taskapp.database import Database, Statement
 from taskapp.queries.sessions import live_user
-from taskapp.queries.tasks import COUNT_LIMIT, behind, once_per_key, owned, owner_row
+from taskapp.queries.tasks import (
+    COUNT_LIMIT,
+    behind,
+    is_of_status,
+    once_per_key,
+    order_of_status,
+    owned,
+    owner_row,
+)
 from taskapp.tokens import SessionProof
 
 
@@ -55,14 +63,11 @@ _INSERT = Statement(
     .on_conflict_do_nothing(**once_per_key)
     .returning(tasks.c.id),
 )
-# A range of one status, in an order that only the index with the status has: if nearly all tasks
-# are completed, PostgreSQL would else take the one without, and read all that somebody has pending.
-_is_completed = tasks.c.status.between("completed", "completed")
-_order = (tasks.c.user_id.desc(), tasks.c.status.desc(), tasks.c.id.desc())
+_is_completed = is_of_status("completed")
 _counted = (
     select(tasks.c.id)
     .where(owned, _is_completed, tasks.c.updated_at <= func.now())
-    .order_by(*_order)
+    .order_by(*order_of_status)
     .limit(COUNT_LIMIT)
     .subquery()
 )
@@ -83,7 +88,7 @@ _deleted = (
         tasks.c.updated_at <= cast(bindparam("until"), DateTime(timezone=True)),
         behind,
     )
-    .order_by(*_order)
+    .order_by(*order_of_status)
     .limit(bindparam("limit"))
     .with_for_update()
     .correlate(None)

@@ -67,13 +67,23 @@ def _optional(name: str, type_: Any) -> Any:
 # order of the primary key, and wait for the owner's. This order only the owner's indexes have.
 owned = tasks.c.user_id == func.any(func.array(live_user))
 _order = (tasks.c.user_id.desc(), tasks.c.id.desc())
+order_of_status = (tasks.c.user_id.desc(), tasks.c.status.desc(), tasks.c.id.desc())
+
+
+def is_of_status(status: Any) -> Any:
+    """Select one status, so that with `order_of_status` only its own index will do.
+
+    With "=" PostgreSQL takes the index without the status if nearly all tasks of all have this one,
+    and reads through all that an owner has of the other.
+    """
+    return tasks.c.status.between(status, status)
 
 
 def _count(status: str) -> Any:
     counted = (
         select(tasks.c.id)
-        .where(owned, tasks.c.status == status)
-        .order_by(*_order)
+        .where(owned, is_of_status(status))
+        .order_by(*order_of_status)
         .limit(COUNT_LIMIT)
         .subquery()
     )
@@ -81,7 +91,6 @@ def _count(status: str) -> Any:
 
 
 _columns = [tasks.c[name] for name in Task.__struct_fields__]
-_status = _optional("status", Text)
 _after = _optional("after", Uuid(as_uuid=False))
 behind = or_(_after.is_(None), tasks.c.id < _after)
 _moment = DateTime(timezone=True)
@@ -90,17 +99,25 @@ _unchanged = or_(
     _optional("versions", ARRAY(_moment)).is_(None),
     tasks.c.updated_at == func.any(_optional("versions", ARRAY(_moment))),
 )
-_page = (owned, or_(_status.is_(None), tasks.c.status == _status), behind)
 
-_LIST = Statement(
-    "tasks.list",
-    select(*_columns).where(*_page).order_by(*_order).limit(bindparam("limit")),
+
+def _list(name: str, *more: Any, order: tuple[Any, ...], only: tuple[Any, ...] = ()) -> Statement:
+    rows = select(*_columns, *more).where(owned, *only, behind)
+    return Statement(name, rows.order_by(*order).limit(bindparam("limit")))
+
+
+_LIST = _list("tasks.list", order=_order)
+_LIST_STATUS = _list(
+    "tasks.list_status", order=order_of_status, only=(is_of_status(bindparam("status")),)
 )
 _email = select(users.c.email).where(users.c.id == live_user).scalar_subquery()
 _overview = (_email, _count("pending"), _count("completed"))
-_LIST_WITH_OVERVIEW = Statement(
-    "tasks.list_with_overview",
-    select(*_columns, *_overview).where(*_page).order_by(*_order).limit(bindparam("limit")),
+_LIST_WITH_OVERVIEW = _list("tasks.list_with_overview", *_overview, order=_order)
+_LIST_STATUS_WITH_OVERVIEW = _list(
+    "tasks.list_status_with_overview",
+    *_overview,
+    order=order_of_status,
+    only=(is_of_status(bindparam("status")),),
 )
 _OVERVIEW = Statement("tasks.overview", select(*_overview))
 _FIND = Statement("tasks.find", select(*_columns).where(*_mine))
@@ -170,7 +187,11 @@ async def list_tasks(
 ) -> list[Task]:
     """List tasks, newest first, of one status or all, behind the one with the id `after`."""
     rows = await database.fetch_all(
-        _LIST, session=owner.secret_hash, status=status, after=after, limit=limit
+        _LIST_STATUS if status else _LIST,
+        session=owner.secret_hash,
+        status=status,
+        after=after,
+        limit=limit,
     )
     return [Task(*row) for row in rows]
 
@@ -180,7 +201,11 @@ async def list_tasks_with_overview(
 ) -> tuple[list[Task], Overview | None]:
     """List tasks, and give the overview in the same trip; it is None without a session."""
     rows = await database.fetch_all(
-        _LIST_WITH_OVERVIEW, session=owner.secret_hash, status=status, after=after, limit=limit
+        _LIST_STATUS_WITH_OVERVIEW if status else _LIST_WITH_OVERVIEW,
+        session=owner.secret_hash,
+        status=status,
+        after=after,
+        limit=limit,
     )
     if rows:
         return [Task(*row[:-3]) for row in rows], Overview(*rows[0][-3:])
