@@ -3,22 +3,24 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NODE_MODULES := tests/node_modules
 
-.PHONY: run test lint format types pytest system lock clean help
+.PHONY: run test lint format types pytest system lock messages clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
 
 test: lint types pytest  ## set up and run every check
 
-lint: $(VENV)/.development  ## check style and format
+lint: $(VENV)/.development $(NODE_MODULES)/.installed  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(NODE_MODULES)/.bin/stylelint --config tests/.stylelintrc.json "static/*.css"
 
 types: $(VENV)/.development  ## check types
 	$(BIN)/mypy
 
-pytest: $(VENV)/.development system  ## run the tests, with coverage
+pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, with coverage
 	$(BIN)/pytest --cov --cov-report=term
 
 system:  ## install, or name, what the tests need from the system
@@ -31,8 +33,11 @@ format: $(VENV)/.development  ## put the code into the common form
 lock: $(VENV)/.development  ## write the lock files anew from pyproject.toml
 	sh deploy/lock.sh $(BIN)/pip-compile
 
+messages: $(VENV)/.development  ## collect the sentences of the pages for the other languages
+	sh deploy/messages.sh $(BIN)/pybabel
+
 clean:  ## remove the environment and caches; the data folder stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(NODE_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 help:  ## list these targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -53,3 +58,8 @@ $(VENV)/.development: requirements-dev.lock | $(VENV)/bin/python
 	@echo "Installing what the tests need; this takes some minutes, once ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@ $(VENV)/.runtime
+
+$(NODE_MODULES)/.installed: tests/package-lock.json tests/.npmrc | system
+	@echo "Installing what the tests of the pages need from npm, once ..."
+	@cd tests && npm ci --loglevel=error --no-progress >/dev/null
+	@touch $@

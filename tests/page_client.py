@@ -3,158 +3,31 @@
 It keeps cookies, reads forms out of the HTML, fills them in and sends them.
 """
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from html.parser import HTMLParser
 from http.cookies import Morsel, SimpleCookie
 from typing import Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urldefrag, urlencode, urljoin
 
 from tornado.httpclient import HTTPResponse
 
+from tests.clients import ApiClient
+from tests.page_reader import Page
+
 PASSWORD = "SecurePass123!"
-
-
-@dataclass
-class Form:
-    """A form of a page: where it goes, and its fields as they stand."""
-
-    method: str
-    action: str
-    fields: dict[str, str] = field(default_factory=dict)
-    buttons: list[str] = field(default_factory=list)
-    described: dict[str, list[str]] = field(default_factory=dict)
-    invalid: set[str] = field(default_factory=set)
-
-
-class _Reader(HTMLParser):
-    """Reads what a browser would: forms, links, texts by id, and the whole text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.forms: list[Form] = []
-        self.links: list[tuple[str, str]] = []
-        self.references: list[str] = []
-        self.texts: dict[str, str] = {}
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self._open: list[tuple[str, dict[str, str], int]] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attrs}
-        self.tags.append((tag, found))
-        self.references += [found[name] for name in ("href", "action", "src") if name in found]
-        if tag == "form":
-            self.forms.append(Form(found.get("method", "get").upper(), found.get("action", "")))
-        if tag in {"input", "textarea", "button", "fieldset"} and self.forms:
-            self._read_field(tag, found)
-        if tag not in {"input", "meta", "link"}:
-            self._open.append((tag, found, len(self.text)))
-
-    def _read_field(self, tag: str, found: dict[str, str]) -> None:
-        form, name = self.forms[-1], found.get("name", "")
-        if found.get("aria-describedby"):
-            form.described[name or "status"] = found["aria-describedby"].split()
-        if found.get("aria-invalid"):
-            form.invalid.add(name or "status")
-        is_unchecked = found.get("type") == "radio" and "checked" not in found
-        if tag == "input" and name and not is_unchecked:
-            form.fields[name] = found.get("value", "")
-        if tag == "button" and name:
-            form.fields[name] = found.get("value", "")
-
-    def handle_endtag(self, tag: str) -> None:
-        name, found, begin = self._open.pop()
-        assert name == tag, f"<{name}> is closed by </{tag}>"
-        text = self.text[begin:]
-        if "id" in found:
-            self.texts[found["id"]] = text.strip()
-        if tag == "textarea":
-            self.forms[-1].fields[found["name"]] = text.removeprefix("\n")
-        if tag == "button" and self.forms:
-            self.forms[-1].buttons.append(found.get("aria-label") or text.strip())
-        if tag == "a":
-            self.links.append((found.get("aria-label") or text.strip(), found["href"]))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-class Page:
-    """A page that was answered."""
-
-    def __init__(self, response: HTTPResponse, address: str) -> None:
-        self.status = response.code
-        self.headers = response.headers
-        self.html = (response.body or b"").decode("utf-8")
-        self.address = address
-        self.location = response.headers.get("Location", "")
-        is_html = response.headers.get("Content-Type", "").startswith("text/html")
-        self._read = _Reader(self.html if is_html else "")
-        assert not self._read._open, "an element is not closed"  # noqa: SLF001  # our own class
-
-    @property
-    def text(self) -> str:
-        """The text that is seen, with runs of white space as one space."""
-        return " ".join(self._read.text.split())
-
-    @property
-    def references(self) -> list[str]:
-        """Every address that the page names."""
-        return self._read.references
-
-    @property
-    def ids(self) -> dict[str, str]:
-        """The texts of all elements with an id."""
-        return self._read.texts
-
-    def tags(self, name: str) -> list[dict[str, str]]:
-        """The attributes of all elements of a name."""
-        return [found for tag, found in self._read.tags if tag == name]
-
-    def form(self, button: str) -> Form:
-        """The form with this button."""
-        found = [form for form in self._read.forms if button in form.buttons]
-        assert len(found) == 1, f"{len(found)} forms have a button {button!r}: {self.text}"
-        return found[0]
-
-    def has_form(self, button: str) -> bool:
-        """Tell whether there is a form with this button."""
-        return any(button in form.buttons for form in self._read.forms)
-
-    def link(self, label: str) -> str:
-        """The address behind a link."""
-        found = [href for name, href in self._read.links if name == label]
-        assert found, f"no link {label!r} in {self.text}"
-        return found[0]
-
-    def has_link(self, label: str) -> bool:
-        """Tell whether there is such a link."""
-        return any(name == label for name, _ in self._read.links)
-
-    def error_beside(self, button: str, name: str) -> str:
-        """The message that is tied to a field of a form, or nothing."""
-        form = self.form(button)
-        ids = [each for each in form.described.get(name, []) if each.endswith("-error")]
-        assert bool(ids) == (name in form.invalid)
-        return self._read.texts[ids[0]] if ids else ""
-
-    @property
-    def titles(self) -> list[str]:
-        """The titles of the tasks in the list, from the first to the last."""
-        return [tag["aria-label"] for tag in self.tags("button") if tag.get("role") == "checkbox"]
-
-    def is_checked(self, title: str) -> bool:
-        """Tell whether the checkbox of a task is checked."""
-        found = [tag for tag in self.tags("button") if tag.get("aria-label") == title]
-        return found[0]["aria-checked"] == "true"
+ALICE = "alice@example.com"
+BOB = "bob@example.com"
+FROM_ELSEWHERE = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
+HOSTILE = ['"><svg onload=alert(1)>', "{{7*7}}", "</title>", "<script>alert(1)</script>", "' OR 1"]
 
 
 class PageClient:
-    """One visitor with a browser: remembers cookies, and the page that is open."""
+    """One visitor with a browser: remembers cookies, the page that is open and those before."""
 
     def __init__(self, http_client: Any, base_url: str) -> None:
         self.http_client = http_client
@@ -162,6 +35,7 @@ class PageClient:
         self.cookies: dict[str, str] = {}
         self.morsels: dict[str, Morsel[str]] = {}
         self.headers: dict[str, str] = {}  # what a test makes the browser say besides
+        self.history: list[Page] = []
         self.page: Page
 
     async def fetch(
@@ -172,7 +46,9 @@ class PageClient:
     ) -> Page:
         """Send a request and remember what came; follow nothing."""
         body = fields if isinstance(fields, bytes | None) else urlencode(fields).encode("ascii")
-        sent = {"Content-Type": "application/x-www-form-urlencoded"} if body is not None else {}
+        sent = {"Accept-Encoding": "gzip, deflate, br"}
+        if body is not None:
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         url = urljoin(self.base_url, address)
@@ -181,12 +57,14 @@ class PageClient:
             method=method,
             body=body,
             headers=sent | self.headers,
+            decompress_response=False,  # the page does it
             raise_error=False,
             follow_redirects=False,
             allow_nonstandard_methods=True,
         )
         self._take_cookies(response)
         self.page = Page(response, address)
+        self.history.append(self.page)
         return self.page
 
     async def open(self, address: str) -> Page:
@@ -203,20 +81,20 @@ class PageClient:
             page = await self.fetch("GET", page.location)
         raise AssertionError(f"it leads round in a circle: {page.location}")
 
-    async def send(self, button: str, **changes: str | None) -> Page:
-        """Fill in the form with this button and send it; None leaves a field out."""
-        form = self.page.form(button)
-        wanted = form.fields | changes
+    async def send(self, label: str, **changes: str | None) -> Page:
+        """Fill in the form with this button and press it; None leaves a field out."""
+        form, button = self.page.form(label), self.page.button(label)
+        wanted = form.fields | button.fields | changes
         # A browser sends every line end as CR LF (HTML, 4.10.22.4).
         fields = {
             name: value.replace("\n", "\r\n") for name, value in wanted.items() if value is not None
         }
-        address = form.action or urlsplit(self.page.address).path
+        address = urldefrag(urljoin(self.page.address, button.action)).url
         return await self.fetch(form.method, address, fields)
 
-    async def submit(self, button: str, **changes: str | None) -> Page:
+    async def submit(self, label: str, **changes: str | None) -> Page:
         """Send a form, and follow where it leads."""
-        return await self.follow(await self.send(button, **changes))
+        return await self.follow(await self.send(label, **changes))
 
     async def sign_up(self, email: str, password: str = PASSWORD) -> Page:
         """Register by the form."""
@@ -233,6 +111,12 @@ class PageClient:
         await self.open("/tasks")
         return await self.submit("Add", title=title, description=description)
 
+    @property
+    def proof(self) -> dict[str, str]:
+        """The field that shows that a page of ours sent a form."""
+        (name,) = [name for name in self.cookies if name.endswith("-xsrf")]
+        return {"_xsrf": self.cookies[name]}
+
     def _take_cookies(self, response: HTTPResponse) -> None:
         now = datetime.now(UTC)
         for line in response.headers.get_list("Set-Cookie"):
@@ -242,3 +126,15 @@ class PageClient:
                     self.cookies.pop(name, None)
                 else:
                     self.cookies[name] = morsel.value
+
+
+async def titles(api: ApiClient) -> list[str]:
+    """Give the titles of somebody's tasks as they are stored, the newest first."""
+    listed = await api.get("/api/tasks")
+    return [task["title"] for task in listed.json["tasks"]]
+
+
+async def stored(api: ApiClient, task: dict[str, str]) -> dict[str, str]:
+    """Give a task as it is stored."""
+    found: dict[str, str] = (await api.get(f"/api/tasks/{task['id']}")).json
+    return found

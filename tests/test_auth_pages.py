@@ -5,25 +5,14 @@ from typing import Any
 
 import pytest
 
-from handlers.application import Application
+from taskapp.errors import FormNotTrusted, Unavailable
 from taskapp.services import Services
 from tests.clients import ApiClient
-from tests.page_client import PASSWORD, PageClient
+from tests.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient
 
+pytest_plugins = ["tests.page_fixtures"]
 pytestmark = pytest.mark.gen_test
-ALICE = "alice@example.com"
 SPACED = "  pä\tss wörd  "
-ELSEWHERE = [
-    {"Origin": "https://evil.example"},
-    {"Origin": "null"},
-    {"Sec-Fetch-Site": "cross-site"},
-    {"Sec-Fetch-Site": "same-site"},
-]
-
-
-@pytest.fixture
-def visitor(http_client: Any, base_url: str, app: Application) -> PageClient:
-    return PageClient(http_client, base_url)
 
 
 @pytest.fixture
@@ -48,8 +37,8 @@ async def test_registering_leads_to_the_login_page_with_a_notice(visitor: PageCl
     answer = await visitor.send("Make my account", email=ALICE, password=PASSWORD)
     assert (answer.status, answer.location) == (303, "/login")
     page = await visitor.follow(answer)
-    assert "Your account is ready. Log in to begin." in page.text
-    assert "Your account is ready" not in (await visitor.open("/login")).text
+    assert page.notice == "Your account is ready. Log in to begin."
+    assert (await visitor.open("/login")).notice == ""
 
 
 async def test_logging_in_leads_to_the_tasks(alice: ApiClient, visitor: PageClient) -> None:
@@ -78,6 +67,7 @@ async def test_a_refused_registration_keeps_the_address_and_says_why_beside_the_
     await visitor.open("/register")
     page = await visitor.send("Make my account", email=email, password=password)
     assert page.status == 400
+    assert page.text.startswith("Error: Register")
     assert message in page.error_beside("Make my account", field)
     assert page.form("Make my account").fields["email"] == email
     assert page.form("Make my account").fields["password"] == ""
@@ -112,6 +102,7 @@ async def test_a_wrong_password_and_an_unknown_address_look_the_same(
 ) -> None:
     page = await visitor.log_in(email, password)
     assert page.status == 401
+    assert page.text.startswith("Error: Log in")
     assert "The e-mail address or the password is not right." in page.text
     assert page.form("Log in").fields["email"] == email
     assert page.form("Log in").fields["password"] == ""
@@ -225,7 +216,17 @@ async def test_a_path_that_only_looks_evil_stays_a_path_of_this_site(
 
 
 @pytest.mark.parametrize(
-    "action", ["//evil.example/tasks", "https://evil.example/tasks", "/login", "/tasksevil", ""]
+    "action",
+    [
+        *("//evil.example/tasks", "https://evil.example/tasks", "/login", "/tasksevil", ""),
+        *(
+            "//evil.example/?/tasks",
+            "/login?next=/tasks",
+            "/tasksevil?/tasks/",
+            "?/tasks",
+            "/?/tasks",
+        ),
+    ],
 )
 async def test_a_kept_text_is_sent_to_no_address_but_the_tasks(
     alice: ApiClient, visitor: PageClient, action: str
@@ -238,7 +239,7 @@ async def test_a_kept_text_is_sent_to_no_address_but_the_tasks(
 
 
 def _login_fields(visitor: PageClient) -> dict[str, str]:
-    return {"_xsrf": visitor.cookies["taskapp-xsrf"], "email": ALICE, "password": PASSWORD}
+    return visitor.proof | {"email": ALICE, "password": PASSWORD}
 
 
 # Cookies and sessions
@@ -301,7 +302,7 @@ async def test_logging_out_ends_the_session_so_that_a_copied_cookie_fails(
     other.cookies = dict(visitor.cookies)
     answer = await visitor.send("Log out")
     assert (answer.status, answer.location) == (303, "/login")
-    assert "You are logged out." in (await visitor.follow(answer)).text
+    assert (await visitor.follow(answer)).notice == "You are logged out."
     assert "taskapp-session" not in visitor.cookies
     assert (await other.fetch("GET", "/tasks")).location == "/login?next=/tasks"
 
@@ -327,7 +328,8 @@ async def test_every_page_of_somebody_who_is_logged_in_has_a_way_out(
 ) -> None:
     await visitor.log_in(ALICE)
     task = await alice.add_task()
-    for address in ("/tasks", f"/tasks/{task['id']}/edit", f"/tasks/{task['id']}/delete", "/none"):
+    of_task = [f"/tasks/{task['id']}/{name}" for name in ("edit", "delete", "status")]
+    for address in ("/tasks", "/tasks/completed/delete", *of_task, "/api/docs", "/none"):
         assert (await visitor.open(address)).has_form("Log out")
 
 
@@ -382,7 +384,7 @@ async def test_a_form_without_its_proof_is_shown_again_with_the_address(
     await visitor.open(address)
     page = await visitor.send(button, email=email, password=PASSWORD, _xsrf=sent)
     assert page.status == 403
-    assert "We could not make sure that this form came from a page of this site." in page.text
+    assert FormNotTrusted.detail in page.text
     assert page.form(button).fields["email"] == email
     assert page.form(button).fields["password"] == ""
     answer = await visitor.send(button, password=PASSWORD)
@@ -402,7 +404,7 @@ async def test_a_form_whose_cookie_is_gone_can_be_sent_again(
     assert (await visitor.send(button, password=PASSWORD)).status == 303
 
 
-@pytest.mark.parametrize("headers", ELSEWHERE)
+@pytest.mark.parametrize("headers", FROM_ELSEWHERE)
 @pytest.mark.parametrize("button", ["Log in", "Make my account"])
 async def test_a_form_that_another_site_sent_is_refused_with_the_address_kept(
     alice: ApiClient, visitor: PageClient, button: str, headers: dict[str, str]
@@ -414,7 +416,7 @@ async def test_a_form_that_another_site_sent_is_refused_with_the_address_kept(
     assert "taskapp-session" not in visitor.cookies
 
 
-@pytest.mark.parametrize("headers", ELSEWHERE)
+@pytest.mark.parametrize("headers", FROM_ELSEWHERE)
 async def test_another_site_cannot_log_anybody_out(
     alice: ApiClient, visitor: PageClient, headers: dict[str, str]
 ) -> None:
@@ -446,7 +448,7 @@ async def test_a_strange_form_is_an_error_with_words_and_never_a_server_error(
     visitor: PageClient, address: str, extra: bytes
 ) -> None:
     await visitor.open(address)
-    token = visitor.cookies["taskapp-xsrf"].encode("ascii")
+    token = visitor.proof["_xsrf"].encode("ascii")
     body = b"_xsrf=" + token + b"&email=alice%40example.com&password=x" + extra
     page = await visitor.fetch("POST", address, body)
     assert page.status in {400, 401}
@@ -486,8 +488,10 @@ async def test_a_login_after_too_many_failures_says_when_to_try_again(
     page = await visitor.log_in(ALICE, PASSWORD)
     assert page.status == 429
     assert 800 < int(page.headers["Retry-After"]) <= 900
+    assert page.text.startswith("Error: Log in")
     assert "Try again in 15 minutes." in page.text
     assert page.form("Log in").fields["email"] == ALICE
+    assert page.form("Log in").fields["password"] == ""
 
 
 @pytest.mark.parametrize("setting_changes", [{"TASKAPP_REGISTER_LIMIT": "1/hour"}])
@@ -495,8 +499,10 @@ async def test_a_registration_too_many_keeps_the_address(visitor: PageClient) ->
     await visitor.sign_up("first@example.com")
     page = await visitor.sign_up("second@example.com")
     assert page.status == 429
+    assert page.text.startswith("Error: Register")
     assert "Try again in 60 minutes." in page.text
     assert page.form("Make my account").fields["email"] == "second@example.com"
+    assert page.form("Make my account").fields["password"] == ""
 
 
 @pytest.mark.parametrize("setting_changes", [{"TASKAPP_REGISTRATION": "closed"}])
@@ -506,7 +512,7 @@ async def test_closed_registration_says_so_and_offers_no_way_to_it(visitor: Page
     assert "New accounts are made by whoever runs this server." in page.text
     login = await visitor.open("/login")
     assert not login.has_link("Register")
-    fields = {"_xsrf": visitor.cookies["taskapp-xsrf"], "email": ALICE, "password": PASSWORD}
+    fields = visitor.proof | {"email": ALICE, "password": PASSWORD}
     assert (await visitor.fetch("POST", "/register", fields)).status == 403
 
 
@@ -519,7 +525,8 @@ async def test_a_database_that_is_away_costs_nobody_the_address_that_was_typed(
     page = await visitor.send(button, email=ALICE, password=PASSWORD)
     assert page.status == 503
     assert int(page.headers["Retry-After"]) >= 1
-    assert "does not answer just now" in page.text
+    assert Unavailable.detail in page.text
+    assert "Try again in 2 seconds." in page.text
     assert page.form(button).fields["email"] == ALICE
 
 

@@ -4,16 +4,19 @@ import asyncio
 import json
 from itertools import product
 from typing import Any
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote_from_bytes, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from handlers.pages import is_path_of_this_site
 from tests.api_tools import assert_problem, send_raw
 from tests.clients import Answer, ApiClient
 from tests.conftest import PASSWORD
+from tests.page_client import PageClient
 
+pytest_plugins = ["tests.page_fixtures"]
 pytestmark = pytest.mark.usefixtures("app")
 gen_test = pytest.mark.gen_test(timeout=60)
 
@@ -274,6 +277,33 @@ def test_any_address_is_answered(alice: ApiClient, io_loop: Any) -> None:
         if answer.status != 200:  # it may be "/api/health"
             assert answer.status in {400, 404}
             assert_problem(answer, answer.status)
+
+    send()
+
+
+def test_any_form_is_answered_by_a_page(
+    mine: PageClient, task: dict[str, str], io_loop: Any
+) -> None:
+    paths = ["/tasks", "/tasks/several", "/tasks/completed/delete", "/theme", "/login", "/register"]
+    paths += [f"/tasks/{task['id']}/edit", f"/tasks/{task['id']}/status"]
+    names = ["title", "description", "titles", "key", "status", "version", "until", "theme", "next"]
+    names += ["email", "password", "draft_action", "draft_title", "draft_titles"]
+    values = st.binary(max_size=40) | st.sampled_from([b"pending", b"/tasks", b"x" * 300, b"\0"])
+    values |= st.text(max_size=20).map(lambda text: text.encode("utf-8", "replace"))
+
+    @fuzz
+    @given(
+        st.sampled_from(paths),
+        st.binary(max_size=20),
+        st.lists(st.tuples(st.sampled_from(names), values), max_size=6),
+    )
+    def send(path: str, query: bytes, fields: list[tuple[str, bytes]]) -> None:
+        sent = urlencode([*mine.proof.items(), *fields]).encode("ascii")
+        address = f"{path}?status={quote_from_bytes(query)}&after={quote_from_bytes(query)}"
+        page = io_loop.run_sync(lambda: mine.fetch("POST", address, sent))
+        assert page.status in {303, 400, 401, 409}
+        assert page.status == 303 or page.headers["Content-Type"] == "text/html; charset=UTF-8"
+        assert page.location == "" or is_path_of_this_site(page.location)
 
     send()
 

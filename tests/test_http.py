@@ -5,8 +5,10 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
+from tornado.httpclient import HTTPResponse
 
 from handlers.application import Application
+from handlers.pages import PageHandler
 from handlers.routes import ROUTES
 from taskapp.settings import Settings
 from tests.api_tools import (
@@ -33,7 +35,11 @@ PATHS = [
     "/",
     "/login",
     "/register",
+    "/theme",
     "/tasks",
+    "/tasks/several",
+    "/tasks/completed/delete",
+    f"/tasks/{NO_TASK}/edit",
     "/nothing",
     "/robots.txt",
     "/static/style.css",
@@ -71,6 +77,23 @@ async def test_every_answer_has_the_safe_headers_and_an_id(alice: ApiClient, pat
         assert answer.headers["Cache-Control"]
         assert "Server" not in answer.headers
         assert "Strict-Transport-Security" not in answer.headers
+
+
+async def test_pages_run_our_script_and_nothing_else_and_answers_of_the_api_nothing(
+    alice: ApiClient,
+) -> None:
+    of_pages = {
+        *("default-src 'none'", "style-src 'self'", "script-src 'self'", "img-src 'self'"),
+        *("manifest-src 'self'", "connect-src 'self'", "form-action 'self'", "base-uri 'none'"),
+        *("frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types taskapp"),
+    }
+    for path, handler in ROUTES:
+        is_page = issubclass(handler, PageHandler)
+        for method in ("GET", "BREW"):
+            answer = await alice.send(method, path.replace(":id", NO_TASK))
+            policy = set(answer.headers["Content-Security-Policy"].split("; "))
+            expected = of_pages if is_page else {"default-src 'none'", "frame-ancestors 'none'"}
+            assert policy == expected, path
 
 
 async def test_answers_of_the_api_are_not_stored(alice: ApiClient) -> None:
@@ -157,12 +180,27 @@ async def test_options_asks_for_no_session_and_counts_against_no_limit(api: ApiC
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_head_is_get_without_the_body(alice: ApiClient, path: str) -> None:
-    get, head = await alice.get(path), await alice.send("HEAD", path)
-    assert (head.status, head.response.body) == (get.status, b"")
+    get, head = await as_sent(alice, "GET", path), await as_sent(alice, "HEAD", path)
+    assert (head.code, head.body) == (get.code, b"")
     for name in ["Content-Type", "Etag", "Location", "Link", "Cache-Control", "Www-Authenticate"]:
         assert head.headers.get(name) == get.headers.get(name)
+    assert head.headers.get("Vary") == get.headers.get("Vary")
     if path not in {"/metrics", "/api/health"}:  # whose numbers differ from moment to moment
         assert head.headers["Content-Length"] == get.headers["Content-Length"]
+
+
+async def as_sent(client: ApiClient, method: str, path: str) -> HTTPResponse:
+    """Ask for an answer that is not compressed, for the length of such differs each time."""
+    response: HTTPResponse = await client.http_client.fetch(
+        client.base_url + path,
+        method=method,
+        headers=client.headers,
+        decompress_response=False,  # else Tornado's client asks for gzip
+        raise_error=False,
+        follow_redirects=False,
+    )
+    assert "Content-Encoding" not in response.headers
+    return response
 
 
 # The size of a body

@@ -126,7 +126,7 @@ def test_a_status_is_one_of_two_words() -> None:
     wrong: Any
     for wrong in ("", "done", "Pending", "pending ", None, True, 1, [], {}, ["pending"]):
         assert errors(STATUS_CHANGE, status=wrong) == {
-            "status": "This has to be pending or completed."
+            "status": "This has to be one of these: pending, completed."
         }
 
 

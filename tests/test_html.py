@@ -1,0 +1,76 @@
+"""The Nu HTML checker finds nothing in any page, nor in the stylesheet and the pictures."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser_fixtures import CHECKOUT
+from tests.page_site import Site, running_site
+from tests.page_states import STATES, State
+
+CHECKER = CHECKOUT / "tests" / "node_modules" / "vnu-jar" / "build" / "dist" / "vnu.jar"
+LOCALES = ("en-GB", "de-DE")
+PAGES = [state for state in STATES if not state.needs_scripts]
+# What the checker does not know yet of CSS, each with the standard that has it.
+UNKNOWN_TO_THE_CHECKER = {
+    "CSS: Unrecognized at-rule “@view-transition”": "CSS View Transitions Module Level 2",
+}
+FILES = sorted(path for path in (CHECKOUT / "static").iterdir() if path.suffix in {".css", ".svg"})
+
+
+@pytest.fixture(scope="module")
+def site(database_url: str, short_folder: Path) -> Iterator[Site]:
+    with running_site(short_folder / "html", database_url) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def findings(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Give what the checker says of each page and file, by its name."""
+    folder = tmp_path_factory.mktemp("pages")
+    for state in PAGES:
+        for locale in LOCALES:
+            (folder / f"{state.name}.{locale}.html").write_bytes(_read_page(site, state, locale))
+    return _check([*folder.iterdir(), *FILES])
+
+
+def _read_page(site: Site, state: State, locale: str) -> bytes:
+    """Give the bytes of a page as the server sends it; scripts could change it."""
+    with state.visit(site, locale, scripts=False) as visit:
+        assert visit.document
+        assert visit.document.status == state.status, state.name
+        return visit.document.body()
+
+
+def _check(paths: list[Path]) -> dict[str, list[str]]:
+    """Start the checker once, for that takes as long as checking all pages."""
+    options = ["--Werror", "--stdout", "--format", "json", "--also-check-css", "--also-check-svg"]
+    checked = subprocess.run(
+        ["java", "-Xss8m", "-jar", CHECKER, *options, *paths],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert checked.returncode in {0, 1}, checked.stderr
+    findings: dict[str, list[str]] = {path.name: [] for path in paths}
+    for message in json.loads(checked.stdout)["messages"]:
+        text = message["message"]
+        if text not in UNKNOWN_TO_THE_CHECKER:
+            place = f"line {message.get('lastLine')}: {message.get('extract')!r}"
+            findings[Path(message["url"]).name].append(f"{text} ({place})")
+    return findings
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("state", PAGES, ids=lambda state: state.name)
+def test_a_page_is_valid(findings: dict[str, list[str]], state: State, locale: str) -> None:
+    assert findings[f"{state.name}.{locale}.html"] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_file_is_valid(findings: dict[str, list[str]], path: Path) -> None:
+    assert findings[path.name] == []
