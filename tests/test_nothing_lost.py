@@ -1,0 +1,165 @@
+"""Whatever fails, a script that saves reloads loses nothing: no server, no session, no page."""
+
+import pytest
+from playwright.sync_api import BrowserContext, Dialog, Page, expect
+
+from tests.browser_fixtures import Account
+from tests.stories import (
+    add,
+    add_several,
+    box,
+    edit,
+    enter,
+    field_of_new_task,
+    link,
+    notice,
+    path_of,
+    rows,
+    title_field,
+    titles,
+    with_scripts,
+)
+
+pytest_plugins = ["tests.story_fixtures"]
+pytestmark = with_scripts
+
+AWAY = "The server cannot be reached. Nothing is lost: try again in a moment."
+
+
+def cut(page: Page, address: str = "**/tasks**") -> None:
+    """Let what the page sends reach nobody."""
+    page.route(address, lambda route: route.abort())
+
+
+def spoil_proof(page: Page, form: str) -> None:
+    """Let a form lack the proof that a page of ours sent it."""
+    page.locator(f"{form} [name=_xsrf]").evaluate("node => { node.value = 'x' }")
+
+
+def test_without_the_server_a_box_goes_back_and_the_reason_is_said(tasks: Page) -> None:
+    add(tasks, "Buy milk")
+    cut(tasks)
+    box(tasks, "Buy milk").click()
+    expect(notice(tasks)).to_have_text(AWAY)
+    expect(box(tasks, "Buy milk")).not_to_be_checked()
+    tasks.unroute("**/tasks**")
+    box(tasks, "Buy milk").click()
+    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(box(tasks, "Buy milk")).to_be_checked()
+
+
+def test_without_the_server_what_was_typed_stays(tasks: Page) -> None:
+    add(tasks, "Buy milk")
+    edit(tasks, "Buy milk")
+    title_field(tasks).fill("Buy bread")
+    cut(tasks)
+    title_field(tasks).press("Enter")
+    expect(notice(tasks)).to_have_text(AWAY)
+    expect(title_field(tasks)).to_have_value("Buy bread")
+    field_of_new_task(tasks).fill("Another")
+    field_of_new_task(tasks).press("Enter")
+    expect(field_of_new_task(tasks)).to_have_value("Another")
+    tasks.unroute("**/tasks**")
+    field_of_new_task(tasks).press("Enter")
+    expect(titles(tasks).first).to_have_text("Another")
+
+
+def test_without_the_server_more_is_not_loaded_and_the_link_stays(tasks: Page) -> None:
+    add_several(tasks, *(f"Task {number}" for number in range(60)))
+    expect(titles(tasks)).to_have_count(50)
+    cut(tasks)
+    link(tasks, "Load more").click()
+    expect(notice(tasks)).to_have_text(AWAY)
+    link(tasks, "Edit: Task 33").click()
+    expect(notice(tasks)).to_have_text(AWAY)
+    tasks.unroute("**/tasks**")
+    link(tasks, "Load more").click()
+    expect(titles(tasks)).to_have_count(60)
+
+
+def test_an_error_of_the_server_is_told_in_its_words(tasks: Page) -> None:
+    add(tasks, "Buy milk")
+    tasks.evaluate(
+        "document.querySelectorAll('#list [name=_xsrf]').forEach(node => node.value = 'x')"
+    )
+    box(tasks, "Buy milk").click()
+    expect(notice(tasks)).to_have_text("The form was not taken")
+    expect(box(tasks, "Buy milk")).not_to_be_checked()
+    tasks.evaluate(
+        "document.querySelectorAll('#add [name=_xsrf]').forEach(node => node.value = 'x')"
+    )
+    field_of_new_task(tasks).fill("Typed with care")
+    field_of_new_task(tasks).press("Enter")
+    expect(tasks.get_by_role("heading", name="The form was not taken")).to_be_visible()
+    tasks.get_by_role("button", name="Send it again").click()
+    expect(titles(tasks).first).to_have_text("Typed with care")
+
+
+def test_a_session_that_ended_leads_to_the_login_page(
+    tasks: Page, context: BrowserContext, account: Account
+) -> None:
+    add(tasks, "Buy milk")
+    context.clear_cookies(name="taskapp-session")
+    box(tasks, "Buy milk").click()
+    expect(tasks.get_by_role("heading", name="Log in")).to_be_visible()
+    assert path_of(tasks).startswith("/login")
+    enter(tasks, account)
+    expect(box(tasks, "Buy milk")).not_to_be_checked()
+
+
+def test_a_draft_survives_a_reload_until_it_is_sent(tasks: Page) -> None:
+    tasks.get_by_text("With a description").click()
+    tasks.get_by_label("Description").fill("Oat")
+    field_of_new_task(tasks).fill("Buy milk")
+    tasks.reload()
+    expect(field_of_new_task(tasks)).to_have_value("Buy milk")
+    expect(tasks.get_by_label("Description")).to_have_value("Oat")
+    tasks.get_by_role("button", name="Add", exact=True).click()
+    expect(rows(tasks)).to_contain_text("Oat")
+    tasks.reload()
+    expect(rows(tasks)).to_have_count(1)
+    expect(field_of_new_task(tasks)).to_have_value("")
+
+
+def test_a_draft_of_an_older_version_is_not_put_over_a_newer(
+    tasks: Page, context: BrowserContext
+) -> None:
+    add(tasks, "Buy milk")
+    edit(tasks, "Buy milk")
+    title_field(tasks).fill("Old draft")
+    other = context.new_page()
+    other.goto("/tasks")
+    edit(other, "Buy milk")
+    title_field(other).fill("By the other")
+    title_field(other).press("Enter")
+    expect(titles(other)).to_have_text(["By the other"])
+    tasks.goto("/tasks")
+    edit(tasks, "By the other")
+    expect(title_field(tasks)).to_have_value("By the other")
+
+
+def test_nothing_that_was_typed_stays_behind_after_the_logout(tasks: Page) -> None:
+    field_of_new_task(tasks).fill("A secret")
+    tasks.get_by_role("button", name="Log out").click()
+    expect(notice(tasks)).to_have_text("You are logged out.")
+    assert tasks.evaluate("Object.keys(sessionStorage)") == []
+
+
+@pytest.mark.parametrize("typed", ["", "Unsaved"])
+def test_whoever_leaves_with_unsaved_text_is_asked(tasks: Page, typed: str) -> None:
+    asked: list[str] = []
+
+    def answer(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    tasks.on("dialog", answer)
+    field_of_new_task(tasks).press_sequentially(typed)
+    link(tasks, "Pending").click()  # the draft is kept, so nobody has to be asked
+    tasks.wait_for_url("**/tasks?status=pending")
+    assert asked == []
+    expect(field_of_new_task(tasks)).to_have_value(typed)
+    field_of_new_task(tasks).press("End")  # a browser asks only people who did something
+    with tasks.expect_event("close"):
+        tasks.close(run_before_unload=True)
+    assert asked == (["beforeunload"] if typed else [])
