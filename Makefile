@@ -20,8 +20,8 @@ lint: $(VENV)/.development $(NODE_MODULES)/.installed  ## check style and format
 types: $(VENV)/.development  ## check types
 	$(BIN)/mypy
 
-pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, with coverage
-	$(BIN)/pytest --cov --cov-report=term
+pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, side by side, with coverage
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
 
 system:  ## install, or name, what the tests need from the system
 	@sh tests/system_packages.sh

@@ -127,7 +127,6 @@ async def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(
     for path, method, operation in operations():
         assert f"{method.upper()} {path}" in page
         assert operation["operationId"] in page
-    assert "<script" not in page
     loaded = re.findall(r'<(?:link|img|script|iframe)[^>]*(?:href|src)="([^"]*)"', page)
     assert loaded
     assert all(re.match(r"/(?!/)", address) for address in loaded)
