@@ -5,6 +5,7 @@ list entry on just those folders that would stop it, so nothing is opened to any
 """
 
 import errno
+import fcntl
 import functools
 import logging
 import operator
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 USER_NAME = "taskapp"
+_USERS = Path("/etc/passwd")
 
 _logger = logging.getLogger(__name__)
 
@@ -58,12 +60,22 @@ def postgres_account(cluster: Path) -> Account | None:
         return None
     if cluster.exists() and (owner := cluster.stat()).st_uid != 0:
         return Account(owner.st_uid, owner.st_gid)
-    try:
-        entry = pwd.getpwnam(USER_NAME)
-    except KeyError:
-        _make_user()
-        entry = pwd.getpwnam(USER_NAME)
+    if not _user_exists():
+        # Two first starts at once would each make one, and one of the two would be lost.
+        with _USERS.open("rb") as users:
+            fcntl.flock(users, fcntl.LOCK_EX)
+            if not _user_exists():
+                _make_user()
+    entry = pwd.getpwnam(USER_NAME)
     return Account(entry.pw_uid, entry.pw_gid)
+
+
+def _user_exists() -> bool:
+    try:
+        pwd.getpwnam(USER_NAME)
+    except KeyError:
+        return False
+    return True
 
 
 def give(account: Account, tree: Path) -> None:
@@ -109,13 +121,11 @@ def _make_user() -> None:
             break
     else:
         reason = "there is neither useradd nor adduser"
-    try:
-        pwd.getpwnam(USER_NAME)
-    except KeyError:
+    if not _user_exists():
         raise FolderAccessError(
             f"PostgreSQL can't run as root, and its user {USER_NAME} could not be made ({reason}). "
             f"Make that user, or run taskapp as an ordinary user."
-        ) from None
+        )
 
 
 def _open(account: Account, path: Path, wanted: int) -> bool:

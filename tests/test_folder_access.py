@@ -103,6 +103,26 @@ def test_the_user_is_made_without_home_and_login(
         subprocess.run(["userdel", name], check=False)
 
 
+FIRST_START = """
+import sys
+from pathlib import Path
+from taskapp import folder_access
+folder_access.USER_NAME = sys.argv[1]
+print(folder_access.postgres_account(Path("/absent")).uid)
+"""
+
+
+def test_first_starts_at_the_same_time_make_one_user() -> None:
+    name = f"taskapp-at-once-{os.getpid()}"
+    command = [sys.executable, "-c", FIRST_START, name]
+    try:
+        starts = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+        made = {int(start.communicate(timeout=60)[0]) for start in starts}
+        assert made == {pwd.getpwnam(name).pw_uid}
+    finally:
+        subprocess.run(["userdel", name], check=False)
+
+
 def test_a_user_that_cannot_be_made_is_named_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
