@@ -21,7 +21,8 @@ types: $(VENV)/.development  ## check types
 	$(BIN)/mypy
 
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, side by side, with coverage
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
+	$(BIN)/pytest -m "not alone" --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
+	$(BIN)/pytest -m alone
 
 system:  ## install, or name, what the tests need from the system
 	@sh tests/system_packages.sh

@@ -39,7 +39,7 @@ _CLOSED_BY_US = 1  # of psycopg2, whose connections are at 2 when they broke
 _PASSING_CLASSES = ("08", "40", "53", "57", "58")
 _UNDONE_CLASSES = ("25", "40", "53")
 _READ_ONLY = "25006"
-_CONNECTION_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
+_CONNECTION_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, OSError)
 
 
 class Statement:
@@ -189,7 +189,7 @@ class Database:
             if task is None or task.cancelling():
                 raise
             raise Unavailable from None
-        except psycopg2.Error as error:
+        except (psycopg2.Error, OSError) as error:
             raise self._translate(error) from error
         finally:
             self._observe(name, perf_counter() - started)
@@ -220,13 +220,16 @@ class Database:
     def _translate(self, error: Any) -> Exception:
         if isinstance(error, psycopg2.errors.UniqueViolation):
             return UniqueViolation(error.diag.constraint_name or "")
-        code = error.pgcode or ""
+        code = getattr(error, "pgcode", None) or ""
         if code.startswith("53") or code == _READ_ONLY:
             self._refused_write_at = monotonic()
         if code == _READ_ONLY or (code and code.startswith(_PASSING_CLASSES)):
             log("database.refused", "warning", code=code)
             return Unavailable() if code.startswith(_UNDONE_CLASSES) else _ConnectionLostError()
-        if not code and isinstance(error, _CONNECTION_LOST):
+        # Without a code, libpq made it up itself; psycopg2 gives some of these the plain class.
+        if not code and (
+            isinstance(error, _CONNECTION_LOST) or type(error) is psycopg2.DatabaseError
+        ):
             log("database.connection_lost", "warning", error=_first_line(error))
             return _ConnectionLostError()
         unexpected: Exception = error

@@ -6,6 +6,7 @@ import { launch } from "chrome-launcher";
 import lighthouse from "lighthouse";
 
 const PATIENCE = 60_000; // milliseconds for a page
+const ATTEMPTS = 3;
 
 const { chromium, options, categories, pages } = JSON.parse(await text(process.stdin));
 
@@ -30,6 +31,15 @@ async function report({ address, headers }) {
   }
 }
 
+// Now and then Chromium's trace lacks its beginning, and Lighthouse asks to be run again.
+async function reportSurely(page) {
+  let made = await report(page);
+  for (let attempt = 1; made.runtimeError && attempt < ATTEMPTS; attempt += 1) {
+    made = await report(page);
+  }
+  return made;
+}
+
 const reports = [];
-for (const page of pages) reports.push(await report(page));
+for (const page of pages) reports.push(await reportSurely(page));
 console.log(JSON.stringify(reports));

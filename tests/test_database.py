@@ -1,6 +1,7 @@
 """The pool is fair, and survives what a server, a network and an impatient caller can do to it."""
 
 import asyncio
+import errno
 import random
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 from sqlalchemy import bindparam, func, insert, literal, select, text
 
@@ -228,6 +230,30 @@ def test_a_transaction_that_loses_its_connection_leaves_nothing(
             with pytest.raises(OutcomeUnknown):
                 await database.transaction("work", work)
             assert await count_users(database) == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg2.DatabaseError("error with status PGRES_TUPLES_OK and no message from the libpq"),
+        OSError(errno.EBADF, "Bad file descriptor"),
+    ],
+    ids=["of libpq", "of the socket"],
+)
+def test_an_error_that_the_server_did_not_send_leaves_the_outcome_unknown(
+    empty_database: str, error: Exception
+) -> None:
+    async def work(transaction: Transaction) -> None:
+        await transaction.run(ADD, email="alice@example.com")
+        raise error
+
+    async def scenario() -> None:
+        async with open_database(empty_database) as database:
+            with pytest.raises(OutcomeUnknown):
+                await database.transaction("work", work)
+            assert await database.fetch_one(ONE) == (1,)
 
     asyncio.run(scenario())
 

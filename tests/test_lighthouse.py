@@ -18,6 +18,8 @@ PAGES = {"login": NOBODY, "register": NOBODY, "tasks": MANY, "edit": MANY}
 
 Report = dict[str, Any]
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def site(database_url: str, short_folder: Path) -> Iterator[Site]:
