@@ -2,12 +2,14 @@
 # Writes requirements.lock and requirements-dev.lock: hashes, and no address of any index.
 set -eu
 compile="$1"
-options="--quiet --generate-hashes --allow-unsafe --strip-extras --no-header
+options="--quiet --generate-hashes --allow-unsafe --no-header
     --no-emit-index-url --no-emit-find-links --no-emit-trusted-host"
 export PIP_CONFIG_FILE=/dev/null
 unset PIP_FIND_LINKS PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 # shellcheck disable=SC2086  # the options are words
-"$compile" $options --output-file requirements.lock pyproject.toml
+"$compile" $options --strip-extras --output-file requirements.lock pyproject.toml
+# With the extras: pip 23 refuses "coverage[toml]" of pytest-cov beside a pin of plain coverage,
+# once there is a newer one.
 # shellcheck disable=SC2086
-"$compile" $options --extra dev --constraint requirements.lock \
+"$compile" $options --no-strip-extras --extra dev --constraint requirements.lock \
     --output-file requirements-dev.lock pyproject.toml
