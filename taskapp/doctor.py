@@ -15,7 +15,8 @@ from time import time
 
 from sqlalchemy import extract, func, select
 
-from taskapp.database import Database, Row, Statement
+from taskapp.connections import Row
+from taskapp.database import Database, Statement
 from taskapp.database_server import database_server
 from taskapp.doctor_settings import (
     check_address,

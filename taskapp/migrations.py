@@ -9,7 +9,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 import schema
-from taskapp.database import connect_once
+from taskapp.connections import connect_once
 from taskapp.errors import Unavailable
 from taskapp.logs import log
 

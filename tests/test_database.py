@@ -377,7 +377,7 @@ def test_a_cancelled_statement_leaves_the_connections_of_others_alone(empty_data
 def test_a_read_over_the_servers_time_limit_is_unavailable(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskapp.database._OPTIONS", "-c statement_timeout=200")
+    monkeypatch.setattr("taskapp.connections._OPTIONS", "-c statement_timeout=200")
 
     async def scenario() -> None:
         async with open_database(empty_database) as database:
@@ -425,7 +425,7 @@ def test_the_server_gives_up_before_we_do(empty_database: str) -> None:
 def test_a_statement_may_take_longer_than_connecting(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskapp.database.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("taskapp.connections.CONNECT_TIMEOUT", 0.2)
 
     async def scenario() -> None:
         async with open_database(empty_database) as database:
@@ -497,7 +497,7 @@ def test_a_refused_write_keeps_the_process_from_being_ready_for_a_while(
                 await database.fetch_all(refuse)
             assert type(refusal.value) is Unavailable
             assert not database.accepts_writes
-            monkeypatch.setattr("taskapp.database.REFUSED_WRITES_LAST", 0.0)
+            monkeypatch.setattr("taskapp.connections.REFUSED_WRITES_LAST", 0.0)
             assert database.accepts_writes
 
     asyncio.run(scenario())

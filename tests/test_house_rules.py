@@ -98,7 +98,7 @@ def test_handlers_write_no_sql() -> None:
 
 
 def test_one_file_knows_aiopg() -> None:
-    assert [name_of(path) for path in SOURCES if uses(path, "aiopg")] == ["taskapp.database"]
+    assert [name_of(path) for path in SOURCES if uses(path, "aiopg")] == ["taskapp.connections"]
 
 
 def test_one_file_knows_the_embedded_wheel() -> None:
