@@ -5,6 +5,7 @@ import signal
 import sys
 
 import click
+import uvloop
 from tornado.httpserver import HTTPServer
 
 from handlers.routes import make_application
@@ -80,7 +81,7 @@ def serve() -> None:
     """Serve the pages and the API until SIGTERM or Ctrl-C."""
     settings = read_settings()
     configure_logging(settings)
-    asyncio.run(serve_until_stopped(settings, make_services(settings)))
+    uvloop.run(serve_until_stopped(settings, make_services(settings)))
 
 
 for command in COMMANDS:

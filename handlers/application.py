@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any, cast
 from weakref import WeakSet
@@ -38,12 +39,18 @@ class Application(tornado.web.Application):
     def __init__(
         self,
         services: Services,
-        routes: list[URLSpec],
+        fixed: Mapping[str, tuple[type[tornado.web.RequestHandler], str]],
+        patterns: list[URLSpec],
         *,
         not_found: type[tornado.web.RequestHandler],
     ) -> None:
-        """Take the services, the routes, and the handler of every other address."""
+        """Take the services, the routes, and the handler of every other address.
+
+        `fixed` has the handlers of paths without parameters, each with the name of its route;
+        `patterns` has the others.
+        """
         self.services = services
+        self._fixed = fixed
         self.state = "starting"
         self.in_flight = 0
         self.receiving = 0
@@ -55,7 +62,7 @@ class Application(tornado.web.Application):
         services.metrics.in_flight.set_function(lambda: self.in_flight)
         secure = services.settings.is_https
         super().__init__(
-            cast("list[Any]", routes),
+            cast("list[Any]", patterns),
             default_handler_class=not_found,
             xsrf_cookie_name=self.cookie_name("xsrf"),
             xsrf_cookie_kwargs={
@@ -83,6 +90,14 @@ class Application(tornado.web.Application):
         if templates is None:
             templates = self._templates[language.code] = make_templates(self, language)
         return templates.get_template(name)
+
+    def find_handler(self, request: Any, **kwargs: Any) -> Any:
+        """Find who answers a request; only paths with parameters are matched one by one."""
+        found = self._fixed.get(request.path)
+        if found is None:
+            return super().find_handler(request, **kwargs)
+        handler, route = found
+        return self.get_handler_delegate(request, handler, {"route": route})
 
     def get_handler_delegate(
         self, request: Any, target_class: Any, *args: Any, **kwargs: Any

@@ -3,6 +3,7 @@
 import re
 import traceback
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
@@ -114,7 +115,8 @@ class BaseHandler(tornado.web.RequestHandler):
         return any(name in headers for name in ("X-Forwarded-For", "Forwarded", "X-Real-Ip"))
 
     @classmethod
-    def allowed_methods(cls) -> list[str]:
+    @cache
+    def allowed_methods(cls) -> tuple[str, ...]:
         """List the methods that this address takes."""
         unimplemented = tornado.web.RequestHandler.get
         allowed = [
@@ -124,7 +126,7 @@ class BaseHandler(tornado.web.RequestHandler):
         ]
         if "GET" not in allowed:
             allowed.remove("HEAD")
-        return sorted(allowed)
+        return tuple(sorted(allowed))
 
     async def prepare(self) -> None:
         """Find out whose request it is, and refuse it if it has to be somebody's."""

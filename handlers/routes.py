@@ -66,14 +66,16 @@ _PARAMETERS = {":id": "([^/]+)", ":path": "(.*)"}
 def make_application(services: Services) -> Application:
     """Make the application with all its routes, below the base path."""
     base = services.settings.base_path
-    routes = [
-        URLSpec(re.escape(base) + _pattern(path), handler, {"route": path})
+    fixed = {base + path: (handler, path) for path, handler in ROUTES if ":" not in path}
+    fixed[base] = fixed[f"{base}/"]  # the base path is a page without its slash too
+    patterns = [
+        URLSpec(_pattern(base + path), handler, {"route": path})
         for path, handler in ROUTES
+        if ":" in path
     ]
-    return Application(services, routes, not_found=NotFoundPage)
+    return Application(services, fixed, patterns, not_found=NotFoundPage)
 
 
 def _pattern(path: str) -> str:
     parts = re.split("(:id|:path)", path)
-    pattern = "".join(_PARAMETERS.get(part) or re.escape(part) for part in parts)
-    return ("/?" if path == "/" else pattern) + "$"  # the base path is a page without its slash too
+    return "".join(_PARAMETERS.get(part) or re.escape(part) for part in parts) + "$"

@@ -26,34 +26,34 @@ class MovingWindows:
 
     def __init__(self) -> None:
         # What was hit, when, and how long that counts; the least recently hit stands first.
-        self._windows: dict[str, tuple[int, deque[float]]] = {}
+        self._windows: dict[tuple[str, ...], tuple[int, deque[float]]] = {}
 
     async def hit(self, item: RateLimitItem, *identifiers: str) -> bool:
         """Count one more, unless nothing is left; tell which."""
         self._forget()
-        key = item.key_for(*identifiers)
-        hits = self._hits(key)
+        hits = self._hits(identifiers)
         if len(hits) >= item.amount:
             return False
         hits.append(monotonic())
-        self._windows.pop(key, None)
-        self._windows[key] = (item.get_expiry(), hits)
+        self._windows.pop(identifiers, None)
+        self._windows[identifiers] = (item.get_expiry(), hits)
         return True
 
     async def test(self, item: RateLimitItem, *identifiers: str) -> bool:
         """Tell whether something is left."""
-        return len(self._hits(item.key_for(*identifiers))) < item.amount
+        return len(self._hits(identifiers)) < item.amount
 
     async def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
         """Tell when the oldest hit will be forgotten, and how much is left."""
-        hits = self._hits(item.key_for(*identifiers))
+        hits = self._hits(identifiers)
         age = monotonic() - hits[0] if hits else 0.0
         return WindowStats(time() + item.get_expiry() - age, item.amount - len(hits))
 
-    def _hits(self, key: str) -> deque[float]:
+    def _hits(self, key: tuple[str, ...]) -> deque[float]:
         """Give the hits that count still."""
         length, hits = self._windows.get(key, (0, deque()))
-        while hits and hits[0] <= monotonic() - length:
+        oldest = monotonic() - length
+        while hits and hits[0] <= oldest:
             hits.popleft()
         return hits
 

@@ -46,6 +46,7 @@ _INVISIBLE = (
 _STORABLE = r"[^\u0000]*"
 _VISIBLE = rf"{_STORABLE}[^{_INVISIBLE}]{_STORABLE}"
 _VISIBLE_CHARACTER = re.compile(rf"[^{_INVISIBLE}]")
+_UNSTORABLE_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
 # Nothing is ever sent there, so ada@home.local is as good as any; the library wants it this way.
@@ -76,7 +77,7 @@ def is_visible(text: str) -> bool:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise Refused(NOT_TEXT)
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if _UNSTORABLE_CHARACTER.search(value):
         raise Refused(NOT_STORABLE)
     return value
 
