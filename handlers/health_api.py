@@ -5,7 +5,8 @@ from taskapp.addresses import is_in
 from taskapp.errors import NotFound
 from taskapp.logs import now_text
 from taskapp.metrics import CONTENT_TYPE
-from taskapp.operations.health import find_database_problem, refresh_gauges, uptime
+from taskapp.operations.gauges import refresh_gauges
+from taskapp.operations.health import find_database_problem, uptime
 
 
 class HealthApi(ApiHandler):

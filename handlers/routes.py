@@ -13,6 +13,7 @@ from handlers.health_api import HealthApi, LiveApi, MetricsHandler, ReadyApi
 from handlers.openapi import DocsPage, OpenApiApi
 from handlers.pages import NotFoundPage
 from handlers.site_pages import HomePage, RobotsFile, StaticFiles, ThemePage
+from handlers.status_pages import StatusPage
 from handlers.task_api import TaskApi, TaskListApi
 from handlers.task_pages import (
     CompletedDeletePage,
@@ -50,6 +51,7 @@ ROUTES: list[tuple[str, type[BaseHandler]]] = [
     ("/api/openapi.json", OpenApiApi),
     ("/api/docs", DocsPage),
     # Watching
+    ("/status", StatusPage),
     ("/api/health", HealthApi),
     ("/api/health/live", LiveApi),
     ("/api/health/ready", ReadyApi),

@@ -3,6 +3,7 @@
 from sqlalchemy import (
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     ForeignKey,
     Index,
@@ -52,6 +53,7 @@ users = Table(
     Column("password_hash", Text, nullable=False),
     _moment("created_at"),
     _moment("updated_at"),
+    Column("last_active_on", Date),
     CheckConstraint(f"char_length(email) BETWEEN 3 AND {EMAIL_LENGTH}", name="email"),
 )
 

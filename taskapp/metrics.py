@@ -1,11 +1,76 @@
 """What Prometheus may read: one registry for each application, so that tests do not mix."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
+_DELAY_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _STATEMENT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
+
+
+class DatabaseStatistics(NamedTuple):
+    """What PostgreSQL counts about a database; the size is in bytes, blocks are of 8 KiB."""
+
+    connections: int
+    connection_limit: int
+    size: int
+    blocks_cached: int
+    blocks_read: int
+    commits: int
+    rollbacks: int
+    deadlocks: int
+
+
+class DatabaseCollector(Collector):
+    """Shows the statistics that were read last; nothing when there are none."""
+
+    def __init__(self) -> None:
+        self.statistics: DatabaseStatistics | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        """Give what Prometheus may read, gauges as they are and counts as counters."""
+        if (now := self.statistics) is None:
+            return
+        for name, meaning, value in (
+            ("connections", "Connections to this database, of all processes.", now.connections),
+            ("connection_limit", "Connections that the server takes.", now.connection_limit),
+            ("size_bytes", "What the database takes on the disk.", now.size),
+        ):
+            yield GaugeMetricFamily(f"taskapp_database_{name}", meaning, value)
+        for name, meaning, label, values in (
+            (
+                "blocks",
+                "Blocks that statements needed, by where they were.",
+                "source",
+                {"cache": now.blocks_cached, "disk": now.blocks_read},
+            ),
+            (
+                "transactions",
+                "Transactions, by their end.",
+                "end",
+                {"commit": now.commits, "rollback": now.rollbacks},
+            ),
+        ):
+            family = CounterMetricFamily(f"taskapp_database_{name}", meaning, labels=[label])
+            for kind, value in values.items():
+                family.add_metric([kind], value)
+            yield family
+        yield CounterMetricFamily(
+            "taskapp_database_deadlocks", "Deadlocks that PostgreSQL ended.", now.deadlocks
+        )
 
 
 class Metrics:
@@ -13,6 +78,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.requests = Histogram(
             "taskapp_request_duration_seconds",
             "Time from the request's last byte to the answer's, by route and status.",
@@ -30,11 +96,27 @@ class Metrics:
         )
         self.active_sessions = self._gauge("active_sessions", "Sessions that have not ended.")
         self.users = self._gauge("users", "Accounts.")
+        self.active_users = Gauge(
+            "taskapp_active_users",
+            "Accounts that were used today (UTC) or in the days before, by number of days.",
+            ("days",),
+            registry=self.registry,
+        )
         self.stored_tasks = self._gauge("tasks", "Tasks, as the database estimates them.")
         self.database_up = self._gauge("database_up", "1 when the database answers, else 0.")
         self.pool_size = self._gauge("database_pool_size", "Connections that are open.")
         self.pool_used = self._gauge("database_pool_used", "Connections that run a statement.")
         self.pool_waiting = self._gauge("database_pool_waiting", "Statements without a connection.")
+        self.disk_size = self._gauge("disk_size_bytes", "Size of the data folder's disk.")
+        self.disk_free = self._gauge("disk_free_bytes", "What is free on the data folder's disk.")
+        self.database = DatabaseCollector()
+        self.registry.register(self.database)
+        self.loop_delay = Histogram(
+            "taskapp_event_loop_delay_seconds",
+            "How late the event loop is: the delay of a timer, measured once a second.",
+            buckets=_DELAY_SECONDS,
+            registry=self.registry,
+        )
         self.statements = Histogram(
             "taskapp_statement_duration_seconds",
             "Time of a statement, with the wait for a connection, by name.",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from taskapp.availability import Availability
 from taskapp.database import Database
 from taskapp.limits import Limits
 from taskapp.metrics import Metrics
@@ -17,6 +18,7 @@ class Services:
 
     settings: Settings
     metrics: Metrics
+    availability: Availability
     database: Database
     passwords: PasswordHasher
     tokens: Tokens
@@ -33,6 +35,7 @@ def make_services(settings: Settings) -> Services:
     return Services(
         settings=settings,
         metrics=metrics,
+        availability=Availability(),
         database=Database(settings.database_pool, metrics),
         passwords=PasswordHasher(settings.bcrypt_rounds),
         tokens=Tokens(load_secret_keys(settings)),

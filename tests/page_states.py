@@ -287,6 +287,17 @@ def choose_dark(visit: Visit) -> None:
     visit.press("[name=theme][value=dark]")
 
 
+# Whether it works
+
+opened("status", "/status", shows="main dl")
+
+
+@state("status-unavailable", server=FAILING, status=503, shows="main dl")
+def ask_a_server_without_a_database(visit: Visit) -> None:
+    with visit.site.no_database():
+        visit.open("/status")
+
+
 # Errors, and what describes the API
 
 opened("api-docs", "/api/docs")

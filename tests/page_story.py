@@ -40,7 +40,13 @@ async def tell(visitor: PageClient, alice: ApiClient, bob: ApiClient, services: 
 
 
 async def _meet_a_stranger(visitor: PageClient) -> None:
-    for address in ("/", "/login", "/login?next=%2Ftasks%3Fstatus%3Dpending", "/register"):
+    for address in (
+        "/",
+        "/login",
+        "/login?next=%2Ftasks%3Fstatus%3Dpending",
+        "/status",
+        "/register",
+    ):
         await visitor.open(address)
     await visitor.submit("Dark")
     for email, password in [("", ""), (ALICE, "something else")]:
@@ -106,6 +112,8 @@ async def _go_wrong(visitor: PageClient, bob: ApiClient, services: Services) -> 
         await visitor.send("Add", **changes)
     visitor.page = form
     await services.database.close()
+    await visitor.open("/status")
+    visitor.page = form
     await visitor.send("Add them all", titles="Typed\nmore")
     await services.database.open(services.settings.database_url)
     await visitor.submit("Send it again")

@@ -30,7 +30,7 @@ UNDESCRIBED = {"/api/docs", "/api/openapi.json", "/api/:path"}  # about the API,
 # The answers to addresses without a route and to bodies that are too large.
 UNROUTED = {NotFoundPage, TooLargePage, TooLargeApi}
 PUBLIC = {
-    *("/", "/register", "/login", "/logout", "/theme"),
+    *("/", "/register", "/login", "/logout", "/theme", "/status"),
     *("/api/auth/register", "/api/auth/login"),
     *("/api/openapi.json", "/api/docs"),
     *("/api/health", "/api/health/live", "/api/health/ready", "/metrics"),

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from tornado.httpclient import AsyncHTTPClient
 
 from handlers.application import Application
@@ -27,6 +26,7 @@ from tests.api_tools import (
 )
 from tests.clients import ApiClient
 from tests.conftest import PASSWORD
+from tests.metrics_reader import Metrics, read_metrics
 from tests.server_process import ServerProcess, server_process
 
 pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
@@ -224,36 +224,6 @@ async def test_a_whole_run_logs_no_secret_and_nothing_that_somebody_wrote(
 
 
 # Metrics
-
-
-async def read_metrics(client: ApiClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    answer = await client.get("/metrics")
-    assert answer.status == 200
-    assert answer.headers["Content-Type"].startswith("text/plain")
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(answer.response.body.decode())
-        for sample in family.samples
-    }
-
-
-class Metrics:
-    """The values of the metrics, as differences from the first look."""
-
-    def __init__(self, client: ApiClient) -> None:
-        self._client = client
-        self._before: dict[Any, float] = {}
-        self._now: dict[Any, float] = {}
-
-    async def look(self) -> None:
-        self._before, self._now = self._now, await read_metrics(self._client)
-
-    def value(self, name: str, **labels: str) -> float:
-        return self._now[f"taskapp_{name}", frozenset(labels.items())]
-
-    def grown(self, name: str, **labels: str) -> float:
-        key = f"taskapp_{name}", frozenset(labels.items())
-        return self._now.get(key, 0) - self._before.get(key, 0)
 
 
 @with_settings(LOGIN_LIMIT="2/hour", API_LIMIT="6/hour")

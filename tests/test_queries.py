@@ -44,6 +44,7 @@ STATEMENTS = {
 FULL_READS = {
     "users.list": "the operator's list of all accounts",
     "users.count": "counts all accounts, for a gauge and the doctor",
+    "users.count_active": "counts all accounts by their last day, for a gauge",
     "sessions.count_live": "counts all that are alive, and most are",
 }
 # What reads as many rows as it counts, makes or deletes, by an index.

@@ -2,16 +2,14 @@
 
 import asyncio
 import shutil
-from contextlib import suppress
-from time import monotonic
+from datetime import timedelta
+from time import monotonic, time
 
 from sqlalchemy import literal, select
 
+from taskapp.availability import Problem
 from taskapp.database import Statement
-from taskapp.errors import TaskappError, Unavailable
-from taskapp.queries.sessions import count_live_sessions
-from taskapp.queries.tasks import estimate_tasks
-from taskapp.queries.users import count_users
+from taskapp.errors import TaskappError
 from taskapp.services import Services
 
 TIME_LIMIT = 4.5  # seconds; the high-level design (10.6) promises an answer within five
@@ -25,20 +23,23 @@ def uptime() -> int:
     return int(monotonic() - _started)
 
 
-async def find_database_problem(services: Services) -> str | None:
+async def find_database_problem(services: Services) -> Problem | None:
     """Tell what is wrong with the database, within five seconds; None when all is well."""
     ping = asyncio.ensure_future(services.database.fetch_one(_PING))
     # Not a timeout around the statement: cancelling one waits for the server, which may be away.
-    await asyncio.wait({ping}, timeout=TIME_LIMIT)
-    if not ping.done():
+    try:
+        await asyncio.wait({ping}, timeout=TIME_LIMIT)
+    finally:
         ping.cancel()
-        problem: str | None = "disconnected"
+    if not ping.done():
+        problem: Problem | None = "disconnected"
     elif isinstance(ping.exception(), TaskappError):
         problem = "disconnected"
     else:
         ping.result()
         problem = None if services.database.accepts_writes and _has_space(services) else "read-only"
     services.metrics.database_up.set(problem != "disconnected")
+    services.availability.note(problem)
     return problem
 
 
@@ -48,11 +49,8 @@ def _has_space(services: Services) -> bool:
     return shutil.disk_usage(services.settings.data_dir).free >= LEAST_FREE_SPACE
 
 
-async def refresh_gauges(services: Services) -> None:
-    """Bring the gauges that are read from the database up to date, as far as it answers."""
-    if await find_database_problem(services) == "disconnected":
-        return
-    with suppress(Unavailable):  # it went away just now: the other metrics still count
-        services.metrics.active_sessions.set(await count_live_sessions(services.database))
-        services.metrics.users.set(await count_users(services.database))
-        services.metrics.stored_tasks.set(await estimate_tasks(services.database))
+def find_backup_age(services: Services) -> timedelta | None:
+    """Tell how old the newest backup in the data folder is; None when there is none."""
+    backups = (services.settings.data_dir / "backups").glob("*.dump")
+    newest = max((backup.stat().st_mtime for backup in backups), default=None)
+    return None if newest is None else timedelta(seconds=max(0.0, time() - newest))

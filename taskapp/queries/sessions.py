@@ -53,6 +53,13 @@ _INSERT = Statement(
     )
     .returning(sessions.c.id),
 )
+_first_use_today = (
+    update(users)
+    .where(users.c.id == live_user, users.c.last_active_on.is_distinct_from(func.current_date()))
+    .values(last_active_on=func.current_date())
+    .returning(users.c.id)
+    .cte("first_use_today")
+)
 _TOUCH = Statement(
     "sessions.touch",
     update(sessions)
@@ -60,6 +67,8 @@ _TOUCH = Statement(
         sessions.c.secret_hash == bindparam("session"),
         sessions.c.expires_at > func.now(),
         sessions.c.last_used_at < func.now() - literal(TOUCH_INTERVAL, Interval),
+        # The user is written first, as by a change of the password: two orders would be a deadlock.
+        select(func.count()).select_from(_first_use_today).scalar_subquery() >= 0,
     )
     .values(
         last_used_at=func.now(),
@@ -109,7 +118,7 @@ async def insert_session(
 
 
 async def touch_session(database: Database, secret_hash: bytes, idle: int) -> None:
-    """Move the end of a session that is used to `idle` seconds from now."""
+    """Move the end of a session that is used to `idle` seconds from now; note its user's day."""
     await database.fetch_one(_TOUCH, session=secret_hash, idle=timedelta(seconds=idle))
 
 

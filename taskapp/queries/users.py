@@ -2,11 +2,14 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import Integer, bindparam, delete, func, insert, literal, select, update
 from uuid_utils import uuid7
 
 from schema.tables import users
 from taskapp.database import Database, Statement, Transaction
+
+ACTIVE_DAYS = (1, 7, 30)
+_today = func.current_date()
 
 _INSERT = Statement(
     "users.insert",
@@ -24,6 +27,16 @@ _LIST = Statement(
     "users.list", select(users.c.id, users.c.email, users.c.created_at).order_by(users.c.email)
 )
 _COUNT = Statement("users.count", select(func.count()).select_from(users))
+_COUNT_ACTIVE = Statement(
+    "users.count_active",
+    select(
+        func.count(),
+        *(
+            func.count().filter(users.c.last_active_on > _today - literal(days, Integer))
+            for days in ACTIVE_DAYS
+        ),
+    ).select_from(users),
+)
 _UPDATE_PASSWORD = Statement(
     "users.update_password",
     update(users)
@@ -86,6 +99,13 @@ async def count_users(database: Database) -> int:
     """Count all accounts."""
     row = await database.fetch_one(_COUNT)
     return int(row[0]) if row else 0
+
+
+async def count_active_users(database: Database) -> tuple[int, dict[int, int]]:
+    """Count all accounts, and those used today or in the days before, by the number of days."""
+    row = await database.fetch_one(_COUNT_ACTIVE)
+    total, *active = row or (0, *(0 for _ in ACTIVE_DAYS))
+    return total, dict(zip(ACTIVE_DAYS, active, strict=True))
 
 
 async def update_password(transaction: Transaction, email: str, password_hash: str) -> str | None:

@@ -1,0 +1,39 @@
+"""Whether taskapp works, for anybody who asks, also while its database is away."""
+
+from datetime import timedelta
+
+from handlers.pages import PageHandler
+from taskapp.messages import Message
+from taskapp.operations.health import find_backup_age, find_database_problem
+
+_BACKUP_AGES = {
+    timedelta(days=1): Message("Less than a day ago"),
+    timedelta(days=7): Message("Less than a week ago"),
+    timedelta(days=30): Message("Less than a month ago"),
+    timedelta.max: Message("More than a month ago"),
+}
+_NO_BACKUP = Message("None yet")
+
+
+class StatusPage(PageHandler):
+    """GET /status: up or not, since when, and how old the last backup is; no number or version."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        """Show the state; like the health check, 503 when something is wrong."""
+        problem = await find_database_problem(self.services)
+        self.show(
+            "status.html",
+            503 if problem else 200,
+            problem=problem,
+            since=self.services.availability.since,
+            backup=_word_age(find_backup_age(self.services)),
+        )
+
+
+def _word_age(age: timedelta | None) -> Message:
+    """Word the age of a backup roughly: a visitor need not know when they are made."""
+    if age is None:
+        return _NO_BACKUP
+    return next(words for longest, words in _BACKUP_AGES.items() if age < longest)

@@ -1,0 +1,17 @@
+"""The day on which each account was last used"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0003"
+down_revision: str | None = "0002"
+branch_labels: str | None = None
+depends_on: str | None = None
+
+
+def upgrade() -> None:
+    op.add_column("users", sa.Column("last_active_on", sa.Date(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("users", "last_active_on")
