@@ -1,0 +1,214 @@
+"""A taskapp with people on it, watched by a real Prometheus with the configuration of deploy/."""
+
+import json
+import math
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from tests.server_process import (
+    CHECKOUT,
+    ServerProcess,
+    free_port,
+    new_data_folder,
+    server_process,
+    wait_until,
+)
+
+CONFIGURATION = CHECKOUT / "deploy" / "prometheus"
+RATE_INTERVAL = "10s"  # some scrapes, which are a second apart here
+SETTINGS = {"TASKAPP_API_LIMIT": "300/minute"}  # one of the people below meets it
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """Asks a Prometheus."""
+
+    address: str
+
+    def ask(self, path: str, **parameters: Any) -> Any:
+        """Give the data of an answer of its API."""
+        with urlopen(f"{self.address}/api/v1/{path}?{urlencode(parameters)}", timeout=10) as answer:  # noqa: S310  # an address of our own
+            return json.load(answer)["data"]
+
+    def query(self, expression: str, shown: str = "5m") -> list[tuple[dict[str, str], float]]:
+        """Give each series of a panel's query with its value of now, those without one left out."""
+        result = self.ask("query", query=_filled_in(expression, shown))["result"]
+        series = [(one["metric"], float(one["value"][1])) for one in result]
+        return [(labels, value) for labels, value in series if math.isfinite(value)]
+
+    def query_range(
+        self, expression: str, seconds: float, points: int = 120
+    ) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
+        """Give each series of a panel's query with its moments and values until now."""
+        now = time.time()
+        result = self.ask(
+            "query_range",
+            query=_filled_in(expression, f"{int(seconds)}s"),
+            start=now - seconds,
+            end=now,
+            step=max(1.0, seconds / points),
+        )["result"]
+        return [
+            (one["metric"], [(at, float(text)) for at, text in one["values"]]) for one in result
+        ]
+
+
+def _filled_in(expression: str, shown: str) -> str:
+    return expression.replace("$__rate_interval", RATE_INTERVAL).replace("$__range", shown)
+
+
+@contextmanager
+def monitored_server() -> Iterator[tuple[ServerProcess, Prometheus]]:
+    """Run taskapp, both exporters and Prometheus, which reads them once a second."""
+    with (
+        new_data_folder() as folder,
+        server_process(folder, settings=SETTINGS) as server,
+        _exporter_of_the_machine() as machine,
+    ):
+        server.wait_until_ready()
+        with (
+            _exporter_of_postgres(folder) as postgres,
+            _prometheus(folder.parent / "prometheus", int(server.address), machine, postgres) as it,
+        ):
+            yield server, it
+        server.end()
+
+
+@contextmanager
+def _exporter_of_the_machine() -> Iterator[int]:
+    port = free_port()
+    with _running("prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{port}"):
+        yield port
+
+
+@contextmanager
+def _exporter_of_postgres(data_folder: Path) -> Iterator[int]:
+    port = free_port()
+    with _running(
+        "prometheus-postgres-exporter",
+        f"--web.listen-address=127.0.0.1:{port}",
+        f"--extend.query-path={CONFIGURATION / 'postgres_exporter.yml'}",
+        DATA_SOURCE_NAME=f"postgresql://taskapp@/postgres?host={data_folder / 'socket'}&sslmode=disable",
+    ):
+        yield port
+
+
+@contextmanager
+def _prometheus(folder: Path, taskapp: int, machine: int, postgres: int) -> Iterator[Prometheus]:
+    shutil.copytree(CONFIGURATION, folder)
+    file = folder / "prometheus.yml"
+    configuration = file.read_text()
+    for old, new in (
+        ("127.0.0.1:8000", f"127.0.0.1:{taskapp}"),
+        ("127.0.0.1:9100", f"127.0.0.1:{machine}"),
+        ("127.0.0.1:9187", f"127.0.0.1:{postgres}"),
+        ("127.0.0.1:9093", f"127.0.0.1:{free_port()}"),  # nobody is called
+        ("_interval: 15s", "_interval: 1s"),
+    ):
+        assert old in configuration
+        configuration = configuration.replace(old, new)
+    file.write_text(configuration)
+    address = f"127.0.0.1:{free_port()}"
+    with _running(
+        "prometheus",
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={address}",
+        "--log.level=error",
+    ):
+        it = Prometheus(f"http://{address}")
+        wait_until(lambda: _all_are_scraped(it), 30)
+        yield it
+
+
+def _all_are_scraped(prometheus: Prometheus) -> bool:
+    with suppress(URLError, ConnectionError):
+        targets = prometheus.ask("targets")["activeTargets"]
+        return bool(targets) and all(target["health"] == "up" for target in targets)
+    return False
+
+
+@contextmanager
+def _running(program: str, *arguments: str, **environment: str) -> Iterator[None]:
+    """Run a program that ends with the block; what it says is kept from the tests' output."""
+    process = subprocess.Popen(
+        [program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | environment,
+    )
+    try:
+        yield
+        assert process.poll() is None, f"{program} ended by itself"
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class People:
+    """Alice and others, who do everything that the dashboards show."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self._numbers = count(1)
+        self._alice = server.client().sign_up("alice@example.com")
+
+    def busy_for(self, seconds: float) -> None:
+        """Let them work, in rounds of a quarter of a second."""
+        self._exceed_a_limit()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            number = next(self._numbers)
+            self._keep_tasks(number)
+            if number % 4 == 0:
+                self._come_and_go(number)
+            time.sleep(0.25)
+
+    def _exceed_a_limit(self) -> None:
+        bob = self._server.client().sign_up("bob@example.com")
+        while bob.send("GET", "/api/tasks").status != 429:
+            pass
+
+    def _keep_tasks(self, number: int) -> None:
+        made = self._alice.send("POST", "/api/tasks", {"title": f"Task {number}"})
+        if made.status == 429:  # in a long run she meets the limit too
+            return
+        path = f"/api/tasks/{made.json['id']}"
+        self._alice.send("PUT", path, {"status": "completed"})
+        if number % 3 == 0:
+            self._alice.send("DELETE", path)
+        for _ in range(1 + number % 5):
+            self._alice.send("GET", "/api/tasks")
+
+    def _come_and_go(self, number: int) -> None:
+        email = f"person-{number}@example.com"
+        stranger = self._server.client()
+        stranger.register(email)
+        for password in ("something else", ""):
+            body = {"email": email, "password": password}
+            stranger.send("POST", "/api/auth/login", body)
+        stranger.log_in(email)
+        stranger.send("POST", "/api/tasks", {"title": ""})
+        stranger.send("GET", "/api/tasks/1")
+        if number % 8 == 0:
+            stranger.send("POST", "/api/auth/logout")
+            stranger.send("GET", "/api/tasks")
+        stranger.token = "nonsense"
+        stranger.send("GET", "/api/tasks")
+        stranger.send("GET", "/login")
+        stranger.close()

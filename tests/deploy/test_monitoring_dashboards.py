@@ -1,0 +1,64 @@
+"""Every panel of every dashboard shows something of a taskapp that is used."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.deploy.dashboards import Panel, read_dashboards
+from tests.deploy.monitored_server import CONFIGURATION, People, Prometheus, monitored_server
+from tests.server_process import wait_until
+
+DASHBOARDS = list(read_dashboards())
+PANELS = [
+    pytest.param(panel, id=f"{dashboard.name}-{panel.title}")
+    for dashboard in DASHBOARDS
+    for panel in dashboard.panels
+]
+METRIC = re.compile(r"\b(?:up|(?:taskapp|process|node|pg)_\w+)\b")
+
+
+@pytest.fixture(scope="module")
+def prometheus() -> Iterator[Prometheus]:
+    with monitored_server() as (server, it):
+        People(server).busy_for(15)
+        wait_until(lambda: bool(it.query("taskapp:request_errors:ratio_rate5m")))
+        yield it
+
+
+def test_there_are_the_five_dashboards_of_the_design() -> None:
+    names = {dashboard.name for dashboard in DASHBOARDS}
+    assert names == {"overview", "api", "infrastructure", "database", "business"}
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_shows_something(panel: Panel, prometheus: Prometheus) -> None:
+    assert panel.queries
+    empty = [query for query in panel.queries if not prometheus.query(query.expression)]
+    assert empty == []
+
+
+def test_every_metric_that_a_rule_names_is_there(prometheus: Prometheus) -> None:
+    known = set(prometheus.ask("label/__name__/values"))
+    for file in ("recording.yml", "alerts.yml"):
+        named = set()
+        for line in (CONFIGURATION / file).read_text().splitlines():
+            if not line.lstrip().startswith(("#", "- record:", "- alert:", "summary:", "runbook:")):
+                named |= set(METRIC.findall(line))
+        assert named
+        assert named - known == set()
+
+
+def test_every_rule_can_be_worked_out(prometheus: Prometheus) -> None:
+    rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) > 20
+    assert {rule["health"] for rule in rules} == {"ok"}, rules
+
+
+def test_of_a_server_that_was_just_started_prometheus_says_that_and_nothing_worse(
+    prometheus: Prometheus,
+) -> None:
+    alerts = prometheus.ask("alerts")["alerts"]
+    firing = {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+    assert "TaskappStarted" in firing
+    assert all(alert["labels"]["severity"] != "critical" for alert in alerts)
