@@ -94,11 +94,12 @@ def _exporter_of_the_machine() -> Iterator[int]:
 @contextmanager
 def _exporter_of_postgres(data_folder: Path) -> Iterator[int]:
     port = free_port()
+    url = f"postgresql://taskapp@/postgres?host={data_folder / 'socket'}&sslmode=disable"
     with _running(
         "prometheus-postgres-exporter",
         f"--web.listen-address=127.0.0.1:{port}",
         f"--extend.query-path={CONFIGURATION / 'postgres_exporter.yml'}",
-        DATA_SOURCE_NAME=f"postgresql://taskapp@/postgres?host={data_folder / 'socket'}&sslmode=disable",
+        DATA_SOURCE_NAME=url,
     ):
         yield port
 

@@ -1,0 +1,119 @@
+"""Shipping the log: what taskapp writes arrives elsewhere, whole, also after the other was away."""
+
+import json
+import socket
+import socketserver
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.server_process import (
+    CHECKOUT,
+    ServerProcess,
+    free_port,
+    new_data_folder,
+    server_process,
+    wait_until,
+)
+
+CONFIGURATION = (CHECKOUT / "deploy" / "log-shipping" / "rsyslog.conf").read_text()
+# As Debian's /etc/rsyslog.conf does it, but with files of our own, and less patience.
+BEFORE = """
+global(workDirectory="{folder}")
+module(load="imuxsock" sysSock.use="off")
+input(type="imuxsock" socket="{folder}/log")
+"""
+
+
+class Collector:
+    """Where all logs are kept: takes lines over TCP."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.lines: list[dict[str, Any]] = []
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        lines = self.lines
+
+        class Receive(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                for line in self.rfile:
+                    lines.append(json.loads(line))
+
+        with socketserver.ThreadingTCPServer(("127.0.0.1", self.port), Receive) as server:
+            server.daemon_threads = True
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                yield
+            finally:
+                server.shutdown()
+                thread.join()
+
+
+@contextmanager
+def rsyslog(folder: Path, port: int) -> Iterator[None]:
+    text = BEFORE.format(folder=folder) + CONFIGURATION
+    for old, new in (
+        ('target="logs.example.com" port="5140"', f'target="127.0.0.1" port="{port}"'),
+        ('resumeInterval="10"', 'resumeInterval="1"'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    file = folder / "rsyslog.conf"
+    file.write_text(text)
+    command = ["rsyslogd", "-n", "-f", str(file), "-i", str(folder / "pid")]
+    checked = subprocess.run([*command, "-N1"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until((folder / "log").exists)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def hand_over(folder: Path, line: str) -> None:
+    """Do what the journal does with a line of a service."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.sendto(f"<14>Nov 26 10:00:00 taskapp[7]: {line}".encode(), str(folder / "log"))
+
+
+def lines_of_a_server() -> list[str]:
+    with new_data_folder() as data, server_process(data) as server:
+        use(server.wait_until_ready())
+        server.end()
+        return server.log_text.splitlines()
+
+
+def use(server: ServerProcess) -> None:
+    alice = server.client().sign_up("alice@example.com")
+    alice.send("POST", "/api/tasks", {"title": "Grüße 🎈"})
+    alice.send("GET", "/api/nothing")
+
+
+def test_every_line_arrives_as_it_was_written_also_after_the_collector_was_away() -> None:
+    collector = Collector()
+    written = lines_of_a_server()
+    half = len(written) // 2
+    assert half > 2
+    with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name:
+        folder = Path(name)
+        with rsyslog(folder, collector.port):
+            for line in written[:half]:
+                hand_over(folder, line)
+            with collector.listening():
+                for line in [*written[half:], 'cut off: {"event": "req', "A line\tof Python's"]:
+                    hand_over(folder, line)
+                wait_until(lambda: len(collector.lines) == len(written) + 2, 30)
+    assert len({line.pop("host") for line in collector.lines}) == 1
+    *arrived, cut, other = collector.lines
+    assert arrived == [json.loads(line) for line in written]
+    assert cut["message"].strip() == 'cut off: {"event": "req'
+    assert other["message"].strip().endswith("of Python's")
