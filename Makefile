@@ -5,12 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 
-.PHONY: run test lint format types pytest system lock messages clean help
+.PHONY: run test test-deploy lint format types pytest system lock messages clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
 
 test: lint types pytest  ## set up and run every check
+
+test-deploy: $(VENV)/.development  ## run the tests of what is in deploy/
+	@sh tests/system_packages.sh deploy
+	$(BIN)/pytest tests/deploy
 
 lint: $(VENV)/.development $(NODE_MODULES)/.installed  ## check style and format
 	$(BIN)/ruff check .
@@ -21,8 +25,8 @@ types: $(VENV)/.development  ## check types
 	$(BIN)/mypy
 
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, side by side, with coverage
-	$(BIN)/pytest -m "not alone" --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
+	$(BIN)/pytest --ignore=tests/deploy -m alone
 
 system:  ## install, or name, what the tests need from the system
 	@sh tests/system_packages.sh
@@ -41,7 +45,7 @@ clean:  ## remove the environment and caches; the data folder stays
 	rm -rf $(VENV) $(NODE_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 help:  ## list these targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -8,6 +8,7 @@ from typing import Any
 from tests.server_process import CHECKOUT
 
 FOLDER = CHECKOUT / "deploy" / "grafana" / "dashboards"
+NAMES = ("overview", "api", "infrastructure", "database", "business")  # high-level design, 10.5
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,16 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel with its queries; `place` is x, y, width and height on Grafana's grid of 24."""
+    """A panel with its queries.
+
+    `place` is x, y, width and height on Grafana's grid of 24; `words` stand for some values.
+    """
 
     title: str
     kind: str
     unit: str
     place: tuple[int, int, int, int]
+    words: dict[str, str]
     queries: tuple[Query, ...]
 
 
@@ -40,11 +45,11 @@ class Dashboard:
 
 
 def read_dashboards() -> Iterator[Dashboard]:
-    """Read all dashboards by their names."""
-    for path in sorted(FOLDER.glob("*.json")):
-        document = json.loads(path.read_text())
+    """Read all dashboards."""
+    for name in NAMES:
+        document = json.loads((FOLDER / f"{name}.json").read_text())
         panels = tuple(_read_panel(panel) for panel in document["panels"])
-        yield Dashboard(path.stem, document["title"], panels)
+        yield Dashboard(name, document["title"], panels)
 
 
 def _read_panel(panel: dict[str, Any]) -> Panel:
@@ -54,5 +59,10 @@ def _read_panel(panel: dict[str, Any]) -> Panel:
         for target in panel["targets"]
     )
     place = (grid["x"], grid["y"], grid["w"], grid["h"])
-    unit = panel["fieldConfig"]["defaults"]["unit"]
-    return Panel(panel["title"], panel["type"], unit, place, queries)
+    shown = panel["fieldConfig"]["defaults"]
+    words = {
+        value: option["text"]
+        for mapping in shown.get("mappings", [])
+        for value, option in mapping["options"].items()
+    }
+    return Panel(panel["title"], panel["type"], shown["unit"], place, words, queries)
