@@ -35,6 +35,7 @@ h2 { margin: 0; font-size: 12px; }
 .bar { display: flex; gap: 6px; font-size: 10px; }
 .bar b { height: 9px; background: #1f5fbf; }
 svg { display: block; }
+polyline { shape-rendering: crispedges; }
 text { fill: #5f5f59; font-size: 9px; }
 """
 

@@ -47,7 +47,7 @@ class Prometheus:
         return [(labels, value) for labels, value in series if math.isfinite(value)]
 
     def query_range(
-        self, expression: str, seconds: float, points: int = 120
+        self, expression: str, seconds: float, points: int = 90
     ) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
         """Give each series of a panel's query with its moments and values until now."""
         now = time.time()
@@ -192,7 +192,7 @@ class People:
         keeper.send("PUT", path, {"status": "completed"})
         if number % 3 == 0:
             keeper.send("DELETE", path)
-        for _ in range(1 + number % 5):
+        for _ in range(1 + number % 3):
             keeper.send("GET", "/api/tasks")
 
     def _come_and_go(self, number: int) -> None:
