@@ -107,6 +107,9 @@ class Metrics:
         self.pool_size = self._gauge("database_pool_size", "Connections that are open.")
         self.pool_used = self._gauge("database_pool_used", "Connections that run a statement.")
         self.pool_waiting = self._gauge("database_pool_waiting", "Statements without a connection.")
+        self.backup_moment = self._gauge(
+            "backup_last_success_timestamp_seconds", "When the newest backup was begun; 0: none."
+        )
         self.disk_size = self._gauge("disk_size_bytes", "Size of the data folder's disk.")
         self.disk_free = self._gauge("disk_free_bytes", "What is free on the data folder's disk.")
         self.database = DatabaseCollector()

@@ -138,6 +138,15 @@ async def test_the_process_and_its_disk_are_measured(api: ApiClient, settings: S
     assert 0 < samples["process_open_fds", PLAIN] < samples["process_max_fds", PLAIN]
 
 
+async def test_the_newest_backup_is_dated(settings: Settings, tmp_path: Path) -> None:
+    async with running(settings, TASKAPP_DATA_DIR=str(tmp_path)) as server:
+        assert (await looked_at(server.client)).value("backup_last_success_timestamp_seconds") == 0
+        (tmp_path / "backups").mkdir()
+        (tmp_path / "backups" / "1.dump").touch()
+        moment = (await looked_at(server.client)).value("backup_last_success_timestamp_seconds")
+        assert moment == pytest.approx(time.time(), abs=30)
+
+
 async def test_a_data_folder_that_is_not_there_yet_disturbs_nothing(
     settings: Settings, tmp_path: Path
 ) -> None:

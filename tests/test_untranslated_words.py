@@ -232,6 +232,7 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
     await reader.post("/tasks/completed/delete", until="2999-01-01T00:00:00Z")
     await reader.open("/tasks/completed/delete")
 
+    await reader.open("/status")
     await reader.open("/tasks")
     assert (await reader.fetch("POST", "/tasks", {"title": "1"})).status == 403
     del reader.cookies["taskapp-session"]
