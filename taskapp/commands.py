@@ -232,14 +232,17 @@ def add(email: str) -> None:
 @_email_argument
 @plain_errors
 def change_password(email: str) -> None:
-    """Set the password of an account, and end its sessions.
+    """Set the password of an account, end its sessions and revoke its API tokens.
 
     The password is asked for, or read as one line from standard input.
     """
     settings = _command_settings()
     password = _read_password()
     ended = _run(settings, lambda services: set_password(services, email, password))
-    click.echo(f"Set the password of {email}, and ended {_count(ended, 'session')}.")
+    click.echo(
+        f"Set the password of {email}, ended {_count(ended.sessions, 'session')}"
+        f" and revoked {_count(ended.tokens, 'API token')}."
+    )
 
 
 @user.command("list", epilog=EPILOG)
@@ -277,7 +280,7 @@ def sessions() -> None:
 @sessions.command("purge", epilog=EPILOG)
 @plain_errors
 def purge() -> None:
-    """Delete the sessions that have ended; the server does so every hour."""
+    """Delete the sessions and API tokens that have ended; the server does so every hour."""
     count = _run(_command_settings(), purge_sessions)
     click.echo(f"Deleted {_count(count, 'session')} that had ended.")
 

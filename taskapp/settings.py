@@ -69,6 +69,11 @@ class Settings:
     login_limit: RateLimitItem = _setting(
         "5/15minute", values.rate_limit, "failed logins of one address"
     )
+    account_login_limit: RateLimitItem = _setting(
+        "20/hour",
+        values.rate_limit,
+        "failed logins to one account, from addresses where nobody has logged in to it",
+    )
     registration: str = _setting(
         "open", values.one_of("open", "closed"), "closed: only `user add` makes accounts"
     )

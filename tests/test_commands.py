@@ -250,12 +250,20 @@ def test_accounts_are_added_where_registration_is_closed(
     assert emails(served) == ["ada@example.com"]
 
 
-def test_setting_a_password_ends_the_sessions_of_that_user_only(served: str) -> None:
+def test_setting_a_password_ends_the_sessions_and_tokens_of_that_user_only(served: str) -> None:
     for email in ("ada@example.com", "grace@example.com"):
         add(email)
         add_session(served, email, "1 hour")
+    execute(
+        served,
+        "INSERT INTO sessions (id, user_id, secret_hash, expires_at, name)"
+        " SELECT gen_random_uuid(), id, sha256(convert_to(n::text, 'UTF8')), 'infinity', 'CI ' || n"
+        " FROM users, generate_series(1, 2) n WHERE email = 'ada@example.com'",
+    )
     said = succeed("user", "set-password", "ada@example.com", stdin="Another pass 456\n")
-    assert said == "Set the password of ada@example.com, and ended 1 session.\n"
+    assert said == (
+        "Set the password of ada@example.com, ended 1 session and revoked 2 API tokens.\n"
+    )
     left = execute(served, "SELECT email FROM sessions JOIN users ON users.id = user_id")
     assert left == [("grace@example.com",)]
     assert password_matches(served, "ada@example.com", "Another pass 456")

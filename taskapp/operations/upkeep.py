@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 from taskapp.errors import TaskappError
 from taskapp.logs import log
-from taskapp.operations.accounts import purge_sessions
+from taskapp.operations.accounts import forget_addresses, purge_sessions
 from taskapp.services import Services
 
 INTERVAL = 3600.0  # seconds
@@ -14,7 +14,7 @@ INTERVAL = 3600.0  # seconds
 
 @asynccontextmanager
 async def keep_up(services: Services) -> AsyncIterator[None]:
-    """Delete ended sessions now and once an hour for as long as the block lasts."""
+    """Delete what has ended, now and once an hour for as long as the block lasts."""
     task = asyncio.create_task(_repeat(services))
     try:
         yield
@@ -28,6 +28,7 @@ async def _repeat(services: Services) -> None:
     while True:
         try:
             await purge_sessions(services)
+            await forget_addresses(services)
         except TaskappError as error:
             log("upkeep.failed", "warning", error=error.detail)
         except Exception as error:  # an unknown one must not end the upkeep
