@@ -232,6 +232,17 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
     await reader.post("/tasks/completed/delete", until="2999-01-01T00:00:00Z")
     await reader.open("/tasks/completed/delete")
 
+    await reader.open("/account")
+    assert "⟦Your new token" in (await reader.post("/account/tokens", name="1", expires="90")).html
+    assert (await reader.post("/account/tokens", name="", expires="1")).status == 400
+    await reader.post("/account/tokens", name="2", expires="never", read_only="yes")
+    await reader.open("/account")
+    wrong = {"current_password": "1", "new_password": PASSWORD}
+    assert (await reader.post("/account/password", **wrong)).status == 400
+    assert (await reader.post("/account/sessions/1/end")).status == 404
+    await reader.open("/account/delete")
+    assert (await reader.post("/account/delete", password="1")).status == 400
+
     await reader.open("/tasks")
     assert (await reader.fetch("POST", "/tasks", {"title": "1"})).status == 403
     del reader.cookies["taskapp-session"]
