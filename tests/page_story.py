@@ -34,9 +34,9 @@ async def tell(visitor: PageClient, alice: ApiClient, bob: ApiClient, services: 
     await _look_at_the_list(visitor)
     await _change_a_task(visitor, alice)
     await _delete_tasks(visitor, alice)
-    await _look_after_the_account(visitor, alice)
     await _go_wrong(visitor, bob, services)
     await _lose_the_session(visitor, alice)
+    await _look_after_the_account(visitor, alice)
     await visitor.submit("Log out")
 
 

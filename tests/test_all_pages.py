@@ -90,7 +90,8 @@ async def test_every_link_leads_to_a_page(
     pages = await walk(mine, "/tasks")
     routes = {route_of(page.address) for page in pages}
     of_tasks = {"/tasks", "/tasks/:id/edit", "/tasks/:id/delete", "/tasks/completed/delete"}
-    assert routes == of_tasks | {"/account", "/account/delete", "/api/docs"}
+    of_api = {"/api/docs", route_of("/api/openapi.json")}
+    assert routes == of_tasks | of_api | {"/account", "/account/delete"}
     mine.cookies.clear()
     pages += await walk(mine, "/")
     assert {route_of(page.address) for page in pages} - routes == {"/login", "/register"}
