@@ -289,6 +289,14 @@ def test_every_statement_has_a_name_of_its_own_that_begins_with_its_table() -> N
     assert all(name.partition(".")[0] in TABLES for name in STATEMENTS)
 
 
+def test_whatever_changes_tasks_needs_a_session_that_may() -> None:
+    changes = [name for name in STATEMENTS if name.startswith("tasks.")]
+    changes = [name for name in changes if not STATEMENTS[name].is_read]
+    assert len(changes) == 5
+    for name in changes:
+        assert "NOT sessions.is_read_only" in STATEMENTS[name].text, name
+
+
 @pytest.fixture
 def alice(empty_database: str) -> SessionProof:
     """Alice, who owns, logged in."""
