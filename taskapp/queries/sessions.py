@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
 from schema.tables import login_addresses, sessions, users
-from taskapp.database import Database, Row, Statement, Transaction
+from taskapp.database import Database, Statement, Transaction
 from taskapp.tokens import SessionProof
 
 LIFETIME = timedelta(days=30)  # a session ends then, whatever happens (ASVS 7.3.2)
@@ -289,6 +289,6 @@ async def count_live_sessions(database: Database) -> int:
     return int(row[0]) if row else 0
 
 
-def _counted(rows: list[Row]) -> EndedSessions:
+def _counted(rows: list[tuple[Any, ...]]) -> EndedSessions:
     tokens = sum(is_token for (is_token,) in rows)
     return EndedSessions(len(rows) - tokens, tokens)
