@@ -244,6 +244,8 @@ def _health_paths() -> Json:
         timestamp={"type": "string", "format": "date-time"},
         uptime={"type": "integer", "description": "Seconds since the process started."},
         database={"enum": ["connected", "disconnected", "read-only"]},
+        backup={"enum": ["current", "late", "failing", "none", "off"]},
+        backupAge={"type": ["integer", "null"], "description": "Of the newest backup, in seconds."},
     )
     state = _object(status={"type": "string"})
     public: Json = {"security": []}

@@ -35,6 +35,14 @@ class Metrics:
         self.pool_size = self._gauge("database_pool_size", "Connections that are open.")
         self.pool_used = self._gauge("database_pool_used", "Connections that run a statement.")
         self.pool_waiting = self._gauge("database_pool_waiting", "Statements without a connection.")
+        self.backup_moment = self._gauge(
+            "backup_last_success_timestamp_seconds", "When the newest backup was begun; 0: none."
+        )
+        self.backup_failures = self._counter("backup_failures", "Backups that failed.")
+        self.waiting_wal = self._gauge("wal_archive_waiting", "Files of WAL yet to be archived.")
+        self.archive_failures = self._gauge(
+            "wal_archive_failures", "Attempts to archive that failed, as PostgreSQL counts them."
+        )
         self.statements = Histogram(
             "taskapp_statement_duration_seconds",
             "Time of a statement, with the wait for a connection, by name.",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from taskapp.backups.status import BackupStatus
 from taskapp.database import Database
 from taskapp.limits import Limits
 from taskapp.metrics import Metrics
@@ -21,6 +22,7 @@ class Services:
     passwords: PasswordHasher
     tokens: Tokens
     limits: Limits
+    backups: BackupStatus
 
 
 def make_services(settings: Settings) -> Services:
@@ -43,4 +45,5 @@ def make_services(settings: Settings) -> Services:
             registrations=settings.register_limit,
             api=settings.api_limit,
         ),
+        backups=BackupStatus(settings),
     )

@@ -463,11 +463,11 @@ def test_migrating_backs_up_first_and_keeps_the_data(old: tuple[Path, str]) -> N
     assert first == f"Backed the database up to {backup}."
     assert second == f"Migrated the database to revision {HEAD}."
     assert (revision(url), emails(url)) == (HEAD, ["ada@example.com"])
-    assert backup.name.startswith(f"before-{HEAD}-20")
-    assert backup.suffix == ".dump"
-    assert backup.stat().st_mode & 0o777 == 0o600
+    assert backup.name.endswith(f"Z-before-migration-{HEAD}")
+    dump = backup / "database.dump"
+    assert dump.stat().st_mode & 0o777 == 0o600
     assert backup.parent.stat().st_mode & 0o777 == 0o700
-    restored = subprocess.check_output([program("pg_restore"), "--file=-", backup], text=True)
+    restored = subprocess.check_output([program("pg_restore"), "--file=-", dump], text=True)
     assert f"COPY public.alembic_version (version_num) FROM stdin;\n{FIRST_REVISION}\n" in restored
     assert "ada@example.com\tkept" in restored
     assert "CREATE TABLE public.tasks" not in restored

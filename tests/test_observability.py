@@ -364,10 +364,12 @@ async def test_metrics_are_open_to_the_networks_of_the_setting(api: ApiClient) -
 async def test_a_healthy_server_says_so(api: ApiClient) -> None:
     answer = await api.get("/api/health")
     assert answer.status == 200
-    assert set(answer.json) == {"status", "timestamp", "uptime", "database"}
+    members = {"status", "timestamp", "uptime", "database", "backup", "backupAge"}
+    assert set(answer.json) == members
     assert (answer.json["status"], answer.json["database"]) == ("healthy", "connected")
     assert MOMENT.fullmatch(answer.json["timestamp"])
     assert isinstance(answer.json["uptime"], int)
+    assert (answer.json["backup"], answer.json["backupAge"]) == ("none", None)
     for path, status in [("/api/health/live", "live"), ("/api/health/ready", "ready")]:
         answer = await api.get(path)
         assert (answer.status, answer.json) == (200, {"status": status})

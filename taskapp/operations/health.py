@@ -9,6 +9,7 @@ from sqlalchemy import literal, select
 
 from taskapp.database import Statement
 from taskapp.errors import TaskappError, Unavailable
+from taskapp.operations.backups import refresh_backup_gauges
 from taskapp.queries.sessions import count_live_sessions
 from taskapp.queries.tasks import estimate_tasks
 from taskapp.queries.users import count_users
@@ -56,3 +57,4 @@ async def refresh_gauges(services: Services) -> None:
         services.metrics.active_sessions.set(await count_live_sessions(services.database))
         services.metrics.users.set(await count_users(services.database))
         services.metrics.stored_tasks.set(await estimate_tasks(services.database))
+        await refresh_backup_gauges(services)
