@@ -9,9 +9,11 @@ import uvloop
 from tornado.httpserver import HTTPServer
 
 from handlers.routes import make_application
+from taskapp.backup_commands import BACKUP_COMMANDS
 from taskapp.commands import COMMANDS, EPILOG, plain_errors, read_settings
 from taskapp.database_server import database_server
 from taskapp.logs import configure_logging, log
+from taskapp.operations.backups import keep_backed_up
 from taskapp.operations.upkeep import keep_up
 from taskapp.services import Services, make_services
 from taskapp.settings import Settings
@@ -45,7 +47,7 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
             if await open_database(services, url, unless=stopped):
                 application.state = "ready"
                 _announce(settings, describe_sockets(settings, sockets))
-                async with keep_up(services):
+                async with keep_up(services), keep_backed_up(services, url):
                     await stopped.wait()
             application.state = "stopping"
             server.stop()
@@ -84,7 +86,7 @@ def serve() -> None:
     uvloop.run(serve_until_stopped(settings, make_services(settings)))
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, *BACKUP_COMMANDS):
     cli.add_command(command)
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tornado.routing import URLSpec
 
 from handlers.languages import Language
 from handlers.rendering import make_templates
+from taskapp.addresses import limit_key
 from taskapp.errors import TaskappError
 from taskapp.logs import log
 from taskapp.queries.sessions import TOUCH_INTERVAL, touch_session
@@ -131,22 +132,22 @@ class Application(tornado.web.Application):
             address=getattr(handler, "address", None),
         )
 
-    def touch(self, owner: SessionProof) -> None:
-        """Move the end of a session that was used, in the background, once a minute at most."""
+    def touch(self, owner: SessionProof, address: str) -> None:
+        """Note where a session was used and move its end, in the background, once a minute."""
         if monotonic() - self._touched_since >= TOUCH_INTERVAL.total_seconds():
             self._touched.clear()
             self._touched_since = monotonic()
         if owner.secret_hash in self._touched:
             return
         self._touched.add(owner.secret_hash)
-        task = asyncio.create_task(self._touch(owner))
+        task = asyncio.create_task(self._touch(owner, address))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _touch(self, owner: SessionProof) -> None:
-        idle = self.services.settings.session_idle
+    async def _touch(self, owner: SessionProof, address: str) -> None:
+        idle, place = self.services.settings.session_idle, limit_key(address)
         try:
-            await touch_session(self.services.database, owner.secret_hash, idle)
+            await touch_session(self.services.database, owner.secret_hash, idle, place)
         except TaskappError:
             self._touched.discard(owner.secret_hash)  # the next request tries again
 

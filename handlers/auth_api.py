@@ -24,7 +24,11 @@ class LoginApi(ApiHandler):
     async def post(self) -> None:
         """Begin a session and give its token."""
         login = await log_in(
-            self.services, self.read_json(), self.address, self.services.tokens.new_bearer
+            self.services,
+            self.read_json(),
+            self.address,
+            self.services.tokens.new_bearer,
+            user_agent=self.user_agent,
         )
         self.show({"token": login.token, "user": {"id": login.user_id, "email": login.email}})
 
@@ -33,7 +37,7 @@ class LogoutApi(ApiHandler):
     """POST /api/auth/logout."""
 
     async def post(self) -> None:
-        """End the session."""
+        """End the session; a personal token is revoked."""
         if not await log_out(self.services, self.session):
             raise NotSignedIn
         self.show({"message": "Logged out successfully"})

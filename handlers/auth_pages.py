@@ -103,7 +103,13 @@ class LoginPage(AccountPage):
         """Begin a session and go on; or show the form again with what is wrong."""
         sent = self.read_form(*_ASKED)
         try:
-            login = await log_in(self.services, sent, self.address, self.services.tokens.new_cookie)
+            login = await log_in(
+                self.services,
+                sent,
+                self.address,
+                self.services.tokens.new_cookie,
+                user_agent=self.user_agent,
+            )
         except Invalid as error:
             self.show_form(sent, error.errors, status=error.status)
         else:

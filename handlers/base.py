@@ -109,6 +109,11 @@ class BaseHandler(tornado.web.RequestHandler):
             forwarded == "https" and is_in(self.peer, settings.trusted_proxies)
         )
 
+    @property
+    def user_agent(self) -> str:
+        """Give what the client calls itself; it may say anything."""
+        return str(self.request.headers.get("User-Agent", ""))
+
     def is_forwarded(self) -> bool:
         """Tell whether a proxy says that it forwards somebody else's request."""
         headers = self.request.headers
@@ -202,7 +207,7 @@ class BaseHandler(tornado.web.RequestHandler):
     def on_finish(self) -> None:
         """Note that the session was used."""
         if self.owner is not None and self.get_status() < 400:
-            self.application.touch(self.owner)
+            self.application.touch(self.owner, self.address)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log what was not expected: where it happened, not its text, which may quote people."""

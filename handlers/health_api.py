@@ -23,6 +23,8 @@ class HealthApi(ApiHandler):
                 "timestamp": now_text(),
                 "uptime": uptime(),
                 "database": problem or "connected",
+                "backup": self.services.backups.in_a_word(),
+                "backupAge": self.services.backups.age,
             },
             503 if problem else 200,
         )

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from taskapp.messages import Message, counted
-from taskapp.validation import read_task_id
+from taskapp.validation import read_id
 
 _FIXED = {
     "registered": Message("Your account is ready. Log in to begin."),
     "logged-out": Message("You are logged out."),
+    "session-ended": Message("Session ended."),
+    "password-changed": Message("Password changed."),
+    "token-revoked": Message("Token revoked."),
+    "account-deleted": Message("Your account is deleted, with everything in it."),
     "added": Message("Task added."),
     "saved": Message("Task saved."),
     "completed": Message("Task completed."),
@@ -18,6 +22,9 @@ _FIXED = {
 _COUNTED: dict[str, Callable[[int], Message]] = {
     "added-several": lambda number: counted(
         "%(number)s task added.", "%(number)s tasks added.", number=number
+    ),
+    "sessions-ended": lambda number: counted(
+        "%(number)s session ended.", "%(number)s sessions ended.", number=number
     ),
     "deleted-completed": lambda number: counted(
         "%(number)s completed task deleted.",
@@ -55,6 +62,6 @@ def read_notice(cookie: str) -> Notice | None:
         return Notice(_COUNTED[code](int(about)))
     if code not in _FIXED:
         return None
-    task_id = read_task_id(about)
+    task_id = read_id(about)
     undo = Undo(task_id, _OPPOSITE[code]) if task_id and code in _OPPOSITE else None
     return Notice(_FIXED[code], undo)

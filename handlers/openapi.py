@@ -48,7 +48,7 @@ _PROBLEM: Json = {
 _MEANINGS = {
     400: "Something that was sent is wrong; `errors` names the fields.",
     401: "There is no valid token, or the e-mail address or password is wrong.",
-    403: "It belongs to somebody else, or is not open to you.",
+    403: "It belongs to somebody else, is not open to you, or the token may only read.",
     404: "There is no such task.",
     409: "The e-mail address is registered already.",
     412: "The task was changed since the version in `If-Match`.",
@@ -160,7 +160,9 @@ def _account_paths() -> Json:
         },
         "/api/auth/logout": {
             "post": _operation(
-                "logOut", "End the session", _answers(200, "It is over.", _MESSAGE, *_LOGGED_IN)
+                "logOut",
+                "End the session, or revoke the personal token",
+                _answers(200, "It is over.", _MESSAGE, *_LOGGED_IN),
             )
         },
     }
@@ -208,7 +210,7 @@ def _task_paths() -> Json:
                     201,
                     "The task; with a key that was used before, the one it made, as it is now.",
                     task,
-                    *(400, 413, 415, *_LOGGED_IN),
+                    *(400, 403, 413, 415, *_LOGGED_IN),
                     headers=["ETag", "Location"],
                 ),
                 parameters=[_header("Idempotency-Key", "The same key makes one task.", key)],
@@ -242,6 +244,8 @@ def _health_paths() -> Json:
         timestamp={"type": "string", "format": "date-time"},
         uptime={"type": "integer", "description": "Seconds since the process started."},
         database={"enum": ["connected", "disconnected", "read-only"]},
+        backup={"enum": ["current", "late", "failing", "none", "off"]},
+        backupAge={"type": ["integer", "null"], "description": "Of the newest backup, in seconds."},
     )
     state = _object(status={"type": "string"})
     public: Json = {"security": []}
@@ -295,7 +299,7 @@ def make_document(server: str) -> Json:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "The token of POST /api/auth/login.",
+                    "description": "The token of POST /api/auth/login, or one of the account page.",
                 }
             },
         },

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from handlers.devices import describe_device
 from handlers.languages import Language
 from handlers.static_files import digest
 
@@ -42,6 +43,7 @@ def make_templates(application: "Application", language: Language) -> Environmen
         "moment": language.moment,
         "ago": language.ago,
         "duration": language.duration,
+        "device": describe_device,
         "shorten": shorten,
     }
     return templates

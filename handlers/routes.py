@@ -4,6 +4,14 @@ import re
 
 from tornado.routing import URLSpec
 
+from handlers.account_pages import (
+    AccountDeletePage,
+    AccountPage,
+    OtherSessionsEndPage,
+    PasswordPage,
+    SessionEndPage,
+    TokenListPage,
+)
 from handlers.api import NotFoundApi
 from handlers.application import Application
 from handlers.auth_api import LoginApi, LogoutApi, RegisterApi
@@ -31,6 +39,13 @@ ROUTES: list[tuple[str, type[BaseHandler]]] = [
     ("/register", RegisterPage),
     ("/login", LoginPage),
     ("/logout", LogoutPage),
+    # One's own account
+    ("/account", AccountPage),
+    ("/account/password", PasswordPage),
+    ("/account/tokens", TokenListPage),
+    ("/account/sessions/others/end", OtherSessionsEndPage),
+    ("/account/sessions/:id/end", SessionEndPage),
+    ("/account/delete", AccountDeletePage),
     # How it looks
     ("/theme", ThemePage),
     # Tasks

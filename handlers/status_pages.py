@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from handlers.pages import PageHandler
 from taskapp.messages import Message
-from taskapp.operations.health import find_backup_age, find_database_problem
+from taskapp.operations.health import find_database_problem
 
 _BACKUP_AGES = {
     timedelta(days=1): Message("Less than a day ago"),
@@ -28,12 +28,12 @@ class StatusPage(PageHandler):
             503 if problem else 200,
             problem=problem,
             since=self.services.availability.since,
-            backup=_word_age(find_backup_age(self.services)),
+            backup=_word_age(self.services.backups.age),
         )
 
 
-def _word_age(age: timedelta | None) -> Message:
-    """Word the age of a backup roughly: a visitor need not know when they are made."""
+def _word_age(age: int | None) -> Message:
+    """Word an age in seconds roughly: a visitor need not know when backups are made."""
     if age is None:
         return _NO_BACKUP
-    return next(words for longest, words in _BACKUP_AGES.items() if age < longest)
+    return next(words for longest, words in _BACKUP_AGES.items() if age < longest.total_seconds())

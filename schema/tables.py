@@ -1,6 +1,7 @@
 """The tables, on one MetaData. Every fact about a column stands here and nowhere else."""
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    false,
     func,
 )
 
@@ -19,6 +21,8 @@ EMAIL_LENGTH = 254  # characters; RFC 5321 4.5.3.1.3, less the angle brackets
 TITLE_LENGTH = 255  # characters
 DESCRIPTION_LENGTH = 10_000  # characters
 IDEMPOTENCY_KEY_LENGTH = 255  # characters
+TOKEN_NAME_LENGTH = 100  # characters
+USER_AGENT_LENGTH = 256  # characters; what is beyond is cut off
 STATUSES = ("pending", "completed")
 
 metadata = MetaData(
@@ -36,12 +40,13 @@ def _moment(name: str) -> Column[object]:
     return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
-def _owner() -> Column[str]:
+def _owner(*, primary_key: bool = False) -> Column[str]:
     return Column(
         "user_id",
         Uuid(as_uuid=False),
         ForeignKey("users.id", ondelete="CASCADE"),
         nullable=False,
+        primary_key=primary_key,
     )
 
 
@@ -57,6 +62,8 @@ users = Table(
     CheckConstraint(f"char_length(email) BETWEEN 3 AND {EMAIL_LENGTH}", name="email"),
 )
 
+# A personal token is a session that has a name: it is made for a script, and ends at its expiry
+# ("infinity" for never) however seldom it is used.
 sessions = Table(
     "sessions",
     metadata,
@@ -66,9 +73,25 @@ sessions = Table(
     _moment("created_at"),
     _moment("last_used_at"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("address", Text, nullable=False, server_default=""),  # as limits count it, at last use
+    Column("user_agent", Text, nullable=False, server_default=""),
+    Column("name", Text),
+    Column("is_read_only", Boolean, nullable=False, server_default=false()),
     CheckConstraint("octet_length(secret_hash) = 32", name="secret_hash"),
-    Index(None, "user_id"),
+    CheckConstraint(f"char_length(user_agent) <= {USER_AGENT_LENGTH}", name="user_agent"),
+    CheckConstraint(f"char_length(name) BETWEEN 1 AND {TOKEN_NAME_LENGTH}", name="name"),
+    Index(None, "user_id", "address"),
     Index(None, "expires_at"),
+)
+
+# Where somebody has logged in to an account: from there its own limit does not count.
+login_addresses = Table(
+    "login_addresses",
+    metadata,
+    _owner(primary_key=True),
+    Column("address", Text, primary_key=True),  # as limits count it
+    _moment("last_login_at"),
+    Index(None, "last_login_at"),
 )
 
 tasks = Table(

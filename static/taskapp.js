@@ -1,4 +1,4 @@
-// Saves reloads; every form and link works without it.
+// Saves reloads; all works without it.
 
 const asItIs = { createHTML: (html) => html };
 const policy = window.trustedTypes?.createPolicy("taskapp", asItIs) ?? asItIs;
@@ -86,7 +86,7 @@ on("submit", async (event) => {
   const sender = senders[form.dataset.send];
   const address = submitter?.getAttribute("formaction") ?? form.getAttribute("action") ?? "";
   isLeaving = !sender;
-  if (address.endsWith("/logout")) sessionStorage.clear();
+  if (/(logout|account.delete)$/.test(address)) sessionStorage.clear();
   if (!sender) return;
   event.preventDefault();
   if (busy.has(address)) return;

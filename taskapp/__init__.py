@@ -10,6 +10,7 @@ The house, and the one direction in which its rooms may import each other::
   PostgreSQL inside; `migrations`: the only one that knows alembic.
 * `settings`, `validation`, `errors`, `tokens`, `passwords`, `limits`, `logs`, `metrics`: one
   purpose each, named by it.
+* `backups/`: the backups, and the archive that makes every second after one restorable.
 * `services`: what an operation may use, in one object; `database_server` and `startup`: which
   PostgreSQL it is, and when it can be used.
 * `commands`: the command line; `doctor`: what is right and wrong with a set-up.

@@ -16,8 +16,8 @@ from typing import IO, Any, ParamSpec, TypeVar
 
 import click
 
+from taskapp.backups.folder import BackupError
 from taskapp.database_server import (
-    BackupError,
     OlderDatabaseError,
     Preparation,
     database_server,
@@ -133,8 +133,11 @@ def _without_overridden(values: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _command_settings() -> Settings:
-    """Read the settings, and log only what somebody at a terminal needs, unless asked for more."""
+def command_settings() -> Settings:
+    """Read the settings, and log only what somebody at a terminal needs, unless asked for more.
+
+    Raises SettingsError.
+    """
     settings = read_settings()
     level = "warning" if settings.log_level == "info" else settings.log_level
     form = "text" if settings.log_format == "auto" else settings.log_format
@@ -170,7 +173,7 @@ def migrate() -> None:
     The server does the same when it starts. An embedded database that holds accounts is backed up
     first, into the folder `backups` of the data folder.
     """
-    settings = _command_settings()
+    settings = command_settings()
 
     async def run() -> Preparation:
         async with database_server(settings, share=True) as url:
@@ -196,7 +199,7 @@ def show_settings() -> None:
     rows = [
         (name, value or "-", meaning) for name, value, meaning in describe_settings(read_settings())
     ]
-    click.echo(_table(rows))
+    click.echo(table(rows))
 
 
 def _normal_email(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -222,7 +225,7 @@ def add(email: str) -> None:
 
     The password is asked for, or read as one line from standard input.
     """
-    settings = _command_settings()
+    settings = command_settings()
     password = _read_password()
     _run(settings, lambda services: add_user(services, email, password))
     click.echo(f"Added {email}.")
@@ -232,14 +235,17 @@ def add(email: str) -> None:
 @_email_argument
 @plain_errors
 def change_password(email: str) -> None:
-    """Set the password of an account, and end its sessions.
+    """Set the password of an account, end its sessions and revoke its API tokens.
 
     The password is asked for, or read as one line from standard input.
     """
-    settings = _command_settings()
+    settings = command_settings()
     password = _read_password()
     ended = _run(settings, lambda services: set_password(services, email, password))
-    click.echo(f"Set the password of {email}, and ended {_count(ended, 'session')}.")
+    click.echo(
+        f"Set the password of {email}, ended {count_of(ended.sessions, 'session')}"
+        f" and revoked {count_of(ended.tokens, 'API token')}."
+    )
 
 
 @user.command("list", epilog=EPILOG)
@@ -247,13 +253,13 @@ def change_password(email: str) -> None:
 @plain_errors
 def show_users(*, as_json: bool) -> None:
     """List all accounts by their addresses."""
-    users = _run(_command_settings(), lambda services: list_users(services.database))
+    users = _run(command_settings(), lambda services: list_users(services.database))
     if as_json:
         for account in users:
             click.echo(_as_json(account))
     else:
         rows = [(account.email, account.created_at, account.user_id) for account in users]
-        click.echo(_table([("E-MAIL", "CREATED", "ID"), *rows]))
+        click.echo(table([("E-MAIL", "CREATED", "ID"), *rows]))
 
 
 @user.command("delete", epilog=EPILOG)
@@ -262,7 +268,7 @@ def show_users(*, as_json: bool) -> None:
 @plain_errors
 def delete(email: str, *, yes: bool) -> None:
     """Delete an account with all of its tasks."""
-    settings = _command_settings()
+    settings = command_settings()
     if not yes:
         click.confirm(f"Delete {email} with all tasks, for ever?", abort=True, err=True)
     _run(settings, lambda services: remove_user(services, email))
@@ -277,9 +283,9 @@ def sessions() -> None:
 @sessions.command("purge", epilog=EPILOG)
 @plain_errors
 def purge() -> None:
-    """Delete the sessions that have ended; the server does so every hour."""
-    count = _run(_command_settings(), purge_sessions)
-    click.echo(f"Deleted {_count(count, 'session')} that had ended.")
+    """Delete the sessions and API tokens that have ended; the server does so every hour."""
+    count = _run(command_settings(), purge_sessions)
+    click.echo(f"Deleted {count_of(count, 'session')} that had ended.")
 
 
 @click.command("doctor", epilog=EPILOG)
@@ -290,12 +296,12 @@ def doctor(context: click.Context) -> None:
 
     The exit code is 1 when something fails; warnings alone leave it at 0.
     """
-    findings = asyncio.run(examine(_command_settings()))
+    findings = asyncio.run(examine(command_settings()))
     for finding in findings:
         click.echo(_describe(finding))
     levels = [finding.level for finding in findings]
     problems, warnings = levels.count(Level.PROBLEM), levels.count(Level.WARNING)
-    click.echo(f"\n{_count(problems, 'problem')}, {_count(warnings, 'warning')}.")
+    click.echo(f"\n{count_of(problems, 'problem')}, {count_of(warnings, 'warning')}.")
     context.exit(1 if problems else 0)
 
 
@@ -326,7 +332,8 @@ def _as_json(account: User) -> str:
     )
 
 
-def _table(rows: Sequence[tuple[str, str, str]]) -> str:
+def table(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Set rows of three in columns, the last one as long as it may be."""
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f"{one:{first}}  {two:{second}}  {three}" for one, two, three in rows)
 
@@ -337,5 +344,6 @@ def _describe(finding: Finding) -> str:
     return f"{line}\n{'':20}{finding.fix}" if finding.fix else line
 
 
-def _count(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
+    """Say how many there are, in words such as "2 sessions"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

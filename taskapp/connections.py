@@ -219,6 +219,18 @@ def connect_once(url: str, purpose: str) -> Any:
         raise Unavailable(f"The database cannot be reached: {_first_line(error)}") from error
 
 
+def without_password(url: str) -> tuple[str, str]:
+    """Split an address into one that a list of processes may show, and its password."""
+    parts = psycopg2.extensions.parse_dsn(url)
+    password = parts.pop("password", "")
+    return psycopg2.extensions.make_dsn(**parts), password
+
+
+def is_local(url: str) -> bool:
+    """Tell whether an address leads to a Unix socket."""
+    return bool(psycopg2.extensions.parse_dsn(url).get("host", "/").startswith("/"))
+
+
 def _is_address(url: str) -> bool:
     """Tell whether libpq can read an address; its own words may quote a part of a password."""
     try:

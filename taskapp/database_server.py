@@ -6,26 +6,19 @@ older or newer alone: to list accounts is no reason to change what a running ser
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
+from taskapp.backups.making import backup_folder, make_dump_before
+from taskapp.backups.wal import archive_settings, read_system
 from taskapp.database import Database
-from taskapp.embedded import EmbeddedPostgresError, embedded_postgres, program
-from taskapp.logs import log
+from taskapp.embedded import MoreSettings, embedded_postgres
 from taskapp.metrics import Metrics
 from taskapp.migrations import HEAD, NewerDatabaseError, migrate, read_revision
-from taskapp.postgres_cluster import synchronize
-from taskapp.postgres_process import run_program
 from taskapp.queries.users import count_users
 from taskapp.settings import Settings
-
-
-class BackupError(Exception):
-    """The backup that precedes a migration could not be made; the message says why."""
 
 
 class OlderDatabaseError(Exception):
@@ -60,8 +53,14 @@ async def database_server(settings: Settings, *, share: bool = False) -> AsyncIt
     if not settings.uses_embedded_database:
         yield settings.database_url
         return
-    async with embedded_postgres(settings.data_dir, share=share) as url:
+    more = _archiving(settings) if settings.archives_wal else None
+    async with embedded_postgres(settings.data_dir, share=share, more_settings=more) as url:
         yield url
+
+
+def _archiving(settings: Settings) -> MoreSettings:
+    folder = backup_folder(settings)
+    return lambda cluster: archive_settings(folder.archive(read_system(cluster)))
 
 
 async def prepare_database(settings: Settings, url: str) -> Preparation:
@@ -78,7 +77,8 @@ async def prepare_database(settings: Settings, url: str) -> Preparation:
 
     async def back_up(_revision: str) -> None:
         if await _holds_data(url):
-            backups.append(await _back_up(settings.data_dir, url))
+            backup = await make_dump_before(settings, url, f"migration-{HEAD}")
+            backups.append(backup.path)
 
     migrated = await migrate(url, back_up if settings.uses_embedded_database else None)
     return Preparation(migrated, backups[0] if backups else None)
@@ -109,43 +109,3 @@ async def _holds_data(url: str) -> bool:
         return await count_users(database) > 0
     finally:
         await database.close()
-
-
-async def _back_up(data_dir: Path, url: str) -> Path:
-    """Dump the database into the folder of backups, under its name only when it is whole."""
-    name = f"before-{HEAD}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.dump"
-    path = data_dir / "backups" / name
-    draft = path.with_suffix(".partial")
-    try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        path.parent.chmod(0o700)
-        try:
-            draft.touch(mode=0o600, exist_ok=False)
-            await _dump(url, draft)
-            _give_to_owner_of(data_dir, [path.parent, draft])
-            draft.rename(path)
-            synchronize(path.parent)
-        finally:
-            draft.unlink(missing_ok=True)
-    except (OSError, EmbeddedPostgresError) as error:
-        raise BackupError(
-            f"The backup in {path.parent} that has to precede a migration could not be made, so "
-            f"the database was left as it is: {error}"
-        ) from error
-    log("database.backed_up", path=str(path), bytes=path.stat().st_size)
-    return path
-
-
-async def _dump(url: str, path: Path) -> None:
-    command = (str(program("pg_dump")), "--format=custom", f"--file={path}", f"--dbname={url}")
-    code, complaint = await run_program(command, account=None)
-    if code != 0:
-        raise EmbeddedPostgresError(" ".join(complaint.split()) or f"pg_dump ended with {code}")
-
-
-def _give_to_owner_of(folder: Path, paths: list[Path]) -> None:
-    """Leave nothing of root's in a folder whose owner has to read and write there later."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        for path in paths:
-            os.chown(path, owner.st_uid, owner.st_gid)

@@ -18,6 +18,7 @@ from sqlalchemy import extract, func, select
 from taskapp.connections import Row
 from taskapp.database import Database, Statement
 from taskapp.database_server import database_server
+from taskapp.doctor_backups import check_backups
 from taskapp.doctor_settings import (
     check_address,
     check_metrics,
@@ -64,6 +65,7 @@ async def examine(settings: Settings) -> list[Finding]:
         check_year(datetime.now(UTC)),
         check_data_folder(settings.data_dir),
         *check_space(settings),
+        check_backups(settings),
         check_secret_key(settings),
         check_address(settings),
         check_proxies(settings),

@@ -3,6 +3,7 @@
 data folder/
     taskapp.lock     held (flock) and filled with its process id by whoever runs the server
     postgres/        the cluster; it is made as postgres.new/ and renamed when it is whole
+    postgres.restored/    a restored cluster on its way to that name
     socket/          the only way in: a Unix socket in a folder closed to other users
 """
 
@@ -13,7 +14,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -77,18 +78,24 @@ _SERVER_SETTINGS = {
 }
 
 
+MoreSettings = Callable[[Path], Mapping[str, str]]
+
+
 class DataFolderInUse(Exception):  # a state of affairs, not somebody's error
     """Another process runs PostgreSQL in this data folder; the message says which."""
 
 
 @asynccontextmanager
-async def embedded_postgres(data_folder: Path, *, share: bool = False) -> AsyncIterator[str]:
+async def embedded_postgres(
+    data_folder: Path, *, share: bool = False, more_settings: MoreSettings | None = None
+) -> AsyncIterator[str]:
     """Run PostgreSQL in a data folder for as long as the block lasts, and give its URL.
 
     With `share`, a server that another process runs there will do: it is waited for, and neither
-    started nor stopped. Raises DataFolderInUse and EmbeddedPostgresError.
+    started nor stopped. `more_settings` gives settings of PostgreSQL for a cluster, when it is
+    started. Raises DataFolderInUse and EmbeddedPostgresError.
     """
-    postgres = EmbeddedPostgres(data_folder)
+    postgres = EmbeddedPostgres(data_folder, more_settings=more_settings)
     is_ours = await _start_or_share(postgres, share=share)
     try:
         yield postgres.url
@@ -100,11 +107,18 @@ async def embedded_postgres(data_folder: Path, *, share: bool = False) -> AsyncI
 class EmbeddedPostgres:
     """A PostgreSQL server in a data folder, started again by itself if it ends unasked."""
 
-    def __init__(self, data_folder: Path) -> None:
+    def __init__(
+        self,
+        data_folder: Path,
+        *,
+        more_settings: MoreSettings | None = None,
+        socket_folder: Path | None = None,
+    ) -> None:
         """Prepare for a data folder; nothing is touched before `start`."""
         self._folder = data_folder.resolve()
         self._cluster = self._folder / "postgres"
-        self._socket = self._folder / "socket" / ".s.PGSQL.5432"
+        self._more_settings = more_settings
+        self._socket = (socket_folder or self._folder / "socket") / ".s.PGSQL.5432"
         self.url = (
             f"postgresql://taskapp@/postgres?host={quote(str(self._socket.parent), safe='')}"
             f"&port=5432"
@@ -150,6 +164,23 @@ class EmbeddedPostgres:
             os.close(self._lock)
             self._lock = None
 
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Keep PostgreSQL from being run in the data folder for as long as the block lasts.
+
+        Raises DataFolderInUse and EmbeddedPostgresError.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_lock()
+        except OSError as error:
+            raise EmbeddedPostgresError(self._explain(error)) from error
+        try:
+            await self._end_leftovers()
+            yield
+        finally:
+            await self.stop()
+
     def accepts_connections(self) -> bool:
         """Tell whether PostgreSQL, whoever started it, is ready and answers on its socket."""
         with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
@@ -168,6 +199,9 @@ class EmbeddedPostgres:
             )
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._take_lock()
+        restored = self._cluster.with_name("postgres.restored")
+        if restored.exists() and not self._cluster.exists():  # a restore was cut off at its end
+            restored.rename(self._cluster)
         if self._cluster.exists():
             check_version(self._cluster)
         self._socket.parent.mkdir(mode=0o700, exist_ok=True)
@@ -226,9 +260,11 @@ class EmbeddedPostgres:
 
     async def _launch(self) -> None:
         quoted = str(self._socket.parent).replace('"', '""')
+        more = self._more_settings(self._cluster) if self._more_settings else {}
         settings = _SERVER_SETTINGS | {
             "cluster_name": self._name,
             "unix_socket_directories": f'"{quoted}"',
+            **more,
         }
         options = [part for item in settings.items() for part in ("-c", "=".join(item))]
         command = (str(program("postgres")), "-D", str(self._cluster), *options)

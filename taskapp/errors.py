@@ -73,6 +73,13 @@ class Forbidden(TaskappError):
     detail = Message("This belongs to somebody else.")
 
 
+class ReadOnlyToken(Forbidden):
+    """A personal token that may only read was sent with a change."""
+
+    title = Message("Read only")
+    detail = Message("This token can only read. Make one on the account page that can also change.")
+
+
 class FormNotTrusted(Forbidden):
     """A form came without the proof that a page of this site sent it."""
 
@@ -100,6 +107,13 @@ class TaskNotFound(NotFound):
 
     title = Message("No such task")
     detail = Message("There is no task with this id; it may have been deleted.")
+
+
+class SessionNotFound(NotFound):
+    """The owner has no session and no personal token with this id."""
+
+    title = Message("No such session or token")
+    detail = Message("It may have ended already.")
 
 
 class MethodNotAllowed(TaskappError):
@@ -156,6 +170,15 @@ class TooManyRequests(TaskappError):
         super().__init__()
         self.allowance = allowance
         self.retry_after = max(1, allowance.reset)
+
+
+class TooManyTries(TooManyRequests):
+    """The account's own limit of failed logins is used up, for all but the addresses it knows."""
+
+    detail = Message(
+        "There were too many wrong passwords for this e-mail address. Where you have logged in "
+        "before, you still can."
+    )
 
 
 class Unavailable(TaskappError):

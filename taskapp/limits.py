@@ -122,6 +122,7 @@ class Limits:
         storage_url: str,
         *,
         failed_logins: RateLimitItem,
+        failed_logins_of_account: RateLimitItem,
         registrations: RateLimitItem,
         api: RateLimitItem,
     ) -> None:
@@ -129,6 +130,7 @@ class Limits:
         self._storage = _redis(storage_url) if storage_url else None
         limiter = MovingWindowRateLimiter(self._storage) if self._storage else MovingWindows()
         self.failed_logins = Limit("login", failed_logins, limiter)
+        self.failed_logins_of_account = Limit("account", failed_logins_of_account, limiter)
         self.registrations = Limit("register", registrations, limiter)
         self.api = Limit("api", api, limiter)
 

@@ -110,6 +110,11 @@ class Metrics:
         self.backup_moment = self._gauge(
             "backup_last_success_timestamp_seconds", "When the newest backup was begun; 0: none."
         )
+        self.backup_failures = self._counter("backup_failures", "Backups that failed.")
+        self.waiting_wal = self._gauge("wal_archive_waiting", "Files of WAL yet to be archived.")
+        self.archive_failures = self._gauge(
+            "wal_archive_failures", "Attempts to archive that failed, as PostgreSQL counts them."
+        )
         self.disk_size = self._gauge("disk_size_bytes", "Size of the data folder's disk.")
         self.disk_free = self._gauge("disk_free_bytes", "What is free on the data folder's disk.")
         self.database = DatabaseCollector()

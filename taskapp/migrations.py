@@ -67,7 +67,7 @@ def read_revision(url: str) -> str | None:
         SettingsError: the address of the database cannot be read.
         Unavailable: the database cannot be reached.
     """
-    with _connection(url) as connection:
+    with connected(url) as connection:
         return _read_revision(connection)
 
 
@@ -87,7 +87,7 @@ def _upgrade(url: str) -> bool:
     from alembic.config import Config  # noqa: PLC0415  # see above
     from alembic.util import CommandError  # noqa: PLC0415  # see above
 
-    with _connection(url) as connection:
+    with connected(url) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         if _read_revision(connection) == HEAD:  # another process was faster
             return False
@@ -104,12 +104,18 @@ def _upgrade(url: str) -> bool:
 
 
 @contextmanager
-def _connection(url: str) -> Iterator[Connection]:
-    """Connect for the length of the block; closing it for good lets go of the lock."""
+def connected(url: str, purpose: str = "taskapp migrations") -> Iterator[Connection]:
+    """Connect for the length of the block; closing it for good lets go of every lock.
+
+    Raises:
+        MigrationError: the database refuses something.
+        SettingsError: the address of the database cannot be read.
+        Unavailable: the database cannot be reached.
+    """
     engine = create_engine(
         "postgresql+psycopg2://",
         # The address is libpq's to read, here as in the pool: SQLAlchemy reads some otherwise.
-        creator=lambda: connect_once(url, "taskapp migrations"),
+        creator=lambda: connect_once(url, purpose),
         poolclass=NullPool,
     )
     try:

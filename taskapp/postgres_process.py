@@ -9,7 +9,7 @@ import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,8 +40,9 @@ _OWN_NAME = re.compile(r"(^|/)(postgres|initdb)([: ]|$)")
 # it comes after the change of user, which would undo it.
 _LAUNCHER = """
 import ctypes, os, sys
-parent, uid, gid = map(int, sys.argv[1:4])
+parent, uid, gid, niceness = map(int, sys.argv[1:5])
 libc = ctypes.CDLL(None)
+os.nice(niceness)
 if uid:
     os.setgroups([])
     os.setgid(gid)
@@ -50,7 +51,7 @@ if sys.platform == "linux":
     libc.prctl(1, 2)
     if os.getppid() != parent:
         sys.exit("the process that wanted it has ended")
-os.execv(sys.argv[4], sys.argv[4:])
+os.execv(sys.argv[5], sys.argv[5:])
 """
 
 
@@ -97,9 +98,15 @@ async def start_server(command: Sequence[str], account: Account | None) -> Postg
         os.close(write_end)
 
 
-async def run_program(command: Sequence[str], account: Account | None) -> tuple[int, str]:
+async def run_program(
+    command: Sequence[str],
+    account: Account | None,
+    *,
+    niceness: int = 0,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[int, str]:
     """Run a program as the account; give its exit code and what it wrote to standard error."""
-    process = await _spawn(command, account, PIPE)
+    process = await _spawn(command, account, PIPE, niceness, environment or {})
     try:
         _, written = await process.communicate()
     finally:
@@ -178,12 +185,19 @@ class _LogLines(asyncio.Protocol):
             _logger.log(level, "%s", words.strip())
 
 
-async def _spawn(command: Sequence[str], account: Account | None, stderr: int) -> Process:
-    # Nothing of our environment (secrets, PG* variables) goes along. A session of its own, so that
-    # Ctrl-C in a terminal reaches us alone, and PostgreSQL outlives the requests in flight.
+async def _spawn(
+    command: Sequence[str],
+    account: Account | None,
+    stderr: int,
+    niceness: int = 0,
+    environment: Mapping[str, str] | None = None,
+) -> Process:
+    # Nothing of our environment (secrets, PG* variables) goes along unasked. A session of its own,
+    # so that Ctrl-C in a terminal reaches us alone, and PostgreSQL outlives requests in flight.
     kept = ("PATH", "LD_LIBRARY_PATH")  # what Python itself may need to start
     uid, gid = account or (0, 0)
-    launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(uid), str(gid))
+    numbers = map(str, (os.getpid(), uid, gid, niceness))
+    launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, *numbers)
     return await asyncio.create_subprocess_exec(
         *launcher,
         *command,
@@ -191,7 +205,9 @@ async def _spawn(command: Sequence[str], account: Account | None, stderr: int) -
         stdout=DEVNULL,
         stderr=stderr,
         cwd="/",
-        env={"LC_ALL": "C"} | {name: os.environ[name] for name in kept if name in os.environ},
+        env={"LC_ALL": "C"}
+        | {name: os.environ[name] for name in kept if name in os.environ}
+        | dict(environment or {}),
         start_new_session=True,
     )
 

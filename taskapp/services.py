@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from taskapp.availability import Availability
+from taskapp.backups.status import BackupStatus
 from taskapp.database import Database
 from taskapp.limits import Limits
 from taskapp.metrics import Metrics
@@ -23,6 +24,7 @@ class Services:
     passwords: PasswordHasher
     tokens: Tokens
     limits: Limits
+    backups: BackupStatus
 
 
 def make_services(settings: Settings) -> Services:
@@ -42,7 +44,9 @@ def make_services(settings: Settings) -> Services:
         limits=Limits(
             settings.limit_storage,
             failed_logins=settings.login_limit,
+            failed_logins_of_account=settings.account_login_limit,
             registrations=settings.register_limit,
             api=settings.api_limit,
         ),
+        backups=BackupStatus(settings),
     )

@@ -52,6 +52,16 @@ def duration(text: str) -> int:
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
+def duration_or_off(text: str) -> int:
+    """Read a duration and give its seconds; 0 for "off"."""
+    if text == "off":
+        return 0
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or off") from error
+
+
 def rate_limit(text: str) -> RateLimitItem:
     """Read how much a limit allows."""
     needed = "a number and a period is needed, such as 5/15minute"
@@ -81,13 +91,18 @@ def networks(text: str) -> tuple[Network, ...]:
     return tuple(networks)
 
 
+def folder(text: str) -> Path | None:
+    """Read a folder, if there is one."""
+    try:
+        return Path(text).expanduser().absolute() if text else None
+    except RuntimeError as error:
+        raise ValueError("the home folder is not known; write the path without ~") from error
+
+
 def data_dir(text: str) -> Path:
     """Read a folder, or find the one that belongs to this set-up."""
-    if text:
-        try:
-            return Path(text).expanduser().absolute()
-        except RuntimeError as error:
-            raise ValueError("the home folder is not known; write the path without ~") from error
+    if path := folder(text):
+        return path
     if (CHECKOUT / "pyproject.toml").exists():
         return CHECKOUT / "data"
     return platformdirs.user_data_path("taskapp")

@@ -52,6 +52,13 @@ class Settings:
     database_pool: int = _setting(
         "10", values.whole_number(1, 500), "database connections of one process"
     )
+    backup_every: int = _setting(
+        "24h", values.duration_or_off, "how often it is backed up; off: only by `backup`"
+    )
+    backup_keep: int = _setting("7", values.whole_number(1, 1000), "backups that are kept")
+    backup_dir: Path | None = _setting(
+        "", values.folder, "folder of the backups, best on another disk; empty: in the data folder"
+    )
     secret_key: tuple[str, ...] = _setting(
         "",
         values.secret_keys,
@@ -68,6 +75,11 @@ class Settings:
     )
     login_limit: RateLimitItem = _setting(
         "5/15minute", values.rate_limit, "failed logins of one address"
+    )
+    account_login_limit: RateLimitItem = _setting(
+        "20/hour",
+        values.rate_limit,
+        "failed logins to one account, from addresses where nobody has logged in to it",
     )
     registration: str = _setting(
         "open", values.one_of("open", "closed"), "closed: only `user add` makes accounts"
@@ -114,6 +126,11 @@ class Settings:
     def uses_embedded_database(self) -> bool:
         """Tell whether the database is the one inside."""
         return not self.database_url
+
+    @property
+    def archives_wal(self) -> bool:
+        """Tell whether every second since the first backup can be restored."""
+        return self.uses_embedded_database and self.backup_every > 0
 
 
 SETTINGS = [item for item in fields(Settings) if item.name != "texts"]

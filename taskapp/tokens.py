@@ -1,4 +1,4 @@
-"""Signed strings: the session in a cookie, the session in a bearer token, and list cursors."""
+"""Signed strings: sessions in cookies and bearer tokens, personal tokens, and list cursors."""
 
 import hashlib
 import secrets
@@ -14,6 +14,7 @@ SECRET_LENGTH = 20  # bytes: 160 random bits, where ASVS 7.2.3 asks for 128
 UUID_LENGTH = 16  # bytes
 REMEMBERED = 4096  # signed strings
 LONGEST_SIGNED = 128  # characters; ours have 92
+PERSONAL_PREFIX = "taskapp_"  # by which programs that search for leaked secrets know a token
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Tokens:
         """Take the keys, newest first."""
         self._cookie = self._signer(keys, "taskapp.cookie")
         self._bearer = self._signer(keys, "taskapp.bearer")
+        self._personal = self._signer(keys, "taskapp.personal")
         # A pure function that costs a twentieth of a request; only the database knows the rest.
         self._remember_session = lru_cache(REMEMBERED)(_read_session)
         self._cursor = self._signer(keys, "taskapp.cursor")
@@ -68,12 +70,19 @@ class Tokens:
         """Make the bearer token of a new session: the string for the script, the hash for us."""
         return self._new_session(self._bearer, user_id)
 
+    def new_personal(self, user_id: str) -> tuple[str, bytes]:
+        """Make a personal token: the string for the script, the hash for us."""
+        text, secret_hash = self._new_session(self._personal, user_id)
+        return PERSONAL_PREFIX + text, secret_hash
+
     def read_cookie(self, text: str) -> SessionProof | None:
         """Read a session cookie; None when we did not sign it."""
         return self._read_session(self._cookie, text)
 
     def read_bearer(self, text: str) -> SessionProof | None:
-        """Read a bearer token; None when we did not sign it."""
+        """Read a bearer token, personal or of a login; None when we did not sign it."""
+        if text.startswith(PERSONAL_PREFIX):
+            return self._read_session(self._personal, text.removeprefix(PERSONAL_PREFIX))
         return self._read_session(self._bearer, text)
 
     def sign_cursor(self, last_id: str) -> str:

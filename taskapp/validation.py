@@ -6,7 +6,7 @@ message for each field that is wrong.
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -74,7 +74,8 @@ def is_visible(text: str) -> bool:
     return _VISIBLE_CHARACTER.search(text) is not None
 
 
-def _text(value: Any) -> str:
+def read_text(value: Any) -> str:
+    """Read a text that can be stored, or raise Refused."""
     if not isinstance(value, str):
         raise Refused(NOT_TEXT)
     if _UNSTORABLE_CHARACTER.search(value):
@@ -82,7 +83,8 @@ def _text(value: Any) -> str:
     return value
 
 
-def _within(value: str, low: int, high: int) -> str:
+def read_within(value: str, low: int, high: int) -> str:
+    """Read a text of so many characters, or raise Refused."""
     if len(value) < low:
         raise Refused(Message("At least %(limit)s characters are needed.", limit=low))
     if len(value) > high:
@@ -97,22 +99,27 @@ def _within(value: str, low: int, high: int) -> str:
 
 
 def _read_title(value: Any) -> str:
-    title = _text(value).strip()
+    title = read_text(value).strip()
     if not is_visible(title):
         raise Refused(Message("A task needs a title."))
-    return _within(title, 1, TITLE_LENGTH)
+    return read_within(title, 1, TITLE_LENGTH)
 
 
 def _read_description(value: Any) -> str:
-    return _within(_text(value), 0, DESCRIPTION_LENGTH)
+    return read_within(read_text(value), 0, DESCRIPTION_LENGTH)
+
+
+def read_choice(value: Any, choices: Sequence[str]) -> str:
+    """Read one of a few words, or raise Refused."""
+    if value not in choices:
+        raise Refused(
+            Message("This has to be one of these: %(choices)s.", choices=", ".join(choices))
+        )
+    return str(value)
 
 
 def _read_status(value: Any) -> str:
-    if value not in STATUSES:
-        raise Refused(
-            Message("This has to be one of these: %(choices)s.", choices=", ".join(STATUSES))
-        )
-    return str(value)
+    return read_choice(value, STATUSES)
 
 
 def normalize_email(value: str) -> str:
@@ -134,23 +141,23 @@ def normalize_email(value: str) -> str:
     normal = unicodedata.normalize(
         "NFC", unicodedata.normalize("NFC", address.normalized).casefold()
     )
-    return _within(normal, 3, EMAIL_LENGTH)
+    return read_within(normal, 3, EMAIL_LENGTH)
 
 
 def _read_email(value: Any) -> str:
-    text = _text(value)
+    text = read_text(value)
     if not text.strip():
         raise Refused(REQUIRED)
     return normalize_email(text)
 
 
 def _read_new_password(value: Any) -> str:
-    return _within(_text(value), MINIMUM_LENGTH, MAXIMUM_LENGTH)
+    return read_within(read_text(value), MINIMUM_LENGTH, MAXIMUM_LENGTH)
 
 
 def _read_password(value: Any) -> str:
     """Read a password that is compared: whatever it is, it may be right."""
-    password = _text(value)
+    password = read_text(value)
     if not password:
         raise Refused(REQUIRED)
     return password
@@ -268,8 +275,8 @@ IDEMPOTENCY_KEY_PATTERN = rf"^[!-~]{{1,{IDEMPOTENCY_KEY_LENGTH}}}$"  # visible A
 _VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 
 
-def read_task_id(text: str) -> str | None:
-    """Read a task's id; None for what cannot be one."""
+def read_id(text: str) -> str | None:
+    """Read the id of a row; None for what cannot be one."""
     return text.lower() if _UUID.fullmatch(text) else None
 
 

@@ -3,6 +3,7 @@
 It keeps cookies, reads forms out of the HTML, fills them in and sends them.
 """
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookies import Morsel, SimpleCookie
@@ -110,6 +111,13 @@ class PageClient:
         """Add a task by the form."""
         await self.open("/tasks")
         return await self.submit("Add", title=title, description=description)
+
+    async def make_token(self, **fields: str) -> ApiClient:
+        """Make a personal token by the form, and give a client of the API that sends it."""
+        await self.open("/account")
+        page = await self.submit("Make the token", **{"name": "Backup script", **fields})
+        (text,) = re.findall(r">(taskapp_[^<]{20,})<", page.html)
+        return ApiClient(self.http_client, self.base_url, {"Authorization": f"Bearer {text}"})
 
     @property
     def proof(self) -> dict[str, str]:

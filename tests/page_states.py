@@ -148,6 +148,85 @@ def log_in_again(visit: Visit) -> None:
     visit.log_in()
 
 
+# One's own account
+
+opened("account", "/account", EMPTY)
+opened("account-delete", "/account/delete", FILLED)
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+PHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 "
+    "(KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1"
+)
+
+
+@state("account-used", NEW)
+def use_an_account_everywhere(visit: Visit) -> None:
+    account = {"email": visit.owner.account.email, "password": visit.owner.account.password}
+    for user_agent in (FIREFOX, PHONE, "curl/8.5.0", "?"):
+        headers = {"User-Agent": user_agent}
+        assert visit.page.request.post("/api/auth/login", data=account, headers=headers).ok
+    for name in ("Backup script", "x" * 100, "Überwachung im Serverraum 🛰️, zweiter Versuch"):
+        visit.open("/account")
+        visit.send(name=name)
+    visit.open("/account")
+
+
+@state("account-ended", NEW, shows=NOTICE)
+def end_all_others(visit: Visit) -> None:
+    use_an_account_everywhere(visit)
+    visit.press("main [action$='/others/end'] button")
+
+
+@state("account-token", NEW, shows="main code")
+def make_a_token(visit: Visit) -> None:
+    visit.open("/account")
+    visit.send(name="Backup script")
+
+
+@state("account-token-refused", NEW, status=400, shows=WRONG_FIELD)
+def make_a_second_token_of_a_name(visit: Visit) -> None:
+    for _ in range(2):
+        make_a_token(visit)
+
+
+@state("account-password", EMPTY, shows="main details[open] [name=new_password]")
+def open_the_form_for_a_new_password(visit: Visit) -> None:
+    visit.open("/account")
+    visit.press("main details:has([name=new_password]) > summary")
+
+
+@state("account-password-refused", EMPTY, status=400, shows=WRONG_FIELD)
+def refuse_a_new_password(visit: Visit) -> None:
+    visit.open("/account")
+    visit.send(current_password="not mine", new_password="1234567")
+
+
+@state("account-password-limited", NEW, server=STRICT, status=429, shows=PROBLEM)
+def try_passwords_too_often(visit: Visit) -> None:
+    visit.open("/account")
+    for _ in range(2):
+        visit.send(current_password="not mine", new_password="a long new password")
+
+
+@state("account-password-changed", NEW, shows=NOTICE)
+def change_the_password(visit: Visit) -> None:
+    visit.open("/account")
+    password = visit.owner.account.password
+    visit.send(current_password=password, new_password="a long new password")
+
+
+@state("account-delete-refused", FILLED, status=400, shows=WRONG_FIELD)
+def refuse_to_delete_the_account(visit: Visit) -> None:
+    visit.open("/account/delete")
+    visit.send(password="not mine")
+
+
+@state("account-deleted", NEW, shows=NOTICE)
+def delete_the_account(visit: Visit) -> None:
+    visit.open("/account/delete")
+    visit.send(password=visit.owner.account.password)
+
+
 # The list
 
 opened("tasks-empty", "/tasks", EMPTY)

@@ -36,6 +36,7 @@ async def tell(visitor: PageClient, alice: ApiClient, bob: ApiClient, services: 
     await _delete_tasks(visitor, alice)
     await _go_wrong(visitor, bob, services)
     await _lose_the_session(visitor, alice)
+    await _look_after_the_account(visitor, alice)
     await visitor.submit("Log out")
 
 
@@ -100,6 +101,25 @@ async def _delete_tasks(visitor: PageClient, alice: ApiClient) -> None:
     await visitor.submit("Delete")
     await visitor.open("/tasks/completed/delete?status=completed")
     await visitor.submit("Delete")
+
+
+async def _look_after_the_account(visitor: PageClient, alice: ApiClient) -> None:
+    await alice.log_in(ALICE, PASSWORD)
+    for name in ("", *HOSTILE):
+        await visitor.open("/account")
+        await visitor.submit("Make the token", name=name, read_only="yes", expires="never")
+    await visitor.open("/account/tokens")
+    await visitor.submit(f"Revoke: {HOSTILE[0]}")
+    await visitor.submit("End all others")
+    await visitor.send("Change it", current_password=PASSWORD, new_password="short")
+    await visitor.open("/account/password")
+    new = f"another {PASSWORD}"
+    for old, password in [(PASSWORD, new), (new, PASSWORD)]:
+        await visitor.submit("Change it", current_password=old, new_password=password)
+    await alice.log_in(ALICE, PASSWORD)
+    await visitor.open("/account")
+    await visitor.open(visitor.page.link("Delete my account"))
+    await visitor.send("Delete my account", password="something else")
 
 
 async def _go_wrong(visitor: PageClient, bob: ApiClient, services: Services) -> None:

@@ -14,6 +14,8 @@ from tests.page_story import PAGES, route_of, tell, walk
 pytest_plugins = ["tests.page_fixtures"]
 pytestmark = pytest.mark.gen_test(timeout=30)
 
+FORMS_OF_OTHER_PAGES = {"/tasks/several", "/account/password", "/account/tokens"}
+
 
 async def test_every_page_in_every_state_is_sound_and_its_forms_are_taken(
     visitor: PageClient, alice: ApiClient, bob: ApiClient, services: Services
@@ -33,7 +35,7 @@ async def test_every_page_in_every_state_is_sound_and_its_forms_are_taken(
             options = await visitor.fetch("OPTIONS", address)
             assert (options.status, method in options.headers["Allow"]) == (204, True), address
         taken = {path for path, page in PAGES.items() if method in page.allowed_methods()}
-        assert set(of_route) == taken - ({"/tasks/several"} if method == "GET" else set())
+        assert set(of_route) == taken - (FORMS_OF_OTHER_PAGES if method == "GET" else set())
 
 
 def _is_sound(page: Page) -> None:
@@ -87,7 +89,9 @@ async def test_every_link_leads_to_a_page(
     await alice.add_task("Done", status="completed")
     pages = await walk(mine, "/tasks")
     routes = {route_of(page.address) for page in pages}
-    assert routes == {"/tasks", "/tasks/:id/edit", "/tasks/:id/delete", "/tasks/completed/delete"}
+    of_tasks = {"/tasks", "/tasks/:id/edit", "/tasks/:id/delete", "/tasks/completed/delete"}
+    of_api = {"/api/docs", route_of("/api/openapi.json")}
+    assert routes == of_tasks | of_api | {"/account", "/account/delete"}
     mine.cookies.clear()
     pages += await walk(mine, "/")
     assert {route_of(page.address) for page in pages} - routes == {"/login", "/register"}
@@ -120,7 +124,8 @@ async def test_head_answers_as_get_does_without_the_page(
     mine: PageClient, task: dict[str, str]
 ) -> None:
     of_task = [f"/tasks/{task['id']}/{name}" for name in ("edit", "delete")]
-    for address in ("/tasks", *of_task, "/tasks/completed/delete", "/api/docs"):
+    of_account = ("/account", "/account/delete")
+    for address in ("/tasks", *of_task, "/tasks/completed/delete", *of_account, "/api/docs"):
         page = await mine.fetch("HEAD", address)
         assert (page.status, page.html) == (200, "")
     assert (await mine.fetch("HEAD", "/nowhere")).status == 404
@@ -159,9 +164,14 @@ async def test_below_a_base_path_every_link_form_and_redirect_stays_below_it(
     pages.append(await visitor.send("Log in", email=ALICE, password=PASSWORD))
     pages.append(await visitor.submit("Save it now"))
     assert pages[-1].titles == ["Typed", "Call Bea"]
+    pages.append(await visitor.open("/sub/account"))
+    pages.append(await visitor.submit("Make the token", name="Backup"))
+    pages.append(await visitor.open(visitor.page.link("I have copied it")))
+    pages.append(await visitor.submit("Revoke: Backup"))
+    pages.append(await visitor.open(visitor.page.link("Delete my account")))
     pages.append(await visitor.open("/sub/nowhere"))
     pages.append(await visitor.submit("Log out"))
-    assert [page.status for page in pages] == [200] * 14 + [401, 200, 200, 404, 200]
+    assert [page.status for page in pages] == [200] * 14 + [401, 200, 200] + [200] * 5 + [404, 200]
     for page in pages:
         assert page.address.startswith("/sub/")
         inner = [each for each in page.references if not each.startswith("#")]

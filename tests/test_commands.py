@@ -250,12 +250,20 @@ def test_accounts_are_added_where_registration_is_closed(
     assert emails(served) == ["ada@example.com"]
 
 
-def test_setting_a_password_ends_the_sessions_of_that_user_only(served: str) -> None:
+def test_setting_a_password_ends_the_sessions_and_tokens_of_that_user_only(served: str) -> None:
     for email in ("ada@example.com", "grace@example.com"):
         add(email)
         add_session(served, email, "1 hour")
+    execute(
+        served,
+        "INSERT INTO sessions (id, user_id, secret_hash, expires_at, name)"
+        " SELECT gen_random_uuid(), id, sha256(convert_to(n::text, 'UTF8')), 'infinity', 'CI ' || n"
+        " FROM users, generate_series(1, 2) n WHERE email = 'ada@example.com'",
+    )
     said = succeed("user", "set-password", "ada@example.com", stdin="Another pass 456\n")
-    assert said == "Set the password of ada@example.com, and ended 1 session.\n"
+    assert said == (
+        "Set the password of ada@example.com, ended 1 session and revoked 2 API tokens.\n"
+    )
     left = execute(served, "SELECT email FROM sessions JOIN users ON users.id = user_id")
     assert left == [("grace@example.com",)]
     assert password_matches(served, "ada@example.com", "Another pass 456")
@@ -455,11 +463,11 @@ def test_migrating_backs_up_first_and_keeps_the_data(old: tuple[Path, str]) -> N
     assert first == f"Backed the database up to {backup}."
     assert second == f"Migrated the database to revision {HEAD}."
     assert (revision(url), emails(url)) == (HEAD, ["ada@example.com"])
-    assert backup.name.startswith(f"before-{HEAD}-20")
-    assert backup.suffix == ".dump"
-    assert backup.stat().st_mode & 0o777 == 0o600
+    assert backup.name.endswith(f"Z-before-migration-{HEAD}")
+    dump = backup / "database.dump"
+    assert dump.stat().st_mode & 0o777 == 0o600
     assert backup.parent.stat().st_mode & 0o777 == 0o700
-    restored = subprocess.check_output([program("pg_restore"), "--file=-", backup], text=True)
+    restored = subprocess.check_output([program("pg_restore"), "--file=-", dump], text=True)
     assert f"COPY public.alembic_version (version_num) FROM stdin;\n{FIRST_REVISION}\n" in restored
     assert "ada@example.com\tkept" in restored
     assert "CREATE TABLE public.tasks" not in restored

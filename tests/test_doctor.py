@@ -92,8 +92,9 @@ def test_a_good_set_up_is_all_right(served: tuple[Settings, str]) -> None:
     settings, _ = served
     findings = asyncio.run(examine(settings))
     not_ok = [finding for finding in findings if finding.level is not OK]
-    assert [finding.subject for finding in not_ok] == ["secret key"]  # the first start makes it
-    assert not_ok[0].level is INFO
+    # The first start makes the key, and a minute later the first backup.
+    assert [finding.subject for finding in not_ok] == ["backups", "secret key"]
+    assert {finding.level for finding in not_ok} == {INFO}
 
 
 def test_what_is_not_there_yet_is_not_made_by_looking(folder: Path) -> None:
@@ -101,6 +102,7 @@ def test_what_is_not_there_yet_is_not_made_by_looking(folder: Path) -> None:
     assert [finding.subject for finding in findings if finding.level is INFO] == [
         "database",
         "data folder",
+        "backups",
         "secret key",
     ]
     assert {finding.level for finding in findings} == {OK, INFO}
@@ -120,12 +122,14 @@ def test_every_warning_and_problem_comes_with_what_to_do(folder: Path) -> None:
         metrics_allow="::/0",
         bcrypt_rounds="4",
         limit_storage="redis://:hidden@127.0.0.1:1/0",
+        backup_every="off",
     )
     findings = asyncio.run(examine(settings))
     assert levels(findings) == {
         "database": PROBLEM,
         "date": OK,
         "data folder": WARNING,
+        "backups": WARNING,
         "secret key": PROBLEM,
         "address": WARNING,
         "proxies": PROBLEM,

@@ -190,6 +190,8 @@ def test_the_routes_of_the_api_are_those_of_its_description() -> None:
 def test_only_these_routes_are_public() -> None:
     assert {path for path, handler in ROUTES if handler.is_public} == PUBLIC
     assert {path for path, handler in ROUTES if not handler.is_public} == {
+        *("/account", "/account/password", "/account/tokens", "/account/delete"),
+        *("/account/sessions/:id/end", "/account/sessions/others/end"),
         *("/tasks", "/tasks/several", "/tasks/completed/delete"),
         *("/tasks/:id/edit", "/tasks/:id/status", "/tasks/:id/delete"),
         *("/api/auth/logout", "/api/tasks", "/api/tasks/:id"),

@@ -64,7 +64,11 @@ def storage(request: pytest.FixtureRequest) -> str:
 @asynccontextmanager
 async def open_limits(storage: str, api: str = "3/15minute") -> AsyncIterator[Limits]:
     limits = Limits(
-        storage, failed_logins=parse("5/15minute"), registrations=parse("20/hour"), api=parse(api)
+        storage,
+        failed_logins=parse("5/15minute"),
+        failed_logins_of_account=parse("10/hour"),
+        registrations=parse("20/hour"),
+        api=parse(api),
     )
     yield limits
     await limits.close()
@@ -103,6 +107,7 @@ def test_keys_and_limits_are_counted_apart(storage: str) -> None:
             await take_all(limits.api, ALICE)
             assert len(await take_all(limits.api, BOB)) == 3
             assert len(await take_all(limits.failed_logins, ALICE)) == 5
+            assert len(await take_all(limits.failed_logins_of_account, ALICE)) == 10
             assert len(await take_all(limits.registrations, ALICE)) == 20
 
     asyncio.run(scenario())

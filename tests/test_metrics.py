@@ -15,6 +15,7 @@ from taskapp.queries.sessions import touch_session
 from taskapp.services import Services
 from taskapp.settings import Settings
 from tests.api_tools import running
+from tests.backup_tools import make_backup_folder
 from tests.clients import ApiClient
 from tests.conftest import PASSWORD
 from tests.database_fixtures import NO_HASH, add_session, add_user, execute
@@ -74,7 +75,9 @@ async def test_noting_a_use_holds_no_session_that_a_change_of_the_password_wants
     with closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '2s'")
         cursor.execute("UPDATE users SET password_hash = %s", [NO_HASH])
-        touch = asyncio.create_task(touch_session(services.database, session.secret_hash, 60))
+        touch = asyncio.create_task(
+            touch_session(services.database, session.secret_hash, 60, "192.0.2.1")
+        )
         waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
         await asyncio.to_thread(wait_until, lambda: bool(execute(empty_database, waiting)))
         cursor.execute("DELETE FROM sessions WHERE user_id = %s", [user])
@@ -141,8 +144,7 @@ async def test_the_process_and_its_disk_are_measured(api: ApiClient, settings: S
 async def test_the_newest_backup_is_dated(settings: Settings, tmp_path: Path) -> None:
     async with running(settings, TASKAPP_DATA_DIR=str(tmp_path)) as server:
         assert (await looked_at(server.client)).value("backup_last_success_timestamp_seconds") == 0
-        (tmp_path / "backups").mkdir()
-        (tmp_path / "backups" / "1.dump").touch()
+        make_backup_folder(tmp_path, age=0)
         moment = (await looked_at(server.client)).value("backup_last_success_timestamp_seconds")
         assert moment == pytest.approx(time.time(), abs=30)
 

@@ -163,3 +163,16 @@ def test_whoever_leaves_with_unsaved_text_is_asked(tasks: Page, typed: str) -> N
     with tasks.expect_event("close"):
         tasks.close(run_before_unload=True)
     assert asked == (["beforeunload"] if typed else [])
+
+
+def test_nothing_that_was_typed_stays_behind_after_the_account(
+    tasks: Page, account: Account
+) -> None:
+    field_of_new_task(tasks).fill("Typed for long")
+    assert tasks.evaluate("Object.keys(sessionStorage).length") == 1
+    tasks.on("dialog", lambda dialog: dialog.accept())
+    tasks.goto("/account/delete")
+    tasks.get_by_label("Password", exact=True).fill(account.password)
+    tasks.get_by_role("button", name="Delete my account").click()
+    expect(notice(tasks)).to_contain_text("Your account is deleted")
+    assert tasks.evaluate("Object.keys(sessionStorage)") == []

@@ -16,6 +16,10 @@ pytest_plugins = ["tests.page_fixtures"]
 FIXED = {
     "registered": "Your account is ready. Log in to begin.",
     "logged-out": "You are logged out.",
+    "session-ended": "Session ended.",
+    "password-changed": "Password changed.",
+    "token-revoked": "Token revoked.",
+    "account-deleted": "Your account is deleted, with everything in it.",
     "added": "Task added.",
     "saved": "Task saved.",
     "completed": "Task completed.",
@@ -24,9 +28,10 @@ FIXED = {
 }
 COUNTED = {
     "added-several": ("# task added.", "# tasks added."),
+    "sessions-ended": ("# session ended.", "# sessions ended."),
     "deleted-completed": ("# completed task deleted.", "# completed tasks deleted."),
 }
-OURS = {*FIXED.values(), *COUNTED["added-several"], *COUNTED["deleted-completed"]}
+OURS = {*FIXED.values(), *(form for forms in COUNTED.values() for form in forms)}
 STATUS_BEFORE = {"completed": "pending", "reopened": "completed"}
 COOKIE = "taskapp-notice"
 HARMLESS = [

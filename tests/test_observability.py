@@ -177,6 +177,7 @@ async def send_secrets(client: ApiClient) -> list[str]:
         await client.post("/api/auth/register", sent)
     cookies, xsrf = await log_in_as_browser(client, email, password)
     cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    made: list[bytes] = []
     for content_type in ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]:
         form = f"_xsrf={xsrf}&title={title}&description={description}".encode()
         headers = {"Cookie": cookie, "Content-Type": content_type}
@@ -184,6 +185,16 @@ async def send_secrets(client: ApiClient) -> list[str]:
             other = form.replace(b"&title=", f"&{name}=".encode())
             await client.post(f"{path}?status={query}", raw=other, headers=headers)
         await client.post("/tasks", raw=form, headers=headers)
+        for path, fields in {
+            "password": f"current_password={wrong}&new_password={password}",
+            "tokens": f"name={title}&expires=never",
+            "delete": f"password={wrong}",
+        }.items():
+            form = f"_xsrf={xsrf}&{fields}".encode()
+            page = await client.post(f"/account/{path}?{query}", raw=form, headers=headers)
+            made += re.findall(rb">(taskapp_[^<]{20,})<", page.response.body)
+    [personal] = [text.decode() for text in made]
+    await client.post(where, headers={"Authorization": f"Bearer {personal}"})
     await user.delete(where)
     token = user.headers["Authorization"].removeprefix("Bearer ")
     for end in ["", "x"]:
@@ -194,7 +205,7 @@ async def send_secrets(client: ApiClient) -> list[str]:
     await user.post("/api/auth/logout")
     await user.get("/api/tasks")
     names = ["private.person", "unknown.person", "not-an-address"]
-    return [*words, *names, password, wrong, token, xsrf, *cookies.values()]
+    return [*words, *names, password, wrong, token, personal, xsrf, *cookies.values()]
 
 
 @asynccontextmanager
@@ -219,6 +230,7 @@ async def test_a_whole_run_logs_no_secret_and_nothing_that_somebody_wrote(
         logged = server.log_text.lower()
         events = {line["event"] for line in server.log}
     assert {"request", "login.ok", "login.failed", "task.created", "logout"} <= events
+    assert {"token.created"} <= events
     found = [secret for secret in secrets if secret.lower() in logged]
     assert found == []
 
@@ -322,10 +334,12 @@ async def test_metrics_are_open_to_the_networks_of_the_setting(api: ApiClient) -
 async def test_a_healthy_server_says_so(api: ApiClient) -> None:
     answer = await api.get("/api/health")
     assert answer.status == 200
-    assert set(answer.json) == {"status", "timestamp", "uptime", "database"}
+    members = {"status", "timestamp", "uptime", "database", "backup", "backupAge"}
+    assert set(answer.json) == members
     assert (answer.json["status"], answer.json["database"]) == ("healthy", "connected")
     assert MOMENT.fullmatch(answer.json["timestamp"])
     assert isinstance(answer.json["uptime"], int)
+    assert (answer.json["backup"], answer.json["backupAge"]) == ("none", None)
     for path, status in [("/api/health/live", "live"), ("/api/health/ready", "ready")]:
         answer = await api.get(path)
         assert (answer.status, answer.json) == (200, {"status": status})

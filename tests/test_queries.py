@@ -54,10 +54,14 @@ COUNTING = {
     "tasks.list_status_with_overview",
     "tasks.find_completed",
     "tasks.insert_several",
+    "sessions.list",
+    "sessions.delete_others",
     "sessions.delete_of_user",
     "sessions.delete_ended",
+    "login_addresses.delete_of_user",
+    "login_addresses.delete_old",
 }
-TABLES = ("users", "sessions", "tasks")
+TABLES = ("users", "sessions", "tasks", "login_addresses")
 LATER = "2999-01-01T00:00:00Z"
 MANY = """
     INSERT INTO users (id, email, password_hash)
@@ -65,8 +69,14 @@ MANY = """
         FROM generate_series(1, 1000) n;
     INSERT INTO sessions (id, user_id, secret_hash, expires_at)
         SELECT uuidv7(), id, sha256(convert_to(email || n, 'UTF8')),
-               now() + make_interval(hours => CASE WHEN random() < 0.03 THEN -1 ELSE 24 END)
+               now() + make_interval(
+                   hours => CASE WHEN email <> 'user1@example.com' AND random() < 0.03
+                                 THEN -1 ELSE 24 END
+               )
         FROM users, generate_series(1, 3) n;
+    INSERT INTO login_addresses (user_id, address, last_login_at)
+        SELECT id, '192.0.2.' || n, now() - make_interval(days => CASE n WHEN 9 THEN 91 ELSE 1 END)
+        FROM users, generate_series(1, 9) n;
     INSERT INTO tasks (id, user_id, title, description, status, idempotency_key)
         SELECT uuidv7(make_interval(secs => n)), id, 'Task ' || n, repeat('Words ', 20),
                CASE WHEN n % 10 = 0 THEN 'pending' ELSE 'completed' END,
@@ -118,6 +128,11 @@ def many(database_url: str) -> Iterator[Many]:
             "tasks": [str(uuid7()), str(uuid7())],
             "new_titles": ["New", "Newer"],
             "until": LATER,
+            "user_agent": "curl/8.5.0",
+            "new_address": "192.0.2.1",
+            "new_session": secrets.token_bytes(32),
+            "name": "Backup script",
+            "is_read_only": True,
         }
         yield Many(url, values)
 
@@ -129,6 +144,9 @@ CHOICES: dict[str, list[object]] = {
     "key": [None, "key 3"],
     "keys": [[None, None], ["key 3", "another"]],
     "versions": [None, ["2026-02-02T10:00:00Z"]],
+    "address": ["192.0.2.1", "198.51.100.1"],
+    "lasts": [None, "30 days"],
+    "kept": [None, secrets.token_bytes(32)],
 }
 
 
@@ -272,6 +290,14 @@ def test_every_statement_has_a_name_of_its_own_that_begins_with_its_table() -> N
     assert all(name.partition(".")[0] in TABLES for name in STATEMENTS)
 
 
+def test_whatever_changes_tasks_needs_a_session_that_may() -> None:
+    changes = [name for name in STATEMENTS if name.startswith("tasks.")]
+    changes = [name for name in changes if not STATEMENTS[name].is_read]
+    assert len(changes) == 5
+    for name in changes:
+        assert "NOT sessions.is_read_only" in STATEMENTS[name].text, name
+
+
 @pytest.fixture
 def alice(empty_database: str) -> SessionProof:
     """Alice, who owns, logged in."""
@@ -374,10 +400,22 @@ def test_why_a_task_was_not_found_is_told(
 ) -> None:
     [task] = add_tasks(empty_database, alice.user_id, 1)
     nobody = SessionProof(alice.user_id, secrets.token_bytes(32))
-    for who, user in ((alice, alice.user_id), (bob, bob.user_id), (nobody, None)):
+    reader = add_session(empty_database, alice.user_id)
+    hash_of_reader = reader.secret_hash
+    execute(
+        empty_database,
+        "UPDATE sessions SET is_read_only = true WHERE secret_hash = %s",
+        hash_of_reader,
+    )
+    for who, user, may_write in (
+        (alice, alice.user_id, True),
+        (bob, bob.user_id, True),
+        (reader, alice.user_id, False),
+        (nobody, None, False),
+    ):
         for sought, owner in ((task, alice.user_id), (str(uuid7()), None)):
             access = run(lambda database: tasks.find_access(database, who, sought))  # noqa: B023  # it runs at once
-            assert access == TaskAccess(user, owner)
+            assert access == TaskAccess(user, owner, may_write)
 
 
 @several_examples
@@ -550,6 +588,9 @@ def test_the_number_of_tasks_is_estimated(
     assert run(tasks.estimate_tasks) == 100
 
 
+WHERE = {"address": "192.0.2.1", "user_agent": "curl/8.5.0"}
+
+
 def test_a_session_lasts_as_long_as_it_is_used_and_thirty_days_at_most(
     empty_database: str, run: Run
 ) -> None:
@@ -570,28 +611,28 @@ def test_a_session_lasts_as_long_as_it_is_used_and_thirty_days_at_most(
 
     async def scenario(database: Database) -> None:
         secret, hour, day = secrets.token_bytes(32), 3600, 86400
-        begin = {"user_id": user, "password_hash": NO_HASH}
+        begin = {"user_id": user, "password_hash": NO_HASH} | WHERE
         assert await sessions.insert_session(database, secret_hash=secret, idle=hour, **begin)
         assert execute(empty_database, left, secret) == [(hour, True)]
         later("30 seconds")
         await sessions.touch_session(
-            database, secret, hour
+            database, secret, hour, "192.0.2.1"
         )  # it was written less than a minute ago
         assert execute(empty_database, left, secret) == [(hour - 30, True)]
         later("31 seconds")
-        await sessions.touch_session(database, secret, hour)
+        await sessions.touch_session(database, secret, hour, "192.0.2.1")
         assert execute(empty_database, left, secret) == [(hour, False)]
         later("59 minutes")
         assert await sessions.find_session_user(database, secret) == user
         later("2 minutes")
-        await sessions.touch_session(database, secret, hour)  # what is over stays so
+        await sessions.touch_session(database, secret, hour, "192.0.2.1")  # what is over stays so
         assert await sessions.find_session_user(database, secret) is None
 
         secret = secrets.token_bytes(32)
         assert await sessions.insert_session(database, secret_hash=secret, idle=90 * day, **begin)
         assert execute(empty_database, left, secret) == [(30 * day, True)]
         later("29 days")
-        await sessions.touch_session(database, secret, 90 * day)
+        await sessions.touch_session(database, secret, 90 * day, "192.0.2.1")
         assert execute(empty_database, left, secret) == [(day, False)]
 
     run(scenario)
@@ -606,7 +647,7 @@ def test_a_session_begins_only_with_the_password_that_was_checked(
         for who, password_hash in ((user, "another"), (str(uuid7()), NO_HASH)):
             secret = secrets.token_bytes(32)
             assert not await sessions.insert_session(
-                database, who, secret, password_hash=password_hash, idle=60
+                database, who, secret, password_hash=password_hash, idle=60, **WHERE
             )
         assert await sessions.count_live_sessions(database) == 0
 
@@ -621,17 +662,18 @@ def test_sessions_end_one_by_one_all_of_a_user_or_by_themselves(
 
     async def scenario(database: Database) -> None:
         assert await sessions.count_live_sessions(database) == 5
-        assert await sessions.find_session_email(database, alice.secret_hash) == "alice@example.com"
-        assert await sessions.find_session_email(database, late.secret_hash) is None
+        listed, email = await sessions.list_sessions(database, alice)
+        assert (len(listed), email) == (4, "alice@example.com")
+        assert await sessions.list_sessions(database, late) == ([], None)
         assert await sessions.delete_session(database, alice.secret_hash) == alice.user_id
         assert await sessions.delete_session(database, alice.secret_hash) is None
         assert await sessions.delete_session(database, late.secret_hash) is None
         assert await sessions.find_session_user(database, others[0].secret_hash) == alice.user_id
 
-        async def end_all(transaction: Transaction) -> int:
+        async def end_all(transaction: Transaction) -> tuple[int, int]:
             return await sessions.delete_sessions_of_user(transaction, alice.user_id)
 
-        assert await database.transaction("end", end_all) == 3
+        assert await database.transaction("end", end_all) == (3, 0)
         assert await sessions.delete_ended_sessions(database) == 1
         assert await sessions.count_live_sessions(database) == 1
         assert await sessions.find_session_user(database, bob.secret_hash) == bob.user_id
@@ -647,12 +689,15 @@ def test_accounts_are_found_changed_and_deleted_with_all_they_own(
     email = "alice@example.com"
 
     async def hash_of_alice(database: Database) -> str | None:
-        found = await users.find_credentials(database, email)
+        found = await users.find_credentials(database, email, "192.0.2.1")
         return found and found.password_hash
 
     async def scenario(database: Database) -> None:
-        assert await users.find_credentials(database, email) == (alice.user_id, email, NO_HASH)
-        assert await users.find_credentials(database, email.upper()) is None
+        assert await users.find_credentials(database, email, "192.0.2.1") == (
+            *(alice.user_id, email, NO_HASH),
+            False,
+        )
+        assert await users.find_credentials(database, email.upper(), "192.0.2.1") is None
         listed = await users.list_users(database)
         assert [user.email for user in listed] == [email, "bob@example.com"]
         assert await users.count_users(database) == 2

@@ -22,17 +22,21 @@ from taskapp.settings import (
     variable,
 )
 
-# Section 2 of the design.
+# Section 2 of the design, and what ADR 0013 adds.
 DEFAULTS = {
     "TASKAPP_HOST": "127.0.0.1",
     "TASKAPP_PORT": "8000",
     "TASKAPP_DATA_DIR": "",
     "TASKAPP_DATABASE_URL": "",
     "TASKAPP_DATABASE_POOL": "10",
+    "TASKAPP_BACKUP_EVERY": "24h",
+    "TASKAPP_BACKUP_KEEP": "7",
+    "TASKAPP_BACKUP_DIR": "",
     "TASKAPP_SECRET_KEY": "",
     "TASKAPP_SESSION_IDLE": "24h",
     "TASKAPP_BCRYPT_ROUNDS": "12",
     "TASKAPP_LOGIN_LIMIT": "5/15minute",
+    "TASKAPP_ACCOUNT_LOGIN_LIMIT": "20/hour",
     "TASKAPP_REGISTRATION": "open",
     "TASKAPP_REGISTER_LIMIT": "20/hour",
     "TASKAPP_API_LIMIT": "100/15minute",
@@ -98,6 +102,8 @@ def test_without_a_checkout_the_data_lies_where_the_user_keeps_data(
         ("SESSION_IDLE", "90s", 90),
         ("SESSION_IDLE", "45m", 2700),
         ("SESSION_IDLE", "7d", 604800),
+        ("BACKUP_EVERY", "12h", 43200),
+        ("BACKUP_EVERY", "off", 0),
         ("BCRYPT_ROUNDS", "4", 4),
         ("REGISTRATION", "closed", "closed"),
         ("LIMIT_STORAGE", "redis://:p@host:6379/0", "redis://:p@host:6379/0"),
@@ -158,6 +164,7 @@ WRONG = [
     ("SESSION_IDLE", "0h", "45m, 24h or 7d"),
     ("SESSION_IDLE", "-1h", "45m, 24h or 7d"),
     ("SESSION_IDLE", "1w", "45m, 24h or 7d"),
+    ("BACKUP_EVERY", "never", "45m, 24h or 7d, or off"),
     ("BCRYPT_ROUNDS", "3", "from 4 to 16"),
     ("BCRYPT_ROUNDS", "17", "from 4 to 16"),
     ("LOGIN_LIMIT", "5", "5/15minute"),

@@ -1,19 +1,17 @@
 """What anybody may see of how taskapp is doing: whether it works, since when, the last backup."""
 
-import os
 import re
-import time
 from pathlib import Path
 
 import pytest
 
 from taskapp.services import Services
+from tests.backup_tools import make_backup_folder
 from tests.page_client import PageClient
 
 pytest_plugins = ["tests.page_fixtures"]
 pytestmark = pytest.mark.gen_test(timeout=30)
 
-DAY = 24 * 60 * 60  # seconds
 NOW = r"Since \d{1,2} \w+ 20\d\d, \d\d:\d\d UTC \(just now\)"
 
 
@@ -73,12 +71,8 @@ async def test_the_moment_is_that_of_the_last_change_not_of_the_last_look(
 async def test_the_newest_backup_is_dated_roughly(
     visitor: PageClient, tmp_path: Path, days: list[float], words: str
 ) -> None:
-    folder = tmp_path / "backups"
-    folder.mkdir()
-    for number, age in enumerate(days):
-        backup = folder / f"{number}.dump"
-        backup.touch()
-        os.utime(backup, (time.time() - age * DAY,) * 2)
+    for age in days:
+        make_backup_folder(tmp_path, age=age)
     assert f"Last backup {words}" in (await visitor.open("/status")).text
 
 

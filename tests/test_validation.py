@@ -27,10 +27,10 @@ from taskapp.validation import (
     Refused,
     is_version,
     normalize_email,
+    read_id,
     read_idempotency_key,
     read_limit,
     read_status_filter,
-    read_task_id,
 )
 
 FORMS = (REGISTRATION, LOGIN, NEW_TASK, TASK_CHANGES, STATUS_CHANGE)
@@ -377,7 +377,7 @@ def reads(read: Callable[[str | None], object], text: str | None) -> object:
     ],
 )
 def test_an_id_is_a_uuid_in_its_usual_form(text: str, expected: str | None) -> None:
-    assert read_task_id(text) == expected
+    assert read_id(text) == expected
 
 
 @pytest.mark.parametrize(

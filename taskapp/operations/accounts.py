@@ -4,19 +4,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from schema.tables import USER_AGENT_LENGTH
 from taskapp.addresses import limit_key
 from taskapp.database import Transaction
 from taskapp.errors import (
     EmailTaken,
-    Invalid,
     NotFound,
     RegistrationClosed,
-    TooManyRequests,
     UniqueViolation,
     WrongCredentials,
 )
 from taskapp.logs import log
+from taskapp.operations.password_checks import check_password, hash_new_password
+from taskapp.queries.login_addresses import delete_addresses_of_user, delete_old_addresses
 from taskapp.queries.sessions import (
+    EndedSessions,
     delete_ended_sessions,
     delete_session,
     delete_sessions_of_user,
@@ -32,7 +34,7 @@ from taskapp.queries.users import (
 )
 from taskapp.services import Services
 from taskapp.tokens import SessionProof
-from taskapp.validation import LOGIN, REGISTRATION, WEAK_PASSWORD
+from taskapp.validation import LOGIN, REGISTRATION
 
 SessionMaker = Callable[[str], tuple[str, bytes]]  # Tokens.new_cookie or Tokens.new_bearer
 
@@ -61,7 +63,7 @@ async def register(services: Services, sent: Mapping[str, Any], address: str) ->
     fields = REGISTRATION.read(sent)
     async with services.passwords.turn():
         await services.limits.registrations.take(limit_key(address))
-        password_hash = await _hash_new_password(services, fields)
+        password_hash = await hash_new_password(services, **fields)
     user_id = await _insert_user(services, fields["email"], password_hash)
     services.metrics.registrations.inc()
     log("user.registered", userId=user_id, address=address)
@@ -69,21 +71,26 @@ async def register(services: Services, sent: Mapping[str, Any], address: str) ->
 
 
 async def log_in(
-    services: Services, sent: Mapping[str, Any], address: str, new_session: SessionMaker
+    services: Services,
+    sent: Mapping[str, Any],
+    address: str,
+    new_session: SessionMaker,
+    *,
+    user_agent: str,
 ) -> Login:
-    """Check a password and begin a session.
+    """Check a password and begin a session for the program that calls itself `user_agent`.
 
     Raises:
         Invalid: a field is missing or no e-mail address.
         WrongCredentials: there is no such account, or the password is another.
-        TooManyRequests: this address has failed too often.
+        TooManyRequests: this address, or this account, has failed too often.
         Unavailable: too many passwords wait to be checked, or the database does not answer.
     """
     fields = LOGIN.read(sent)
-    found = await find_credentials(services.database, fields["email"])
+    found = await find_credentials(services.database, fields["email"], limit_key(address))
     # In one's turn, so that twenty tries at once are counted one after the other.
     async with services.passwords.turn():
-        account = await _check_password(services, found, fields["password"], address)
+        account = await check_password(services, found, **fields, address=address)
         account = await _renew_hash(services, account, fields["password"])
     token, secret_hash = new_session(account.user_id)
     idle = services.settings.session_idle
@@ -93,6 +100,8 @@ async def log_in(
         secret_hash,
         password_hash=account.password_hash,
         idle=idle,
+        address=limit_key(address),
+        user_agent=_printable(user_agent)[:USER_AGENT_LENGTH],
     ):
         raise WrongCredentials  # the password was changed while it was being checked
     services.metrics.logins.labels("ok").inc()
@@ -121,30 +130,36 @@ async def add_user(services: Services, email: str, password: str) -> str:
         EmailTaken: there is an account with this e-mail address.
     """
     fields = REGISTRATION.read({"email": email, "password": password})
-    password_hash = await _hash_new_password(services, fields)
+    password_hash = await hash_new_password(services, **fields)
     user_id = await _insert_user(services, fields["email"], password_hash)
     log("user.added", userId=user_id)
     return user_id
 
 
-async def set_password(services: Services, email: str, password: str) -> int:
-    """Set another password as the operator, end the user's sessions and count them.
+async def set_password(services: Services, email: str, password: str) -> EndedSessions:
+    """Set another password as the operator, end all sessions and tokens of the user, count them.
 
     Raises:
         Invalid: the password cannot be accepted.
         NotFound: there is no such account.
     """
     fields = REGISTRATION.read({"email": email, "password": password})
-    password_hash = await _hash_new_password(services, fields)
+    password_hash = await hash_new_password(services, **fields)
 
-    async def change(transaction: Transaction) -> tuple[str, int]:
+    async def change(transaction: Transaction) -> tuple[str, EndedSessions]:
         user_id = await update_password(transaction, fields["email"], password_hash)
         if user_id is None:
             raise NotFound("There is no account with this e-mail address.")
+        await delete_addresses_of_user(transaction, user_id)
         return user_id, await delete_sessions_of_user(transaction, user_id)
 
     user_id, ended = await services.database.transaction("users.set_password", change)
-    log("user.password_set", userId=user_id, sessionsEnded=ended)
+    log(
+        "user.password_set",
+        userId=user_id,
+        sessionsEnded=ended.sessions,
+        tokensRevoked=ended.tokens,
+    )
     return ended
 
 
@@ -161,27 +176,16 @@ async def remove_user(services: Services, email: str) -> None:
 
 
 async def purge_sessions(services: Services) -> int:
-    """Delete the sessions that have ended, and count them."""
+    """Delete the sessions and tokens that have ended, and count them."""
     count = await delete_ended_sessions(services.database)
     log("sessions.purged", count=count)
     return count
 
 
-async def _check_password(
-    services: Services, found: Credentials | None, password: str, address: str
-) -> Credentials:
-    failures = services.limits.failed_logins
-    try:
-        await failures.check(limit_key(address))
-    except TooManyRequests:
-        services.metrics.logins.labels("limited").inc()
-        raise
-    if await services.passwords.matches(password, found and found.password_hash) and found:
-        return found
-    services.metrics.logins.labels("failed").inc()
-    log("login.failed", "warning", userId=found.user_id if found else None, address=address)
-    await failures.take(limit_key(address))
-    raise WrongCredentials
+async def forget_addresses(services: Services) -> None:
+    """Forget the addresses from which nobody has logged in for long."""
+    count = await delete_old_addresses(services.database)
+    log("addresses.forgotten", count=count)
 
 
 async def _renew_hash(services: Services, found: Credentials, password: str) -> Credentials:
@@ -192,14 +196,12 @@ async def _renew_hash(services: Services, found: Credentials, password: str) -> 
     return found._replace(password_hash=new_hash)
 
 
-async def _hash_new_password(services: Services, fields: Mapping[str, str]) -> str:
-    if await services.passwords.is_weak(fields["password"], fields["email"]):
-        raise Invalid({"password": WEAK_PASSWORD})
-    return await services.passwords.hash(fields["password"])
-
-
 async def _insert_user(services: Services, email: str, password_hash: str) -> str:
     try:
         return await insert_user(services.database, email, password_hash)
     except UniqueViolation:
         raise EmailTaken from None
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if " " <= character <= "~")

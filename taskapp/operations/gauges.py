@@ -2,14 +2,14 @@
 
 import shutil
 from contextlib import suppress
-from time import time
 
 from sqlalchemy import select, text
 
 from taskapp.database import Statement
 from taskapp.errors import Unavailable
 from taskapp.metrics import DatabaseStatistics
-from taskapp.operations.health import find_backup_age, find_database_problem
+from taskapp.operations.backups import refresh_backup_gauges
+from taskapp.operations.health import find_database_problem
 from taskapp.queries.sessions import count_live_sessions
 from taskapp.queries.tasks import estimate_tasks
 from taskapp.queries.users import count_active_users
@@ -37,6 +37,7 @@ async def refresh_gauges(services: Services) -> None:
         return
     with suppress(Unavailable):  # it went away just now: the other metrics still count
         await _refresh_database(services)
+        await refresh_backup_gauges(services)
 
 
 def _refresh_disk(services: Services) -> None:
@@ -44,8 +45,6 @@ def _refresh_disk(services: Services) -> None:
         usage = shutil.disk_usage(services.settings.data_dir)
         services.metrics.disk_size.set(usage.total)
         services.metrics.disk_free.set(usage.free)
-    age = find_backup_age(services)
-    services.metrics.backup_moment.set(0 if age is None else time() - age.total_seconds())
 
 
 async def _refresh_database(services: Services) -> None:

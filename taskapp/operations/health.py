@@ -2,8 +2,7 @@
 
 import asyncio
 import shutil
-from datetime import timedelta
-from time import monotonic, time
+from time import monotonic
 
 from sqlalchemy import literal, select
 
@@ -47,10 +46,3 @@ def _has_space(services: Services) -> bool:
     if not services.settings.uses_embedded_database:
         return True
     return shutil.disk_usage(services.settings.data_dir).free >= LEAST_FREE_SPACE
-
-
-def find_backup_age(services: Services) -> timedelta | None:
-    """Tell how old the newest backup in the data folder is; None when there is none."""
-    backups = (services.settings.data_dir / "backups").glob("*.dump")
-    newest = max((backup.stat().st_mtime for backup in backups), default=None)
-    return None if newest is None else timedelta(seconds=max(0.0, time() - newest))

@@ -9,15 +9,16 @@ from taskapp.errors import (
     BadRequest,
     Forbidden,
     NotSignedIn,
+    ReadOnlyToken,
     TaskNotFound,
     Unavailable,
     VersionConflict,
 )
 from taskapp.logs import log
 from taskapp.messages import Message
+from taskapp.operations.session_checks import require_session, require_writer
 from taskapp.queries import task_batches as batches
 from taskapp.queries import tasks as queries
-from taskapp.queries.sessions import find_session_user
 from taskapp.queries.task_batches import Completed
 from taskapp.queries.tasks import Overview, Task
 from taskapp.services import Services
@@ -29,7 +30,7 @@ from taskapp.validation import (
     TASK_CHANGES,
     Form,
     is_version,
-    read_task_id,
+    read_id,
 )
 
 LARGEST_DELETION = 1_000  # tasks of one statement, so that a slow disk has the time for them
@@ -60,7 +61,7 @@ async def list_tasks(
         limit=limit + 1,
     )
     if not rows:
-        await _require_session(services, owner)
+        await require_session(services, owner)
     return _page(services, rows, limit)
 
 
@@ -96,7 +97,7 @@ async def require_task(services: Services, owner: SessionProof, task_id: str) ->
     clean_id = _read_id(task_id)
     task = await queries.find_task(services.database, owner, clean_id)
     if task is None:
-        raise await _why_not(services, owner, clean_id)
+        raise await _why_not(services, owner, clean_id, is_change=False)
     return task
 
 
@@ -108,6 +109,7 @@ async def create_task(
     Raises:
         Invalid: a field cannot be accepted.
         NotSignedIn: the session has ended.
+        ReadOnlyToken: it is a token that may only read.
     """
     fields = NEW_TASK.read(sent)
     task = await queries.insert_task(
@@ -141,7 +143,7 @@ async def create_tasks(
     if made:
         _record_several(services, owner, "created", made)
     else:
-        await _require_session(services, owner)
+        await require_writer(services, owner)
     return len(titles)
 
 
@@ -158,6 +160,7 @@ async def update_task(
     Raises:
         Invalid: a field cannot be accepted.
         NotSignedIn: the session has ended.
+        ReadOnlyToken: it is a token that may only read.
         TaskNotFound: there is no such task.
         Forbidden: it is somebody else's.
         VersionConflict: the task was changed since.
@@ -186,6 +189,7 @@ async def delete_task(
 
     Raises:
         NotSignedIn: the session has ended.
+        ReadOnlyToken: it is a token that may only read.
         TaskNotFound: there is no such task.
         Forbidden: it is somebody else's.
         VersionConflict: the task was changed since.
@@ -226,7 +230,7 @@ async def delete_completed_tasks(services: Services, owner: SessionProof, until:
         if len(ids) < LARGEST_DELETION:
             return number
         after = min(ids)
-    await _require_session(services, owner)
+    await require_writer(services, owner)
     return number
 
 
@@ -250,7 +254,7 @@ async def _change(
 
 
 def _read_id(task_id: str) -> str:
-    clean_id = read_task_id(task_id)
+    clean_id = read_id(task_id)
     if clean_id is None:
         raise TaskNotFound
     return clean_id
@@ -276,7 +280,7 @@ async def _made_before(services: Services, owner: SessionProof, key: str | None)
     task = key and await queries.find_task_by_key(services.database, owner, key)
     if task:
         return task
-    await _require_session(services, owner)
+    await require_writer(services, owner)
     raise Unavailable  # it was made and deleted between our two looks
 
 
@@ -285,15 +289,14 @@ def _key_of_line(key: str, place: int, title: str) -> str:
     return sha256(f"{key} {place} {title}".encode()).hexdigest()
 
 
-async def _require_session(services: Services, owner: SessionProof) -> None:
-    if await find_session_user(services.database, owner.secret_hash) is None:
-        raise NotSignedIn
-
-
-async def _why_not(services: Services, owner: SessionProof, task_id: str) -> Exception:
+async def _why_not(
+    services: Services, owner: SessionProof, task_id: str, *, is_change: bool = True
+) -> Exception:
     access = await queries.find_access(services.database, owner, task_id)
     if access.session_user is None:
         return NotSignedIn()
+    if is_change and not access.may_write:
+        return ReadOnlyToken()
     if access.task_owner is None:
         return TaskNotFound()
     if access.task_owner != access.session_user:

@@ -6,19 +6,23 @@ from contextlib import asynccontextmanager
 
 from taskapp.errors import TaskappError
 from taskapp.logs import log
-from taskapp.operations.accounts import purge_sessions
+from taskapp.operations.accounts import forget_addresses, purge_sessions
 from taskapp.operations.health import find_database_problem
 from taskapp.services import Services
 
 Work = Callable[[Services], Awaitable[object]]
 
-SECONDS_BETWEEN: dict[Work, float] = {purge_sessions: 3600.0, find_database_problem: 15.0}
+SECONDS_BETWEEN: dict[Work, float] = {
+    purge_sessions: 3600.0,
+    forget_addresses: 3600.0,
+    find_database_problem: 15.0,
+}
 _LOOP_SAMPLE = 1.0  # seconds
 
 
 @asynccontextmanager
 async def keep_up(services: Services) -> AsyncIterator[None]:
-    """Delete ended sessions, and watch database and loop, for as long as the block lasts."""
+    """Delete what has ended, and watch database and loop, for as long as the block lasts."""
     tasks = [
         asyncio.create_task(_repeat(work, services, seconds))
         for work, seconds in SECONDS_BETWEEN.items()

@@ -1,58 +1,112 @@
 """Every statement on sessions, and the expression by which others prove one."""
 
 from datetime import timedelta
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     DateTime,
     Interval,
+    LargeBinary,
+    Text,
     Uuid,
     bindparam,
+    case,
     cast,
     delete,
     func,
-    insert,
     literal,
     select,
+    text,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
-from schema.tables import sessions, users
+from schema.tables import login_addresses, sessions, users
 from taskapp.database import Database, Statement, Transaction
+from taskapp.tokens import SessionProof
 
 LIFETIME = timedelta(days=30)  # a session ends then, whatever happens (ASVS 7.3.2)
 TOUCH_INTERVAL = timedelta(minutes=1)  # a session's use is written at most this often
 
+
+class Session(NamedTuple):
+    """A session, as its owner sees it; `is_current` marks the one that asks. Moments are RFC 3339.
+
+    A personal token has a name; without an end, `expires_at` is None.
+    """
+
+    id: str
+    name: str | None
+    user_agent: str
+    address: str
+    created_at: str
+    last_used_at: str
+    expires_at: str | None
+    is_read_only: bool
+    is_current: bool
+
+
+class EndedSessions(NamedTuple):
+    """How many sessions were ended, and how many personal tokens were revoked."""
+
+    sessions: int
+    tokens: int
+
+
+def _live(*conditions: Any) -> Any:
+    return (
+        select(sessions.c.user_id)
+        .where(
+            sessions.c.secret_hash == bindparam("session"),
+            sessions.c.expires_at > func.now(),
+            *conditions,
+        )
+        .correlate(None)
+        .scalar_subquery()
+    )
+
+
 # The user of the live session with this secret, or NULL. As a scalar subquery it is looked up
 # once for a statement; a join would be planned into it, and cost more.
-live_user = (
-    select(sessions.c.user_id)
-    .where(
-        sessions.c.secret_hash == bindparam("session"),
-        sessions.c.expires_at > func.now(),
-    )
-    .scalar_subquery()
-)
+live_user = _live()
+# The same for what writes: NULL also for a token that may only read.
+live_writer = _live(~sessions.c.is_read_only)
 
+# The owner of what is inserted; its `user_id` is NULL for whoever may not write.
+owner_row = select(live_writer.label("user_id")).subquery("owner")
+live_email = select(users.c.email).where(users.c.id == live_user).scalar_subquery()
 _idle = cast(bindparam("idle"), Interval)
-_INSERT = Statement(
-    "sessions.insert",
+_begun = (
     insert(sessions)
     .from_select(
-        ["id", "user_id", "secret_hash", "expires_at"],
-        # Only while the password is the one that was checked, so that a login that overtakes a
-        # change of the password opens nothing.
+        ["id", "user_id", "secret_hash", "expires_at", "address", "user_agent"],
+        # Only while the password is the one that was checked, and nobody changes it meanwhile, so
+        # that a login that overtakes a change of the password opens nothing.
         select(
             cast(bindparam("id"), Uuid(as_uuid=False)),
             users.c.id,
             bindparam("session"),
             func.now() + func.least(_idle, literal(LIFETIME, Interval)),
-        ).where(
-            users.c.id == bindparam("user"), users.c.password_hash == bindparam("password_hash")
-        ),
+            cast(bindparam("address"), Text),
+            cast(bindparam("user_agent"), Text),
+        )
+        .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("password_hash"))
+        .with_for_update(read=True),
     )
-    .returning(sessions.c.id),
+    .returning(sessions.c.user_id)
+    .cte("begun")
 )
+_INSERT = Statement(
+    "sessions.insert",
+    insert(login_addresses)
+    .from_select(["user_id", "address"], select(_begun.c.user_id, cast(bindparam("address"), Text)))
+    .on_conflict_do_update(
+        index_elements=["user_id", "address"], set_={"last_login_at": func.now()}
+    )
+    .returning(login_addresses.c.user_id),
+)
+_is_token = sessions.c.name.is_not(None)
 _first_use_today = (
     update(users)
     .where(users.c.id == live_user, users.c.last_active_on.is_distinct_from(func.current_date()))
@@ -72,25 +126,67 @@ _TOUCH = Statement(
     )
     .values(
         last_used_at=func.now(),
-        expires_at=func.least(
-            func.now() + _idle,
-            sessions.c.created_at + literal(LIFETIME, Interval),
-            type_=DateTime(timezone=True),
+        address=bindparam("new_address"),
+        expires_at=case(
+            (_is_token, sessions.c.expires_at),
+            else_=func.least(
+                func.now() + _idle,
+                sessions.c.created_at + literal(LIFETIME, Interval),
+                type_=DateTime(timezone=True),
+            ),
         ),
     )
     .returning(sessions.c.id),
 )
 _FIND_USER = Statement("sessions.find_user", select(live_user))
-_FIND_EMAIL = Statement("sessions.find_email", select(users.c.email).where(users.c.id == live_user))
+_FIND_WRITER = Statement("sessions.find_writer", select(live_writer))
+_LIST = Statement(
+    "sessions.list",
+    select(
+        *(sessions.c[name] for name in Session._fields[:6]),
+        func.nullif(sessions.c.expires_at, text("'infinity'"), type_=DateTime(timezone=True)),
+        sessions.c.is_read_only,
+        sessions.c.secret_hash == bindparam("session"),
+        live_email,
+    ).where(sessions.c.user_id == live_user, sessions.c.expires_at > func.now()),
+)
+_REPLACE_SECRET = Statement(
+    "sessions.replace_secret",
+    update(sessions)
+    .where(sessions.c.secret_hash == bindparam("session"), sessions.c.expires_at > func.now())
+    .values(secret_hash=bindparam("new_session"))
+    .returning(sessions.c.id),
+)
 _DELETE = Statement(
     "sessions.delete",
     delete(sessions)
     .where(sessions.c.secret_hash == bindparam("session"), sessions.c.expires_at > func.now())
     .returning(sessions.c.user_id),
 )
+_DELETE_BY_ID = Statement(
+    "sessions.delete_by_id",
+    delete(sessions)
+    .where(sessions.c.id == bindparam("id"), sessions.c.user_id == live_user)
+    .returning(_is_token),
+)
+_DELETE_OTHERS = Statement(
+    "sessions.delete_others",
+    delete(sessions)
+    .where(
+        sessions.c.user_id == live_user,
+        sessions.c.secret_hash != bindparam("session"),
+        ~_is_token,
+    )
+    .returning(sessions.c.id),
+)
 _DELETE_OF_USER = Statement(
     "sessions.delete_of_user",
-    delete(sessions).where(sessions.c.user_id == bindparam("user")).returning(sessions.c.id),
+    delete(sessions)
+    .where(
+        sessions.c.user_id == bindparam("user"),
+        sessions.c.secret_hash.is_distinct_from(cast(bindparam("kept"), LargeBinary)),
+    )
+    .returning(_is_token),
 )
 _DELETE_ENDED = Statement(
     "sessions.delete_ended",
@@ -98,14 +194,26 @@ _DELETE_ENDED = Statement(
 )
 _COUNT_LIVE = Statement(
     "sessions.count_live",
-    select(func.count()).select_from(sessions).where(sessions.c.expires_at > func.now()),
+    select(func.count())
+    .select_from(sessions)
+    .where(~_is_token, sessions.c.expires_at > func.now()),
 )
 
 
 async def insert_session(
-    database: Database, user_id: str, secret_hash: bytes, *, password_hash: str, idle: int
+    database: Database,
+    user_id: str,
+    secret_hash: bytes,
+    *,
+    password_hash: str,
+    idle: int,
+    address: str,
+    user_agent: str,
 ) -> bool:
-    """Insert a session that ends after `idle` seconds; False if the password has changed."""
+    """Insert a session that ends after `idle` seconds; False if the password has changed.
+
+    The address is noted as one from which somebody has logged in to this account.
+    """
     row = await database.fetch_one(
         _INSERT,
         id=str(uuid7()),
@@ -113,13 +221,25 @@ async def insert_session(
         session=secret_hash,
         password_hash=password_hash,
         idle=timedelta(seconds=idle),
+        address=address,
+        user_agent=user_agent,
     )
     return row is not None
 
 
-async def touch_session(database: Database, secret_hash: bytes, idle: int) -> None:
-    """Move the end of a session that is used to `idle` seconds from now; note its user's day."""
-    await database.fetch_one(_TOUCH, session=secret_hash, idle=timedelta(seconds=idle))
+async def touch_session(database: Database, secret_hash: bytes, idle: int, address: str) -> None:
+    """Note where and on which day a session is used; its end is `idle` seconds from now."""
+    await database.fetch_one(
+        _TOUCH, session=secret_hash, idle=timedelta(seconds=idle), new_address=address
+    )
+
+
+async def list_sessions(
+    database: Database, owner: SessionProof
+) -> tuple[list[Session], str | None]:
+    """List the live sessions of a user, tokens too, with the e-mail address; None without any."""
+    rows = await database.fetch_all(_LIST, session=owner.secret_hash)
+    return [Session(*row[:-1]) for row in rows], rows[0][-1] if rows else None
 
 
 async def find_session_user(database: Database, secret_hash: bytes) -> str | None:
@@ -128,10 +248,17 @@ async def find_session_user(database: Database, secret_hash: bytes) -> str | Non
     return row[0] if row else None
 
 
-async def find_session_email(database: Database, secret_hash: bytes) -> str | None:
-    """Find the e-mail address of the user of a live session."""
-    row = await database.fetch_one(_FIND_EMAIL, session=secret_hash)
+async def find_session_writer(database: Database, secret_hash: bytes) -> str | None:
+    """Find whose live session this is, if it may write."""
+    row = await database.fetch_one(_FIND_WRITER, session=secret_hash)
     return row[0] if row else None
+
+
+async def replace_session_secret(
+    transaction: Transaction, old_hash: bytes, new_hash: bytes
+) -> bool:
+    """Give a live session another secret."""
+    return bool(await transaction.run(_REPLACE_SECRET, session=old_hash, new_session=new_hash))
 
 
 async def delete_session(database: Database, secret_hash: bytes) -> str | None:
@@ -140,9 +267,24 @@ async def delete_session(database: Database, secret_hash: bytes) -> str | None:
     return row[0] if row else None
 
 
-async def delete_sessions_of_user(transaction: Transaction, user_id: str) -> int:
-    """End all sessions of a user and count them."""
-    return len(await transaction.run(_DELETE_OF_USER, user=user_id))
+async def delete_session_by_id(
+    database: Database, owner: SessionProof, session_id: str
+) -> EndedSessions | None:
+    """End a session of the owner, or revoke a token; None if there is no such."""
+    rows = await database.fetch_all(_DELETE_BY_ID, session=owner.secret_hash, id=session_id)
+    return _counted(rows) if rows else None
+
+
+async def delete_other_sessions(database: Database, owner: SessionProof) -> int:
+    """End all sessions of the owner but this one, tokens not among them, and count them."""
+    return len(await database.fetch_all(_DELETE_OTHERS, session=owner.secret_hash))
+
+
+async def delete_sessions_of_user(
+    transaction: Transaction, user_id: str, *, kept: bytes | None = None
+) -> EndedSessions:
+    """End all sessions of a user, tokens too, but the one with the secret's hash `kept`."""
+    return _counted(await transaction.run(_DELETE_OF_USER, user=user_id, kept=kept))
 
 
 async def delete_ended_sessions(database: Database) -> int:
@@ -154,3 +296,8 @@ async def count_live_sessions(database: Database) -> int:
     """Count the sessions that have not ended."""
     row = await database.fetch_one(_COUNT_LIVE)
     return int(row[0]) if row else 0
+
+
+def _counted(rows: list[tuple[Any, ...]]) -> EndedSessions:
+    tokens = sum(is_token for (is_token,) in rows)
+    return EndedSessions(len(rows) - tokens, tokens)

@@ -21,7 +21,7 @@ from uuid_utils import uuid7
 
 from schema.tables import tasks
 from taskapp.database import Database, Statement
-from taskapp.queries.sessions import live_user
+from taskapp.queries.sessions import live_user, owner_row
 from taskapp.queries.tasks import (
     COUNT_LIMIT,
     behind,
@@ -29,7 +29,7 @@ from taskapp.queries.tasks import (
     once_per_key,
     order_of_status,
     owned,
-    owner_row,
+    owned_to_write,
 )
 from taskapp.tokens import SessionProof
 
@@ -83,7 +83,7 @@ _deleted = (
     select(_place)
     .select_from(tasks)
     .where(
-        owned,
+        owned_to_write,
         _is_completed,
         tasks.c.updated_at <= cast(bindparam("until"), DateTime(timezone=True)),
         behind,

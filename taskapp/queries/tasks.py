@@ -20,9 +20,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
-from schema.tables import tasks, users
+from schema.tables import tasks
 from taskapp.database import Database, Statement
-from taskapp.queries.sessions import live_user
+from taskapp.queries.sessions import live_email, live_user, live_writer, owner_row
 from taskapp.tokens import SessionProof
 
 COUNT_LIMIT = 10_000  # a count stops here, so that a page costs the same with a million tasks
@@ -52,10 +52,11 @@ class Overview(NamedTuple):
 
 
 class TaskAccess(NamedTuple):
-    """Whose session it is and whose task it is; None for none."""
+    """Whose session it is, whose task it is (None for none), and whether the session may write."""
 
     session_user: str | None
     task_owner: str | None
+    may_write: bool
 
 
 def _optional(name: str, type_: Any) -> Any:
@@ -66,6 +67,7 @@ def _optional(name: str, type_: Any) -> Any:
 # Not "= live_user ORDER BY id": with few users that makes PostgreSQL walk the tasks of all in the
 # order of the primary key, and wait for the owner's. This order only the owner's indexes have.
 owned = tasks.c.user_id == func.any(func.array(live_user))
+owned_to_write = tasks.c.user_id == func.any(func.array(live_writer))
 _order = (tasks.c.user_id.desc(), tasks.c.id.desc())
 order_of_status = (tasks.c.user_id.desc(), tasks.c.status.desc(), tasks.c.id.desc())
 
@@ -95,6 +97,7 @@ _after = _optional("after", Uuid(as_uuid=False))
 behind = or_(_after.is_(None), tasks.c.id < _after)
 _moment = DateTime(timezone=True)
 _mine = (tasks.c.user_id == live_user, tasks.c.id == bindparam("task"))
+_mine_to_write = (tasks.c.user_id == live_writer, tasks.c.id == bindparam("task"))
 _unchanged = or_(
     _optional("versions", ARRAY(_moment)).is_(None),
     tasks.c.updated_at == func.any(_optional("versions", ARRAY(_moment))),
@@ -110,8 +113,7 @@ _LIST = _list("tasks.list", order=_order)
 _LIST_STATUS = _list(
     "tasks.list_status", order=order_of_status, only=(is_of_status(bindparam("status")),)
 )
-_email = select(users.c.email).where(users.c.id == live_user).scalar_subquery()
-_overview = (_email, _count("pending"), _count("completed"))
+_overview = (live_email, _count("pending"), _count("completed"))
 _LIST_WITH_OVERVIEW = _list("tasks.list_with_overview", *_overview, order=_order)
 _LIST_STATUS_WITH_OVERVIEW = _list(
     "tasks.list_status_with_overview",
@@ -124,7 +126,7 @@ _FIND = Statement("tasks.find", select(*_columns).where(*_mine))
 _FIND_BY_KEY = Statement(
     "tasks.find_by_key",
     select(*_columns).where(
-        tasks.c.user_id == live_user, tasks.c.idempotency_key == bindparam("key")
+        tasks.c.user_id == live_writer, tasks.c.idempotency_key == bindparam("key")
     ),
 )
 _FIND_ACCESS = Statement(
@@ -132,6 +134,7 @@ _FIND_ACCESS = Statement(
     select(
         live_user,
         select(tasks.c.user_id).where(tasks.c.id == bindparam("task")).scalar_subquery(),
+        live_writer.is_not(None),
     ),
 )
 # What was made with an idempotency key is not made again.
@@ -139,7 +142,6 @@ once_per_key: dict[str, Any] = {
     "index_elements": ["user_id", "idempotency_key"],
     "index_where": tasks.c.idempotency_key.is_not(None),
 }
-owner_row = select(live_user.label("user_id")).subquery("owner")
 _INSERT = Statement(
     "tasks.insert",
     insert(tasks)
@@ -158,7 +160,7 @@ _INSERT = Statement(
 _UPDATE = Statement(
     "tasks.update",
     update(tasks)
-    .where(*_mine, _unchanged)
+    .where(*_mine_to_write, _unchanged)
     .values(
         {
             tasks.c[name]: func.coalesce(_optional(f"new_{name}", Text), tasks.c[name])
@@ -173,7 +175,9 @@ _UPDATE = Statement(
     )
     .returning(*_columns),
 )
-_DELETE = Statement("tasks.delete", delete(tasks).where(*_mine, _unchanged).returning(tasks.c.id))
+_DELETE = Statement(
+    "tasks.delete", delete(tasks).where(*_mine_to_write, _unchanged).returning(tasks.c.id)
+)
 _ESTIMATE = Statement(
     "tasks.estimate",
     select(text("greatest(reltuples, 0)::bigint"))
@@ -209,8 +213,13 @@ async def list_tasks_with_overview(
     )
     if rows:
         return [Task(*row[:-3]) for row in rows], Overview(*rows[0][-3:])
+    return [], await find_overview(database, owner)
+
+
+async def find_overview(database: Database, owner: SessionProof) -> Overview | None:
+    """Find out whose session it is, and how many tasks they have; None without a session."""
     row = await database.fetch_one(_OVERVIEW, session=owner.secret_hash)
-    return [], Overview(*row) if row and row[0] is not None else None
+    return Overview(*row) if row and row[0] is not None else None
 
 
 async def find_task(database: Database, owner: SessionProof, task_id: str) -> Task | None:
@@ -228,7 +237,7 @@ async def find_task_by_key(database: Database, owner: SessionProof, key: str) ->
 async def find_access(database: Database, owner: SessionProof, task_id: str) -> TaskAccess:
     """Find out why a statement found nothing: whose session it is, and whose task."""
     row = await database.fetch_one(_FIND_ACCESS, session=owner.secret_hash, task=task_id)
-    return TaskAccess(*row) if row else TaskAccess(None, None)
+    return TaskAccess(*row) if row else TaskAccess(None, None, may_write=False)
 
 
 async def insert_task(

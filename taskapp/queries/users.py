@@ -7,6 +7,9 @@ from uuid_utils import uuid7
 
 from schema.tables import users
 from taskapp.database import Database, Statement, Transaction
+from taskapp.queries.login_addresses import is_known_address
+from taskapp.queries.sessions import live_user
+from taskapp.tokens import SessionProof
 
 ACTIVE_DAYS = (1, 7, 30)
 _today = func.current_date()
@@ -17,12 +20,11 @@ _INSERT = Statement(
     .values(id=bindparam("id"), email=bindparam("email"), password_hash=bindparam("password_hash"))
     .returning(users.c.id),
 )
+_credentials = select(users.c.id, users.c.email, users.c.password_hash, is_known_address)
 _FIND_BY_EMAIL = Statement(
-    "users.find_by_email",
-    select(users.c.id, users.c.email, users.c.password_hash).where(
-        users.c.email == bindparam("email")
-    ),
+    "users.find_by_email", _credentials.where(users.c.email == bindparam("email"))
 )
+_FIND_BY_SESSION = Statement("users.find_by_session", _credentials.where(users.c.id == live_user))
 _LIST = Statement(
     "users.list", select(users.c.id, users.c.email, users.c.created_at).order_by(users.c.email)
 )
@@ -48,7 +50,13 @@ _REPLACE_HASH = Statement(
     "users.replace_hash",
     update(users)
     .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("old_hash"))
-    .values(password_hash=bindparam("new_hash"))
+    .values(password_hash=bindparam("new_hash"), updated_at=func.now())
+    .returning(users.c.id),
+)
+_DELETE_BY_SESSION = Statement(
+    "users.delete_by_session",
+    delete(users)
+    .where(users.c.id == live_user, users.c.password_hash == bindparam("password_hash"))
     .returning(users.c.id),
 )
 _DELETE = Statement(
@@ -58,11 +66,12 @@ _DELETE = Statement(
 
 
 class Credentials(NamedTuple):
-    """What a login is checked against."""
+    """What a password is checked against, and whether somebody has logged in from there before."""
 
     user_id: str
     email: str
     password_hash: str
+    is_known_address: bool
 
 
 class User(NamedTuple):
@@ -84,9 +93,17 @@ async def insert_user(database: Database, email: str, password_hash: str) -> str
     return user_id
 
 
-async def find_credentials(database: Database, email: str) -> Credentials | None:
-    """Find an account by its e-mail address, in its normal form."""
-    row = await database.fetch_one(_FIND_BY_EMAIL, email=email)
+async def find_credentials(database: Database, email: str, address: str) -> Credentials | None:
+    """Find an account by its e-mail address, in its normal form, for somebody at an address."""
+    row = await database.fetch_one(_FIND_BY_EMAIL, email=email, address=address)
+    return Credentials(*row) if row else None
+
+
+async def find_own_credentials(
+    database: Database, owner: SessionProof, address: str
+) -> Credentials | None:
+    """Find the account of a live session, for somebody at an address."""
+    row = await database.fetch_one(_FIND_BY_SESSION, session=owner.secret_hash, address=address)
     return Credentials(*row) if row else None
 
 
@@ -114,11 +131,28 @@ async def update_password(transaction: Transaction, email: str, password_hash: s
     return rows[0][0] if rows else None
 
 
+async def update_own_password(
+    transaction: Transaction, user_id: str, old_hash: str, new_hash: str
+) -> bool:
+    """Set another password in place of the one that was checked; False if it was changed since."""
+    return bool(
+        await transaction.run(_REPLACE_HASH, user=user_id, old_hash=old_hash, new_hash=new_hash)
+    )
+
+
 async def replace_password_hash(
     database: Database, user_id: str, old_hash: str, new_hash: str
 ) -> None:
     """Set another hash of the same password, unless the password was changed meanwhile."""
     await database.fetch_one(_REPLACE_HASH, user=user_id, old_hash=old_hash, new_hash=new_hash)
+
+
+async def delete_own_user(database: Database, owner: SessionProof, password_hash: str) -> bool:
+    """Delete the account of a live session with all in it, if this is its password's hash."""
+    row = await database.fetch_one(
+        _DELETE_BY_SESSION, session=owner.secret_hash, password_hash=password_hash
+    )
+    return row is not None
 
 
 async def delete_user(database: Database, email: str) -> str | None:

@@ -1,0 +1,66 @@
+"""How the backups are: what health, metrics and doctor say."""
+
+from datetime import UTC, datetime, timedelta
+
+from taskapp.backups.making import backup_folder
+from taskapp.backups.wal import LONGEST_WAIT, longest_wait
+from taskapp.settings import Settings
+
+ARCHIVE_PATIENCE = 5 * LONGEST_WAIT  # seconds after which a file that waits means a broken archive
+LATE_AFTER = 2  # intervals without a backup
+
+
+class BackupStatus:
+    """Looks at the folders each time it is asked, so that it is the same in every process."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings; nothing is looked at yet."""
+        self._settings = settings
+        self._folder = backup_folder(settings)
+        self.has_failed = False  # the last attempt of this process
+
+    @property
+    def newest(self) -> datetime | None:
+        """Give when the newest backup was begun; None when there is none that can be seen."""
+        try:
+            return self._folder.newest_moment("base", "dump")
+        except OSError:
+            return None
+
+    @property
+    def age(self) -> int | None:
+        """Give the age of the newest backup in seconds."""
+        newest = self.newest
+        return None if newest is None else int((datetime.now(UTC) - newest).total_seconds())
+
+    @property
+    def waiting_wal(self) -> tuple[int, float]:
+        """Tell how many files wait to be archived, and for how many seconds the first does."""
+        if not self._settings.archives_wal:
+            return 0, 0.0
+        try:
+            return longest_wait(self._settings.data_dir / "postgres")
+        except OSError:  # they belong to another user, or come and go
+            return 0, 0.0
+
+    @property
+    def is_archive_broken(self) -> bool:
+        """Tell whether a file has waited for longer than one that is merely being archived."""
+        return self.waiting_wal[1] > ARCHIVE_PATIENCE
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether it is time for the next backup."""
+        every, newest = timedelta(seconds=self._settings.backup_every), self.newest
+        return bool(every) and (newest is None or datetime.now(UTC) - newest >= every)
+
+    def in_a_word(self) -> str:
+        """Say how the backups are: off, failing, none, late, or current."""
+        age, every = self.age, self._settings.backup_every
+        if not every:
+            return "off"
+        if self.has_failed or self.is_archive_broken:
+            return "failing"
+        if age is None:
+            return "none"
+        return "late" if age > LATE_AFTER * every else "current"

@@ -1,0 +1,193 @@
+"""What people do with their own accounts: look, end sessions, change the password, delete all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from taskapp.account_forms import CONFIRMATION, PASSWORD_CHANGE
+from taskapp.addresses import limit_key
+from taskapp.database import Transaction
+from taskapp.errors import Invalid, NotSignedIn, SessionNotFound, WrongCredentials
+from taskapp.logs import log
+from taskapp.messages import Message
+from taskapp.operations.accounts import SessionMaker
+from taskapp.operations.password_checks import check_password, hash_new_password
+from taskapp.operations.session_checks import require_session
+from taskapp.queries.login_addresses import delete_addresses_of_user
+from taskapp.queries.sessions import (
+    EndedSessions,
+    Session,
+    delete_other_sessions,
+    delete_session_by_id,
+    delete_sessions_of_user,
+    list_sessions,
+    replace_session_secret,
+)
+from taskapp.queries.tasks import Overview, find_overview
+from taskapp.queries.users import (
+    Credentials,
+    delete_own_user,
+    find_own_credentials,
+    update_own_password,
+)
+from taskapp.services import Services
+from taskapp.tokens import SessionProof
+from taskapp.validation import read_id
+
+_WRONG_PASSWORD = Message("This is not your password.")
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account, as its owner sees it: this session and those used last first; tokens by name."""
+
+    email: str
+    sessions: list[Session]
+    tokens: list[Session]
+
+
+async def load_account(services: Services, owner: SessionProof) -> Account:
+    """Give the account of a session.
+
+    Raises:
+        NotSignedIn: the session has ended.
+    """
+    listed, email = await list_sessions(services.database, owner)
+    if email is None:
+        raise NotSignedIn
+    by_use = sorted(listed, key=lambda one: (one.is_current, one.last_used_at), reverse=True)
+    return Account(
+        email,
+        sessions=[session for session in by_use if session.name is None],
+        tokens=sorted(
+            (token for token in listed if token.name is not None),
+            key=lambda token: (token.name or "").casefold(),
+        ),
+    )
+
+
+async def load_overview(services: Services, owner: SessionProof) -> Overview:
+    """Give whose account it is and how many tasks are in it.
+
+    Raises:
+        NotSignedIn: the session has ended.
+    """
+    overview = await find_overview(services.database, owner)
+    if overview is None:
+        raise NotSignedIn
+    return overview
+
+
+async def end_session(services: Services, owner: SessionProof, session_id: str) -> EndedSessions:
+    """End a session of one's own, or revoke a personal token, and tell which of them it was.
+
+    Raises:
+        NotSignedIn: the session that asks has ended.
+        SessionNotFound: there is no such session or token, or it is somebody else's.
+    """
+    clean_id = read_id(session_id)
+    ended = clean_id and await delete_session_by_id(services.database, owner, clean_id)
+    if not ended:
+        await require_session(services, owner)
+        raise SessionNotFound
+    event = "token.revoked" if ended.tokens else "session.ended"
+    log(event, userId=owner.user_id, sessionId=clean_id)
+    return ended
+
+
+async def end_other_sessions(services: Services, owner: SessionProof) -> int:
+    """End all sessions of one's own but this one, and count them; personal tokens stay.
+
+    Raises:
+        NotSignedIn: the session that asks has ended.
+    """
+    ended = await delete_other_sessions(services.database, owner)
+    if ended == 0:
+        await require_session(services, owner)
+    log("sessions.ended", userId=owner.user_id, count=ended)
+    return ended
+
+
+async def change_password(
+    services: Services,
+    owner: SessionProof,
+    sent: Mapping[str, Any],
+    address: str,
+    new_session: SessionMaker,
+) -> str:
+    """Set another password, and give the signed string of this session's new secret.
+
+    Whatever else the old password had opened is over: all other sessions and personal tokens.
+
+    Raises:
+        Invalid: the old password is wrong, or the new one cannot be accepted.
+        NotSignedIn: the session has ended.
+        TooManyRequests: this address, or this account, has failed too often.
+        Unavailable: too many passwords wait to be checked, or the database does not answer.
+    """
+    fields = PASSWORD_CHANGE.read(sent)
+    old, new = fields["current_password"], fields["new_password"]
+    found = await _require_credentials(services, owner, address)
+    async with services.passwords.turn():
+        await _confirm(services, found, old, address, field="current_password")
+        if new == old:
+            raise Invalid({"new_password": Message("This is your password already.")})
+        new_hash = await hash_new_password(services, found.email, new, field="new_password")
+    token, secret_hash = new_session(found.user_id)
+
+    async def change(transaction: Transaction) -> EndedSessions:
+        # The account first: of two changes at once the second waits here, and finds itself late.
+        if not await update_own_password(transaction, found.user_id, found.password_hash, new_hash):
+            raise Invalid({"current_password": _WRONG_PASSWORD})
+        if not await replace_session_secret(transaction, owner.secret_hash, secret_hash):
+            raise NotSignedIn
+        await delete_addresses_of_user(transaction, found.user_id, but=limit_key(address))
+        return await delete_sessions_of_user(transaction, found.user_id, kept=secret_hash)
+
+    ended = await services.database.transaction("users.change_password", change)
+    log(
+        "user.password_changed",
+        userId=found.user_id,
+        sessionsEnded=ended.sessions,
+        tokensRevoked=ended.tokens,
+    )
+    return token
+
+
+async def delete_account(
+    services: Services, owner: SessionProof, sent: Mapping[str, Any], address: str
+) -> None:
+    """Delete one's own account with all that is in it: tasks, sessions and personal tokens.
+
+    Raises:
+        Invalid: the password is wrong.
+        NotSignedIn: the session has ended.
+        TooManyRequests: this address, or this account, has failed too often.
+        Unavailable: too many passwords wait to be checked, or the database does not answer.
+    """
+    fields = CONFIRMATION.read(sent)
+    found = await _require_credentials(services, owner, address)
+    async with services.passwords.turn():
+        await _confirm(services, found, fields["password"], address, field="password")
+    if not await delete_own_user(services.database, owner, found.password_hash):
+        await require_session(services, owner)
+        raise Invalid({"password": _WRONG_PASSWORD})  # it was changed while it was being checked
+    log("user.deleted", userId=found.user_id)
+
+
+async def _require_credentials(
+    services: Services, owner: SessionProof, address: str
+) -> Credentials:
+    found = await find_own_credentials(services.database, owner, limit_key(address))
+    if found is None:
+        raise NotSignedIn
+    return found
+
+
+async def _confirm(
+    services: Services, found: Credentials, password: str, address: str, *, field: str
+) -> None:
+    try:
+        await check_password(services, found, email=found.email, password=password, address=address)
+    except WrongCredentials:
+        raise Invalid({field: _WRONG_PASSWORD}) from None

@@ -1,0 +1,65 @@
+"""Check a password that was sent, and hash a new one, in one's turn at `services.passwords`."""
+
+from hashlib import sha256
+
+from taskapp.addresses import limit_key
+from taskapp.errors import Invalid, TooManyRequests, TooManyTries, WrongCredentials
+from taskapp.limits import Limit
+from taskapp.logs import log
+from taskapp.queries.users import Credentials
+from taskapp.services import Services
+from taskapp.validation import WEAK_PASSWORD
+
+
+async def check_password(
+    services: Services, found: Credentials | None, *, email: str, password: str, address: str
+) -> Credentials:
+    """Give the account of an e-mail address if this is its password; failures are counted.
+
+    They count for the address that they come from. Unless somebody has logged in from there
+    before, they count for the account as well, and for an e-mail address without one likewise.
+
+    Raises:
+        WrongCredentials: there is no such account, or the password is another.
+        TooManyRequests: this address has failed too often.
+        TooManyTries: too many have failed for this account.
+    """
+    limits = services.limits
+    counts = [(limits.failed_logins, limit_key(address))]
+    if found is None or not found.is_known_address:
+        counts.append((limits.failed_logins_of_account, sha256(email.encode()).hexdigest()))
+    try:
+        for limit, key in counts:
+            await _check(services, limit, key)
+    except TooManyRequests:
+        services.metrics.logins.labels("limited").inc()
+        raise
+    if await services.passwords.matches(password, found and found.password_hash) and found:
+        return found
+    services.metrics.logins.labels("failed").inc()
+    log("login.failed", "warning", userId=found.user_id if found else None, address=address)
+    for limit, key in counts:
+        await limit.take(key)
+    raise WrongCredentials
+
+
+async def hash_new_password(
+    services: Services, email: str, password: str, *, field: str = "password"
+) -> str:
+    """Hash a new password.
+
+    Raises:
+        Invalid: it is easily guessed; said beside `field`.
+    """
+    if await services.passwords.is_weak(password, email):
+        raise Invalid({field: WEAK_PASSWORD})
+    return await services.passwords.hash(password)
+
+
+async def _check(services: Services, limit: Limit, key: str) -> None:
+    try:
+        await limit.check(key)
+    except TooManyRequests as error:
+        if limit is services.limits.failed_logins_of_account:
+            raise TooManyTries(error.allowance) from None
+        raise

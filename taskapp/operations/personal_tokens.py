@@ -1,0 +1,62 @@
+"""Personal tokens: what scripts use in place of a password."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from taskapp.account_forms import NEW_TOKEN, TOKEN_LIVES
+from taskapp.database import Transaction
+from taskapp.errors import Invalid, NotSignedIn
+from taskapp.logs import log
+from taskapp.messages import Message
+from taskapp.operations.own_account import load_account
+from taskapp.queries.personal_tokens import insert_token
+from taskapp.services import Services
+from taskapp.tokens import SessionProof
+
+MOST_TOKENS = 50  # of one account
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """A token that was just made: the string that is shown once, and its name."""
+
+    text: str
+    name: str
+
+
+async def create_token(
+    services: Services, owner: SessionProof, sent: Mapping[str, Any]
+) -> NewToken:
+    """Make a personal token.
+
+    Raises:
+        Invalid: a field cannot be accepted, the name is taken, or there are too many tokens.
+        NotSignedIn: the session has ended.
+    """
+    fields = NEW_TOKEN.read(sent)
+    name = fields["name"]
+    tokens = (await load_account(services, owner)).tokens
+    if name in {token.name for token in tokens}:
+        raise Invalid({"name": Message("You have a token of this name already.")})
+    if len(tokens) >= MOST_TOKENS:
+        raise Invalid(
+            {"name": Message("%(limit)s tokens are the most; revoke one first.", limit=MOST_TOKENS)}
+        )
+    text, secret_hash = services.tokens.new_personal(owner.user_id)
+
+    async def insert(transaction: Transaction) -> str | None:
+        return await insert_token(
+            transaction,
+            owner,
+            secret_hash,
+            name=name,
+            lasts=TOKEN_LIVES[fields["expires"]],
+            is_read_only="read_only" in fields,
+        )
+
+    token_id = await services.database.transaction("sessions.make_token", insert)
+    if token_id is None:
+        raise NotSignedIn
+    log("token.created", userId=owner.user_id, sessionId=token_id)
+    return NewToken(text, name)

@@ -1,0 +1,59 @@
+"""The statements that make a personal token, which is a session with a name."""
+
+from datetime import timedelta
+
+from sqlalchemy import Boolean, Interval, Text, Uuid, bindparam, cast, func, insert, select, text
+from uuid_utils import uuid7
+
+from schema.tables import sessions, users
+from taskapp.database import Statement, Transaction
+from taskapp.queries.sessions import owner_row
+from taskapp.tokens import SessionProof
+
+_LOCK_USER = Statement(
+    "users.lock",
+    select(users.c.id).where(users.c.id == bindparam("user")).with_for_update(read=True),
+)
+_INSERT_TOKEN = Statement(
+    "sessions.insert_token",
+    insert(sessions)
+    .from_select(
+        ["id", "user_id", "secret_hash", "expires_at", "name", "is_read_only"],
+        select(
+            cast(bindparam("id"), Uuid(as_uuid=False)),
+            owner_row.c.user_id,
+            bindparam("new_session"),
+            func.coalesce(func.now() + cast(bindparam("lasts"), Interval), text("'infinity'")),
+            cast(bindparam("name"), Text),
+            cast(bindparam("is_read_only"), Boolean),
+        ).where(owner_row.c.user_id.is_not(None)),
+    )
+    .returning(sessions.c.id),
+)
+
+
+async def insert_token(
+    transaction: Transaction,
+    owner: SessionProof,
+    secret_hash: bytes,
+    *,
+    name: str,
+    lasts: timedelta | None,
+    is_read_only: bool,
+) -> str | None:
+    """Insert a personal token and give its id; None without a session.
+
+    It is for ever if `lasts` is None. Nobody changes the password meanwhile, so that no token
+    outlives a change of it.
+    """
+    await transaction.run(_LOCK_USER, user=owner.user_id)
+    rows = await transaction.run(
+        _INSERT_TOKEN,
+        id=str(uuid7()),
+        session=owner.secret_hash,
+        new_session=secret_hash,
+        name=name,
+        lasts=lasts,
+        is_read_only=is_read_only,
+    )
+    return rows[0][0] if rows else None
