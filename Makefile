@@ -5,16 +5,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 
-.PHONY: run test test-deploy lint format types pytest system lock messages clean help
+.PHONY: run test test-deploy test-postgres lint format types pytest system lock messages clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
 
 test: lint types pytest  ## set up and run every check
 
-test-deploy: $(VENV)/.development  ## run the tests of what is in deploy/
+test-deploy: $(VENV)/.development $(VENV)/.deploy  ## run the tests of what is in deploy/
 	@sh tests/system_packages.sh deploy
 	$(BIN)/pytest tests/deploy
+
+test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests on Debian's PostgreSQL, or TASKAPP_TEST_DATABASE_URL
+	@sh tests/system_packages.sh deploy
+	$(BIN)/python -m tests.deploy.serve_postgres $(BIN)/pytest --ignore=tests/deploy -m "not alone" \
+	    --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: $(VENV)/.development $(NODE_MODULES)/.installed  ## check style and format
 	$(BIN)/ruff check .
@@ -45,7 +50,7 @@ clean:  ## remove the environment and caches; the data folder stays
 	rm -rf $(VENV) $(NODE_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 help:  ## list these targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -63,6 +68,12 @@ $(VENV)/.development: requirements-dev.lock | $(VENV)/bin/python
 	@echo "Installing what the tests need; this takes some minutes, once ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.deploy: tests/deploy/requirements.lock | $(VENV)/bin/python
+	@echo "Installing what the tests of deploy/ need; this takes some minutes, once ..."
+	@$(PYTHON) -m venv $(VENV)/deploy
+	@$(VENV)/deploy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/requirements.lock
+	@touch $@
 
 $(NODE_MODULES)/.installed: tests/package-lock.json tests/.npmrc | system
 	@echo "Installing what the tests of the pages need from npm, once ..."

@@ -13,3 +13,7 @@ unset PIP_FIND_LINKS PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 # shellcheck disable=SC2086
 "$compile" $options --no-strip-extras --extra dev --constraint requirements.lock \
     --output-file requirements-dev.lock pyproject.toml
+# Apart from all others: checkov alone brings a hundred packages.
+# shellcheck disable=SC2086
+"$compile" $options --strip-extras --output-file tests/deploy/requirements.lock \
+    tests/deploy/requirements.in

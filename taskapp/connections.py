@@ -14,6 +14,7 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
+from taskapp.connection_options import ASKED, OPTIONS, SERVER_TIMEOUT, check_options
 from taskapp.errors import Unavailable, UniqueViolation
 from taskapp.logs import log
 from taskapp.metrics import Metrics
@@ -21,11 +22,9 @@ from taskapp.settings import SettingsError
 
 Row = tuple[Any, ...]
 
-SERVER_TIMEOUT = 3.5  # seconds; when the server gives up first, a change is known to be undone
 CONNECT_TIMEOUT = 3.0  # seconds
 REFUSED_WRITES_LAST = 30.0  # seconds for which a refused write keeps this process from "ready"
 _TIMESTAMP_WITH_TIME_ZONE = 1184  # the type's number in pg_type
-_OPTIONS = f"-c timezone=UTC -c datestyle=ISO -c statement_timeout={int(SERVER_TIMEOUT * 1000)}"
 _CLOSED_BY_US = 1  # of psycopg2, whose connections are at 2 when they broke
 # SQLSTATE classes after which the same statement may work again: connection, resources, operator;
 # and those of them, deadlock included, after which it is known not to have run.
@@ -94,6 +93,7 @@ class Connections:
         """Connect to the server.
 
         Raises:
+            SettingsError: something in between drops what we ask of a connection.
             Unavailable: it cannot be reached, or refuses us.
         """
         try:
@@ -107,9 +107,11 @@ class Connections:
                     enable_json=False,
                     enable_uuid=False,
                     on_connect=_prepare_connection,
-                    options=_OPTIONS,
+                    options=OPTIONS,
                     application_name="taskapp",
                 )
+            async with asyncio.timeout(SERVER_TIMEOUT):
+                await _check_options(self._pool)
         except (psycopg2.Error, TimeoutError) as error:
             raise Unavailable(f"The database cannot be reached: {_first_line(error)}") from error
         self._is_open = True
@@ -238,6 +240,17 @@ def _is_address(url: str) -> bool:
     except psycopg2.ProgrammingError:
         return False
     return all(not port or port.isdecimal() for port in ports.split(","))
+
+
+async def _check_options(pool: Any) -> None:
+    try:
+        async with pool.acquire() as connection, connection.cursor() as cursor:
+            await cursor.execute(ASKED)
+            check_options(*await cursor.fetchone())
+    except BaseException:
+        pool.terminate()
+        await pool.wait_closed()
+        raise
 
 
 async def _prepare_connection(connection: Any) -> None:

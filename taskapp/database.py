@@ -67,6 +67,7 @@ class Database:
         """Connect to the server.
 
         Raises:
+            SettingsError: something in between drops what we ask of a connection.
             Unavailable: it cannot be reached, or refuses us.
         """
         await self._connections.open(url)

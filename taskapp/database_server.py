@@ -80,7 +80,10 @@ async def prepare_database(settings: Settings, url: str) -> Preparation:
             backup = await make_dump_before(settings, url, f"migration-{HEAD}")
             backups.append(backup.path)
 
-    migrated = await migrate(url, back_up if settings.uses_embedded_database else None)
+    if settings.uses_embedded_database:
+        migrated = await migrate(url, back_up)
+    else:
+        migrated = await migrate(settings.migration_database_url or url)
     return Preparation(migrated, backups[0] if backups else None)
 
 

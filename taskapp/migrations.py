@@ -13,10 +13,10 @@ from taskapp.connections import connect_once
 from taskapp.errors import Unavailable
 from taskapp.logs import log
 
-LOCK = 0x7461736B61707001  # of pg_advisory_lock: "taskapp", and a one for migrations
+LOCK = 0x7461736B61707001  # of pg_advisory_xact_lock: "taskapp", and a one for migrations
 FOLDER = Path(schema.__file__).parent
 HEAD = max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
-_UNDEFINED_TABLE = "42P01"
+_NOT_ALLOWED = "42501"
 
 
 class MigrationError(Exception):
@@ -72,13 +72,9 @@ def read_revision(url: str) -> str | None:
 
 
 def _read_revision(connection: Connection) -> str | None:
-    try:
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    except DBAPIError as error:
-        if getattr(error.orig, "pgcode", "") != _UNDEFINED_TABLE:
-            raise
-        connection.rollback()
+    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
         return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def _upgrade(url: str) -> bool:
@@ -88,10 +84,10 @@ def _upgrade(url: str) -> bool:
     from alembic.util import CommandError  # noqa: PLC0415  # see above
 
     with connected(url) as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+        # Of the transaction, not of the session: a pooler may give the next one another session.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         if _read_revision(connection) == HEAD:  # another process was faster
             return False
-        connection.rollback()
         config = Config()
         config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
         config.attributes["connection"] = connection
@@ -124,7 +120,16 @@ def connected(url: str, purpose: str = "taskapp migrations") -> Iterator[Connect
     except OperationalError as error:
         raise Unavailable(f"The database cannot be reached: {_first_line(error)}") from error
     except DBAPIError as error:
-        raise MigrationError(f"The database refuses: {_first_line(error)}") from error
+        raise MigrationError(f"The database refuses: {_first_line(error)}{_fix(error)}") from error
+
+
+def _fix(error: DBAPIError) -> str:
+    if getattr(error.orig, "pgcode", "") != _NOT_ALLOWED:
+        return ""
+    return (
+        ". If this user is not to change tables, run `python server.py migrate` with "
+        "TASKAPP_MIGRATION_DATABASE_URL set to the address of the user who is."
+    )
 
 
 def _first_line(error: DBAPIError) -> str:

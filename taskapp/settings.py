@@ -49,6 +49,12 @@ class Settings:
         "postgresql://... of a PostgreSQL 15 or later; empty: the embedded one",
         secret=True,
     )
+    migration_database_url: str = _setting(
+        "",
+        values.database_url,
+        "the same database as the user who may change tables; empty: TASKAPP_DATABASE_URL",
+        secret=True,
+    )
     database_pool: int = _setting(
         "10", values.whole_number(1, 500), "database connections of one process"
     )

@@ -7,6 +7,7 @@
 """
 
 import asyncio
+import os
 import shutil
 import tempfile
 import threading
@@ -24,6 +25,7 @@ from taskapp.migrations import migrate
 from taskapp.services import Services, make_services
 from taskapp.settings import Settings, load_settings
 from tests.clients import ApiClient
+from tests.database_fixtures import new_database
 
 PASSWORD = "SecurePass123!"
 TEST_SETTINGS = {
@@ -51,9 +53,25 @@ def short_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def named_server() -> str:
+    """Give the server that `make test-postgres` names, and hide it from what reads settings."""
+    return os.environ.pop("TASKAPP_TEST_DATABASE_URL", "")
+
+
 @pytest.fixture(scope="session")
-def database_url(short_folder: Path) -> Iterator[str]:
-    """Run a PostgreSQL for all tests, on an event loop and a thread of its own."""
+def database_url(short_folder: Path, named_server: str) -> Iterator[str]:
+    """Give the URL of a migrated database for all tests of this process."""
+    if named_server:
+        with new_database(named_server) as url:
+            asyncio.run(migrate(url))
+            yield url
+        return
+    yield from embedded_database(short_folder)
+
+
+def embedded_database(short_folder: Path) -> Iterator[str]:
+    """Run the PostgreSQL inside, on an event loop and a thread of its own."""
     postgres = EmbeddedPostgres(short_folder / "data")
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

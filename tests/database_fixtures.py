@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
 from uuid_utils import uuid7
@@ -13,6 +14,16 @@ from taskapp.metrics import Metrics
 from taskapp.tokens import SessionProof
 
 NO_HASH = "$2b$04$" + "." * 53  # the hash of no password
+
+FIRST_WITH_UUIDV7 = 180000  # server_version_num
+UUIDV7 = """
+    CREATE FUNCTION uuidv7(shift interval DEFAULT '0') RETURNS uuid LANGUAGE sql AS $$
+        SELECT (
+            lpad(to_hex((extract(epoch FROM clock_timestamp() + shift) * 1000)::bigint), 12, '0')
+            || substr(replace(gen_random_uuid()::text, '-', ''), 13)
+        )::uuid
+    $$
+"""
 
 
 @asynccontextmanager
@@ -33,10 +44,21 @@ def new_database(url: str) -> Iterator[str]:
     """Give the URL of a database of one's own, without tables, on the same server."""
     name = f"test_{secrets.token_hex(4)}"
     execute(url, f"CREATE DATABASE {name} TEMPLATE template0")
+    own_url = urlsplit(url)._replace(path=f"/{name}").geturl()
     try:
-        yield url.replace("/postgres?", f"/{name}?")
+        [[version]] = execute(own_url, "SELECT current_setting('server_version_num')::int")
+        if version < FIRST_WITH_UUIDV7:
+            execute(own_url, UUIDV7)
+        yield own_url
     finally:
         execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def as_user(url: str, name: str) -> str:
+    """Give the URL by which another user, who has no password, reaches the same database."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{name}@{host}").geturl()
 
 
 def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -14,6 +14,13 @@ if [ "${1:-}" = deploy ]; then
     command -v prometheus-node-exporter >/dev/null 2>&1 || missing="$missing prometheus-node-exporter"
     command -v prometheus-postgres-exporter >/dev/null 2>&1 || missing="$missing prometheus-postgres-exporter"
     [ -x /usr/sbin/rsyslogd ] || missing="$missing rsyslog"
+    [ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing="$missing postgresql"
+    [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
+    [ -x /usr/sbin/nginx ] || missing="$missing nginx"
+    command -v curl >/dev/null 2>&1 || missing="$missing curl"
+    command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+    command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
+    [ -e /usr/lib/"$(uname -m)"-linux-gnu/libseccomp.so.2 ] || missing="$missing libseccomp2"
 fi
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -21,7 +21,7 @@ from taskapp.embedded import EmbeddedPostgres
 from taskapp.errors import OutcomeUnknown, Unavailable, UniqueViolation
 from taskapp.metrics import Metrics
 from taskapp.queries.users import count_users, insert_user
-from tests.database_fixtures import NO_HASH, add_user, execute, open_database
+from tests.database_fixtures import NO_HASH, add_user, as_user, execute, open_database
 
 PATIENCE = 5.0  # seconds in which every answer has to come
 
@@ -377,7 +377,7 @@ def test_a_cancelled_statement_leaves_the_connections_of_others_alone(empty_data
 def test_a_read_over_the_servers_time_limit_is_unavailable(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskapp.connections._OPTIONS", "-c statement_timeout=200")
+    monkeypatch.setattr("taskapp.connections.OPTIONS", "-c timezone=UTC -c statement_timeout=200")
 
     async def scenario() -> None:
         async with open_database(empty_database) as database:
@@ -507,7 +507,7 @@ def test_a_server_with_no_connection_left_is_unavailable(empty_database: str) ->
     execute(empty_database, "CREATE ROLE one_only LOGIN CONNECTION LIMIT 1")
 
     async def scenario() -> None:
-        url = empty_database.replace("//taskapp@", "//one_only@")
+        url = as_user(empty_database, "one_only")
         async with open_database(url, pool_size=2) as database:
             nap = asyncio.create_task(database.fetch_all(NAP, seconds=0.2))
             await asyncio.sleep(0.05)

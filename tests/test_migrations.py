@@ -17,7 +17,7 @@ from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 from schema.tables import metadata
 from taskapp.errors import Unavailable
 from taskapp.migrations import FOLDER, HEAD, LOCK, MigrationError, NewerDatabaseError, migrate
-from tests.database_fixtures import add_session, add_user, execute, new_database
+from tests.database_fixtures import add_session, add_user, as_user, execute, new_database
 
 REVISIONS = [path.name[:4] for path in sorted((FOLDER / "versions").glob("[0-9]*.py"))]
 # Everything of the tables that PostgreSQL knows, by name, and as it writes it.
@@ -200,7 +200,7 @@ def test_a_database_that_may_not_be_read_is_not_taken_for_an_empty_one(url: str)
     execute(url, "CREATE ROLE stranger LOGIN")
     try:
         with pytest.raises(MigrationError, match="permission denied"):
-            asyncio.run(migrate(url.replace("//taskapp@", "//stranger@")))
+            asyncio.run(migrate(as_user(url, "stranger")))
     finally:
         execute(url, "DROP ROLE stranger")
 

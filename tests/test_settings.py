@@ -28,6 +28,7 @@ DEFAULTS = {
     "TASKAPP_PORT": "8000",
     "TASKAPP_DATA_DIR": "",
     "TASKAPP_DATABASE_URL": "",
+    "TASKAPP_MIGRATION_DATABASE_URL": "",
     "TASKAPP_DATABASE_POOL": "10",
     "TASKAPP_BACKUP_EVERY": "24h",
     "TASKAPP_BACKUP_KEEP": "7",
@@ -51,7 +52,12 @@ DEFAULTS = {
 }
 KEY = "kMp4vX9qLz2Ws7Tn5Bf8Gh3Jd6Rc1Yae"
 OTHER_KEY = "Zr8wQ2nE5tY7uI9oP1aS3dF4gH6jK0lX"
-SECRETS = ("TASKAPP_DATABASE_URL", "TASKAPP_SECRET_KEY", "TASKAPP_LIMIT_STORAGE")
+SECRETS = (
+    "TASKAPP_DATABASE_URL",
+    "TASKAPP_MIGRATION_DATABASE_URL",
+    "TASKAPP_SECRET_KEY",
+    "TASKAPP_LIMIT_STORAGE",
+)
 
 
 def problems(environment: Mapping[str, str]) -> list[str]:
@@ -228,18 +234,15 @@ def test_a_refusal_does_not_tell_the_secret(name: str, text: str) -> None:
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
-    values = ("postgresql://u:p@host/db", KEY, "redis://:p@host")
+    values = ("postgresql://u:p@host/db", "postgresql://o:p@host/db", KEY, "redis://:p@host")
     environment = {}
     for name, value in zip(SECRETS, values, strict=True):
         path = tmp_path / name
         path.write_text(f"{value}\n")
         environment[f"{name}_FILE"] = str(path)
     settings = load_settings(environment)
-    assert (settings.database_url, settings.secret_key, settings.limit_storage) == (
-        values[0],
-        (KEY,),
-        values[2],
-    )
+    assert (settings.database_url, settings.migration_database_url) == values[:2]
+    assert (settings.secret_key, settings.limit_storage) == ((KEY,), values[3])
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -266,6 +269,7 @@ def test_settings_are_described_without_their_secrets(tmp_path: Path) -> None:
     settings = load_settings(
         {
             "TASKAPP_DATABASE_URL": "postgresql://u:s3cret@host/db",
+            "TASKAPP_MIGRATION_DATABASE_URL": "postgresql://o:s3cret@host/db",
             "TASKAPP_SECRET_KEY_FILE": str(path),
             "TASKAPP_LIMIT_STORAGE": "redis://:s3cret@host",
             "TASKAPP_PORT": "8080",

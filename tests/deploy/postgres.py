@@ -1,0 +1,91 @@
+"""Runs Debian's PostgreSQL in a folder of its own, as somebody's own server."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.database_fixtures import execute
+from tests.deploy.certificates import Certificate
+from tests.server_process import free_port, wait_until
+
+PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+PASSWORDS = {"taskapp": "of-the-process", "taskapp_owner": "of-the-owner"}
+ACCESS = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+
+
+class OwnPostgres:
+    """A server: an administrator comes by its socket, everybody else by its port."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+
+    def administrator(self, database: str = "postgres") -> str:
+        socket = quote(str(self.folder), safe="")
+        return f"postgresql://postgres@/{database}?host={socket}&port={self.port}"
+
+    def url(self, user: str, *, host: str = "127.0.0.1", port: int = 0, options: str = "") -> str:
+        return f"postgresql://{user}:{PASSWORDS[user]}@{host}:{port or self.port}/taskapp{options}"
+
+    def add_roles(self, script: Path) -> None:
+        """Run the script that makes database and roles, and give these their passwords."""
+        subprocess.run(
+            ["psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", "-f", str(script), self.administrator()],
+            check=True,
+            capture_output=True,
+        )
+        for user, password in PASSWORDS.items():
+            execute(self.administrator(), f"ALTER ROLE {user} PASSWORD '{password}'")
+
+    def remove_roles(self) -> None:
+        execute(self.administrator(), "DROP DATABASE taskapp WITH (FORCE)")
+        for user in PASSWORDS:
+            execute(self.administrator(), f"DROP ROLE {user}")
+
+
+def as_postgres(*command: str | Path) -> list[str]:
+    """Give the command that runs another as Debian's user, since PostgreSQL refuses root."""
+    words = [*map(str, command)]
+    return ["runuser", "-u", "postgres", "--", *words] if os.geteuid() == 0 else words
+
+
+def give_to_postgres(*paths: Path) -> None:
+    for path in paths:
+        if os.geteuid() == 0:
+            shutil.chown(path, "postgres", "postgres")
+
+
+@contextmanager
+def running_postgres(folder: Path, certificate: Certificate | None = None) -> Iterator[OwnPostgres]:
+    """Run a new cluster; with a certificate, it speaks TLS too."""
+    give_to_postgres(folder)
+    cluster = folder / "cluster"
+    initdb = ["--auth=trust", "--no-sync", "--username=postgres", "--pgdata", str(cluster)]
+    subprocess.run(as_postgres(PROGRAMS / "initdb", *initdb), check=True, capture_output=True)
+    (cluster / "pg_hba.conf").write_text(ACCESS)
+    server = OwnPostgres(folder, free_port())
+    options = [
+        "listen_addresses=127.0.0.1",
+        f"unix_socket_directories={folder}",
+        "fsync=off",
+        "max_connections=300",
+    ]
+    if certificate:
+        give_to_postgres(certificate.path, certificate.key)
+        options += ["ssl=on"]
+        options += [f"ssl_cert_file={certificate.path}", f"ssl_key_file={certificate.key}"]
+    words = [part for option in options for part in ("-c", option)]
+    command = as_postgres(PROGRAMS / "postgres", "-D", cluster, "-p", str(server.port), *words)
+    log = (folder / "log").open("wb")
+    with log, subprocess.Popen(command, stderr=log) as process:
+        try:
+            ready = [str(PROGRAMS / "pg_isready"), "-q", "-d", server.administrator()]
+            wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, 20)
+            yield server
+        finally:
+            stop = as_postgres(PROGRAMS / "pg_ctl", "stop", "-D", cluster, "-m", "fast")
+            subprocess.run(stop, check=True, capture_output=True)
+            process.wait(10)

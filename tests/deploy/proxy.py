@@ -1,0 +1,119 @@
+"""Runs the real nginx with deploy/nginx.conf, its fixed paths and ports moved into a folder."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.deploy.certificates import Certificate, make_authority, make_certificate
+from tests.server_process import CHECKOUT, free_port, wait_until
+
+DEPLOY = CHECKOUT / "deploy"
+HOST = "tasks.example.com"
+
+
+@dataclass
+class Reply:
+    """What curl was answered; status 0 says that there was no answer."""
+
+    status: int
+    version: str
+    headers: dict[str, list[str]]
+    body: str
+
+    def header(self, name: str) -> str:
+        [value] = self.headers[name.lower()]
+        return value
+
+
+class Proxy:
+    """A running nginx, and curl as its clients."""
+
+    def __init__(self, folder: Path, http: int, https: int, authority: Certificate) -> None:
+        self.http, self.https = http, https
+        self._folder = folder
+        self._authority = authority
+
+    def curl(
+        self, path: str, *options: str, scheme: str = "https", host: str = HOST, come_from: str = ""
+    ) -> Reply:
+        """Ask as a client; `come_from` is the client's own address, one of the loopback."""
+        port = self.https if scheme == "https" else self.http
+        done = subprocess.run(
+            ["curl", "--silent", "--include", "--max-time", "20", "--http2"]
+            + ["--cacert", str(self._authority.path), "--connect-to", f"::127.0.0.1:{port}"]
+            + (["--interface", come_from] if come_from else [])
+            + [*options, f"{scheme}://{host}{path}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return _read_reply(done.stdout)
+
+    def log(self) -> str:
+        return (self._folder / "error.log").read_text()
+
+
+def _read_reply(text: str) -> Reply:
+    head, _, body = text.partition("\n\n")
+    first, *lines = head.splitlines() or [""]
+    match = re.match(r"HTTP/([\d.]+) (\d+)", first)
+    headers: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers.setdefault(name.lower(), []).append(value.strip())
+    return Reply(int(match[2]) if match else 0, match[1] if match else "", headers, body)
+
+
+def write_configuration(folder: Path, ports: dict[str, int], site: str) -> Path:
+    """Write nginx.conf and what it includes into a folder, with paths and ports of this test."""
+    moved = {
+        "/etc/nginx/taskapp/site.conf": f"/etc/nginx/taskapp/{site}",
+        "/etc/nginx/taskapp/": f"{folder}/",
+        "/etc/nginx/tls/": f"{folder}/",
+        "/run/nginx.pid": f"{folder}/nginx.pid",
+        "/var/cache/nginx/": f"{folder}/",
+        "error_log stderr": f"error_log {folder}/error.log",
+        "access_log /dev/stdout": f"access_log {folder}/access.log",
+        "http {": f"http {{ client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; "
+        f"fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;",
+    }
+    for source in [DEPLOY / "nginx.conf", *(DEPLOY / "nginx").glob("*.conf")]:
+        text = source.read_text(encoding="utf-8")
+        for old, new in moved.items():
+            text = text.replace(old, new)
+        text = re.sub(
+            r"(listen |\[::\]:|127\.0\.0\.1:)(\d+)\b",
+            lambda match: match[1] + str(ports[match[2]]),
+            text,
+        )
+        (folder / source.name).write_text(text, encoding="utf-8")
+    return folder / "nginx.conf"
+
+
+@contextmanager
+def running_proxy(folder: Path, processes: list[str], site: str = "site.conf") -> Iterator[Proxy]:
+    """Run nginx in front of two processes, which listen on these ports."""
+    authority = make_authority(folder)
+    certificate = make_certificate(folder, authority, HOST)
+    certificate.path.rename(folder / "fullchain.pem")
+    certificate.key.rename(folder / "privkey.pem")
+    ports = {"80": free_port(), "443": free_port()}
+    ports |= dict(zip(("8001", "8002"), map(int, processes), strict=True))
+    configuration = write_configuration(folder, ports, site)
+    with subprocess.Popen(
+        ["nginx", "-c", str(configuration), "-g", "daemon off;"],
+        stderr=subprocess.DEVNULL,
+        env={"PATH": "/usr/sbin:/usr/bin"},
+    ) as nginx:
+        try:
+            proxy = Proxy(folder, ports["80"], ports["443"], authority)
+            wait_until(
+                lambda: nginx.poll() is not None or proxy.curl("/", scheme="http").status == 301
+            )
+            assert nginx.poll() is None, proxy.log()
+            yield proxy
+        finally:
+            nginx.terminate()

@@ -1,0 +1,77 @@
+"""The Dockerfile's steps, done as they are written; and what they made, run without any right."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+
+from tests.deploy.conftest import DOCKERFILE
+from tests.deploy.image import Image, exec_form, first_process_of
+from tests.deploy.tools import run_tool
+from tests.server_process import Client, free_port, wait_until
+
+LARGEST = 260  # MiB, of what the build adds to the base image
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    done = run_tool("hadolint", DOCKERFILE)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_checkov_finds_nothing_unsafe() -> None:
+    done = run_tool(
+        "checkov", "--file", DOCKERFILE, "--skip-download", "--quiet", "--compact", "-o", "json"
+    )
+    summary = json.loads(done.stdout)["summary"]
+    assert summary["passed"] > 10
+    assert summary["failed"] == 0, done.stdout
+
+
+def test_the_image_is_small(image: Image) -> None:
+    done = subprocess.run(
+        [*image.enter, "du", "-sm", f"{image.stage.root}/app"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout.split()[0]) < LARGEST
+
+
+def test_what_was_built_serves_without_root_on_a_read_only_file_system(image: Image) -> None:
+    port = free_port()
+    stage = image.stage
+    shown = {"TASKAPP_PORT": str(port), "TASKAPP_HOST": "127.0.0.1"}
+    assert stage.user == "10001:10001"
+    with tempfile.TemporaryFile("w+") as log:
+        container = subprocess.Popen(
+            image.command(exec_form(stage.said["CMD"]), shown), stdout=log, stderr=log
+        )
+        try:
+            with Client(str(port)) as alice:
+                wait_until(lambda: alice.status("/api/health/ready") == 200, 20)
+                alice.sign_up("alice@example.com")
+                assert alice.send("POST", "/api/tasks", {"title": "Buy milk"}).status == 201
+            check = image.command(exec_form(stage.said["HEALTHCHECK"]), shown)
+            assert subprocess.run(check, check=False).returncode == 0
+            away = image.command(exec_form(stage.said["HEALTHCHECK"]), {"TASKAPP_PORT": "1"})
+            assert subprocess.run(away, check=False, capture_output=True).returncode != 0
+            mounts = subprocess.run(
+                image.command(["cat", "/proc/mounts"], {}),
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+            assert re.search(r"^\S+ / \S+ ro[, ]", mounts, re.MULTILINE), mounts
+            os.kill(first_process_of(container), signal.Signals[stage.said["STOPSIGNAL"]])
+            code = container.wait(15)
+        finally:
+            if container.poll() is None:
+                container.kill()
+                container.wait()
+        log.seek(0)
+        text = log.read()
+    assert code == 0, text
+    assert '"stopped"' in text
+    assert "Traceback" not in text

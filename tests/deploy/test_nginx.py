@@ -1,0 +1,226 @@
+"""The real nginx, as deploy/nginx.conf has it, in front of two processes on one PostgreSQL."""
+
+import http.client
+import json
+import socket
+import ssl
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from handlers.static_files import digest
+from tests.deploy.proxy import HOST, Proxy, running_proxy, write_configuration
+from tests.deploy.tools import run_tool
+from tests.server_process import ServerProcess, free_port, server_process, wait_until
+
+KEY = "only-for-tests-0123456789-abcdefghijklmnop"
+JSON = ("-H", "Content-Type: application/json")
+READERS = 4
+# What gixy says that is answered elsewhere, with the reason.
+EXPLAINED = {"hsts_header": "taskapp sends Strict-Transport-Security itself; a test looks at it"}
+
+
+@contextmanager
+def site(url: str, **settings: str) -> Iterator[tuple[Proxy, list[ServerProcess]]]:
+    """Run two processes and nginx in front of them."""
+    name = "subpath-site.conf" if "TASKAPP_BASE_PATH" in settings else "site.conf"
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp")))
+        folder.chmod(0o755)  # nginx's workers are not root
+        both = {
+            "TASKAPP_DATABASE_URL": url,
+            "TASKAPP_SECRET_KEY": KEY,
+            "TASKAPP_PUBLIC_URL": f"https://{HOST}",
+            "TASKAPP_TRUSTED_PROXIES": "127.0.0.1",
+            "TASKAPP_DATABASE_POOL": "5",
+        }
+        servers = [
+            stack.enter_context(server_process(folder / f"data{number}", settings=both | settings))
+            for number in (1, 2)
+        ]
+        addresses = [server.address for server in servers]
+        base = settings.get("TASKAPP_BASE_PATH", "")
+        for server in servers:
+            with server.client() as client:
+                wait_until(
+                    lambda: client.status(f"{base}/api/health/ready") == 200,  # at once
+                    20,
+                )
+        yield stack.enter_context(running_proxy(folder, addresses, name)), servers
+
+
+@pytest.fixture(scope="module")
+def plain_site(database_url: str) -> Iterator[tuple[Proxy, list[ServerProcess]]]:
+    with site(database_url) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(plain_site: tuple[Proxy, list[ServerProcess]]) -> Proxy:
+    return plain_site[0]
+
+
+def seen_address(servers: list[ServerProcess], path: str) -> list[str]:
+    """Give the client's address as taskapp logged it for the answers to a path."""
+    lines = [line for server in servers for line in server.log if line["event"] == "request"]
+    return [line["address"] for line in lines if line["route"] == path]
+
+
+def test_a_client_cannot_say_that_it_is_another(
+    plain_site: tuple[Proxy, list[ServerProcess]],
+) -> None:
+    proxy, servers = plain_site
+    forged = [
+        part
+        for name in ("X-Real-IP", "X-Forwarded-For", "Forwarded", "X-Client-IP", "True-Client-IP")
+        for part in ("-H", f"{name}: {'for=' if name == 'Forwarded' else ''}203.0.113.9")
+    ]
+    for options in ([], forged, ["-H", "X-Forwarded-For: 203.0.113.9, 127.0.0.1"]):
+        assert proxy.curl("/robots.txt", *options, come_from="127.0.0.5").status == 200
+    wait_until(lambda: len(seen_address(servers, "/robots.txt")) == 3)
+    assert set(seen_address(servers, "/robots.txt")) == {"127.0.0.5"}
+
+
+def test_people_are_led_to_https_and_stay_there(proxy: Proxy) -> None:
+    reply = proxy.curl("/tasks?status=pending", scheme="http")
+    assert (reply.status, reply.header("Location")) == (301, f"https://{HOST}/tasks?status=pending")
+    reply = proxy.curl("/tasks")
+    assert (reply.status, reply.header("Location")) == (303, "/login?next=/tasks")
+    assert reply.header("Strict-Transport-Security").startswith("max-age=")
+
+
+def test_cookies_are_for_https_and_this_host_only(proxy: Proxy) -> None:
+    cookies = proxy.curl("/login").headers["set-cookie"]
+    assert cookies
+    for cookie in cookies:
+        assert cookie.startswith("__Host-taskapp")
+        assert {"Secure", "HttpOnly", "Path=/"} <= set(cookie.split("; "))
+
+
+def test_logging_in_works_on_either_process(proxy: Proxy) -> None:
+    account = json.dumps({"email": "alice@example.com", "password": "SecurePass123!"})
+    assert proxy.curl("/api/auth/register", *JSON, "-d", account).status == 201
+    reply = proxy.curl("/api/auth/login", *JSON, "-d", account)
+    token = ("-H", f"Authorization: Bearer {json.loads(reply.body)['token']}")
+    made = proxy.curl("/api/tasks", *JSON, *token, "-d", '{"title": "Buy milk"}')
+    assert made.status == 201
+    for _ in range(4):  # nginx takes the processes in turn
+        listed = proxy.curl("/api/tasks", *token)
+        assert [task["title"] for task in json.loads(listed.body)["tasks"]] == ["Buy milk"]
+
+
+def test_http_2_is_spoken_and_no_old_tls(proxy: Proxy) -> None:
+    assert proxy.curl("/login").version == "2"
+    assert proxy.curl("/login", "--tlsv1.2", "--tls-max", "1.2").status == 200
+    assert proxy.curl("/login", "--tlsv1.3").status == 200
+    old = ("--ciphers", "DEFAULT@SECLEVEL=0", "--tlsv1.0", "--tls-max", "1.1")
+    assert proxy.curl("/login", *old).status == 0
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "example.com", f"www.{HOST}"])
+def test_a_host_that_is_not_ours_is_answered_with_nothing(proxy: Proxy, host: str) -> None:
+    for scheme in ("http", "https"):
+        assert proxy.curl("/login", scheme=scheme, host=host).status == 0
+    # Nor when it comes by the right name, and asks for another.
+    assert proxy.curl("/login", "--http1.1", "-H", f"Host: {host}").status == 0
+
+
+def test_what_is_large_or_not_for_everybody_is_refused(proxy: Proxy) -> None:
+    assert proxy.curl("/metrics").status == 404
+    sent = ("--data-binary", "@-", "-H", "Content-Type: application/json")
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(b"x" * 2_000_000)
+        body.flush()
+        large = proxy.curl("/api/tasks", *sent[:1], f"@{body.name}", *sent[2:])
+    assert large.status == 413
+
+
+def test_pages_and_static_files_come_compressed(proxy: Proxy) -> None:
+    for path in ("/login", f"/static/style.css?v={digest('style.css')}"):
+        reply = proxy.curl(path, "-H", "Accept-Encoding: gzip", "-o", "/dev/null", "-D", "-")
+        assert reply.header("Content-Encoding") == "gzip"
+        assert "Accept-Encoding" in reply.header("Vary")
+
+
+def test_guessing_passwords_is_slowed_down(proxy: Proxy) -> None:
+    account = json.dumps({"email": "nobody@example.com", "password": "wrong"})
+    codes = Counter(
+        proxy.curl("/api/auth/login", *JSON, "-d", account, come_from="127.0.0.77").status
+        for _ in range(45)
+    )
+    assert codes[429]
+    assert set(codes) <= {401, 429}
+    assert proxy.curl("/login", come_from="127.0.0.78").status == 200  # nobody else notices
+
+
+def read_until(stopped: threading.Event, proxy: Proxy, codes: "Counter[int]") -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    while not stopped.is_set():
+        with (
+            socket.create_connection(("127.0.0.1", proxy.https), 20) as plain,
+            context.wrap_socket(plain, server_hostname=HOST) as secure,
+        ):
+            connection = http.client.HTTPSConnection(HOST)
+            connection.sock = secure
+            for _ in range(10):
+                connection.request("GET", "/api/health", headers={"Host": HOST})
+                response = connection.getresponse()
+                response.read()
+                codes[response.status] += 1
+
+
+def test_a_killed_process_fails_no_get(database_url: str) -> None:
+    stopped = threading.Event()
+    codes: Counter[int] = Counter()
+    with site(database_url) as (proxy, [first, second]):
+        readers = [
+            threading.Thread(target=read_until, args=(stopped, proxy, codes), daemon=True)
+            for _ in range(READERS)
+        ]
+        for reader in readers:
+            reader.start()
+        wait_until(lambda: codes.total() > 100)
+        first.process.kill()
+        seen = codes.total()
+        wait_until(lambda: codes.total() > seen + 200, 20)
+        stopped.set()
+        for reader in readers:
+            reader.join()
+        assert set(codes) <= {200, 429}
+        assert codes[200] > 200
+        # With both gone, what nginx kept is still served, and all else says that nobody is there.
+        style = f"/static/style.css?v={digest('style.css')}"
+        assert proxy.curl(style).status == 200
+        second.process.kill()
+        second.process.wait()
+        assert proxy.curl(style).status == 200
+        assert proxy.curl("/login").status == 502
+
+
+def test_below_a_path_everything_stays_below_it(database_url: str) -> None:
+    with site(database_url, TASKAPP_BASE_PATH="/mine") as (proxy, _):
+        assert proxy.curl("/login").status == 404
+        assert proxy.curl("/mine").header("Location") == "/mine/login"
+        reply = proxy.curl("/mine/login")
+        assert reply.status == 200
+        assert '"/mine/static/style.css?v=' in reply.body
+        assert 'href="/static/' not in reply.body
+        assert all(cookie.startswith("__Host-") for cookie in reply.headers["set-cookie"])
+        assert proxy.curl("/mine/static/style.css").status == 200
+        assert proxy.curl("/mine/api/tasks").status == 401
+        assert proxy.curl("/mine/metrics").status == 404
+
+
+@pytest.mark.parametrize("name", ["site.conf", "subpath-site.conf"])
+def test_gixy_finds_nothing_that_is_not_explained(tmp_path: Path, name: str) -> None:
+    ports = {old: free_port() for old in ("80", "443", "8001", "8002")}
+    done = run_tool("gixy", "-f", "json", write_configuration(tmp_path, ports, name))
+    issues = [issue for issue in json.loads(done.stdout) if issue["severity"] != "LOW"]
+    assert {issue["severity"] for issue in issues} <= {"MEDIUM"}
+    assert {issue["plugin"] for issue in issues} == set(EXPLAINED)

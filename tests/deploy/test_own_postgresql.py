@@ -1,0 +1,226 @@
+"""A PostgreSQL of one's own: roles that can do little, TLS, and PgBouncer in between."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from taskapp.connection_options import check_options
+from taskapp.settings import SettingsError
+from tests.database_fixtures import execute
+from tests.deploy.certificates import Certificate, make_authority, make_certificate
+from tests.deploy.postgres import (
+    PASSWORDS,
+    OwnPostgres,
+    as_postgres,
+    give_to_postgres,
+    running_postgres,
+)
+from tests.server_process import (
+    CHECKOUT,
+    ServerProcess,
+    free_port,
+    new_data_folder,
+    server_process,
+    wait_until,
+)
+
+ROLES = CHECKOUT / "deploy" / "postgresql-roles.sql"
+PGBOUNCER = CHECKOUT / "deploy" / "pgbouncer.ini"
+FORBIDDEN = [
+    "CREATE TABLE more (id int)",
+    "CREATE TEMPORARY TABLE more (id int)",
+    "CREATE SCHEMA more",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "DROP TABLE tasks",
+    "ALTER TABLE tasks ADD COLUMN more int",
+    "CREATE INDEX ON tasks (title)",
+    "TRUNCATE tasks",
+    "CREATE DATABASE more",
+    "CREATE ROLE more",
+    "SET ROLE taskapp_owner",
+    "COPY tasks TO PROGRAM 'cat'",
+]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def authority(folder: Path) -> Certificate:
+    return make_authority(folder)
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, authority: Certificate) -> Iterator[OwnPostgres]:
+    with running_postgres(folder, make_certificate(folder, authority, "localhost")) as running:
+        yield running
+
+
+@pytest.fixture
+def postgres(server: OwnPostgres) -> Iterator[OwnPostgres]:
+    """The server with the database and the roles of the script, still without tables."""
+    server.add_roles(ROLES)
+    yield server
+    server.remove_roles()
+
+
+@contextmanager
+def taskapp(url: str, *arguments: str, **settings: str) -> Iterator[ServerProcess]:
+    with (
+        new_data_folder() as data_folder,
+        server_process(
+            data_folder, *arguments, settings={"TASKAPP_DATABASE_URL": url} | settings
+        ) as process,
+    ):
+        yield process
+
+
+def migrate(url: str, owner_url: str = "") -> tuple[int, str]:
+    """Run the command, and give its exit code and what it said."""
+    more = {"TASKAPP_MIGRATION_DATABASE_URL": owner_url} if owner_url else {}
+    with taskapp(url, "migrate", **more) as process:
+        return process.process.wait(20), process.said + process.log_text
+
+
+def use(process: ServerProcess) -> None:
+    """Do what people do, from registering to deleting."""
+    with process.wait_until_ready().client() as alice:
+        alice.sign_up("alice@example.com")
+        task = alice.send("POST", "/api/tasks", {"title": "Buy milk"}).json
+        assert alice.send("PUT", f"/api/tasks/{task['id']}", {"status": "completed"}).status == 200
+        [listed] = alice.send("GET", "/api/tasks").json["tasks"]
+        assert listed["createdAt"] == task["createdAt"]
+        assert alice.send("DELETE", f"/api/tasks/{task['id']}").status == 200
+        assert alice.send("POST", "/api/auth/logout").status == 200
+    assert process.end() == 0
+    assert process.complaints() == []
+
+
+# Roles
+
+
+def test_the_role_of_the_process_does_all_that_people_ask(postgres: OwnPostgres) -> None:
+    with taskapp(
+        postgres.url("taskapp"), TASKAPP_MIGRATION_DATABASE_URL=postgres.url("taskapp_owner")
+    ) as process:
+        use(process)
+    with taskapp(postgres.url("taskapp")) as process:  # what is migrated needs no owner any more
+        assert process.wait_until_ready().end() == 0
+
+
+def test_the_role_of_the_process_can_neither_make_nor_drop(postgres: OwnPostgres) -> None:
+    assert migrate(postgres.url("taskapp"), postgres.url("taskapp_owner"))[0] == 0
+    for statement in FORBIDDEN:
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            execute(postgres.url("taskapp"), statement)
+
+
+def test_a_migration_without_the_owner_says_what_to_set(postgres: OwnPostgres) -> None:
+    code, said = migrate(postgres.url("taskapp"))
+    assert code == 1
+    assert "permission denied" in said
+    assert "TASKAPP_MIGRATION_DATABASE_URL" in said
+
+
+# TLS
+
+
+def test_the_server_has_to_prove_who_it_is(
+    postgres: OwnPostgres, authority: Certificate, tmp_path: Path
+) -> None:
+    verified = f"?sslmode=verify-full&sslrootcert={authority.path}"
+    owner = postgres.url("taskapp_owner", host="localhost", options=verified)
+    with taskapp(
+        postgres.url("taskapp", host="localhost", options=verified),
+        TASKAPP_MIGRATION_DATABASE_URL=owner,
+    ) as process:
+        process.wait_until_ready()
+        asked = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
+        from_taskapp = "WHERE application_name = 'taskapp'"
+        assert execute(postgres.administrator(), f"{asked} {from_taskapp}") == [(True,)]
+        assert process.end() == 0
+    stranger = make_authority(tmp_path, "stranger")
+    code, said = migrate(owner.replace(str(authority.path), str(stranger.path)))
+    assert (code, "certificate verify failed" in said) == (1, True)
+    code, said = migrate(owner.replace("@localhost:", "@127.0.0.1:"))
+    assert (code, "does not match host name" in said) == (1, True)
+    assert "of-the-owner" not in said
+
+
+# PgBouncer
+
+
+@contextmanager
+def pooler(postgres: OwnPostgres, folder: Path) -> Iterator[int]:
+    """Run PgBouncer as the example has it, on ports of this test, and give its port."""
+    port = free_port()
+    text = PGBOUNCER.read_text()
+    for old, new in {
+        "port=5432": f"port={postgres.port}",
+        "= 6432": f"= {port}",
+        "/etc/pgbouncer/": f"{folder}/",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    users = folder / "userlist.txt"
+    users.write_text("".join(f'"{name}" "{word}"\n' for name, word in PASSWORDS.items()))
+    configuration = folder / "pgbouncer.ini"
+    configuration.write_text(text)
+    give_to_postgres(users, configuration)
+    with subprocess.Popen(
+        as_postgres("pgbouncer", "-q", configuration), stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            url = postgres.url("taskapp", port=port)
+            wait_until(lambda: can_connect(url))
+            yield port
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def can_connect(url: str) -> bool:
+    try:
+        return execute(url, "SELECT 1") == [(1,)]
+    except psycopg2.OperationalError:
+        return False
+
+
+def test_pgbouncer_may_stand_in_between(postgres: OwnPostgres, folder: Path) -> None:
+    with pooler(postgres, folder) as port:
+        owner = postgres.url("taskapp_owner", port=port)
+        with taskapp(
+            postgres.url("taskapp", port=port), TASKAPP_MIGRATION_DATABASE_URL=owner
+        ) as process:
+            use(process)
+
+
+def test_options_that_pgbouncer_dropped_are_missed(postgres: OwnPostgres, folder: Path) -> None:
+    execute(postgres.administrator(), "ALTER ROLE taskapp RESET ALL")
+    migrate(postgres.url("taskapp_owner"))
+    with pooler(postgres, folder) as port, taskapp(postgres.url("taskapp", port=port)) as process:
+        assert process.process.wait(20) == 2
+        assert "ALTER ROLE ... SET statement_timeout = 3500" in process.log_text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ("Europe/Berlin", "ISO, MDY", 3500),
+        ("UTC", "German, DMY", 3500),
+        ("UTC", "ISO, MDY", 0),
+        ("UTC", "ISO, MDY", 3501),
+    ],
+)
+def test_what_a_connection_needs_is_missed_one_by_one(answer: tuple[str, str, int]) -> None:
+    check_options("UTC", "ISO, MDY", 3500)
+    with pytest.raises(SettingsError):
+        check_options(*answer)

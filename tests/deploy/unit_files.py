@@ -1,0 +1,80 @@
+"""Reads systemd's unit files, and confines a process as one of them says.
+
+As a program, `unit_files.py UNIT SOCKET COMMAND...` becomes the command with the descriptor SOCKET
+passed as systemd passes it (sd_listen_fds(3)), under the parts of the unit's hardening that the
+kernel takes from an ordinary process: no new privileges, the system calls, and no memory that can
+be written and run.
+"""
+
+import ctypes
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FIRST_PASSED = 3  # the first descriptor that systemd passes
+SET_MDWE, SET_NO_NEW_PRIVS = 65, 38  # prctl(2)
+REFUSE_EXEC_GAIN = 1
+ALLOW = 0x7FFF0000  # seccomp(2)
+REFUSE = 0x00050000 | errno.EPERM
+
+
+def read_unit(path: Path) -> dict[str, list[str]]:
+    """Give the values of each name, in the order of the file."""
+    values: dict[str, list[str]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, separator, value = line.partition("=")
+        if separator and not line.startswith("#"):
+            values.setdefault(name, []).append(value)
+    return values
+
+
+def allowed_calls(filters: list[str]) -> set[str]:
+    """Give the names of the system calls that `SystemCallFilter=` lines leave allowed."""
+    allowed: set[str] = set()
+    for line in filters:
+        calls = set().union(*map(_calls_of, line.removeprefix("~").split()))
+        allowed = allowed - calls if line.startswith("~") else allowed | calls
+    # What systemd always allows, to be able to start a process at all.
+    return allowed | _calls_of("@default")
+
+
+def _calls_of(name: str) -> set[str]:
+    """Give the calls of a group, and of the groups in it."""
+    if not name.startswith("@"):
+        return {name}
+    listed = subprocess.run(
+        ["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    words = [line.strip() for line in listed[1:] if line.strip() and line.strip()[0] != "#"]
+    return set().union(*map(_calls_of, words))
+
+
+def _confine(unit: dict[str, list[str]]) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    seccomp = ctypes.CDLL("libseccomp.so.2")
+    seccomp.seccomp_init.restype = ctypes.c_void_p
+    rules = ctypes.c_void_p(seccomp.seccomp_init(REFUSE))
+    # Before the filter is there: to read the groups takes processes of their own.
+    for name in allowed_calls(unit["SystemCallFilter"]):
+        number = seccomp.seccomp_syscall_resolve_name(name.encode())
+        if number >= 0:  # below are those that this kind of machine does not have
+            assert seccomp.seccomp_rule_add(rules, ALLOW, number, 0) == 0, name
+    assert unit["MemoryDenyWriteExecute"] == unit["NoNewPrivileges"] == ["yes"]
+    assert libc.prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+    assert libc.prctl(SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0) == 0
+    assert seccomp.seccomp_load(rules) == 0
+
+
+def main(unit: str, passed: int, command: list[str]) -> None:
+    _confine(read_unit(Path(unit)))
+    if passed != FIRST_PASSED:
+        os.dup2(passed, FIRST_PASSED)
+    os.set_inheritable(FIRST_PASSED, True)
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", WATCHDOG_PID=str(os.getpid()))
+    os.execv(command[0], command)  # noqa: S606  # to become the command is what it is for
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
