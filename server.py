@@ -5,7 +5,6 @@ import signal
 import sys
 
 import click
-import uvloop
 from tornado.httpserver import HTTPServer
 
 from handlers.routes import make_application
@@ -83,7 +82,7 @@ def serve() -> None:
     """Serve the pages and the API until SIGTERM or Ctrl-C."""
     settings = read_settings()
     configure_logging(settings)
-    uvloop.run(serve_until_stopped(settings, make_services(settings)))
+    asyncio.run(serve_until_stopped(settings, make_services(settings)))
 
 
 for command in (*COMMANDS, *BACKUP_COMMANDS):
