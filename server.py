@@ -5,8 +5,8 @@ import signal
 import sys
 
 import click
-from tornado.httpserver import HTTPServer
 
+from handlers.http_server import PatientServer
 from handlers.routes import make_application
 from taskapp.backup_commands import BACKUP_COMMANDS
 from taskapp.commands import COMMANDS, EPILOG, plain_errors, read_settings
@@ -16,14 +16,15 @@ from taskapp.operations.backups import keep_backed_up
 from taskapp.operations.upkeep import keep_up
 from taskapp.services import Services, make_services
 from taskapp.settings import Settings
-from taskapp.sockets import describe_sockets, listening_sockets
+from taskapp.sockets import allow_many_connections, describe_sockets, listening_sockets
 from taskapp.startup import open_database
 
 HEADER_BYTES = 16 * 1024
 BODY_BYTES = 64 * 1024 * 1024  # read and dropped above the application's own limit, then refused
 BODY_SECONDS = 30.0
 IDLE_SECONDS = 75.0  # longer than nginx keeps a connection, so that it is nginx that closes it
-DRAIN_SECONDS = 10.0
+FAREWELL_SECONDS = 1.0  # for clients between two requests, who have not heard of the stop
+DRAIN_SECONDS = 8.0  # with the farewell, less than the ten that Docker waits before it kills
 
 
 async def serve_until_stopped(settings: Settings, services: Services) -> None:
@@ -32,7 +33,7 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     application = make_application(services)
-    server = HTTPServer(
+    server = PatientServer(
         application,
         max_header_size=HEADER_BYTES,
         max_body_size=BODY_BYTES,
@@ -51,6 +52,7 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
             application.state = "stopping"
             server.stop()
             log("stopping", inFlight=application.in_flight)
+            await server.wait_until_left(FAREWELL_SECONDS)
             if not await application.drain(DRAIN_SECONDS):
                 log("requests.cut", "warning", inFlight=application.in_flight)
             await server.close_all_connections()
@@ -82,6 +84,7 @@ def serve() -> None:
     """Serve the pages and the API until SIGTERM or Ctrl-C."""
     settings = read_settings()
     configure_logging(settings)
+    allow_many_connections()
     asyncio.run(serve_until_stopped(settings, make_services(settings)))
 
 

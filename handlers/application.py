@@ -23,6 +23,7 @@ from taskapp.services import Services
 from taskapp.tokens import SessionProof
 
 LARGEST_BODY = 256 * 1024  # bytes: a description of 10,000 emoji, each escaped as \ud83d\ude00
+START_PATIENCE = 4.0  # seconds that a request waits for a start, so that 503 comes within five
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # Below a warning Tornado quotes headers that it cannot read, which may hold a token or a cookie.
@@ -35,7 +36,7 @@ tornado.httputil.set_parse_body_config(
 
 
 class Application(tornado.web.Application):
-    """What all handlers share. `state` is starting, ready or stopping."""
+    """What all handlers share."""
 
     def __init__(
         self,
@@ -52,7 +53,8 @@ class Application(tornado.web.Application):
         """
         self.services = services
         self._fixed = fixed
-        self.state = "starting"
+        self._state = "starting"
+        self._started = asyncio.Event()
         self.in_flight = 0
         self.receiving = 0
         self._sending: WeakSet[Any] = WeakSet()
@@ -74,6 +76,23 @@ class Application(tornado.web.Application):
             },
         )
         self._templates: dict[str, Environment] = {}
+
+    @property
+    def state(self) -> str:
+        """Tell whether it is starting, ready or stopping."""
+        return self._state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._state = state
+        self._started.set()
+
+    async def wait_until_started(self) -> None:
+        """Wait for the database to be open, but no longer than for an answer of it."""
+        if not self._started.is_set():
+            await asyncio.wait(
+                [asyncio.ensure_future(self._started.wait())], timeout=START_PATIENCE
+            )
 
     def cookie_name(self, purpose: str) -> str:
         """Name a cookie; behind https only this host can have set it (RFC 6265bis, `__Host-`)."""

@@ -45,6 +45,7 @@ class BaseHandler(tornado.web.RequestHandler):
     """One request. Private by default: without a session it is refused, unless `is_public`."""
 
     is_public: ClassVar[bool] = False
+    waits_for_start: ClassVar[bool] = True  # a deploy lets nobody see that a process is new
     content_security_policy: ClassVar[str] = "default-src 'none'; frame-ancestors 'none'"
 
     too_large: ClassVar[type["BaseHandler"]]  # answers instead when the body is too large
@@ -135,6 +136,8 @@ class BaseHandler(tornado.web.RequestHandler):
 
     async def prepare(self) -> None:
         """Find out whose request it is, and refuse it if it has to be somebody's."""
+        if self.waits_for_start:
+            await self.application.wait_until_started()
         if self.request.method == "OPTIONS":
             return
         self.owner = self.read_session()

@@ -13,6 +13,7 @@ class HealthApi(ApiHandler):
     """GET /api/health (high-level design, 10.6)."""
 
     is_public = True
+    waits_for_start = False
 
     async def get(self) -> None:
         """Say whether the process and its database work: 200 healthy, 503 not."""
@@ -34,6 +35,7 @@ class LiveApi(ApiHandler):
     """GET /api/health/live: restart the process when this does not answer."""
 
     is_public = True
+    waits_for_start = False
 
     async def get(self) -> None:
         """Answer, which is all that is asked."""
@@ -44,6 +46,7 @@ class ReadyApi(ApiHandler):
     """GET /api/health/ready: send requests while this is 200."""
 
     is_public = True
+    waits_for_start = False
 
     async def get(self) -> None:
         """Say whether requests can be served: not while starting, stopping, or read-only."""
@@ -57,6 +60,7 @@ class MetricsHandler(ApiHandler):
     """GET /metrics, for the networks that may read it; for others it does not exist."""
 
     is_public = True
+    waits_for_start = False
 
     async def get(self) -> None:
         """Give all metrics in the text format of Prometheus."""

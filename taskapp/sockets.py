@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from taskapp.settings import Settings
 
 UNIX_PREFIX = "unix:"
 BACKLOG = 1024  # connections that may wait to be accepted
+_DESCRIPTORS = 65_536  # what one process can serve is less
 _FIRST_PASSED = 3  # the first descriptor that systemd passes, by sd_listen_fds(3)
 
 
@@ -32,6 +34,13 @@ def listening_sockets(settings: Settings) -> list[socket.socket]:
             f"Cannot listen on {_wanted(settings)}: {reason or error}. "
             "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT."
         ) from error
+
+
+def allow_many_connections() -> None:
+    """Raise the number of open files, mostly 1,024 at first, to what the system lets us have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _own_sockets(settings: Settings) -> list[socket.socket]:
