@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.sql import ClauseElement
 
 from taskapp.connections import Connection, ConnectionLostError, Connections, Row
+from taskapp.deadlines import Deadlines
 from taskapp.errors import OutcomeUnknown, Unavailable
 from taskapp.metrics import Metrics
 
@@ -58,6 +59,7 @@ class Database:
     def __init__(self, pool_size: int, metrics: Metrics) -> None:
         """Prepare for a number of connections; `open` makes them."""
         self._connections = Connections(pool_size, metrics)
+        self._deadlines = Deadlines()
         self._statements = metrics.statements
         self._children: dict[str, Any] = {}
 
@@ -128,26 +130,28 @@ class Database:
     ) -> Result:
         started = perf_counter()
         connection: Connection | None = None
+        task = self._deadlines.begin(deadline)
         try:
-            async with asyncio.timeout_at(deadline):
-                connection = await self._connections.borrow()
-                result = await work(connection)
+            connection = await self._connections.borrow()
+            result = await work(connection)
         except BaseException as error:
+            is_late = self._deadlines.end(task)
             if connection is not None:
                 self._connections.drop(connection)
-            meant = self._translate(error, may_have_run=connection is not None and not is_read)
+            if is_late:
+                raise (OutcomeUnknown if connection and not is_read else Unavailable) from None
+            meant = self._translate(error)
             if meant is error:
                 raise
             raise meant from error
         else:
+            self._deadlines.end(task)
             self._connections.give_back(connection)
             return result
         finally:
             self._observe(name, perf_counter() - started)
 
-    def _translate(self, error: BaseException, *, may_have_run: bool) -> BaseException:
-        if isinstance(error, TimeoutError):
-            return OutcomeUnknown() if may_have_run else Unavailable()
+    def _translate(self, error: BaseException) -> BaseException:
         if isinstance(error, asyncio.CancelledError):
             # aiopg says "cancelled" also when it was the server that cancelled the statement.
             task = asyncio.current_task()

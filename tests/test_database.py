@@ -738,3 +738,21 @@ def test_a_change_whose_answer_is_cut_off_is_unknown_and_made_once(
                 proxy.cuts_next_answer = True
 
     asyncio.run(scenario())
+
+
+def test_who_is_late_and_cancelled_as_well_is_cancelled(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskapp.database.STATEMENT_TIMEOUT", 0.2)
+
+    async def scenario() -> None:
+        async with open_database(empty_database) as database:
+            nap = asyncio.create_task(database.fetch_all(NAP, seconds=5))
+            await asyncio.sleep(0.1)
+            time.sleep(0.3)  # noqa: ASYNC251  # so that both come before the task is woken
+            nap.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await nap
+            assert await database.fetch_one(ONE) == (1,)
+
+    asyncio.run(scenario())
