@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 
-.PHONY: run test test-deploy test-postgres lint format types pytest system lock messages clean help
+.PHONY: run test test-deploy test-postgres lint format types pytest soak system lock messages clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
@@ -32,6 +32,9 @@ types: $(VENV)/.development  ## check types
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, side by side, with coverage
 	$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
 	$(BIN)/pytest --ignore=tests/deploy -m alone
+
+soak: $(VENV)/.development system  ## work for ten minutes, and see that nothing has grown or was lost
+	SOAK_SECONDS=600 $(BIN)/pytest -s tests/faults/test_soak.py
 
 system:  ## install, or name, what the tests need from the system
 	@sh tests/system_packages.sh

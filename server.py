@@ -5,7 +5,6 @@ import signal
 import sys
 
 import click
-import uvloop
 
 from handlers.http_server import PatientServer
 from handlers.routes import make_application
@@ -87,7 +86,7 @@ def serve() -> None:
     settings = read_settings()
     configure_logging(settings)
     allow_many_connections()
-    uvloop.run(serve_until_stopped(settings, make_services(settings)))
+    asyncio.run(serve_until_stopped(settings, make_services(settings)))
 
 
 for command in (*COMMANDS, *BACKUP_COMMANDS):

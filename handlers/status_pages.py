@@ -19,6 +19,7 @@ class StatusPage(PageHandler):
     """GET /status: up or not, since when, and how old the last backup is; no number or version."""
 
     is_public = True
+    waits_for_start = False
 
     async def get(self) -> None:
         """Show the state; like the health check, 503 when something is wrong."""

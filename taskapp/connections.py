@@ -96,6 +96,7 @@ class Connections:
             SettingsError: something in between drops what we ask of a connection.
             Unavailable: it cannot be reached, or refuses us.
         """
+        asyncio.get_running_loop().set_exception_handler(_report)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 self._pool = await aiopg.create_pool(
@@ -193,7 +194,8 @@ class Connections:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 connection = await self._pool.acquire()
                 return Connection(connection, await connection.cursor())
-        except (psycopg2.Error, TimeoutError, OSError) as error:
+        # aiopg asserts that a connection did not break just as it was made.
+        except (psycopg2.Error, TimeoutError, OSError, AssertionError) as error:
             log("database.unreachable", "warning", error=_first_line(error))
             raise Unavailable from error
 
@@ -251,6 +253,15 @@ async def _check_options(pool: Any) -> None:
         pool.terminate()
         await pool.wait_closed()
         raise
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say what went wrong on the loop; aiopg reports there that the server gave a statement up."""
+    error = context.get("exception")
+    if isinstance(error, psycopg2.errors.QueryCanceled):
+        log("database.refused", "warning", code=error.pgcode)
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _prepare_connection(connection: Any) -> None:

@@ -69,6 +69,15 @@ def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+@contextmanager
+def locked_tasks(url: str) -> Iterator[None]:
+    """Let every change of tasks wait for as long as the block lasts."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE tasks")
+        yield
+        connection.rollback()
+
+
 def add_user(url: str, name: str) -> str:
     """Add a user without a password, and give the id."""
     user_id = str(uuid7())

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +34,16 @@ SETTINGS = {
     "TASKAPP_REGISTER_LIMIT": "1000000/minute",
     "TASKAPP_LOGIN_LIMIT": "1000000/minute",
 }
+# Becomes `server.py` with an open socket as its third descriptor, as systemd does (sd_listen_fds).
+SYSTEMD = """
+import os, sys
+passed = int(sys.argv[1])
+if passed != 3:
+    os.dup2(passed, 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-W", "error", *sys.argv[2:]])
+"""
 # `server.py` with another constant, which spares a test a long wait.
 IMPATIENT = "import server; server.DRAIN_SECONDS = {}; server.cli()"
 
@@ -58,6 +69,20 @@ def postgres_processes(folder: Path) -> list[int]:
 
 def postmaster_of(folder: Path) -> int:
     return int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+
+
+@contextmanager
+def stopped_processes(pids: Iterable[int]) -> Iterator[None]:
+    """Let processes hang for as long as the block lasts."""
+    stopped = [*pids]
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -117,12 +142,28 @@ class Client:
             self._connection = None
 
     def send(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
-        """Send one request and read the answer; an OSError says that there is none."""
+        """Send one request, its body as JSON, and read the answer.
+
+        Raises NoAnswer.
+        """
+        if body is None:
+            return self._send(method, path, None, headers)
+        headers["Content-Type"] = "application/json"
+        return self._send(method, path, json.dumps(body).encode(), headers)
+
+    def send_form(self, method: str, path: str, form: str, **headers: str) -> Answer:
+        """Send one request with the fields of a form, and read the answer.
+
+        Raises NoAnswer.
+        """
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        return self._send(method, path, form.encode(), headers)
+
+    def _send(
+        self, method: str, path: str, content: bytes | None, headers: dict[str, str]
+    ) -> Answer:
         started = time.monotonic()
-        content = None if body is None else json.dumps(body).encode()
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        if content is not None:
-            sent["Content-Type"] = "application/json"
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
         try:
@@ -138,6 +179,8 @@ class Client:
         return answer
 
     def connected(self) -> http.client.HTTPConnection:
+        if self._connection and _has_hung_up(self._connection):
+            self.close()
         if self._connection is None:
             self._connection = _connection_to(self.address, 20)
         return self._connection
@@ -193,6 +236,12 @@ def _connection_to(address: str, timeout: float) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", int(address), timeout=timeout)
 
 
+def _has_hung_up(connection: http.client.HTTPConnection) -> bool:
+    """Tell whether the server closed a connection while it was idle, as every client looks."""
+    idle = connection.sock
+    return idle is not None and bool(select.select([idle], [], [], 0)[0])
+
+
 class ServerProcess:
     """A running `server.py`, what it says on standard output, and what it logs."""
 
@@ -204,6 +253,7 @@ class ServerProcess:
         drain_seconds: float | None = None,
         forgiven: str = "error",
         launcher: list[str] | None = None,
+        program: Path = PROGRAM,
         **more: Any,
     ) -> None:
         """Start it, by a launcher or by Python, where every warning but a forgiven one is an error.
@@ -220,12 +270,12 @@ class ServerProcess:
         host = wanted.get("TASKAPP_HOST", "")
         self.address = host if host.startswith("unix:") else wanted["TASKAPP_PORT"]
         python = launcher or [sys.executable, "-W", "error", "-W", forgiven]
-        program = ["-c", IMPATIENT.format(drain_seconds)] if drain_seconds else [str(PROGRAM)]
+        started = ["-c", IMPATIENT.format(drain_seconds)] if drain_seconds else [str(program)]
         inherited = {name: value for name, value in os.environ.items() if "TASKAPP" not in name}
         wanted["PYTHONPATH"] = str(CHECKOUT)
         with self._said.open("wb") as said, self._logged.open("wb") as logged:
             self.process = subprocess.Popen(
-                [*python, *program, *arguments],
+                [*python, *started, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=logged,

@@ -8,6 +8,7 @@ command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v node >/dev/null 2>&1 || missing="$missing nodejs"
 command -v npm >/dev/null 2>&1 || missing="$missing npm"
 command -v java >/dev/null 2>&1 || missing="$missing default-jre-headless"
+command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
 if [ "${1:-}" = deploy ]; then
     command -v prometheus >/dev/null 2>&1 || missing="$missing prometheus"
     command -v amtool >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"

@@ -210,6 +210,21 @@ def test_a_change_on_a_killed_connection_is_made_or_unknown(empty_database: str)
     asyncio.run(scenario())
 
 
+def test_a_connection_that_breaks_as_it_is_made_is_unavailable(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_off(connection: Any) -> None:
+        connection.close()
+
+    async def scenario() -> None:
+        async with open_database(empty_database, pool_size=1) as database:
+            with pytest.raises(Unavailable):
+                await database.fetch_one(ONE)
+
+    monkeypatch.setattr("taskapp.connections._prepare_connection", break_off)
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("moment", ["before it begins", "between", "before it ends"])
 def test_a_transaction_that_loses_its_connection_leaves_nothing(
     empty_database: str, moment: str
@@ -374,8 +389,8 @@ def test_a_cancelled_statement_leaves_the_connections_of_others_alone(empty_data
     asyncio.run(scenario())
 
 
-def test_a_read_over_the_servers_time_limit_is_unavailable(
-    empty_database: str, monkeypatch: pytest.MonkeyPatch
+def test_a_statement_over_the_servers_time_limit_is_unavailable_and_no_surprise(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("taskapp.connections.OPTIONS", "-c timezone=UTC -c statement_timeout=200")
 
@@ -388,6 +403,7 @@ def test_a_read_over_the_servers_time_limit_is_unavailable(
             await fill(database, 4)
 
     asyncio.run(scenario())
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(("statement", "error"), [(NAP, Unavailable), (ADD_SLOWLY, OutcomeUnknown)])

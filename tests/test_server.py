@@ -6,13 +6,10 @@ import random
 import secrets
 import signal
 import socket
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,17 +17,20 @@ import psycopg2
 import pytest
 
 from taskapp.embedded import EmbeddedPostgres
+from tests.database_fixtures import locked_tasks
+from tests.faults.checker import assert_all_is_well
+from tests.faults.ledger import writing
 from tests.server_process import (
     Answer,
     Client,
     NoAnswer,
-    ServerProcess,
     free_port,
     new_data_folder,
     ordinary_user,
     postgres_processes,
     postmaster_of,
     server_process,
+    stopped_processes,
     wait_until,
 )
 
@@ -61,101 +61,10 @@ def somebody() -> str:
     return f"{uuid4().hex}@example.com"
 
 
-@contextmanager
-def locked_tasks(url: str) -> Iterator[None]:
-    """Let every change of tasks wait for as long as the block lasts."""
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute("LOCK TABLE tasks")
-        yield
-        connection.rollback()
-
-
 def is_waiting_for_lock(url: str) -> bool:
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return bool(cursor.fetchall()[0][0])
-
-
-@contextmanager
-def stopped_processes(folder: Path, *, but: int = 0) -> Iterator[None]:
-    """Let every process of PostgreSQL but one hang for as long as the block lasts."""
-    pids = [pid for pid in postgres_processes(folder) if pid != but]
-    try:
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        yield
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-@dataclass
-class Known:
-    """What a user knows of the tasks that were sent."""
-
-    acknowledged: set[str] = field(default_factory=set)
-    unknown: dict[str, str] = field(default_factory=dict)  # titles and their keys
-    answers: list[Answer] = field(default_factory=list)
-
-    def check(self, user: Client) -> None:
-        """Make sure that what was acknowledged is there, and that sending again adds nothing."""
-        found = Counter(user.titles())
-        assert set(found.values()) <= {1}
-        assert self.acknowledged <= {*found}
-        for title, key in self.unknown.items():
-            assert add(user, title, key).status == 201
-        self.acknowledged |= {*self.unknown}
-        self.unknown.clear()
-        found = Counter(user.titles())
-        assert set(found.values()) == {1}
-        assert self.acknowledged <= {*found}
-
-
-class Writers:
-    """Clients that add tasks as one user for as long as the block lasts."""
-
-    def __init__(self, user: Client, known: Known, number: int = 4) -> None:
-        self._user = user
-        self._known = known
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._write) for _ in range(number)]
-
-    def __enter__(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _write(self) -> None:
-        with Client(self._user.address, self._user.token) as client:
-            while not self._stopped.is_set():
-                self._add_one(client)
-
-    def _add_one(self, client: Client) -> None:
-        title, key = uuid4().hex, uuid4().hex
-        try:
-            answer = add(client, title, key)
-            self._known.answers.append(answer)
-            is_known = answer.status == 201
-        except NoAnswer:
-            is_known = False
-        if is_known:
-            self._known.acknowledged.add(title)
-        else:
-            self._known.unknown[title] = key
-            time.sleep(0.05)
-
-
-def ask_health(client: Client, until: float) -> list[Answer]:
-    with client:
-        answers = [client.send("GET", "/api/health")]
-        while time.monotonic() < until - 5:
-            answers.append(client.send("GET", "/api/health"))
-        return answers
 
 
 def add(client: Client, title: str, key: str = "") -> Answer:
@@ -327,17 +236,17 @@ def test_ctrl_c_reaches_the_whole_process_group_and_stops_as_cleanly(data_folder
 
 
 def test_a_stop_under_load_loses_nothing_and_complains_of_nothing(data_folder: Path) -> None:
-    known = Known()
-    with server_process(data_folder) as server:
-        user = server.wait_until_ready().client().sign_up(somebody())
-        with Writers(user, known):
+    port = str(free_port())
+    with server_process(data_folder, settings={"TASKAPP_PORT": port}) as server:
+        server.wait_until_ready()
+        with writing(port, random.Random(1)) as ledger:  # noqa: S311  # for no secret
             time.sleep(0.3)
             assert server.end() == 0
-        assert {answer.status for answer in known.answers} == {201}
+        assert {answer.status for answer in ledger.answers} <= {200, 201}
         assert server.complaints() == []
-    with server_process(data_folder) as server:
-        known.check(user.moved_to(server.wait_until_ready().address))
-        user.close()
+    with server_process(data_folder, settings={"TASKAPP_PORT": port}) as server:
+        server.wait_until_ready()
+        assert_all_is_well(ledger, EmbeddedPostgres(data_folder).url)
 
 
 def test_a_stop_does_not_wait_for_a_statement_that_hangs(data_folder: Path) -> None:
@@ -346,8 +255,8 @@ def test_a_stop_does_not_wait_for_a_statement_that_hangs(data_folder: Path) -> N
         ThreadPoolExecutor(1) as other,
     ):
         user = server.wait_until_ready().client().sign_up(somebody())
-        postmaster = postmaster_of(data_folder)
-        with stopped_processes(data_folder, but=postmaster):
+        backends = {*postgres_processes(data_folder)} - {postmaster_of(data_folder)}
+        with stopped_processes(backends):
             hanging = other.submit(add, user, "hangs")
             time.sleep(0.2)
             server.process.send_signal(signal.SIGTERM)
@@ -404,85 +313,6 @@ def test_help_lists_the_commands_and_an_unknown_one_is_refused(new_folder: Path)
         assert server.process.wait(10) == 2
         assert "No such command 'sreve'" in server.log_text
     assert not new_folder.exists()
-
-
-# Faults
-
-
-def test_killing_the_server_at_any_moment_loses_nothing_acknowledged(new_folder: Path) -> None:
-    seed = random.randrange(2**32)  # noqa: S311  # nothing secret
-    print(f"seed {seed}")  # noqa: T201  # a failure shows it
-    moments = random.Random(seed)  # noqa: S311  # nothing secret
-    known = Known()
-    with server_process(new_folder) as server:
-        user = server.wait_until_ready().client().sign_up(somebody())
-        killed = kill_while_writing(server, user, known, moments.uniform(0.05, 0.6))
-    for _ in range(4):
-        with server_process(new_folder) as server:
-            user.moved_to(server.wait_until_ready(STARTED_IN).address)
-            assert killed not in postgres_processes(new_folder)
-            known.check(user)
-            killed = kill_while_writing(server, user, known, moments.uniform(0.05, 0.6))
-            user.close()
-    assert known.acknowledged
-
-
-def kill_while_writing(server: ServerProcess, user: Client, known: Known, after: float) -> int:
-    """Kill the server in the midst of writing, and give the PostgreSQL it leaves behind."""
-    postmaster = postmaster_of(server.data_folder)
-    with Writers(user, known):
-        time.sleep(after)
-        server.process.kill()
-        server.process.wait()
-    return postmaster
-
-
-def test_a_killed_postgresql_comes_back_by_itself_and_nothing_is_lost(data_folder: Path) -> None:
-    with server_process(data_folder) as server, server.client() as watcher:
-        user = server.wait_until_ready().client().sign_up(somebody())
-        known = Known()
-        with Writers(user, known):
-            for _ in range(2):
-                time.sleep(0.3)
-                os.kill(postmaster_of(data_folder), signal.SIGKILL)
-                wait_until(lambda: watcher.status("/api/health") == 503, 5)
-                assert wait_until(lambda: watcher.status("/api/health") == 200, 5) < 5
-                assert add(user, uuid4().hex).status == 201
-        for answer in known.answers:
-            assert answer.status in {201, 503}, server.surprises()
-            assert answer.seconds < 5
-            if answer.status == 503:
-                assert answer.headers["Content-Type"] == PROBLEM
-                assert int(answer.headers["Retry-After"]) > 0
-        assert {answer.status for answer in known.answers} == {201, 503}
-        known.check(user)
-        assert server.surprises() == []
-
-
-def test_a_postgresql_that_hangs_is_answered_for_in_time_and_recovered_from(
-    data_folder: Path,
-) -> None:
-    with server_process(data_folder) as server, ThreadPoolExecutor(20) as others:
-        user = server.wait_until_ready().client().sign_up(somebody())
-        known = Known()
-        with Writers(user, known):
-            wait_until(lambda: bool(known.acknowledged))
-        with stopped_processes(data_folder):
-            until = time.monotonic() + 6
-            health = [others.submit(ask_health, server.client(), until) for _ in range(2)]
-            with Writers(user, known, 10):
-                time.sleep(6)
-        assert {answer.status for work in health for answer in work.result()} == {503}
-        assert max(answer.seconds for work in health for answer in work.result()) < 5
-        assert known.answers
-        assert {answer.status for answer in known.answers} <= {201, 503}
-        assert max(answer.seconds for answer in known.answers) < 10
-        with server.client() as watcher:
-            wait_until(lambda: watcher.status("/api/health") == 200, 5)
-        assert add(user, "after it hung").status == 201
-        known.check(user)
-        assert server.surprises() == []
-        assert server.end() == 0
 
 
 # Several processes, and other users

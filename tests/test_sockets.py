@@ -13,18 +13,7 @@ import pytest
 
 from taskapp.settings import load_settings
 from taskapp.sockets import ListenError, describe_sockets, listening_sockets
-from tests.server_process import Client, new_data_folder, server_process
-
-# Becomes `server.py` with an open socket as its third descriptor, as systemd does (sd_listen_fds).
-SYSTEMD = """
-import os, sys
-passed = int(sys.argv[1])
-if passed != 3:
-    os.dup2(passed, 3)
-os.set_inheritable(3, True)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
-os.execv(sys.executable, [sys.executable, "-W", "error", sys.argv[2]])
-"""
+from tests.server_process import SYSTEMD, Client, new_data_folder, server_process
 
 
 @pytest.fixture

@@ -1,0 +1,72 @@
+"""Many connections at once, from one event loop: idle ones, and ones that send without a pause."""
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+BODY = b'{"title": "Buy milk"}'
+
+
+@dataclass
+class Crowd:
+    """What those who came were told, and how long the slowest of them waited."""
+
+    port: int
+    token: str
+    statuses: Counter[int] = field(default_factory=Counter)
+    slowest: float = 0.0
+
+    async def stay_idle(self, number: int, until: asyncio.Event) -> None:
+        """Open connections, ask once on each, and once more when it is over."""
+        streams = [await self._connect() for _ in range(number)]
+        for reader, writer in streams:
+            await self._ask(reader, writer, b"GET", b"/api/tasks?limit=1")
+        await until.wait()
+        for reader, writer in streams:
+            await self._ask(reader, writer, b"GET", b"/api/tasks?limit=1")
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for _, writer in streams))
+
+    async def keep_busy(self, number: int, seconds: float) -> int:
+        """Write and read on so many connections; give how often the one did that had least luck."""
+        return min(await asyncio.gather(*(self._work(seconds) for _ in range(number))))
+
+    async def _work(self, seconds: float) -> int:
+        reader, writer = await self._connect()
+        until = time.monotonic() + seconds
+        turns = 0
+        while time.monotonic() < until:
+            await self._ask(reader, writer, b"POST", b"/api/tasks")
+            await self._ask(reader, writer, b"GET", b"/api/tasks?limit=1")
+            turns += 1
+        writer.close()
+        await writer.wait_closed()
+        return turns
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def _ask(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        method: bytes,
+        path: bytes,
+    ) -> None:
+        started = time.monotonic()
+        body = BODY if method == b"POST" else b""
+        writer.write(
+            b"%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+            % (method, path, self.token.encode(), len(body), body)
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            int(line.partition(b":")[2])
+            for line in head.splitlines()
+            if line.lower().startswith(b"content-length:")
+        )
+        await reader.readexactly(length)
+        self.statuses[int(head.split()[1])] += 1
+        self.slowest = max(self.slowest, time.monotonic() - started)

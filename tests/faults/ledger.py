@@ -1,0 +1,265 @@
+"""Clients that write a known sequence, and the ledger of what they were told about each write.
+
+A write is acknowledged, refused or unknown; never "failed", for an answer that does not come says
+nothing. What is unknown is sent again, as it was, until it is acknowledged.
+"""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import pairwise
+from typing import Any
+from uuid import UUID, uuid4
+
+from taskapp.errors import OutcomeUnknown
+from tests.server_process import Answer, Client, NoAnswer, wait_until
+
+COMES_BACK_WITHIN = 20.0  # seconds, by itself: a generous promise, for busy machines too
+PROBLEM = "application/problem+json"
+PAUSE = 0.05  # seconds before a writer that was not acknowledged goes on
+STATUSES = ("pending", "completed")
+SUCCESS = {"POST": 201, "PUT": 200, "DELETE": 200}
+
+
+class Outcome(Enum):
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"  # and so known not to have happened
+    UNKNOWN = "unknown"
+
+
+def content(owner: str, key: str, revision: int) -> dict[str, str]:
+    """Give a task's fields at a revision: each alone tells which, so that a mixture shows."""
+    mark = f"{owner} {key} {revision}"
+    return {"title": mark, "description": f"{mark}\n", "status": STATUSES[revision % 2]}
+
+
+@dataclass
+class Attempt:
+    """A write that was sent and is not acknowledged: the revision it leads to, None without."""
+
+    method: str
+    revision: int | None
+    is_unknown: bool = False
+
+
+@dataclass
+class LedgerTask:
+    """A task as its only writer knows it."""
+
+    owner: str
+    key: str
+    revision: int | None = None  # the one that was acknowledged last; None: there is no task
+    path: str = "/api/tasks"
+    version: str = ""
+    attempt: Attempt | None = None
+
+    @property
+    def possible(self) -> set[int | None]:
+        """Give the revisions at which the database may have it."""
+        if self.attempt and self.attempt.is_unknown:
+            return {self.revision, self.attempt.revision}
+        return {self.revision}
+
+
+@dataclass
+class Ledger:
+    """What all writers were told."""
+
+    users: list[Client] = field(default_factory=list)
+    tasks: list[LedgerTask] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    acknowledged_at: list[float] = field(default_factory=list)
+    surprises: list[str] = field(default_factory=list)  # answers that nothing explains
+
+    @property
+    def longest_answer(self) -> float:
+        """Give the seconds that the slowest answer took."""
+        return max(answer.seconds for answer in self.answers)
+
+    def measure_longest_pause(self) -> float:
+        """Give the longest time without an acknowledged write, in seconds, and print it."""
+        moments = sorted(self.acknowledged_at)
+        longest = max(after - before for before, after in pairwise(moments))
+        print(f"longest time without an acknowledged write: {longest:.2f} s")  # noqa: T201  # for docs/reliability.md
+        return longest
+
+    def wait_for_writes(self, number: int = 10, seconds: float = 20) -> float:
+        """Wait until more writes are acknowledged, and give the seconds that it took."""
+        enough = len(self.acknowledged_at) + number
+        return wait_until(lambda: len(self.acknowledged_at) >= enough, seconds)
+
+    def settle(self) -> None:
+        """Send again what is unknown, until each write is acknowledged."""
+        for task in self.tasks:
+            if task.attempt:
+                writer = Writer(self, self._user(task.owner), random.Random(0))  # noqa: S311  # for no secret
+                wait_until(lambda task=task, writer=writer: writer.send(task))  # type: ignore[misc]  # mypy reads defaults of a lambda as missing arguments
+                writer.client.close()
+
+    def _user(self, owner: str) -> Client:
+        return next(user for user in self.users if owner_of(user) == owner)
+
+
+def owner_of(user: Client) -> str:
+    """Give the mark that all tasks of a user bear."""
+    return user.email.partition("@")[0]
+
+
+class Writer(threading.Thread):
+    """Makes, changes and deletes tasks of one user, one write after another."""
+
+    def __init__(
+        self, ledger: Ledger, user: Client, chance: random.Random, thinking: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.client = Client(user.address, user.token, user.email)
+        self.stopped = threading.Event()
+        self._ledger = ledger
+        self._chance = chance
+        self._thinking = thinking  # seconds at most between two writes
+        self._own: list[LedgerTask] = []
+        self._unsettled: LedgerTask | None = None
+        self._was_acknowledged = False
+
+    def run(self) -> None:
+        """Write until stopped."""
+        with self.client:
+            while not self.stopped.is_set():
+                task = self._unsettled or self._begin()
+                is_settled = self.send(task)
+                self._unsettled = None if is_settled else task
+                pause = self._chance.uniform(0, self._thinking) if self._thinking else 0.0
+                self.stopped.wait(pause if self._was_acknowledged else PAUSE)
+
+    def _begin(self) -> LedgerTask:
+        """Choose what to write next."""
+        alive = [task for task in self._own[-20:] if task.revision is not None]
+        drawn = self._chance.random()
+        if not alive or drawn < 0.5:
+            key = str(UUID(int=self._chance.getrandbits(128), version=4))
+            task = LedgerTask(owner_of(self.client), key, attempt=Attempt("POST", 0))
+            self._own.append(task)
+            self._ledger.tasks.append(task)
+            return task
+        task = self._chance.choice(alive)
+        is_change = drawn < 0.9
+        revision = (task.revision or 0) + 1 if is_change else None
+        task.attempt = Attempt("PUT" if is_change else "DELETE", revision)
+        return task
+
+    def send(self, task: LedgerTask) -> bool:
+        """Send what a task's attempt says; tell whether its outcome is known now."""
+        attempt = task.attempt
+        assert attempt
+        outcome = self._try(task, attempt)
+        self._ledger.outcomes[outcome] += 1
+        self._was_acknowledged = outcome is Outcome.ACKNOWLEDGED
+        if outcome is Outcome.UNKNOWN:
+            attempt.is_unknown = True
+        elif outcome is Outcome.ACKNOWLEDGED:
+            task.revision, task.attempt = attempt.revision, None
+            self._ledger.acknowledged_at.append(time.monotonic())
+        elif not attempt.is_unknown:
+            task.attempt = None
+        return task.attempt is None
+
+    def _try(self, task: LedgerTask, attempt: Attempt) -> Outcome:
+        is_new = attempt.method == "POST"
+        fields = None
+        if attempt.revision is not None:
+            fields = content(task.owner, task.key, attempt.revision)
+        headers = {"Idempotency_Key": task.key} if is_new else {"If_Match": task.version}
+        try:
+            answer = self.client.send(attempt.method, task.path, fields, **headers)
+        except NoAnswer as error:
+            was_sent = not isinstance(error.__cause__, ConnectionRefusedError)
+            return Outcome.UNKNOWN if was_sent else Outcome.REFUSED
+        self._ledger.answers.append(answer)
+        if answer.status == SUCCESS[attempt.method]:
+            self._take(task, answer, fields)
+            return Outcome.ACKNOWLEDGED
+        if answer.status == 503:
+            return self._read_refusal(answer)
+        if attempt.is_unknown and answer.status in {404, 412}:
+            return self._find_applied(task, attempt, fields)
+        return self._surprise(f"{attempt.method}: {answer.status} {answer.body!r}")
+
+    def _take(self, task: LedgerTask, answer: Answer, fields: dict[str, str] | None) -> None:
+        """Note the state of a task that was acknowledged, which has to be what was sent."""
+        if fields is None:
+            return
+        shown: dict[str, Any] = answer.json
+        if {name: shown[name] for name in fields} != fields:
+            self._surprise(f"sent {fields}, was shown {shown}")
+        task.path, task.version = f"/api/tasks/{shown['id']}", answer.headers["ETag"]
+
+    def _read_refusal(self, answer: Answer) -> Outcome:
+        if answer.headers["Content-Type"] != PROBLEM or int(answer.headers["Retry-After"]) < 1:
+            self._surprise(f"503 of another shape: {answer.headers}")
+        is_unknown = answer.json["detail"] == OutcomeUnknown.detail
+        return Outcome.UNKNOWN if is_unknown else Outcome.REFUSED
+
+    def _find_applied(
+        self, task: LedgerTask, attempt: Attempt, fields: dict[str, str] | None
+    ) -> Outcome:
+        """Look at a task that is not at the version any more at which it was to be changed."""
+        try:
+            answer = self.client.send("GET", task.path)
+        except NoAnswer:
+            return Outcome.UNKNOWN
+        if answer.status == (404 if fields is None else 200):
+            self._take(task, answer, fields)
+            return Outcome.ACKNOWLEDGED
+        if answer.status == 503:
+            return Outcome.UNKNOWN
+        return self._surprise(f"after an unknown {attempt.method}: {answer.status}")
+
+    def _surprise(self, what: str) -> Outcome:
+        self._ledger.surprises.append(what)
+        return Outcome.UNKNOWN
+
+
+def sign_up(ledger: Ledger, address: str, number: int) -> None:
+    """Make accounts, each of which writes."""
+    for _ in range(number):
+        with Client(address) as client:
+            ledger.users.append(client.sign_up(f"{uuid4().hex[:12]}@example.com"))
+
+
+@contextmanager
+def writing(
+    address: str, chance: random.Random, *, users: int = 3, writers: int = 2
+) -> Iterator[Ledger]:
+    """Let several writers of each of several users write for as long as the block lasts."""
+    ledger = Ledger()
+    sign_up(ledger, address, users)
+    with going_on(ledger, chance, writers=writers):
+        ledger.wait_for_writes()
+        yield ledger
+
+
+@contextmanager
+def going_on(
+    ledger: Ledger, chance: random.Random, *, writers: int = 2, thinking: float = 0.0
+) -> Iterator[None]:
+    """Let the users of a ledger write for as long as the block lasts."""
+    threads = [
+        Writer(ledger, user, random.Random(chance.random()), thinking)  # noqa: S311  # for no secret
+        for user in ledger.users
+        for _ in range(writers)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.stopped.set()
+        for thread in threads:
+            thread.join()

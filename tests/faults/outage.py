@@ -1,0 +1,101 @@
+"""What people, scripts and orchestrators are told while the database is away."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from http.cookies import SimpleCookie
+from urllib.parse import urlencode
+from uuid import uuid4
+
+from tests.faults.ledger import PROBLEM
+from tests.server_process import PASSWORD, Answer, Client
+
+PATIENCE = 5.0  # seconds in which every answer has to come
+HTML = "text/html; charset=UTF-8"
+SOMEBODY = {"email": "somebody@example.com", "password": PASSWORD}
+
+
+class Browser:
+    """Sends what a browser sends that is logged in to the pages."""
+
+    def __init__(self, address: str, email: str) -> None:
+        self._address = address
+        self._cookies: dict[str, str] = {}
+        self._proof = _find_proof(self.get("/login"))
+        answer = self.post("/login", email=email, password=PASSWORD)
+        assert answer.status == 303, answer.body
+        self._proof = _find_proof(self.get("/tasks"))
+
+    def get(self, path: str) -> Answer:
+        return self._send("GET", path, "")
+
+    def post(self, path: str, **fields: str) -> Answer:
+        return self._send("POST", path, urlencode(fields | {"_xsrf": self._proof}))
+
+    def _send(self, method: str, path: str, form: str) -> Answer:
+        cookie = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+        with Client(self._address) as client:
+            answer = client.send_form(method, path, form, Cookie=cookie)
+        for header in answer.headers.get_all("Set-Cookie") or []:
+            for name, morsel in SimpleCookie(header).items():
+                self._cookies[name] = morsel.value
+        return answer
+
+
+class Watchers:
+    """A script, a browser and an orchestrator, who were there before the outage."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        with Client(address) as client:
+            client.sign_up(f"{uuid4().hex}@example.com")
+        self._token = client.token
+        self._browser = Browser(address, client.email)
+
+    def assert_told_of_outage(self) -> None:
+        """Check that each is told, in its shape and within five seconds, and when to return."""
+        with ThreadPoolExecutor() as others:
+            scripts = [
+                others.submit(self._ask, "GET", "/api/tasks"),
+                others.submit(self._ask, "POST", "/api/tasks", {"title": "Buy milk"}),
+                others.submit(self._ask, "POST", "/api/auth/login", SOMEBODY),
+            ]
+            reader = others.submit(self._browser.get, "/tasks")
+            writer = others.submit(self._browser.post, "/tasks", title="Typed with care")
+            health = others.submit(self._ask, "GET", "/api/health")
+            ready = others.submit(self._ask, "GET", "/api/health/ready")
+            live = others.submit(self._ask, "GET", "/api/health/live")
+        for script in scripts:
+            _assert_unavailable(script.result(), PROBLEM)
+            assert script.result().json["status"] == 503
+        _assert_unavailable(reader.result(), HTML)
+        _assert_unavailable(writer.result(), HTML)
+        assert b"Typed with care" in writer.result().body
+        assert health.result().json["status"] == "unhealthy"
+        assert ready.result().json == {"status": "database unavailable"}
+        for answer in (health.result(), ready.result()):
+            assert answer.status == 503
+            assert answer.seconds < PATIENCE
+        assert live.result().status == 200
+
+    def assert_first_requests_succeed(self) -> None:
+        """Check that the first request of each succeeds; call it when the database is back."""
+        assert self._ask("POST", "/api/tasks", {"title": "the first"}).status == 201
+        assert self._browser.get("/tasks").status == 200
+        assert self._ask("GET", "/api/health/ready").status == 200
+
+    def _ask(self, method: str, path: str, body: object = None) -> Answer:
+        with Client(self._address, self._token) as client:
+            return client.send(method, path, body)
+
+
+def _find_proof(answer: Answer) -> str:
+    found = re.search(rb'name="_xsrf" value="([^"]+)"', answer.body)
+    assert found, answer.body
+    return found[1].decode()
+
+
+def _assert_unavailable(answer: Answer, content_type: str) -> None:
+    assert answer.status == 503, answer.body
+    assert answer.headers["Content-Type"] == content_type
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.seconds < PATIENCE

@@ -1,0 +1,92 @@
+"""A PostgreSQL beside taskapp, as an operator runs one, to be killed and started again."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg2
+
+from taskapp.embedded import embedded_postgres, program
+from tests.database_fixtures import execute
+from tests.server_process import new_data_folder, postgres_processes, wait_until
+
+
+class OwnPostgres:
+    """A cluster in a folder, whose server is a child of this process."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the cluster; nothing runs before `start`."""
+        self.folder = folder
+        asyncio.run(_make_cluster(folder))
+        self.socket = folder / "socket" / ".s.PGSQL.5432"
+        self.url = f"postgresql://taskapp@/postgres?host={quote(str(self.socket.parent), safe='')}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(
+        self, settings: dict[str, str] | None = None, environment: dict[str, str] | None = None
+    ) -> None:
+        """Start the server, and wait until it answers."""
+        cluster = self.folder / "postgres"
+        where = ["-D", str(cluster), "-h", "", "-k", str(self.socket.parent)]
+        options = [part for item in (settings or {}).items() for part in ("-c", "=".join(item))]
+        self._process = subprocess.Popen(
+            [str(program("postgres")), *where, *options],
+            user=cluster.stat().st_uid if os.geteuid() == 0 else None,
+            env=os.environ | (environment or {}),
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(self.answers, 30)
+
+    def answers(self) -> bool:
+        with suppress(psycopg2.OperationalError):
+            return bool(execute(self.url, "SELECT 1"))
+        return False
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Shut the server down: fast, or at once with SIGQUIT, or smartly with SIGTERM."""
+        if self._process:
+            self._process.send_signal(how)
+            self._process.wait(20)
+            self._process = None
+
+    def kill(self) -> None:
+        """Kill every process of the server at once, as a power cut would."""
+        assert self._process
+        self._process.kill()
+        for pid in postgres_processes(self.folder):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(20)
+        self._process = None
+        wait_until(lambda: not postgres_processes(self.folder))
+
+    def backends(self) -> list[int]:
+        """List the processes that serve taskapp."""
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'taskapp'"
+        return [pid for (pid,) in execute(self.url, query)]
+
+
+async def _make_cluster(folder: Path) -> None:
+    async with embedded_postgres(folder):
+        pass
+
+
+@contextmanager
+def own_postgres(
+    settings: dict[str, str] | None = None, environment: dict[str, str] | None = None
+) -> Iterator[OwnPostgres]:
+    """Run a PostgreSQL for as long as the block lasts."""
+    with new_data_folder() as folder:
+        postgres = OwnPostgres(folder)
+        try:
+            postgres.start(settings, environment)
+            yield postgres
+        finally:
+            postgres.stop(signal.SIGQUIT)

@@ -1,0 +1,116 @@
+"""The network between taskapp and PostgreSQL cuts, delays, drips and swallows what is sent."""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.faults.checker import assert_all_is_well
+from tests.faults.ledger import Outcome, writing
+from tests.faults.outage import PATIENCE, Watchers
+from tests.faults.own_postgres import own_postgres
+from tests.faults.proxy import Proxy
+from tests.server_process import ServerProcess, new_data_folder, server_process
+
+SWALLOWS_FOR = 6.0  # seconds: longer than every timeout of a statement
+
+
+@dataclass
+class Site:
+    """A taskapp, the network to its PostgreSQL, and the way to that which stays good."""
+
+    server: ServerProcess
+    network: Proxy
+    url: str
+
+
+@pytest.fixture(scope="module")
+def whole_site() -> Iterator[Site]:
+    """Run all for all tests: what one fault leaves behind, the next one meets."""
+    with (
+        new_data_folder() as folder,
+        own_postgres() as postgres,
+        Proxy(postgres.socket) as network,
+        server_process(folder, settings={"TASKAPP_DATABASE_URL": network.url}) as server,
+    ):
+        yield Site(server.wait_until_ready(), network, postgres.url)
+        assert server.surprises() == []
+
+
+@pytest.fixture
+def site(whole_site: Site) -> Iterator[Site]:
+    """Leave a good network behind, also when a test fails."""
+    yield whole_site
+    whole_site.network.heal()
+
+
+def test_connections_that_are_cut_take_no_write_with_them(
+    site: Site, chance: random.Random
+) -> None:
+    with writing(site.server.address, chance) as ledger:
+        for _ in range(20):
+            time.sleep(chance.uniform(0, 0.1))
+            site.network.cut()
+        ledger.wait_for_writes(seconds=PATIENCE)
+    assert ledger.outcomes[Outcome.UNKNOWN] > 0
+    assert ledger.longest_answer < PATIENCE
+    assert_all_is_well(ledger, site.url)
+
+
+def test_a_write_whose_reply_is_lost_is_called_unknown_and_made_once(
+    site: Site, chance: random.Random
+) -> None:
+    with writing(site.server.address, chance) as ledger:
+        for _ in range(5):
+            site.network.cuts_replies = True
+            time.sleep(chance.uniform(0.05, 0.2))
+            site.network.cuts_replies = False
+            ledger.wait_for_writes(seconds=PATIENCE)
+    assert ledger.outcomes[Outcome.UNKNOWN] > 0
+    assert_all_is_well(ledger, site.url)
+
+
+def test_a_database_that_is_gone_is_missed_in_words_and_found_again(
+    site: Site, chance: random.Random
+) -> None:
+    with writing(site.server.address, chance) as ledger:
+        watchers = Watchers(site.server.address)
+        site.network.refuses = True
+        site.network.cut()
+        watchers.assert_told_of_outage()
+        site.network.refuses = False
+        watchers.assert_first_requests_succeed()
+        ledger.wait_for_writes(seconds=PATIENCE)
+    assert_all_is_well(ledger, site.url)
+
+
+def test_a_slow_network_slows_and_refuses_nothing(site: Site, chance: random.Random) -> None:
+    with writing(site.server.address, chance) as ledger:
+        site.network.delay = 0.075
+        ledger.wait_for_writes(30)
+        site.network.heal()
+        site.network.piece = 16
+        ledger.wait_for_writes(30)
+        site.network.heal()
+    assert {*ledger.outcomes} == {Outcome.ACKNOWLEDGED}
+    assert ledger.longest_answer < PATIENCE
+    assert_all_is_well(ledger, site.url)
+
+
+def test_a_network_that_swallows_everything_is_answered_for_in_time(
+    site: Site, chance: random.Random
+) -> None:
+    with writing(site.server.address, chance) as ledger:
+        watchers = Watchers(site.server.address)
+        site.network.is_black_hole = True
+        heals_at = time.monotonic() + SWALLOWS_FOR
+        watchers.assert_told_of_outage()
+        time.sleep(max(0.0, heals_at - time.monotonic()))
+        site.network.is_black_hole = False
+        watchers.assert_first_requests_succeed()
+        ledger.wait_for_writes(seconds=PATIENCE)
+    assert ledger.outcomes[Outcome.UNKNOWN] > 0
+    assert ledger.longest_answer < PATIENCE
+    assert_all_is_well(ledger, site.url)

@@ -1,0 +1,50 @@
+"""A write is acknowledged after it was put onto the disk, and not before."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.database_fixtures import execute
+from tests.faults.own_postgres import OwnPostgres, own_postgres
+from tests.server_process import server_process
+
+WRITES = 100
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[OwnPostgres]:
+    with own_postgres() as running:
+        yield running
+
+
+def count_flushes(url: str) -> int:
+    """Count how often PostgreSQL waited for its log to be on the disk."""
+    return int(execute(url, "SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'")[0][0])
+
+
+def flushes_of_writes(folder: Path, postgres: OwnPostgres) -> int:
+    """Let one client write, one write after another, and count the flushes meanwhile."""
+    settings = {"TASKAPP_DATABASE_URL": postgres.url}
+    with server_process(folder, settings=settings) as server, server.client() as alice:
+        server.wait_until_ready()
+        alice.sign_up(f"{uuid4().hex}@example.com")
+        before = count_flushes(postgres.url)
+        for number in range(WRITES):
+            assert alice.send("POST", "/api/tasks", {"title": f"Task {number}"}).status == 201
+        assert server.end() == 0  # its connections report what they have counted
+    return count_flushes(postgres.url) - before
+
+
+def test_every_acknowledged_write_was_flushed(folder: Path, postgres: OwnPostgres) -> None:
+    assert flushes_of_writes(folder, postgres) >= WRITES
+
+
+@pytest.mark.parametrize("setting", ["fsync", "synchronous_commit"])
+def test_a_database_that_does_not_flush_is_found_out(
+    folder: Path, postgres: OwnPostgres, setting: str
+) -> None:
+    postgres.stop()
+    postgres.start({setting: "off"})
+    assert flushes_of_writes(folder, postgres) < WRITES

@@ -1,0 +1,124 @@
+"""What taskapp needs runs out: connections, the database's places for them, and the disk."""
+
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from tests.database_fixtures import locked_tasks
+from tests.faults.checker import assert_all_is_well
+from tests.faults.ledger import Outcome, writing
+from tests.faults.outage import PATIENCE, Watchers
+from tests.faults.own_postgres import OwnPostgres, own_postgres
+from tests.server_process import server_process, wait_until
+
+LOCKED_FOR = 6.0  # seconds: longer than every timeout of a statement
+# Gives a program a small disk of its own as its data folder, which nobody else has mounted.
+WITH_SMALL_DISK = 'mount -t tmpfs -o size=180m,mode=0700 small "$0" && exec "$@"'
+
+
+def test_statements_that_block_all_connections_refuse_in_time_and_leave_nothing(
+    folder: Path, chance: random.Random
+) -> None:
+    with (
+        own_postgres() as postgres,
+        server_process(folder, settings={"TASKAPP_DATABASE_URL": postgres.url}) as server,
+    ):
+        with writing(server.wait_until_ready().address, chance, writers=8) as ledger:
+            watchers = Watchers(server.address)
+            with locked_tasks(postgres.url):
+                time.sleep(LOCKED_FOR)
+            wait_until(lambda: not is_waiting(postgres.url))
+            watchers.assert_first_requests_succeed()
+            ledger.wait_for_writes(seconds=PATIENCE)
+        assert ledger.outcomes[Outcome.REFUSED] > 0
+        assert ledger.longest_answer < PATIENCE
+        assert_all_is_well(ledger, postgres.url)
+        assert server.surprises() == []
+
+
+def is_waiting(url: str) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        return bool(cursor.fetchall()[0][0])
+
+
+def test_a_database_without_a_free_place_is_missed_in_words_and_found_again(
+    folder: Path, chance: random.Random
+) -> None:
+    with (
+        own_postgres({"max_connections": "20"}) as postgres,
+        server_process(folder, settings={"TASKAPP_DATABASE_URL": postgres.url}) as server,
+    ):
+        with writing(server.wait_until_ready().address, chance) as ledger:
+            watchers = Watchers(server.address)
+            with all_places_taken(postgres):
+                watchers.assert_told_of_outage()
+            wait_until(postgres.answers)
+            watchers.assert_first_requests_succeed()
+            ledger.wait_for_writes(seconds=PATIENCE)
+        assert ledger.longest_answer < PATIENCE
+        assert_all_is_well(ledger, postgres.url)
+        assert server.surprises() == []
+
+
+@contextmanager
+def all_places_taken(postgres: OwnPostgres) -> Iterator[None]:
+    """Take all places for connections, those of taskapp too."""
+    with ExitStack() as stack, closing(psycopg2.connect(postgres.url)) as first:
+        first.autocommit = True
+        cursor = first.cursor()
+        while True:
+            with suppress(psycopg2.OperationalError):
+                while True:
+                    taken: Any = psycopg2.connect(postgres.url)
+                    stack.callback(taken.close)
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = 'taskapp'"
+            )
+            if cursor.fetchall() == [(0,)]:
+                break
+        yield
+
+
+def test_a_full_disk_refuses_writes_in_words_and_takes_them_again(
+    folder: Path, chance: random.Random
+) -> None:
+    folder.mkdir()
+    launcher = ["unshare", *namespaces(), "sh", "-c", WITH_SMALL_DISK, str(folder)]
+    with server_process(folder, launcher=[*launcher, sys.executable, "-W", "error"]) as server:
+        inside = Path(f"/proc/{server.wait_until_ready().pid}/root{folder}")
+        url = f"postgresql://taskapp@/postgres?host={inside}/socket"
+        with writing(server.address, chance) as ledger:
+            fill(inside / "filling")
+            wait_until(lambda: ledger.outcomes[Outcome.REFUSED] > 10, 30)
+            with server.client() as client:
+                health = client.send("GET", "/api/health")
+                assert (health.status, health.json["database"]) == (503, "read-only")
+                assert client.status("/api/health/ready") == 503
+            with ledger.users[0] as reader:
+                assert reader.status("/api/tasks") == 200
+            (inside / "filling").unlink()
+            ledger.wait_for_writes(30, seconds=15)
+        assert_all_is_well(ledger, url)
+        assert server.surprises() == []
+
+
+def namespaces() -> list[str]:
+    """Choose what a mount needs: for those who are not root, to be it within."""
+    return ["--mount"] if os.geteuid() == 0 else ["--mount", "--map-current-user", "--keep-caps"]
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full, and a little more each time that something was freed."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))

@@ -1,0 +1,121 @@
+"""PostgreSQL is killed, restarted, robbed of a process or made to hang; taskapp gets over it."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from taskapp.embedded import EmbeddedPostgres
+from tests.faults.checker import assert_all_is_well
+from tests.faults.ledger import COMES_BACK_WITHIN, Outcome, writing
+from tests.faults.outage import PATIENCE, Watchers
+from tests.faults.own_postgres import OwnPostgres, own_postgres
+from tests.server_process import (
+    ServerProcess,
+    new_data_folder,
+    postgres_processes,
+    postmaster_of,
+    server_process,
+    stopped_processes,
+    wait_until,
+)
+
+HANGS_FOR = 6.0  # seconds: longer than every timeout of a statement
+
+
+@dataclass
+class Site:
+    """A taskapp, and the PostgreSQL beside it."""
+
+    server: ServerProcess
+    postgres: OwnPostgres
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """Run both for all tests: what one fault leaves behind, the next one meets."""
+    with new_data_folder() as folder, own_postgres() as postgres:
+        settings = {"TASKAPP_DATABASE_URL": postgres.url}
+        with server_process(folder, settings=settings) as server:
+            yield Site(server.wait_until_ready(), postgres)
+            assert server.surprises() == []
+
+
+def kill_everything(postgres: OwnPostgres) -> None:
+    postgres.kill()
+
+
+def stop_immediately(postgres: OwnPostgres) -> None:
+    postgres.stop(signal.SIGQUIT)
+
+
+def stop_fast(postgres: OwnPostgres) -> None:
+    postgres.stop(signal.SIGINT)
+
+
+@pytest.mark.parametrize("end", [kill_everything, stop_immediately, stop_fast])
+def test_a_postgresql_that_ended_is_missed_in_words_and_found_again(
+    site: Site, chance: random.Random, end: Callable[[OwnPostgres], None]
+) -> None:
+    with writing(site.server.address, chance) as ledger:
+        watchers = Watchers(site.server.address)
+        time.sleep(chance.uniform(0, 0.3))
+        end(site.postgres)
+        watchers.assert_told_of_outage()
+        site.postgres.start()
+        watchers.assert_first_requests_succeed()
+        ledger.wait_for_writes(seconds=PATIENCE)
+    assert ledger.longest_answer < PATIENCE
+    assert_all_is_well(ledger, site.postgres.url)
+    assert ledger.measure_longest_pause() < COMES_BACK_WITHIN
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_backend_that_ended_takes_no_write_with_it(
+    site: Site, chance: random.Random, number: signal.Signals
+) -> None:
+    with writing(site.server.address, chance) as ledger:
+        for _ in range(3):
+            wait_until(site.postgres.answers)
+            os.kill(chance.choice(site.postgres.backends()), number)
+            ledger.wait_for_writes(seconds=PATIENCE)
+    assert ledger.longest_answer < PATIENCE
+    assert_all_is_well(ledger, site.postgres.url)
+    assert ledger.measure_longest_pause() < COMES_BACK_WITHIN
+
+
+def test_a_postgresql_that_hangs_is_answered_for_in_time(site: Site, chance: random.Random) -> None:
+    with writing(site.server.address, chance) as ledger:
+        watchers = Watchers(site.server.address)
+        with stopped_processes(postgres_processes(site.postgres.folder)):
+            continued_at = time.monotonic() + HANGS_FOR
+            watchers.assert_told_of_outage()
+            time.sleep(max(0.0, continued_at - time.monotonic()))
+        watchers.assert_first_requests_succeed()
+        ledger.wait_for_writes(seconds=PATIENCE)
+    assert ledger.longest_answer < PATIENCE
+    assert ledger.outcomes[Outcome.UNKNOWN] > 0
+    assert_all_is_well(ledger, site.postgres.url)
+
+
+@pytest.mark.parametrize("whose", ["postmaster", "backend"])
+def test_the_postgresql_inside_comes_back_by_itself(
+    folder: Path, chance: random.Random, whose: str
+) -> None:
+    with server_process(folder) as server:
+        with writing(server.wait_until_ready().address, chance) as ledger:
+            for _ in range(3):
+                postmaster = postmaster_of(folder)
+                others = {*postgres_processes(folder)} - {postmaster}
+                os.kill(postmaster if whose == "postmaster" else max(others), signal.SIGKILL)
+                ledger.wait_for_writes(seconds=PATIENCE)
+                assert server.client().status("/api/health/ready") == 200
+        assert ledger.longest_answer < PATIENCE
+        assert_all_is_well(ledger, EmbeddedPostgres(folder).url)
+        assert server.surprises() == []
+    assert ledger.measure_longest_pause() < COMES_BACK_WITHIN

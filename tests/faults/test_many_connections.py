@@ -1,0 +1,48 @@
+"""A thousand idle connections and five hundred busy ones are served, all of them."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskapp.sockets import allow_many_connections
+from tests.faults.crowd import Crowd
+from tests.faults.outage import PATIENCE
+from tests.server_process import ServerProcess, server_process
+
+IDLE, BUSY = 1000, 500
+SECONDS = 6.0
+# Starts a program with the limit of open files that most systems begin with.
+AS_USUAL = ["sh", "-c", 'ulimit -Sn 1024 && exec "$@"', "sh", sys.executable, "-W", "error"]
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[ServerProcess]:
+    with server_process(folder, launcher=AS_USUAL) as process:
+        yield process.wait_until_ready()
+        assert process.surprises() == []
+
+
+def test_a_thousand_idle_and_five_hundred_busy_connections_are_all_served(
+    server: ServerProcess,
+) -> None:
+    allow_many_connections()  # for this end of them
+    with server.client() as alice:
+        alice.sign_up("alice@example.com")
+        crowd = Crowd(int(server.address), alice.token)
+
+    async def scenario() -> int:
+        is_over = asyncio.Event()
+        idle = asyncio.create_task(crowd.stay_idle(IDLE, is_over))
+        least = await crowd.keep_busy(BUSY, SECONDS)
+        is_over.set()
+        await idle
+        return least
+
+    assert asyncio.run(scenario()) > 0
+    assert {*crowd.statuses} == {200, 201}
+    assert crowd.slowest < 2 * PATIENCE  # on two cores, of which this end takes one
+    with server.client() as bob:
+        bob.sign_up("bob@example.com")

@@ -1,0 +1,95 @@
+"""After a long day's work the process is as it was in the morning (`make soak` makes it longer)."""
+
+import os
+import random
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+from taskapp.embedded import EmbeddedPostgres
+from tests.database_fixtures import execute
+from tests.faults.checker import assert_all_is_well
+from tests.faults.ledger import Outcome, going_on, writing
+from tests.faults.outage import Browser
+from tests.server_process import Client, ServerProcess, server_process, wait_until
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
+WARM_UP = 5.0  # seconds, in which caches fill and all connections are opened
+GROWTH = 16 * 1024 * 1024  # bytes that memory may vary, whatever the length
+DATABASE_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'taskapp'"
+
+
+@dataclass
+class Possessions:
+    """What a process holds."""
+
+    memory: int  # bytes
+    descriptors: int
+    database_connections: int
+
+
+def possessions(server: ServerProcess, url: str) -> Possessions:
+    process = Path(f"/proc/{server.pid}")
+    pages = int((process / "statm").read_text().split()[1])
+    return Possessions(
+        memory=pages * os.sysconf("SC_PAGE_SIZE"),
+        descriptors=len([*(process / "fd").iterdir()]),
+        database_connections=execute(url, DATABASE_CONNECTIONS)[0][0],
+    )
+
+
+def hang_up_early(address: str, token: str) -> None:
+    """Ask for something and go before the answer comes, or in the midst of the question."""
+    request = (
+        "POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f'Authorization: Bearer {token}\r\nContent-Length: 15\r\n\r\n{{"title": "go"}}'
+    ).encode()
+    for sent in (request, request[:-5], request[:30]):
+        with socket.create_connection(("127.0.0.1", int(address))) as connection:
+            connection.sendall(sent)
+
+
+@contextmanager
+def visitors(address: str, stopped: Event) -> Iterator[None]:
+    """Let people come and go, log in and out, and hang up early, for as long as the block lasts."""
+
+    def come_and_go() -> None:
+        with Client(address) as client:
+            client.sign_up(f"{time.monotonic_ns()}@example.com")
+        while not stopped.wait(0.05):
+            browser = Browser(address, client.email)
+            assert browser.get("/tasks").status == 200
+            assert browser.post("/logout").status == 303
+            assert browser.get("/nowhere").status == 404
+            hang_up_early(address, client.token)
+
+    visitor = Thread(target=come_and_go)
+    visitor.start()
+    yield
+    stopped.set()
+    visitor.join()
+
+
+def test_memory_descriptors_and_connections_end_where_they_began(
+    folder: Path, chance: random.Random
+) -> None:
+    url = EmbeddedPostgres(folder).url
+    with server_process(folder) as server:
+        address = server.wait_until_ready().address
+        with writing(address, chance, writers=5) as ledger, visitors(address, Event()):
+            time.sleep(WARM_UP)
+        before = possessions(server, url)
+        with going_on(ledger, chance, writers=5), visitors(address, Event()):
+            time.sleep(SECONDS)
+        wait_until(lambda: possessions(server, url).descriptors <= before.descriptors)
+        after = possessions(server, url)
+        assert {*ledger.outcomes} == {Outcome.ACKNOWLEDGED}
+        assert server.complaints() == []
+        assert after.database_connections <= before.database_connections
+        assert after.memory - before.memory < GROWTH
+        assert_all_is_well(ledger, url)
+    print(f"{len(ledger.answers)} writes; {before}, then {after}")  # noqa: T201  # for docs/reliability.md
