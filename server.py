@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from handlers.http_server import PatientServer
+from handlers.http_server import BoundedServer
 from handlers.routes import make_application
 from taskapp.backup_commands import BACKUP_COMMANDS
 from taskapp.commands import COMMANDS, EPILOG, plain_errors, read_settings
@@ -17,9 +17,15 @@ from taskapp.operations.upkeep import keep_up
 from taskapp.service_manager import reported
 from taskapp.services import Services, make_services
 from taskapp.settings import Settings
-from taskapp.sockets import allow_many_connections, describe_sockets, listening_sockets
+from taskapp.sockets import (
+    allow_many_connections,
+    describe_sockets,
+    listening_sockets,
+    room_for_connections,
+)
 from taskapp.startup import open_database
 
+CONNECTIONS = 2_000
 HEADER_BYTES = 16 * 1024
 BODY_BYTES = 64 * 1024 * 1024  # read and dropped above the application's own limit, then refused
 BODY_SECONDS = 30.0
@@ -34,8 +40,10 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     application = make_application(services)
-    server = PatientServer(
+    server = BoundedServer(
         application,
+        connections=room_for_connections(CONNECTIONS, settings.database_pool),
+        is_https=settings.is_https,
         max_header_size=HEADER_BYTES,
         max_body_size=BODY_BYTES,
         body_timeout=BODY_SECONDS,

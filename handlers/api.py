@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 import msgspec
-from tornado.web import HTTPError
 
 from handlers.base import BaseHandler
 from taskapp.errors import (
@@ -23,6 +22,7 @@ from taskapp.queries.tasks import Task
 from taskapp.tokens import SessionProof
 from taskapp.validation import is_version
 
+JSON_DEPTH = 8  # objects and lists within each other; those that mean something are flat
 _encode = msgspec.json.Encoder().encode
 _EXPOSED = "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
 
@@ -75,17 +75,11 @@ class ApiHandler(BaseHandler):
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._counted(self.services.tokens.read_bearer(token.strip()))
-        return self.read_cookie_session() if self._proves_its_origin() else None
-
-    def _proves_its_origin(self) -> bool:
-        """Tell whether the request carries what only a page of this site can know."""
-        if "X-XSRFToken" not in self.request.headers or self.came_from_elsewhere():
-            return False
-        try:
-            self.check_xsrf_cookie()
-        except HTTPError:
-            return False
-        return True
+        proof = self.request.headers.get("X-XSRFToken")
+        if proof is None or self.came_from_elsewhere():
+            return None
+        owner = self.read_cookie_session()
+        return owner if self.has_form_proof(proof, owner) else None
 
     def read_json(self) -> dict[str, Any]:
         """Read the body: one JSON object, in UTF-8, each name once.
@@ -107,6 +101,8 @@ class ApiHandler(BaseHandler):
             raise BadRequest(Message("The body is not valid JSON in UTF-8.")) from error
         if not isinstance(value, dict):
             raise BadRequest(Message("The body has to be a JSON object."))
+        if _is_deeper(value, JSON_DEPTH):
+            raise BadRequest(Message("The body is nested too deeply."))
         return value
 
     def show(self, value: object, status: int = 200) -> None:
@@ -147,13 +143,7 @@ class ApiHandler(BaseHandler):
 
     def show_error(self, error: TaskappError) -> None:
         """Write a problem (RFC 9457)."""
-        problem: dict[str, Any] = {
-            "type": "about:blank",
-            "title": str(error.title),
-            "status": error.status,
-            "detail": str(error.detail),
-            "requestId": self._request_id,
-        }
+        problem = make_problem(error, self._request_id)
         if isinstance(error, Invalid):
             problem["errors"] = [
                 {"field": field, "message": str(message)} for field, message in error.errors.items()
@@ -206,11 +196,29 @@ class TooLargeApi(ApiHandler):
 ApiHandler.too_large = TooLargeApi
 
 
+def make_problem(error: TaskappError, request_id: str | None) -> dict[str, Any]:
+    """Make what an error says to a program (RFC 9457)."""
+    return {
+        "type": "about:blank",
+        "title": str(error.title),
+        "status": error.status,
+        "detail": str(error.detail),
+        "requestId": request_id,
+    }
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a name came twice")
     return value
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return depth == 0 or any(_is_deeper(part, depth - 1) for part in inner)
 
 
 def _refuse_constant(name: str) -> None:

@@ -23,6 +23,7 @@ from taskapp.services import Services
 from taskapp.tokens import SessionProof
 
 LARGEST_BODY = 256 * 1024  # bytes: a description of 10,000 emoji, each escaped as \ud83d\ude00
+LARGEST_FORM = 100  # fields, in a body or an address; the largest of ours has 14
 START_PATIENCE = 4.0  # seconds that a request waits for a start, so that 503 comes within five
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -31,7 +32,10 @@ logging.getLogger("tornado.general").setLevel(logging.WARNING)
 
 # Nobody sends files here, and the parser for them has had its share of weaknesses.
 tornado.httputil.set_parse_body_config(
-    tornado.httputil.ParseBodyConfig(multipart=tornado.httputil.ParseMultipartConfig(enabled=False))
+    tornado.httputil.ParseBodyConfig(
+        multipart=tornado.httputil.ParseMultipartConfig(enabled=False),
+        urlencoded=tornado.httputil.ParseUrlEncodedConfig(max_arguments=LARGEST_FORM),
+    )
 )
 
 
@@ -63,17 +67,9 @@ class Application(tornado.web.Application):
         self._background: set[asyncio.Task[None]] = set()
         self._histograms: dict[tuple[str, str, int], Histogram] = {}
         services.metrics.in_flight.set_function(lambda: self.in_flight)
-        secure = services.settings.is_https
         super().__init__(
             cast("list[Any]", patterns),
             default_handler_class=not_found,
-            xsrf_cookie_name=self.cookie_name("xsrf"),
-            xsrf_cookie_kwargs={
-                "httponly": True,
-                "samesite": "Lax",
-                "secure": secure,
-                "expires_days": 30,
-            },
         )
         self._templates: dict[str, Environment] = {}
 

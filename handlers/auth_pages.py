@@ -160,6 +160,11 @@ class LogoutPage(PageHandler):
 
     is_public = True
 
+    def check_form(self) -> None:
+        """Ask for no proof where there is no session to end: a second click is no error."""
+        if self.owner is not None:
+            super().check_form()
+
     async def post(self) -> None:
         """End the session, here and in the database."""
         if self.owner is not None:

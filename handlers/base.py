@@ -29,8 +29,9 @@ from taskapp.tokens import SessionProof
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _UNIX_PEER = "0.0.0.0"  # noqa: S104  # what Tornado calls the peer of a Unix socket
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_HSTS = "max-age=31536000; includeSubDomains"
-_HEADERS = (
+NOTHING_ALLOWED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+HSTS = "max-age=31536000; includeSubDomains"
+SAFE_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "same-origin"),
@@ -46,7 +47,7 @@ class BaseHandler(tornado.web.RequestHandler):
 
     is_public: ClassVar[bool] = False
     waits_for_start: ClassVar[bool] = True  # a deploy lets nobody see that a process is new
-    content_security_policy: ClassVar[str] = "default-src 'none'; frame-ancestors 'none'"
+    content_security_policy: ClassVar[str] = NOTHING_ALLOWED
 
     too_large: ClassVar[type["BaseHandler"]]  # answers instead when the body is too large
 
@@ -81,11 +82,11 @@ class BaseHandler(tornado.web.RequestHandler):
             self._begin()
         self._headers["X-Request-ID"] = cast("str", self._request_id)
         self.clear_header("Server")  # nobody has to know what we run (ASVS 13.4.6)
-        for name, value in _HEADERS:
+        for name, value in SAFE_HEADERS:
             self._headers[name] = value
         self._headers["Content-Security-Policy"] = self.content_security_policy
         if self.is_https:
-            self._headers["Strict-Transport-Security"] = _HSTS
+            self._headers["Strict-Transport-Security"] = HSTS
         if self.application.state == "stopping":
             self._headers["Connection"] = "close"
 
@@ -202,6 +203,11 @@ class BaseHandler(tornado.web.RequestHandler):
             return False
         public = self.services.settings.public_url
         return origin != public and urlsplit(origin).netloc.lower() != self.request.host.lower()
+
+    def has_form_proof(self, sent: str, owner: SessionProof | None) -> bool:
+        """Tell whether a page that was shown to this browser in this session sent this."""
+        browser = self.get_cookie(self.application.cookie_name("xsrf"))
+        return browser is not None and self.services.tokens.is_form_proof(sent, browser, owner)
 
     def is_safe(self) -> bool:
         """Tell whether the method changes nothing."""

@@ -1,18 +1,107 @@
-"""The HTTP server, which lets its clients go before it closes."""
+"""Tornado's HTTP server: bounded, with words for what it refuses, and patient at the end."""
 
 import asyncio
+import time
+from contextlib import suppress
 from time import monotonic
+from typing import Any
 
+import msgspec
 from tornado.httpserver import HTTPServer
+from tornado.httputil import format_timestamp
+from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
+from uuid_utils import uuid7
+
+from handlers.api import make_problem
+from handlers.base import HSTS, NOTHING_ALLOWED, SAFE_HEADERS
+from taskapp.errors import BadRequest, TaskappError, Unavailable
+from taskapp.logs import log
+from taskapp.messages import Message
+
+_BARE_REFUSAL = b"HTTP/1.1 400 Bad Request\r\n\r\n"  # Tornado's, of what it cannot parse
+_REASONS = {400: "Bad Request", 503: "Service Unavailable"}
 
 
-class PatientServer(HTTPServer):
-    """Closes no connection on which a client may be about to send a request."""
+class BoundedServer(HTTPServer):
+    """Serves so many connections at once, and refuses as every answer does (ADR 0017)."""
+
+    def initialize(  # type: ignore[override]  # Tornado's way to construct; ours has two more
+        self, *arguments: Any, connections: int, is_https: bool, **more: Any
+    ) -> None:
+        """Take the bound, whether browsers come over https, and what Tornado's server takes."""
+        super().initialize(*arguments, **more)
+        self._bound = connections
+        self._is_https = is_https
+        self._open = 0
+
+    def handle_stream(self, stream: IOStream, address: Any) -> Any:
+        """Serve a connection, or turn it away if there are too many."""
+        ours = _Stream(stream.socket, self, max_buffer_size=self.max_buffer_size)
+        if self._open >= self._bound:
+            return self._turn_away(ours)
+        self._open += 1
+        return super().handle_stream(ours, address)
+
+    def on_close(self, server_conn: object) -> None:
+        """Make room for another connection."""
+        self._open -= 1
+        super().on_close(server_conn)
 
     async def wait_until_left(self, seconds: float) -> None:
-        """Wait until the clients have hung up, as every answer asks them to; at most so long."""
+        """Wait until the clients have hung up, as every answer asks them to; at most so long.
+
+        Closed is no connection on which a client may be about to send a request.
+        """
         deadline = monotonic() + seconds
         while self._connections:
             if monotonic() >= deadline:
                 return
             await asyncio.sleep(0.01)
+
+    async def _turn_away(self, stream: IOStream) -> None:
+        with suppress(StreamClosedError):
+            await stream.write(
+                self.refuse(Unavailable(Message("Too many connections are open just now.")))
+            )
+        stream.close()
+
+    def refuse(self, error: TaskappError) -> bytes:
+        """Log a refusal, and give the whole answer that says so."""
+        identity = str(uuid7())
+        log("request.refused", requestId=identity, status=error.status)
+        body = msgspec.json.encode(make_problem(error, identity))
+        headers = [
+            ("Date", format_timestamp(time.time())),
+            ("Content-Type", "application/problem+json"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+            ("X-Request-ID", identity),
+            ("Content-Security-Policy", NOTHING_ALLOWED),
+            *SAFE_HEADERS,
+        ]
+        if self._is_https:
+            headers.append(("Strict-Transport-Security", HSTS))
+        if isinstance(error, Unavailable):
+            headers.append(("Retry-After", str(error.retry_after)))
+        lines = [f"HTTP/1.1 {error.status} {_REASONS[error.status]}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+
+
+class _Stream(IOStream):
+    """A connection on which our words stand in the place of Tornado's."""
+
+    def __init__(self, connection: Any, server: BoundedServer, **more: Any) -> None:
+        super().__init__(connection, **more)
+        self._server = server
+
+    def write(self, data: bytes | memoryview) -> Any:
+        if data == _BARE_REFUSAL:
+            data = self._server.refuse(BadRequest())
+        return super().write(data)
+
+    def close(self, exc_info: Any = False) -> None:  # noqa: FBT002  # as Tornado has it
+        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
+            with suppress(OSError):
+                self.socket.send(self._server.refuse(BadRequest()))
+        super().close(exc_info)

@@ -1,6 +1,7 @@
 """What the pages have in common: the cookie, forms, notices and error pages."""
 
 import gzip
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,7 +10,6 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 import brotli
-from tornado.web import HTTPError
 
 from handlers.base import BaseHandler
 from handlers.languages import Language, choose_language
@@ -72,14 +72,14 @@ class PageHandler(BaseHandler):
         """Refuse a request that another site's page may have sent.
 
         Raises:
-            FormNotTrusted: it has not our token, or comes from elsewhere.
+            FormNotTrusted: it has not the proof of our pages, or comes from elsewhere.
         """
         if self.came_from_elsewhere():
             raise FormNotTrusted
-        try:
-            self.check_xsrf_cookie()
-        except HTTPError:
-            raise FormNotTrusted from None
+        sent = self.request.body_arguments.get("_xsrf", [])
+        proof = sent[0].decode("utf-8", "replace") if len(sent) == 1 else ""
+        if not self.has_form_proof(proof, self.owner):
+            raise FormNotTrusted
 
     def read_session(self) -> SessionProof | None:
         """Read the session of the cookie."""
@@ -125,11 +125,19 @@ class PageHandler(BaseHandler):
             values,
             is_signed_in=self.owner is not None,
             notice=self._take_notice(),
-            xsrf=self.xsrf_token.decode("ascii"),
+            xsrf=self._new_form_proof(),
             theme=read_theme(self.get_cookie(self.application.cookie_name("theme"))),
             here=self.here if self.is_safe() else self.application.path("/"),
         )
         self.finish(self._compress(page.encode("utf-8")))
+
+    def _new_form_proof(self) -> str:
+        """Make the proof for this page's forms, and know this browser by a cookie (ADR 0016)."""
+        browser = self.get_cookie(self.application.cookie_name("xsrf"))
+        if not browser:
+            browser = secrets.token_urlsafe(16)
+            self.remember("xsrf", browser, max_age=int(LIFETIME.total_seconds()))
+        return self.services.tokens.new_form_proof(browser, self.owner)
 
     def _compress(self, page: bytes) -> bytes:
         """Compress a page if the browser takes that.

@@ -13,6 +13,7 @@ from taskapp.settings import Settings
 UNIX_PREFIX = "unix:"
 BACKLOG = 1024  # connections that may wait to be accepted
 _DESCRIPTORS = 65_536  # what one process can serve is less
+OTHER_FILES = 64  # that a process has open besides its connections
 _FIRST_PASSED = 3  # the first descriptor that systemd passes, by sd_listen_fds(3)
 
 
@@ -111,3 +112,9 @@ def _passed_sockets() -> list[socket.socket]:
     for passed in sockets:
         passed.settimeout(0)  # the event loop waits, not the socket
     return sockets
+
+
+def room_for_connections(wanted: int, of_database: int) -> int:
+    """Give how many of the wanted connections the limit of open files leaves room for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(wanted, limit - of_database - OTHER_FILES))

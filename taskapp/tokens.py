@@ -1,4 +1,4 @@
-"""Signed strings: sessions in cookies and bearer tokens, personal tokens, and list cursors."""
+"""Signed strings: sessions in cookies and tokens, personal tokens, proofs in forms, cursors."""
 
 import hashlib
 import secrets
@@ -15,6 +15,7 @@ UUID_LENGTH = 16  # bytes
 REMEMBERED = 4096  # signed strings
 LONGEST_SIGNED = 128  # characters; ours have 92
 PERSONAL_PREFIX = "taskapp_"  # by which programs that search for leaked secrets know a token
+NONCE_LENGTH = 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Tokens:
         # A pure function that costs a twentieth of a request; only the database knows the rest.
         self._remember_session = lru_cache(REMEMBERED)(_read_session)
         self._cursor = self._signer(keys, "taskapp.cursor")
+        self._form = self._signer(keys, "taskapp.form")
 
     @staticmethod
     def _signer(keys: Sequence[str], salt: str) -> Signer:
@@ -85,6 +87,20 @@ class Tokens:
             return self._read_session(self._personal, text.removeprefix(PERSONAL_PREFIX))
         return self._read_session(self._bearer, text)
 
+    def new_form_proof(self, browser: str, owner: SessionProof | None) -> str:
+        """Make the proof that a form comes from a page shown to this browser in this session.
+
+        It is another text each time, so that the length of a compressed page tells nothing.
+        """
+        nonce = _encode(secrets.token_bytes(NONCE_LENGTH))
+        signature = self._form.get_signature(_form_text(nonce, browser, owner))
+        return f"{nonce}.{signature.decode('ascii')}"
+
+    def is_form_proof(self, text: str, browser: str, owner: SessionProof | None) -> bool:
+        """Tell whether we made this proof for this browser and this session."""
+        nonce, _, signature = text.partition(".")
+        return self._form.verify_signature(_form_text(nonce, browser, owner), signature)
+
     def sign_cursor(self, last_id: str) -> str:
         """Make the cursor that continues a list behind the row with this id."""
         return self._cursor.sign(_encode(UUID(last_id).bytes)).decode("ascii")
@@ -109,6 +125,11 @@ def _read_session(signer: Signer, text: str) -> SessionProof | None:
         return None
     secret, user_id = value[:SECRET_LENGTH], value[SECRET_LENGTH:]
     return SessionProof(str(UUID(bytes=user_id)), hashlib.sha256(secret).digest())
+
+
+def _form_text(nonce: str, browser: str, owner: SessionProof | None) -> bytes:
+    session = owner.secret_hash.hex() if owner else ""
+    return f"{nonce}.{browser}.{session}".encode("utf-8", "replace")
 
 
 def _unsign(signer: Signer, text: str, length: int) -> bytes | None:

@@ -120,27 +120,30 @@ async def send_raw(base_url: str, request: bytes) -> bytes:
 async def log_in_as_browser(
     api: ApiClient, email: str, password: str
 ) -> tuple[dict[str, str], str]:
-    """Log in by the form, and give the cookies with the token that pages carry."""
-    page = await api.get("/login")
-    cookies = {}
+    """Log in by the form, and give the cookies with the proof that the session's pages carry."""
+    cookies: dict[str, str] = {}
 
-    def keep(answer: Answer) -> None:
+    async def send(method: str, path: str, raw: bytes | None = None) -> Answer:
+        sent = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+        if raw is not None:
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+        answer = await api.send(method, path, raw=raw, headers=sent)
         for cookie in answer.headers.get_list("Set-Cookie"):
             name, _, value = cookie.partition(";")[0].partition("=")
             cookies[name] = value
+        return answer
 
-    keep(page)
-    match = re.search(r'name="_xsrf" value="([^"]+)"', page.response.body.decode())
+    proof = proof_in(await send("GET", "/login"))
+    form = urlencode({"_xsrf": proof, "email": email, "password": password})
+    assert (await send("POST", "/login", form.encode())).status == 303
+    return cookies, proof_in(await send("GET", "/tasks"))
+
+
+def proof_in(answer: Answer) -> str:
+    """Give the proof that the forms of a page carry."""
+    match = re.search(r'name="_xsrf" value="([^"]+)"', answer.response.body.decode())
     assert match
-    form = urlencode({"_xsrf": match[1], "email": email, "password": password})
-    sent = {
-        "Content-Type": "application/x-www-form-urlencoded",
-        "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
-    }
-    answer = await api.post("/login", raw=form.encode(), headers=sent)
-    assert answer.status == 303
-    keep(answer)
-    return cookies, match[1]
+    return match[1]
 
 
 def statement_counts(metrics: Metrics) -> dict[str, int]:

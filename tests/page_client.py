@@ -121,9 +121,9 @@ class PageClient:
 
     @property
     def proof(self) -> dict[str, str]:
-        """The field that shows that a page of ours sent a form."""
-        (name,) = [name for name in self.cookies if name.endswith("-xsrf")]
-        return {"_xsrf": self.cookies[name]}
+        """The field that shows that a page of ours sent a form, of the last page that had one."""
+        page = next(page for page in reversed(self.history) if page.forms)
+        return {"_xsrf": page.forms[0].fields["_xsrf"]}
 
     def _take_cookies(self, response: HTTPResponse) -> None:
         now = datetime.now(UTC)

@@ -290,6 +290,7 @@ async def test_a_session_that_somebody_planted_is_not_used_after_the_login(
     await other.log_in("bob@example.com")
     await visitor.open("/login")
     visitor.cookies["taskapp-session"] = other.cookies["taskapp-session"]
+    assert (await visitor.send("Log in", email=ALICE, password=PASSWORD)).status == 403
     page = await visitor.submit("Log in", email=ALICE, password=PASSWORD)
     assert "Logged in as alice@example.com" in page.text
     assert (await other.fetch("GET", "/tasks")).status == 303

@@ -80,7 +80,7 @@ async def test_what_was_typed_survives_a_database_that_is_away(
 
 
 async def test_a_broken_form_keeps_what_can_be_read_of_it(mine: PageClient) -> None:
-    token = mine.cookies["taskapp-xsrf"].encode("ascii")
+    token = mine.proof["_xsrf"].encode("ascii")
     page = await mine.fetch("POST", "/tasks", b"_xsrf=" + token + b"&title=Typed&description=%ff")
     assert page.status == 400
     assert page.form("Send it again").fields["title"] == "Typed"
