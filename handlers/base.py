@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar, cast
-from urllib.parse import urlsplit
 
 import tornado.web
 from uuid_utils import uuid7
@@ -201,8 +200,9 @@ class BaseHandler(tornado.web.RequestHandler):
         origin = self.request.headers.get("Origin")
         if origin is None:
             return False
-        public = self.services.settings.public_url
-        return origin != public and urlsplit(origin).netloc.lower() != self.request.host.lower()
+        scheme, _, host = origin.lower().partition("://")
+        is_ours = host == self.request.host.lower() and (scheme == "https" or not self.is_https)
+        return not is_ours and origin != self.services.settings.public_url
 
     def has_form_proof(self, sent: str, owner: SessionProof | None) -> bool:
         """Tell whether a page that was shown to this browser in this session sent this."""
