@@ -166,8 +166,11 @@ class LogoutPage(PageHandler):
             super().check_form()
 
     async def post(self) -> None:
-        """End the session, here and in the database."""
+        """End the session, here and in the database.
+
+        Another site's form comes without the cookie (SameSite), and so may not take it away.
+        """
         if self.owner is not None:
             await log_out(self.services, self.owner)
-        self.end_session()
+            self.end_session()
         self.go("/login", "logged-out")
