@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 
-.PHONY: run test test-deploy test-postgres lint format types pytest soak system lock messages clean help
+.PHONY: run test test-deploy test-postgres lint format types pytest soak system lock licences messages clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
@@ -25,6 +25,8 @@ lint: $(VENV)/.development $(NODE_MODULES)/.installed  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(NODE_MODULES)/.bin/stylelint --config tests/.stylelintrc.json "static/*.css"
+	$(BIN)/bandit --quiet --recursive --severity-level medium server.py taskapp handlers schema
+	@git ls-files 2>/dev/null | sh deploy/find_secrets.sh $(BIN)/detect-secrets-hook
 
 types: $(VENV)/.development  ## check types
 	$(BIN)/mypy
@@ -45,6 +47,9 @@ format: $(VENV)/.development  ## put the code into the common form
 
 lock: $(VENV)/.development  ## write the lock files anew from pyproject.toml
 	sh deploy/lock.sh $(BIN)/pip-compile
+
+licences: $(VENV)/.development  ## list the licences of what is installed
+	$(BIN)/python deploy/licences.py
 
 messages: $(VENV)/.development  ## collect the sentences of the pages for the other languages
 	sh deploy/messages.sh $(BIN)/pybabel

@@ -26,7 +26,7 @@ from taskapp.services import Services
 from taskapp.tokens import SessionProof
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
-_UNIX_PEER = "0.0.0.0"  # noqa: S104  # what Tornado calls the peer of a Unix socket
+_UNIX_PEER = "0.0.0.0"  # noqa: S104  # nosec B104  # what Tornado calls the peer of a Unix socket
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 NOTHING_ALLOWED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 HSTS = "max-age=31536000; includeSubDomains"
