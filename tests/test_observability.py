@@ -14,6 +14,7 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient
 
 from handlers.application import Application
+from handlers.routes import ROUTES
 from taskapp.services import Services
 from taskapp.settings import Settings
 from tests.api_tools import (
@@ -150,6 +151,22 @@ async def test_what_was_refused_is_no_event_of_a_change(alice: ApiClient, log: L
     assert {line["event"] for line in log.lines()} == {"request"}
 
 
+async def knock_everywhere(user: ApiClient, words: list[str], headers: dict[str, str]) -> None:
+    """Send every method to every route, with words wherever words can be."""
+    title, description, query, path, header = words
+    for route, handler in ROUTES:
+        if route.endswith("/logout"):
+            continue  # the session is needed for the rest
+        address = route.replace(":id", path).replace(":path", path)
+        for method in [*handler.allowed_methods(), "BREW"]:
+            await user.send(
+                method,
+                f"{address}?{query}={description}&next=/{path}",
+                raw=json.dumps({"title": title, "email": f"{title}@x", "password": query}).encode(),
+                headers=headers | {"User-Agent": header, "Referer": header, "If-Match": header},
+            )
+
+
 async def send_secrets(client: ApiClient) -> list[str]:
     """Use everything with texts that no log may hold, and give those."""
     words = [f"{name}-marker" for name in ["title", "description", "query", "path", "header"]]
@@ -202,6 +219,7 @@ async def send_secrets(client: ApiClient) -> list[str]:
     for line in [f"Authorization: Bearer {token}\1", f"Cookie: {cookie}\1", f" {password}", email]:
         request = f"GET /api/tasks?{query} HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n"
         await send_raw(client.base_url, request.encode())
+    await knock_everywhere(user, words, {"Cookie": cookie, "X-XSRFToken": xsrf})
     await user.post("/api/auth/logout")
     await user.get("/api/tasks")
     names = ["private.person", "unknown.person", "not-an-address"]
