@@ -165,7 +165,7 @@ async def test_an_unexpected_error_says_nothing_of_its_cause_and_keeps_what_was_
         ({"TASKAPP_PUBLIC_URL": "https://tasks.example.com"}, "https://tasks.example.com"),
     ],
 )
-@pytest.mark.parametrize("path", ["/login", "/register", "/theme", "/logout"])
+@pytest.mark.parametrize("path", ["/login", "/register", "/theme"])
 async def test_a_browser_without_cookies_is_told_to_allow_them_where_they_are_sent(
     visitor: PageClient, path: str, address: str
 ) -> None:
