@@ -17,12 +17,7 @@ from taskapp.operations.upkeep import keep_up
 from taskapp.service_manager import reported
 from taskapp.services import Services, make_services
 from taskapp.settings import Settings
-from taskapp.sockets import (
-    allow_many_connections,
-    describe_sockets,
-    listening_sockets,
-    room_for_connections,
-)
+from taskapp.sockets import describe_sockets, listening_sockets, room_for_connections
 from taskapp.startup import open_database
 
 CONNECTIONS = 2_000
@@ -93,7 +88,6 @@ def serve() -> None:
     """Serve the pages and the API until SIGTERM or Ctrl-C."""
     settings = read_settings()
     configure_logging(settings)
-    allow_many_connections()
     asyncio.run(serve_until_stopped(settings, make_services(settings)))
 
 

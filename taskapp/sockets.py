@@ -115,6 +115,7 @@ def _passed_sockets() -> list[socket.socket]:
 
 
 def room_for_connections(wanted: int, of_database: int) -> int:
-    """Give how many of the wanted connections the limit of open files leaves room for."""
+    """Raise the limit of open files, and give how many of the wanted connections have room."""
+    allow_many_connections()
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, min(wanted, limit - of_database - OTHER_FILES))

@@ -258,8 +258,7 @@ def test_the_bound_fits_the_limit_of_open_files(limit: int, most: int, room: int
     program = (
         "import resource\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {most}))\n"
-        "from taskapp.sockets import allow_many_connections, room_for_connections\n"
-        "allow_many_connections()\n"
+        "from taskapp.sockets import room_for_connections\n"
         "print(room_for_connections(1900, 10))"
     )
     asked = subprocess.run(
