@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 
 class MovingWindows:
-    """Counts in memory, with the methods of the library's `MovingWindowRateLimiter`.
+    """Counts in memory, as the library's `MovingWindowRateLimiter` does.
 
     The library's own memory looks at every key again at every hit, in threads: with a thousand
     keys it takes most of a core. The clock of the wall does not matter here.
@@ -26,54 +26,81 @@ class MovingWindows:
 
     def __init__(self) -> None:
         # What was hit, when, and how long that counts; the least recently hit stands first.
-        self._windows: dict[tuple[str, ...], tuple[int, deque[float]]] = {}
+        self._windows: dict[tuple[str, str], tuple[int, deque[float]]] = {}
 
-    async def hit(self, item: RateLimitItem, *identifiers: str) -> bool:
-        """Count one more, unless nothing is left; tell which."""
+    async def take(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
+        """Count one more, unless nothing is left; tell which, and what is left then."""
         self._forget()
-        hits = self._hits(identifiers)
-        if len(hits) >= item.amount:
-            return False
-        hits.append(monotonic())
-        self._windows.pop(identifiers, None)
-        self._windows[identifiers] = (item.get_expiry(), hits)
-        return True
+        now, length = monotonic(), item.get_expiry()
+        hits = self._hits((name, key), now)
+        is_taken = len(hits) < item.amount
+        if is_taken:
+            hits.append(now)
+            self._windows.pop((name, key), None)
+            self._windows[name, key] = (length, hits)
+        return is_taken, _stats(item, hits, now)
 
-    async def test(self, item: RateLimitItem, *identifiers: str) -> bool:
-        """Tell whether something is left."""
-        return len(self._hits(identifiers)) < item.amount
-
-    async def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
+    async def look(self, item: RateLimitItem, name: str, key: str) -> WindowStats:
         """Tell when the oldest hit will be forgotten, and how much is left."""
-        hits = self._hits(identifiers)
-        age = monotonic() - hits[0] if hits else 0.0
-        return WindowStats(time() + item.get_expiry() - age, item.amount - len(hits))
+        now = monotonic()
+        return _stats(item, self._hits((name, key), now), now)
 
-    def _hits(self, key: tuple[str, ...]) -> deque[float]:
+    def _hits(self, key: tuple[str, str], now: float) -> deque[float]:
         """Give the hits that count still."""
         length, hits = self._windows.get(key, (0, deque()))
-        oldest = monotonic() - length
-        while hits and hits[0] <= oldest:
+        while hits and hits[0] <= now - length:
             hits.popleft()
         return hits
 
     def _forget(self) -> None:
         """Let go of what has ended: more than one at a time, so that it cannot pile up."""
+        now = monotonic()
         for key in list(islice(self._windows, 2)):
-            if not self._hits(key):
+            if not self._hits(key, now):
                 del self._windows[key]
 
 
-Limiter = MovingWindows | MovingWindowRateLimiter
+class RedisWindows:
+    """Counts in Redis, by the library; without its counts a limit lets nobody through.
+
+    Raises Unavailable (ASVS 16.5.3).
+    """
+
+    def __init__(self, url: str) -> None:
+        """Take the address of a Redis; it is not asked yet."""
+        self._storage = RedisStorage(
+            f"async+{url}",
+            wrap_exceptions=True,
+            implementation="redispy",
+            socket_timeout=2.0,
+            socket_connect_timeout=2.0,
+        )
+        self._limiter = MovingWindowRateLimiter(self._storage)
+
+    async def take(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
+        """Count one more, unless nothing is left; tell which, and what is left then."""
+        is_taken = await _reach(self._limiter.hit(item, name, key))
+        return is_taken, await self.look(item, name, key)
+
+    async def look(self, item: RateLimitItem, name: str, key: str) -> WindowStats:
+        """Tell when the oldest hit will be forgotten, and how much is left."""
+        return await _reach(self._limiter.get_window_stats(item, name, key))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        bridge: Any = self._storage.bridge  # it is redispy's, which its type does not say
+        await bridge.storage.aclose()
 
 
 class Limit:
     """So many in such a period, counted for each key by itself."""
 
-    def __init__(self, name: str, item: RateLimitItem, limiter: Limiter) -> None:
+    def __init__(
+        self, name: str, item: RateLimitItem, windows: MovingWindows | RedisWindows
+    ) -> None:
         self.name = name
         self._item = item
-        self._limiter = limiter
+        self._windows = windows
 
     async def take(self, key: str) -> Allowance:
         """Count one more for a key, and tell what is left.
@@ -82,9 +109,9 @@ class Limit:
             TooManyRequests: nothing is left; it was not counted.
             Unavailable: the counts cannot be reached.
         """
-        taken = await _reach(self._limiter.hit(self._item, self.name, key))
-        allowance = await self.allowance(key)
-        if not taken:
+        is_taken, stats = await self._windows.take(self._item, self.name, key)
+        allowance = self._allowance(stats)
+        if not is_taken:
             raise TooManyRequests(allowance)
         return allowance
 
@@ -95,8 +122,9 @@ class Limit:
             TooManyRequests: nothing is left.
             Unavailable: the counts cannot be reached.
         """
-        if not await _reach(self._limiter.test(self._item, self.name, key)):
-            raise TooManyRequests(await self.allowance(key))
+        allowance = await self.allowance(key)
+        if allowance.remaining == 0:
+            raise TooManyRequests(allowance)
 
     async def allowance(self, key: str) -> Allowance:
         """Tell what is left for a key.
@@ -104,7 +132,9 @@ class Limit:
         Raises:
             Unavailable: the counts cannot be reached.
         """
-        stats = await _reach(self._limiter.get_window_stats(self._item, self.name, key))
+        return self._allowance(await self._windows.look(self._item, self.name, key))
+
+    def _allowance(self, stats: WindowStats) -> Allowance:
         return Allowance(
             name=self.name,
             amount=self._item.amount,
@@ -127,32 +157,24 @@ class Limits:
         api: RateLimitItem,
     ) -> None:
         """Take the address of Redis, or nothing for memory, and how much each limit allows."""
-        self._storage = _redis(storage_url) if storage_url else None
-        limiter = MovingWindowRateLimiter(self._storage) if self._storage else MovingWindows()
-        self.failed_logins = Limit("login", failed_logins, limiter)
-        self.failed_logins_of_account = Limit("account", failed_logins_of_account, limiter)
-        self.registrations = Limit("register", registrations, limiter)
-        self.api = Limit("api", api, limiter)
+        self._windows = RedisWindows(storage_url) if storage_url else MovingWindows()
+        self.failed_logins = Limit("login", failed_logins, self._windows)
+        self.failed_logins_of_account = Limit("account", failed_logins_of_account, self._windows)
+        self.registrations = Limit("register", registrations, self._windows)
+        self.api = Limit("api", api, self._windows)
 
     async def close(self) -> None:
         """Close the connections to Redis."""
-        if self._storage:
-            bridge: Any = self._storage.bridge  # it is redispy's, which its type does not say
-            await bridge.storage.aclose()
+        if isinstance(self._windows, RedisWindows):
+            await self._windows.close()
 
 
-def _redis(url: str) -> RedisStorage:
-    return RedisStorage(
-        f"async+{url}",
-        wrap_exceptions=True,
-        implementation="redispy",
-        socket_timeout=2.0,
-        socket_connect_timeout=2.0,
-    )
+def _stats(item: RateLimitItem, hits: deque[float], now: float) -> WindowStats:
+    age = now - hits[0] if hits else 0.0
+    return WindowStats(time() + item.get_expiry() - age, item.amount - len(hits))
 
 
 async def _reach(answer: Awaitable[Value]) -> Value:
-    """Fail closed: without its counts, a limit lets nobody through (ASVS 16.5.3)."""
     try:
         return await answer
     except StorageError as error:

@@ -207,10 +207,10 @@ def test_in_memory_a_hit_costs_the_same_however_many_others_there_are() -> None:
     async def spent(windows: MovingWindows, keys: int) -> float:
         item = parse("100/hour")
         for number in range(keys):
-            await windows.hit(item, str(number))
+            await windows.take(item, "api", str(number))
         started = time.process_time()
         for number in range(2000):
-            await windows.hit(item, str(number % keys))
+            await windows.take(item, "api", str(number % keys))
         await asyncio.sleep(0.1)  # nor does it leave work behind
         return time.process_time() - started
 
@@ -226,11 +226,11 @@ def test_in_memory_what_has_ended_is_forgotten() -> None:
     async def scenario() -> None:
         windows = MovingWindows()
         for number in range(1000):
-            await windows.hit(parse("5/second"), f"short {number}")
+            await windows.take(parse("5/second"), "api", f"short {number}")
         assert count(windows) == 1000
         await asyncio.sleep(1.05)
         for number in range(501):
-            await windows.hit(parse("5/hour"), f"long {number}")
+            await windows.take(parse("5/hour"), "api", f"long {number}")
         assert count(windows) == 501
 
     asyncio.run(scenario())
