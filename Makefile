@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 
-.PHONY: run test test-deploy test-postgres lint format types pytest soak system lock licences messages clean help
+.PHONY: run test test-deploy test-postgres lint format types pytest soak bench system lock licences messages clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
@@ -37,6 +37,9 @@ pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests
 
 soak: $(VENV)/.development system  ## work for ten minutes, and see that nothing has grown or was lost
 	SOAK_SECONDS=600 $(BIN)/pytest -s tests/faults/test_soak.py
+
+bench: $(VENV)/.runtime  ## measure speed beside the peers that are installed; OPTIONS=--help
+	@$(BIN)/python -m bench.compare_peers $(OPTIONS)
 
 system:  ## install, or name, what the tests need from the system
 	@sh tests/system_packages.sh

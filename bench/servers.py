@@ -7,20 +7,39 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.connection import Connection, write_request
+from bench.processes import end, on_cores
 from taskapp.commands import Failure
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 START_PATIENCE = 60.0  # seconds
-STOP_PATIENCE = 20.0  # seconds
+# The windows of a second are let go of, as those of the shipped limits are.
+WITHOUT_LIMITS = {
+    "TASKAPP_API_LIMIT": "1000000/second",
+    "TASKAPP_LOGIN_LIMIT": "1000000/second",
+}
+QUICK_LOGINS = {"TASKAPP_BCRYPT_ROUNDS": "4"}
 
 _Process = subprocess.Popen[bytes]
 
 
-def load_folders(users: Mapping[Path, int], tasks: int) -> None:
+@dataclass(frozen=True)
+class Server:
+    """A server.py that answers."""
+
+    port: int
+    pid: int
+
+
+def load_folders(
+    users: Mapping[Path, int], tasks: int, settings: Mapping[str, str] = QUICK_LOGINS
+) -> None:
     """Load so many users with tasks into each data folder, all at the same time.
+
+    Users that are there already stay.
 
     Raises:
         Failure: it does not work.
@@ -28,41 +47,86 @@ def load_folders(users: Mapping[Path, int], tasks: int) -> None:
     with ExitStack() as stack:
         loading = {}
         for data_folder, number in users.items():
-            program = ["-m", "bench.load", f"--users={number}", f"--tasks={tasks}"]
-            loading[data_folder] = stack.enter_context(_running(program, data_folder))
+            program = ["-m", "bench.load", "--add", f"--users={number}", f"--tasks={tasks}"]
+            loading[data_folder] = stack.enter_context(_running(program, data_folder, settings))
         for data_folder, process in loading.items():
             if process.wait() != 0:
                 raise _failure("The data could not be loaded.", data_folder)
 
 
 @contextmanager
-def servers(data_folders: Sequence[Path]) -> Iterator[list[Connection]]:
-    """Run a server on each data folder, and give a connection to each.
+def servers(data_folders: Sequence[Path]) -> Iterator[list[Server]]:
+    """Run a server with quick logins on each data folder.
 
     Raises:
         Failure: one of them does not serve.
     """
-    ports = []
     with ExitStack() as stack:
-        for data_folder in data_folders:
-            port = _free_port()
-            program = [str(CHECKOUT / "server.py")]
-            process = stack.enter_context(_running(program, data_folder, port))
-            ports.append((port, process, data_folder))
-        for server in ports:
-            _wait_until_ready(*server)
-        yield [stack.enter_context(closing(Connection(port))) for port, _, _ in ports]
+        yield [stack.enter_context(running_server(path, QUICK_LOGINS)) for path in data_folders]
 
 
 @contextmanager
-def _running(program: Sequence[str], data_folder: Path, port: int = 0) -> Iterator[_Process]:
+def running_server(
+    data_folder: Path,
+    settings: Mapping[str, str],
+    *,
+    cores: Sequence[int] = (),
+    arguments: Sequence[str] = (),
+) -> Iterator[Server]:
+    """Run server.py on a data folder, on some cores or on any, for the length of the block.
+
+    The settings are those that are shipped, without rate limits and but for those given.
+
+    Raises:
+        Failure: it does not serve.
+    """
+    with starting_server(data_folder, settings, cores=cores, arguments=arguments) as server:
+        deadline = time.monotonic() + START_PATIENCE
+        while health_status(server.port) != 200:
+            if time.monotonic() > deadline or not _lives(server.pid):
+                raise _failure("server.py does not serve.", data_folder)
+            time.sleep(0.05)
+        yield server
+
+
+@contextmanager
+def starting_server(
+    data_folder: Path,
+    settings: Mapping[str, str],
+    *,
+    cores: Sequence[int] = (),
+    arguments: Sequence[str] = (),
+) -> Iterator[Server]:
+    """Run server.py as `running_server` does, and wait for nothing."""
+    port = _free_port()
+    program = [str(CHECKOUT / "server.py"), *arguments]
+    wanted = {**settings, "TASKAPP_PORT": str(port)}
+    with _running(program, data_folder, wanted, cores) as process:
+        yield Server(port, process.pid)
+
+
+def health_status(port: int) -> int:
+    """Ask a server whether it is ready, and give the status; 0 when nobody answers."""
+    with suppress(OSError), closing(Connection(port)) as connection:
+        return connection.ask(write_request("GET", "/api/health/ready"))[0]
+    return 0
+
+
+@contextmanager
+def _running(
+    program: Sequence[str],
+    data_folder: Path,
+    settings: Mapping[str, str],
+    cores: Sequence[int] = (),
+) -> Iterator[_Process]:
     """Run a Python program on a data folder, and end it when the block ends."""
+    command = [sys.executable, *program]
     with (
         _log(data_folder).open("ab") as log,
         subprocess.Popen(
-            [sys.executable, *program],
+            on_cores(cores, command) if cores else command,
             cwd=data_folder.parent,  # not the checkout, where a .env may name somebody's database
-            env=_environment(data_folder, port),
+            env=_environment(data_folder, settings),
             stdout=log,
             stderr=log,
         ) as process,
@@ -70,19 +134,13 @@ def _running(program: Sequence[str], data_folder: Path, port: int = 0) -> Iterat
         try:
             yield process
         finally:
-            _stop(process)
+            end(process)
 
 
-def _environment(data_folder: Path, port: int) -> dict[str, str]:
-    """Make the environment: shipped settings, but for the rate limit and quick logins."""
+def _environment(data_folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     others = {name: value for name, value in os.environ.items() if not name.startswith("TASKAPP_")}
-    return others | {
-        "PYTHONPATH": str(CHECKOUT),
-        "TASKAPP_DATA_DIR": str(data_folder),
-        "TASKAPP_PORT": str(port),
-        "TASKAPP_API_LIMIT": "1000000/minute",
-        "TASKAPP_BCRYPT_ROUNDS": "4",
-    }
+    wanted = {"PYTHONPATH": str(CHECKOUT), "TASKAPP_DATA_DIR": str(data_folder)}
+    return others | wanted | WITHOUT_LIMITS | dict(settings)
 
 
 def _log(data_folder: Path) -> Path:
@@ -93,26 +151,12 @@ def _failure(what: str, data_folder: Path) -> Failure:
     return Failure(f"{what} The last words are:\n{_log(data_folder).read_text()[-2000:]}")
 
 
+def _lives(pid: int) -> bool:
+    """Tell whether a child of ours still runs; it stays a zombie until it is waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(port: int, process: _Process, data_folder: Path) -> None:
-    deadline = time.monotonic() + START_PATIENCE
-    while time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-        with suppress(ConnectionRefusedError), closing(Connection(port)) as connection:
-            status, _ = connection.ask(write_request("GET", "/api/health/ready"))
-            if status == 200:
-                return
-    raise _failure("server.py does not serve.", data_folder)
-
-
-def _stop(process: _Process) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()

@@ -7,6 +7,7 @@ command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v node >/dev/null 2>&1 || missing="$missing nodejs"
 command -v npm >/dev/null 2>&1 || missing="$missing npm"
+command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
 command -v java >/dev/null 2>&1 || missing="$missing default-jre-headless"
 command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
 if [ "${1:-}" = deploy ]; then

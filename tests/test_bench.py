@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,15 +114,3 @@ def test_no_users_are_no_data_set(database_url: str, tmp_path: Path) -> None:
     done = load(database_url, tmp_path, 0, 1)
     assert done.returncode == 2
     assert "0 is not in the range x>=1" in done.stderr
-
-
-def test_both_sizes_are_measured_and_nothing_is_left_behind(short_folder: Path) -> None:
-    sizes = ["--users=6", "--few=2", "--tasks=5", "--sessions=2", "--requests=3"]
-    folder = short_folder / "bench"
-    folder.mkdir()
-    done = run(["bench.compare_sizes", *sizes], folder, {"TMPDIR": str(folder)})
-    assert done.returncode in {0, 1}, done.stderr  # three requests tell nothing about speed
-    assert "| ms | 10 tasks: median | p95 | 30 tasks: median | p95 | ratio |" in done.stdout
-    for operation in ("list", "get", "create", "update"):
-        assert re.search(rf"\| {operation} (\| \d+\.\d\d ){{5}}\|", done.stdout)
-    assert list(folder.iterdir()) == []

@@ -1,0 +1,131 @@
+"""What is put under load: taskapp on a loaded database, and what a peer has in common with it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg2
+
+from bench.accounts import Account, cookie_header, etag_header, log_in_all, write_accounts
+from bench.connection import Connection
+from bench.processes import LOAD_CORES, SERVER_CORES, move_database
+from bench.scenarios import CREATED, LIST
+from bench.servers import load_folders, running_server
+from taskapp.embedded import EmbeddedPostgres
+
+NAME = "taskapp"
+_BROWSER = ["Accept: text/html,application/xhtml+xml", "Accept-Encoding: gzip, deflate, br, zstd"]
+_READERS = 10
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server that answers, and the files of its accounts for wrk, by kind of header."""
+
+    name: str
+    port: int
+    pid: int
+    database_url: str
+    accounts: Mapping[str, Path]
+
+    def postgres_version(self) -> str:
+        """Ask the database for its version."""
+        with (
+            closing(psycopg2.connect(self.database_url)) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute("SHOW server_version")
+            return str(cursor.fetchone()[0])
+
+    def tidy(self) -> None:
+        """Delete the tasks that a load made, and bring the table into order."""
+        with closing(psycopg2.connect(self.database_url)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("DELETE FROM tasks WHERE title LIKE %s", (f"{CREATED}%",))
+                cursor.execute("VACUUM ANALYZE tasks")
+
+
+def bearer_file(folder: Path, name: str, accounts: Sequence[Account]) -> Mapping[str, Path]:
+    """Write the accounts of a target with their tokens."""
+    path = folder / f"{name}-bearer.txt"
+    return {"bearer": write_accounts(path, accounts, lambda account: [account.bearer])}
+
+
+class Taskapp:
+    """taskapp on a database that is loaded once; it is started anew for each point.
+
+    The accounts log in at the first start; their sessions outlive it.
+    """
+
+    def __init__(self, folder: Path, database_url: str, *, users: int, tasks: int) -> None:
+        """Load the data, into the database or, without one, an embedded one below the folder.
+
+        Raises:
+            Failure: it does not work.
+        """
+        self._folder = folder
+        self._data_folder = folder / "taskapp"
+        self._settings = {"TASKAPP_DATABASE_URL": database_url} if database_url else {}
+        self._database_url = database_url or EmbeddedPostgres(self._data_folder).url
+        self._users = count_users(database_url) if database_url else 0
+        if not self._users:
+            load_folders({self._data_folder: users}, tasks, self._settings)
+            self._users = users
+        self._accounts: list[Account] = []
+
+    @contextmanager
+    def running(
+        self,
+        accounts: int,
+        *,
+        cores: Sequence[int] = SERVER_CORES,
+        database_cores: Sequence[int] = LOAD_CORES,
+        arguments: Sequence[str] = (),
+    ) -> Iterator[Target]:
+        """Serve for the length of the block, with so many accounts logged in.
+
+        Raises:
+            Failure: it does not work.
+        """
+        with running_server(
+            self._data_folder, self._settings, cores=cores, arguments=arguments
+        ) as server:
+            move_database(server.pid, database_cores)
+            if accounts and not self._accounts:
+                with closing(Connection(server.port)) as connection:
+                    self._accounts = log_in_all(connection, self._users, accounts)
+            files = bearer_file(self._folder, NAME, self._accounts)
+            yield Target(NAME, server.port, server.pid, self._database_url, files)
+
+    def log_in(self, accounts: int) -> None:
+        """Log so many accounts in, unless they are."""
+        if not self._accounts:
+            with self.running(accounts):
+                pass
+
+    def with_readers(self, target: Target) -> Target:
+        """Add those who read pages, and those who know their list as it is now."""
+        readers = self._accounts[:_READERS]
+        pages = write_accounts(
+            self._folder / "cookie.txt",
+            readers,
+            lambda account: [cookie_header(target.port, account), *_BROWSER],
+        )
+        known = write_accounts(
+            self._folder / "known.txt",
+            readers,
+            lambda account: [account.bearer, etag_header(target.port, account, LIST.path)],
+        )
+        return replace(target, accounts={**target.accounts, "cookie": pages, "known": known})
+
+
+def count_users(database_url: str) -> int:
+    """Count the accounts in a database; 0 where there is no table of them yet."""
+    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('users') IS NOT NULL")
+        if not cursor.fetchone()[0]:
+            return 0
+        cursor.execute("SELECT count(*) FROM users")
+        return int(cursor.fetchone()[0])
