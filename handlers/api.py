@@ -37,10 +37,11 @@ class ApiHandler(BaseHandler):
     * a session's requests are counted, and what is left stands in `RateLimit`.
     """
 
+    content_type = "application/json"
+
     def set_default_headers(self) -> None:
-        """Set JSON as the type, and who may read the answer from another site."""
+        """Set who may read the answer from another site."""
         super().set_default_headers()
-        self._headers["Content-Type"] = "application/json"
         origins = self.services.settings.cors_origins
         if not origins:
             return

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any, cast
 from weakref import WeakSet
@@ -56,6 +57,7 @@ class Application(tornado.web.Application):
         `patterns` has the others.
         """
         self.services = services
+        self.is_https = services.settings.is_https
         self._fixed = fixed
         self._state = "starting"
         self._started = asyncio.Event()
@@ -120,8 +122,8 @@ class Application(tornado.web.Application):
     ) -> Any:
         """Answer a body that is too large with 413, where Tornado would only hang up."""
         whole = super().get_handler_delegate(request, target_class, *args, **kwargs)
-        refusal = super().get_handler_delegate(request, target_class.too_large)
-        return _Receipt(self, whole, refusal)
+        refuse = partial(super().get_handler_delegate, request, target_class.too_large)
+        return _Receipt(self, whole, refuse)
 
     def log_request(self, handler: tornado.web.RequestHandler) -> None:
         """Log and measure a request that has been answered."""
@@ -195,10 +197,10 @@ class Application(tornado.web.Application):
 class _Receipt(tornado.httputil.HTTPMessageDelegate):
     """Receives a request and passes it on, or, if its body grows too large, a refusal."""
 
-    def __init__(self, application: Application, whole: Any, refusal: Any) -> None:
+    def __init__(self, application: Application, whole: Any, refuse: Callable[[], Any]) -> None:
         self._application = application
         self._whole = whole
-        self._refusal = refusal
+        self._refuse = refuse
         self._size = 0
         self._is_counted = False
 
@@ -214,7 +216,7 @@ class _Receipt(tornado.httputil.HTTPMessageDelegate):
         return None
 
     def finish(self) -> None:
-        (self._whole if self._size <= LARGEST_BODY else self._refusal).finish()
+        (self._whole if self._size <= LARGEST_BODY else self._refuse()).finish()
         self._end()
 
     def on_connection_close(self) -> None:

@@ -7,8 +7,10 @@ from functools import cache
 from typing import Any, ClassVar, cast
 
 import tornado.web
+from tornado.httputil import HTTPHeaders
 from uuid_utils import uuid7
 
+from handlers.answer_headers import AnswerHeaders
 from handlers.application import Application
 from taskapp import logs
 from taskapp.addresses import UNIX_SOCKET, client_address, is_in
@@ -47,12 +49,14 @@ class BaseHandler(tornado.web.RequestHandler):
     is_public: ClassVar[bool] = False
     waits_for_start: ClassVar[bool] = True  # a deploy lets nobody see that a process is new
     content_security_policy: ClassVar[str] = NOTHING_ALLOWED
+    content_type: ClassVar[str] = "text/html; charset=UTF-8"
 
     too_large: ClassVar[type["BaseHandler"]]  # answers instead when the body is too large
 
     application: Application
     route: str
     owner: SessionProof | None = None
+    is_https: bool  # whether the client came over it, as the settings or a trusted proxy say
     _request_id: str | None = None
 
     def initialize(self, route: str = "(none)") -> None:
@@ -79,36 +83,38 @@ class BaseHandler(tornado.web.RequestHandler):
         """Set what every answer has, errors included; Tornado calls this for each of them."""
         if self._request_id is None:
             self._begin()
+        date = self._headers["Date"]
+        # Without "Server": nobody has to know what we run (ASVS 13.4.6).
+        self._headers = AnswerHeaders(self._fixed_headers(is_https=self.is_https))
+        self._headers["Date"] = date
         self._headers["X-Request-ID"] = cast("str", self._request_id)
-        self.clear_header("Server")  # nobody has to know what we run (ASVS 13.4.6)
-        for name, value in SAFE_HEADERS:
-            self._headers[name] = value
-        self._headers["Content-Security-Policy"] = self.content_security_policy
-        if self.is_https:
-            self._headers["Strict-Transport-Security"] = HSTS
         if self.application.state == "stopping":
             self._headers["Connection"] = "close"
+
+    @classmethod
+    @cache
+    def _fixed_headers(cls, *, is_https: bool) -> Mapping[str, tuple[str]]:
+        headers = dict(SAFE_HEADERS)
+        headers["Content-Type"] = cls.content_type
+        headers["Content-Security-Policy"] = cls.content_security_policy
+        if is_https:
+            headers["Strict-Transport-Security"] = HSTS
+        return {name: (value,) for name, value in HTTPHeaders(headers).get_all()}
 
     def _begin(self) -> None:
         sent = self.request.headers.get("X-Request-ID", "")
         self._request_id = sent if _SANE_REQUEST_ID.fullmatch(sent) else str(uuid7())
         logs.request_id.set(self._request_id)
         self.application.in_flight += 1
-        trusted = self.services.settings.trusted_proxies
         peer = self.request.remote_ip or _UNIX_PEER
-        self.peer = UNIX_SOCKET if peer == _UNIX_PEER else peer
-        self.address = client_address(
-            self.peer, ",".join(self.request.headers.get_list("X-Forwarded-For")), trusted
-        )
-
-    @property
-    def is_https(self) -> bool:
-        """Tell whether the client came over https, as the settings or a trusted proxy say."""
-        settings = self.services.settings
-        forwarded = self.request.headers.get("X-Forwarded-Proto", "")
-        return settings.is_https or (
-            forwarded == "https" and is_in(self.peer, settings.trusted_proxies)
-        )
+        self.peer = self.address = UNIX_SOCKET if peer == _UNIX_PEER else peer
+        self.is_https = self.application.is_https
+        if trusted := self.services.settings.trusted_proxies:
+            headers = self.request.headers
+            forwarded_for = ",".join(headers.get_list("X-Forwarded-For"))
+            self.address = client_address(self.peer, forwarded_for, trusted)
+            if headers.get("X-Forwarded-Proto") == "https" and is_in(self.peer, trusted):
+                self.is_https = True
 
     @property
     def user_agent(self) -> str:
@@ -136,7 +142,7 @@ class BaseHandler(tornado.web.RequestHandler):
 
     async def prepare(self) -> None:
         """Find out whose request it is, and refuse it if it has to be somebody's."""
-        if self.waits_for_start:
+        if self.waits_for_start and self.application.state == "starting":
             await self.application.wait_until_started()
         if self.request.method == "OPTIONS":
             return

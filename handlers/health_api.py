@@ -63,12 +63,12 @@ class MetricsHandler(ApiHandler):
     waits_for_start = False
 
     async def get(self) -> None:
-        """Give all metrics in the text format of Prometheus."""
+        """Give all metrics of all processes in the text format of Prometheus."""
         if not self._may_read():
             raise NotFound
         await refresh_gauges(self.services)
         self.set_header("Content-Type", CONTENT_TYPE)
-        self.finish(self.services.metrics.render())
+        self.finish(await self.services.exchange.render())
 
     def _may_read(self) -> bool:
         """Tell whether the client's network may; a proxy that is not trusted hides which it is."""

@@ -89,16 +89,17 @@ def plain_errors(command: Callable[Parameters, Result]) -> Callable[Parameters, 
     return run
 
 
-def read_settings() -> Settings:
+def read_settings(**changes: str | None) -> Settings:
     """Read the settings from the environment, and from a `.env` file in the working directory.
 
-    What the environment says wins.
+    What the environment says wins, and a change of a variable that is not None over both.
 
     Raises:
         SettingsError: one or more are wrong; it lists all of them at once.
     """
     from_file = _read_env_file(Path(".env"))
-    return load_settings({**_without_overridden(from_file), **os.environ})
+    changed = {name: text for name, text in changes.items() if text is not None}
+    return load_settings({**_without_overridden(from_file), **os.environ, **changed})
 
 
 def _read_env_file(path: Path) -> dict[str, str]:

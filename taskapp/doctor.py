@@ -107,14 +107,17 @@ async def _ask_database(settings: Settings, url: str) -> list[Finding]:
     finally:
         await database.close()
     return [
-        judge_server(facts, settings.database_pool),
+        judge_server(facts, settings.database_pool * settings.processes),
         judge_revision(revision),
         judge_clock(float(facts[4]) - ours),
     ]
 
 
-def judge_server(facts: Row, pool_size: int) -> Finding:
-    """Judge what the server says of itself: version, encoding, read-only, connections."""
+def judge_server(facts: Row, wanted: int) -> Finding:
+    """Judge what the server says of itself: version, encoding, read-only, connections.
+
+    `wanted` is how many connections the pools of all processes may open.
+    """
     subject = "database"
     version, encoding, read_only, connections = int(facts[0]), facts[1], facts[2], int(facts[3])
     name = f"PostgreSQL {version // 10000}.{version % 10000}"
@@ -128,9 +131,9 @@ def judge_server(facts: Row, pool_size: int) -> Finding:
     if read_only == "on":
         fix = "Set TASKAPP_DATABASE_URL to the primary server."
         return Finding(Level.PROBLEM, subject, f"{name} is read-only", fix)
-    if pool_size > connections - _KEPT_BY_POSTGRESQL:
+    if wanted > connections - _KEPT_BY_POSTGRESQL:
         fix = "Lower TASKAPP_DATABASE_POOL, or raise the server's max_connections."
-        text = f"{name} allows {connections} connections, and the pool wants {pool_size}"
+        text = f"{name} allows {connections} connections, and taskapp's pools want {wanted}"
         return Finding(Level.WARNING, subject, text, fix)
     return Finding(Level.OK, subject, f"{name} answers")
 
@@ -243,6 +246,10 @@ def check_secret_key(settings: Settings) -> Finding:
 async def check_limits(settings: Settings) -> Finding:
     """Look whether the counts of the rate limits can be reached."""
     if not settings.limit_storage:
+        if settings.processes > 1:
+            text = f"each of {settings.processes} processes counts for itself and allows as much"
+            fix = "Set TASKAPP_LIMIT_STORAGE to redis://..., where all of them count together."
+            return Finding(Level.WARNING, "limits", text, fix)
         return Finding(Level.OK, "limits", "counted in memory, which suits one process")
     from redis.asyncio import Redis  # noqa: PLC0415  # only few need what is slow to import
     from redis.exceptions import RedisError  # noqa: PLC0415  # see above

@@ -39,6 +39,7 @@ from taskapp.postgres_process import (
     find_processes,
     start_server,
 )
+from taskapp.restarts import RestartPauses
 
 __all__ = [
     "DataFolderInUse",
@@ -54,7 +55,6 @@ _SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103  # what sockaddr_un
 _SHARING_PATIENCE = 5.0  # seconds for which a command waits for another process's PostgreSQL
 _DYING_PATIENCE = 0.5  # seconds in which an owner that was just killed lets go of the folder
 _LONGEST_PAUSE = 10.0  # seconds between attempts to start a PostgreSQL that keeps ending
-_SETTLED = 60.0  # seconds of service after which an end is no longer one of a series
 
 _SERVER_SETTINGS = {
     "listen_addresses": "",
@@ -285,14 +285,12 @@ class EmbeddedPostgres:
 
     async def _supervise(self) -> None:
         clock = asyncio.get_running_loop().time
-        pause = 0.0
+        pauses = RestartPauses(_LONGEST_PAUSE)
         while self._process:
             started = clock()
             how = await self._process.wait()
             _logger.error("PostgreSQL ended unasked (%s): starting it again", how)
-            pause = 0.0 if clock() - started > _SETTLED else pause
-            await asyncio.sleep(pause)
-            pause = min(max(0.1, pause * 2), _LONGEST_PAUSE)
+            await asyncio.sleep(pauses.after(clock() - started))
             try:
                 await self._end_leftovers()
                 await self._launch()

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from taskapp.folder_access import Account
+from taskapp.restarts import describe_end
 
 _logger = logging.getLogger("taskapp.postgresql")
 
@@ -72,7 +73,7 @@ class PostgresProcess:
         """Wait until it has ended, and say in words how."""
         code = await self._process.wait()
         await asyncio.wait([self._log.ended], timeout=_LAST_LINES_PATIENCE)
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return describe_end(code)
 
     def last_words(self) -> str:
         """Return its last log lines, as one."""

@@ -7,6 +7,7 @@ from taskapp.backups.status import BackupStatus
 from taskapp.database import Database
 from taskapp.limits import Limits
 from taskapp.metrics import Metrics
+from taskapp.metrics_exchange import MetricsExchange
 from taskapp.passwords import PasswordHasher
 from taskapp.secret_key import load_secret_keys
 from taskapp.settings import Settings
@@ -20,6 +21,7 @@ class Services:
     settings: Settings
     metrics: Metrics
     availability: Availability
+    exchange: MetricsExchange
     database: Database
     passwords: PasswordHasher
     tokens: Tokens
@@ -38,6 +40,7 @@ def make_services(settings: Settings) -> Services:
         settings=settings,
         metrics=metrics,
         availability=Availability(),
+        exchange=MetricsExchange(metrics),
         database=Database(settings.database_pool, metrics),
         passwords=PasswordHasher(settings.bcrypt_rounds),
         tokens=Tokens(load_secret_keys(settings)),

@@ -45,7 +45,7 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.executable, [sys.executable, "-W", "error", *sys.argv[2:]])
 """
 # `server.py` with another constant, which spares a test a long wait.
-IMPATIENT = "import server; server.DRAIN_SECONDS = {}; server.cli()"
+IMPATIENT = "import server; from handlers import site; site.DRAIN_SECONDS = {}; server.cli()"
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> float:

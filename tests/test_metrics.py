@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from taskapp.operations.health import find_database_problem
-from taskapp.operations.upkeep import SECONDS_BETWEEN, keep_up
+from taskapp.operations.upkeep import WATCH, keep_watch
 from taskapp.queries.sessions import touch_session
 from taskapp.services import Services
 from taskapp.settings import Settings
@@ -160,7 +160,7 @@ async def test_a_loop_that_was_held_up_is_late_by_as_much(
     api: ApiClient, services: Services
 ) -> None:
     metrics = await looked_at(api)
-    async with keep_up(services):
+    async with keep_watch(services):
         await asyncio.sleep(0.5)
         time.sleep(0.8)  # noqa: ASYNC251  # this is what must not happen, and has to be seen
         await asyncio.sleep(0.2)
@@ -172,8 +172,8 @@ async def test_a_loop_that_was_held_up_is_late_by_as_much(
 async def test_a_database_that_went_away_is_noticed_without_being_asked(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SECONDS_BETWEEN, find_database_problem, 0.02)
-    async with keep_up(services):
+    monkeypatch.setitem(WATCH, find_database_problem, 0.02)
+    async with keep_watch(services):
         await asyncio.to_thread(wait_until, lambda: services.availability.problem is None)
         await services.database.close()
         await asyncio.to_thread(wait_until, lambda: services.availability.problem is not None)

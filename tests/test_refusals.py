@@ -56,8 +56,9 @@ def server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
 
 
 def with_constants(constants: str) -> list[str]:
-    """Give what starts `server.py`, named behind it, with other constants."""
-    code = f"import sys, server; del sys.argv[1]; vars(server).update({constants}); server.cli()"
+    """Give what starts `server.py`, named behind it, with other constants of its site."""
+    changed = f"from handlers import site; vars(site).update({constants})"
+    code = f"import sys, server; del sys.argv[1]; {changed}; server.cli()"
     return [sys.executable, "-W", "error", "-c", code]
 
 

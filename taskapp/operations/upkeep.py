@@ -1,8 +1,9 @@
 """What the server does by itself from time to time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from taskapp.errors import TaskappError
 from taskapp.logs import log
@@ -12,22 +13,29 @@ from taskapp.services import Services
 
 Work = Callable[[Services], Awaitable[object]]
 
-SECONDS_BETWEEN: dict[Work, float] = {
-    purge_sessions: 3600.0,
-    forget_addresses: 3600.0,
-    find_database_problem: 15.0,
-}
+UPKEEP: dict[Work, float] = {purge_sessions: 3600.0, forget_addresses: 3600.0}  # seconds between
+WATCH: dict[Work, float] = {find_database_problem: 15.0}  # seconds between
 _LOOP_SAMPLE = 1.0  # seconds
 
 
 @asynccontextmanager
 async def keep_up(services: Services) -> AsyncIterator[None]:
-    """Delete what has ended, and watch database and loop, for as long as the block lasts."""
-    tasks = [
-        asyncio.create_task(_repeat(work, services, seconds))
-        for work, seconds in SECONDS_BETWEEN.items()
-    ]
-    tasks.append(asyncio.create_task(_measure_loop(services)))
+    """Delete what has ended, for as long as the block lasts; one process does it for all."""
+    async with _going_on([_repeat(work, services, pause) for work, pause in UPKEEP.items()]):
+        yield
+
+
+@asynccontextmanager
+async def keep_watch(services: Services) -> AsyncIterator[None]:
+    """Watch the database and this process's loop, for as long as the block lasts."""
+    watch = [_repeat(work, services, pause) for work, pause in WATCH.items()]
+    async with _going_on([*watch, _measure_loop(services)]):
+        yield
+
+
+@asynccontextmanager
+async def _going_on(work: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(part) for part in work]
     try:
         yield
     finally:

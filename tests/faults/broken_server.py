@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import server
+from handlers import site
 from handlers.api import ApiHandler
 from handlers.base import BaseHandler
 from taskapp.database import Database, Statement, Transaction
@@ -73,7 +74,7 @@ def keep_the_user_in_a_global() -> None:
 
 def close_at_once() -> None:
     """Hang up at a stop without a word to those who are between two requests."""
-    server.FAREWELL_SECONDS = 0.0
+    site.FAREWELL_SECONDS = 0.0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""One of several processes that serve; the keeper starts it (`taskapp/processes.py`)."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from handlers.site import Site
+from taskapp.commands import plain_errors
+from taskapp.database_server import require_prepared_database
+from taskapp.logs import configure_logging, log
+from taskapp.operations.upkeep import keep_watch
+from taskapp.orders import Orders, followed_keeper, read_orders
+from taskapp.services import Services, make_services
+from taskapp.settings import load_settings
+from taskapp.sockets import shared_sockets
+from taskapp.startup import open_database, stop_event
+
+
+@click.command("worker", hidden=True)
+@click.argument("number", type=int)
+@plain_errors
+def worker(number: int) -> None:
+    """Serve as the worker of this number, with the orders on standard input."""
+    orders = read_orders()
+    settings = load_settings(orders.settings)
+    configure_logging(settings, process=number)
+    asyncio.run(_serve_until_stopped(orders, number, make_services(settings)))
+
+
+async def _serve_until_stopped(orders: Orders, number: int, services: Services) -> None:
+    """Serve until the keeper says stop or has ended, then finish what was begun."""
+    stopped = stop_event()
+    site = Site(services, shared_sockets(orders.sockets))
+    exchange = services.exchange.joined(Path(orders.folder), str(number))
+    try:
+        async with site, exchange, followed_keeper(orders, stopped) as keeper:
+            if (url := await keeper.database_url(unless=stopped)) and await open_database(
+                services, url, unless=stopped, prepare=require_prepared_database
+            ):
+                await site.open(url, unless=stopped)
+                keeper.tell_ready()
+                async with keep_watch(services):
+                    await stopped.wait()
+            await site.drain()
+            await services.database.close()
+    finally:
+        services.passwords.close()
+    log("stopped")
