@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from handlers.devices import describe_device
 from handlers.languages import Language
 from handlers.static_files import digest
+from handlers.translated_words import TranslatedWords
 
 if TYPE_CHECKING:
     from handlers.application import Application
@@ -26,7 +27,7 @@ def make_templates(application: "Application", language: Language) -> Environmen
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
-        extensions=["jinja2.ext.i18n"],
+        extensions=["jinja2.ext.i18n", TranslatedWords],
     )
     templates.install_gettext_translations(  # type: ignore[attr-defined]  # of the extension
         language.translations, newstyle=True

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
+from msgspec.structs import astuple
+
 from handlers.pages import PageHandler
 from taskapp.errors import Invalid, VersionConflict
 from taskapp.operations.tasks import (
@@ -95,7 +97,7 @@ class TaskListPage(TaskPage):
         self.show(
             "tasks.html",
             status,
-            tasks=page.tasks,
+            tasks=[astuple(task) for task in page.tasks],
             overview=overview,
             count_limit=COUNT_LIMIT,
             status_filter=status_filter,
