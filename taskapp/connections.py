@@ -32,6 +32,8 @@ _PASSING_CLASSES = ("08", "40", "53", "57", "58")
 _UNDONE_CLASSES = ("25", "40", "53")
 _READ_ONLY = "25006"
 _CONNECTION_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, OSError)
+# aiopg asserts that a connection did not break just as it was made.
+_UNREACHABLE = (psycopg2.Error, TimeoutError, OSError, AssertionError)
 
 
 class ConnectionLostError(Exception):
@@ -113,7 +115,7 @@ class Connections:
                 )
             async with asyncio.timeout(SERVER_TIMEOUT):
                 await _check_options(self._pool)
-        except (psycopg2.Error, TimeoutError) as error:
+        except _UNREACHABLE as error:
             raise Unavailable(f"The database cannot be reached: {_first_line(error)}") from error
         self._is_open = True
 
@@ -194,8 +196,7 @@ class Connections:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 connection = await self._pool.acquire()
                 return Connection(connection, await connection.cursor())
-        # aiopg asserts that a connection did not break just as it was made.
-        except (psycopg2.Error, TimeoutError, OSError, AssertionError) as error:
+        except _UNREACHABLE as error:
             log("database.unreachable", "warning", error=_first_line(error))
             raise Unavailable from error
 

@@ -43,7 +43,8 @@ def _watchdog_seconds() -> float:
 
 async def _tell_while_well(services: Services, pause: float) -> None:
     while True:
-        if await find_database_problem(services) == "disconnected":
+        # The stop ends the waiting alone: a statement cut off would be an error to PostgreSQL.
+        if await asyncio.shield(find_database_problem(services)) == "disconnected":
             log("watchdog.withheld", "warning", reason="the database does not answer")
         else:
             _tell("WATCHDOG=1")

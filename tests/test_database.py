@@ -218,10 +218,13 @@ def test_a_connection_that_breaks_as_it_is_made_is_unavailable(
 
     async def scenario() -> None:
         async with open_database(empty_database, pool_size=1) as database:
+            kill_connections(empty_database)
+            monkeypatch.setattr("taskapp.connections._prepare_connection", break_off)
             with pytest.raises(Unavailable):
                 await database.fetch_one(ONE)
+        with pytest.raises(Unavailable):
+            await Database(1, Metrics()).open(empty_database)
 
-    monkeypatch.setattr("taskapp.connections._prepare_connection", break_off)
     asyncio.run(scenario())
 
 

@@ -1,7 +1,7 @@
 """What the server does by itself from time to time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from taskapp.operations.accounts import forget_addresses, purge_sessions
 from taskapp.operations.health import find_database_problem
 from taskapp.services import Services
 
-Work = Callable[[Services], Awaitable[object]]
+Work = Callable[[Services], Coroutine[Any, Any, object]]
 
 UPKEEP: dict[Work, float] = {purge_sessions: 3600.0, forget_addresses: 3600.0}  # seconds between
 WATCH: dict[Work, float] = {find_database_problem: 15.0}  # seconds between
@@ -47,7 +47,8 @@ async def _going_on(work: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[
 async def _repeat(work: Work, services: Services, seconds: float) -> None:
     while True:
         try:
-            await work(services)
+            # The stop ends the waiting alone: a statement cut off would be an error to PostgreSQL.
+            await asyncio.shield(work(services))
         except TaskappError as error:
             log("upkeep.failed", "warning", error=error.detail)
         except Exception as error:  # an unknown one must not end the upkeep
