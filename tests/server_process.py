@@ -44,8 +44,8 @@ os.set_inheritable(3, True)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.executable, [sys.executable, "-W", "error", *sys.argv[2:]])
 """
-# `server.py` with another constant, which spares a test a long wait.
-IMPATIENT = "import server; from handlers import site; site.DRAIN_SECONDS = {}; server.cli()"
+# `server.py` with another constant, which spares a test a long wait, or makes one unmistakable.
+CHANGED = "import server, {0}; {0}.{1} = {2}; server.cli()"
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> float:
@@ -250,7 +250,7 @@ class ServerProcess:
         data_folder: Path,
         *arguments: str,
         settings: dict[str, str] | None = None,
-        drain_seconds: float | None = None,
+        constant: tuple[str, str, float] | None = None,
         forgiven: str = "error",
         launcher: list[str] | None = None,
         program: Path = PROGRAM,
@@ -258,7 +258,8 @@ class ServerProcess:
     ) -> None:
         """Start it, by a launcher or by Python, where every warning but a forgiven one is an error.
 
-        What is not named here goes to `subprocess.Popen`.
+        `constant` is the module, the name and the value of one that shall be different; what is
+        not named here goes to `subprocess.Popen`.
         """
         self.data_folder = data_folder
         self._clients: list[Client] = []
@@ -270,7 +271,7 @@ class ServerProcess:
         host = wanted.get("TASKAPP_HOST", "")
         self.address = host if host.startswith("unix:") else wanted["TASKAPP_PORT"]
         python = launcher or [sys.executable, "-W", "error", "-W", forgiven]
-        started = ["-c", IMPATIENT.format(drain_seconds)] if drain_seconds else [str(program)]
+        started = ["-c", CHANGED.format(*constant)] if constant else [str(program)]
         inherited = {name: value for name, value in os.environ.items() if "TASKAPP" not in name}
         wanted["PYTHONPATH"] = str(CHECKOUT)
         with self._said.open("wb") as said, self._logged.open("wb") as logged:

@@ -86,8 +86,11 @@ async def test_noting_a_use_holds_no_session_that_a_change_of_the_password_wants
 
 
 async def test_the_statistics_are_those_of_postgresql(api: ApiClient, services: Services) -> None:
-    metrics = await looked_at(api)
     url = services.settings.database_url
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    [[before]] = execute(url, deadlocks)  # of other tests, in the same database
+    metrics = await looked_at(api)
+    [[after]] = execute(url, deadlocks)
     [[limit, size]] = execute(
         url,
         "SELECT current_setting('max_connections')::int, pg_database_size(current_database())",
@@ -96,7 +99,7 @@ async def test_the_statistics_are_those_of_postgresql(api: ApiClient, services: 
     assert metrics.value("database_size_bytes") == pytest.approx(size, rel=0.2)
     assert 1 <= metrics.value("database_connections") <= limit
     assert metrics.value("database_blocks_total", source="disk") > 0
-    assert metrics.value("database_deadlocks_total") == 0
+    assert before <= metrics.value("database_deadlocks_total") <= after
 
 
 @pytest.mark.parametrize(
@@ -161,12 +164,14 @@ async def test_a_loop_that_was_held_up_is_late_by_as_much(
 ) -> None:
     metrics = await looked_at(api)
     async with keep_watch(services):
-        await asyncio.sleep(0.5)
-        time.sleep(0.8)  # noqa: ASYNC251  # this is what must not happen, and has to be seen
+        await asyncio.sleep(0.1)  # the sample of a second has begun
+        begun = time.monotonic()
+        time.sleep(1.3)  # noqa: ASYNC251  # this is what must not happen, and has to be seen
+        late = time.monotonic() - begun - 1
         await asyncio.sleep(0.2)
     await metrics.look()
     assert metrics.grown("event_loop_delay_seconds_count") == 1
-    assert metrics.grown("event_loop_delay_seconds_sum") >= 0.29
+    assert metrics.grown("event_loop_delay_seconds_sum") >= late >= 0.3
 
 
 async def test_a_database_that_went_away_is_noticed_without_being_asked(
