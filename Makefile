@@ -35,8 +35,8 @@ pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests
 	$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
 	$(BIN)/pytest --ignore=tests/deploy -m alone
 
-soak: $(VENV)/.development system  ## work for ten minutes, and see that nothing has grown or was lost
-	SOAK_SECONDS=600 $(BIN)/pytest -s tests/faults/test_soak.py
+soak: $(VENV)/.development system  ## work for ten minutes, be killed often, and see that nothing has grown or was lost
+	SOAK_SECONDS=600 $(BIN)/pytest -s tests/faults/test_soak.py tests/faults/test_killed_application.py
 
 bench: $(VENV)/.runtime  ## measure speed beside the peers that are installed; OPTIONS=--help
 	@$(BIN)/python -m bench.compare_peers $(OPTIONS)

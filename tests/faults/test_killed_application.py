@@ -1,4 +1,4 @@
-"""taskapp is killed twenty times, at any moment, and loses nothing that it acknowledged."""
+"""taskapp is killed again and again, at any moment, and loses nothing that it acknowledged."""
 
 import random
 import time
@@ -9,10 +9,9 @@ import pytest
 from taskapp.embedded import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import COMES_BACK_WITHIN, going_on, writing
+from tests.faults.lengths import KILLS
 from tests.faults.own_postgres import own_postgres
 from tests.server_process import free_port, server_process
-
-ROUNDS = 10  # with each kind of database
 
 
 @pytest.mark.parametrize("kind", ["embedded", "own"])
@@ -39,7 +38,7 @@ def kill_often(folder: Path, chance: random.Random, settings: dict[str, str], ur
             time.sleep(chance.uniform(0, 0.3))
             server.process.kill()
             server.process.wait()
-    for _ in range(ROUNDS - 1):
+    for _ in range(KILLS - 1):
         with going_on(ledger, chance), server_process(folder, settings=settings) as server:
             ledger.wait_for_writes()  # by itself, as soon as it is there, with the old sessions
             time.sleep(chance.uniform(0, 0.3))

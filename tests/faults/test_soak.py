@@ -14,11 +14,10 @@ from taskapp.embedded import EmbeddedPostgres
 from tests.database_fixtures import execute
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import Outcome, going_on, writing
+from tests.faults.lengths import SOAK_SECONDS, WARM_UP_SECONDS
 from tests.faults.outage import Browser
 from tests.server_process import Client, ServerProcess, server_process, wait_until
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
-WARM_UP = 5.0  # seconds, in which caches fill and all connections are opened
 GROWTH = 16 * 1024 * 1024  # bytes that memory may vary, whatever the length
 DATABASE_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'taskapp'"
 
@@ -81,10 +80,10 @@ def test_memory_descriptors_and_connections_end_where_they_began(
     with server_process(folder) as server:
         address = server.wait_until_ready().address
         with writing(address, chance, writers=5) as ledger, visitors(address, Event()):
-            time.sleep(WARM_UP)
+            time.sleep(WARM_UP_SECONDS)
         before = possessions(server, url)
         with going_on(ledger, chance, writers=5), visitors(address, Event()):
-            time.sleep(SECONDS)
+            time.sleep(SOAK_SECONDS)
         wait_until(lambda: possessions(server, url).descriptors <= before.descriptors)
         after = possessions(server, url)
         assert {*ledger.outcomes} == {Outcome.ACKNOWLEDGED}
