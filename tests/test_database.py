@@ -213,18 +213,22 @@ def test_a_change_on_a_killed_connection_is_made_or_unknown(empty_database: str)
 def test_a_connection_that_breaks_as_it_is_made_is_unavailable(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    breaking = asyncio.Event()
+
     async def break_off(connection: Any) -> None:
-        connection.close()
+        if breaking.is_set():
+            connection.close()
 
     async def scenario() -> None:
         async with open_database(empty_database, pool_size=1) as database:
             kill_connections(empty_database)
-            monkeypatch.setattr("taskapp.connections._prepare_connection", break_off)
+            breaking.set()
             with pytest.raises(Unavailable):
                 await database.fetch_one(ONE)
         with pytest.raises(Unavailable):
             await Database(1, Metrics()).open(empty_database)
 
+    monkeypatch.setattr("taskapp.connections._prepare_connection", break_off)
     asyncio.run(scenario())
 
 
