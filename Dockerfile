@@ -15,7 +15,7 @@ LABEL org.opencontainers.image.title="taskapp" \
 # A fixed number: the files of a volume belong to it, also after the image was built anew.
 RUN groupadd --system --gid 10001 taskapp \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/taskapp taskapp \
-    && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/taskapp
+    && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/taskapp /var/lib/taskapp/backups
 WORKDIR /app
 COPY --from=build /app/.venv ./.venv
 COPY pyproject.toml server.py ./

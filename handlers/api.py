@@ -93,11 +93,7 @@ class ApiHandler(BaseHandler):
         if media_type.lower() != "application/json":
             raise UnsupportedMediaType
         try:
-            value = json.loads(
-                self.request.body.decode("utf-8"),
-                object_pairs_hook=_unique,
-                parse_constant=_refuse_constant,
-            )
+            value = _decode(self.request.body.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             raise BadRequest(Message("The body is not valid JSON in UTF-8.")) from error
         if not isinstance(value, dict):
@@ -235,3 +231,6 @@ def _is_deeper(value: object, depth: int) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant).decode

@@ -1,7 +1,7 @@
 """Every way in which taskapp says no, each with its HTTP status (RFC 9110) and its words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from taskapp.messages import Message
 
@@ -148,8 +148,7 @@ class UnsupportedMediaType(TaskappError):
     detail = Message("Send the body as application/json.")
 
 
-@dataclass(frozen=True)
-class Allowance:
+class Allowance(NamedTuple):
     """What is left of a limit: `remaining` of `amount`, anew in `reset` of `window` seconds."""
 
     name: str

@@ -106,13 +106,17 @@ async def run_program(
     niceness: int = 0,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
-    """Run a program as the account; give its exit code and what it wrote to standard error."""
+    """Run a program as the account; give its exit code and what it wrote to standard error.
+
+    A program that is not waited for any more is killed, with all that it started.
+    """
     process = await _spawn(command, account, PIPE, niceness, environment or {})
     try:
         _, written = await process.communicate()
     finally:
         if process.returncode is None:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     return process.returncode or 0, written.decode(errors="replace").strip()
 

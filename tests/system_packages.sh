@@ -9,6 +9,7 @@ command -v node >/dev/null 2>&1 || missing="$missing nodejs"
 command -v npm >/dev/null 2>&1 || missing="$missing npm"
 command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
 command -v java >/dev/null 2>&1 || missing="$missing default-jre-headless"
+command -v pgrep >/dev/null 2>&1 || missing="$missing procps"
 command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
 if [ "${1:-}" = deploy ]; then
     command -v prometheus >/dev/null 2>&1 || missing="$missing prometheus"

@@ -232,6 +232,21 @@ def test_the_state_of_the_backups_is_told(house: House) -> None:
     assert backup_folder(house.settings()).list_backups() == []
 
 
+def test_a_stop_does_not_wait_for_a_backup(house: House) -> None:
+    def programs() -> list[str]:  # pg_basebackup copies by one process and receives WAL by another
+        pattern = f"pg_basebackup.*{house.data_dir}"
+        found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False)
+        return found.stdout.decode().split()
+
+    shutil.rmtree(house.data_dir / "backups")
+    with server_process(house.data_dir, settings={"TASKAPP_BACKUP_EVERY": "2s"}) as server:
+        server.wait_until_ready()
+        wait_until(lambda: len(programs()) == 2)
+        assert server.end() == 0
+        assert programs() == []
+        assert server.surprises() == []
+
+
 def test_the_server_backs_up_by_itself_and_says_so(house: House) -> None:
     shutil.rmtree(house.data_dir / "backups")
     with server_process(house.data_dir, settings={"TASKAPP_BACKUP_EVERY": "2s"}) as server:

@@ -88,7 +88,7 @@ def test_programs_that_search_for_leaked_secrets_know_a_personal_token_by_its_fo
     pattern = r"taskapp_[A-Za-z0-9_-]{48}\.[A-Za-z0-9_-]{43}"
     for purpose in READERS:
         assert bool(re.fullmatch(pattern, make(purpose))) == (purpose == "personal")
-    assert pattern in (Path(__file__).parents[1] / "README.md").read_text()
+    assert pattern in (Path(__file__).parents[1] / "docs" / "api.md").read_text()
 
 
 @purposes

@@ -71,13 +71,14 @@ async def restore_embedded(
 async def restore_own(settings: Settings, name: str = "", *, replace: bool = False) -> Restored:
     """Restore a dump, the newest or one by name, into the database that the settings name.
 
-    A database that holds tables is refused, or with `replace` dumped and then emptied.
+    It is done as the user who may change tables. A database that holds tables is refused, or with
+    `replace` dumped and then emptied.
 
     Raises:
         BackupError: it cannot be restored; the database is as before, or empty.
         MigrationError, SettingsError, Unavailable: the database cannot be asked.
     """
-    folder, url = backup_folder(settings), settings.database_url
+    folder, url = backup_folder(settings), settings.migration_database_url or settings.database_url
     async with folder.lock():
         dumps = [backup for backup in folder.list_backups() if backup.kind == "dump"]
         routine = [backup for backup in dumps if backup.is_routine]

@@ -5,6 +5,7 @@ real Prometheus, and draws what it answers where Grafana would.
 """
 
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -135,10 +136,8 @@ def _draw_line(
 
 def _named(legend: str, labels: dict[str, str]) -> str:
     """Fill in the name of a series as Grafana does, with names in place of this run's ports."""
-    for name, text in labels.items():
-        shown = "this machine" if name == "instance" else text
-        legend = legend.replace("{{" + name + "}}", shown)
-    return legend
+    known = labels | {"instance": "this machine"}
+    return re.sub(r"{{(\w+)}}", lambda name: known.get(name[1], ""), legend).strip()
 
 
 def _written(value: float, unit: str) -> str:

@@ -26,7 +26,10 @@ from tests.server_process import (
 
 CONFIGURATION = CHECKOUT / "deploy" / "prometheus"
 RATE_INTERVAL = "10s"  # some scrapes, which are a second apart here
-SETTINGS = {"TASKAPP_API_LIMIT": "300/minute"}  # one of the people below meets it
+SETTINGS = {
+    "TASKAPP_API_LIMIT": "300/minute",  # one of the people below meets it
+    "TASKAPP_BACKUP_EVERY": "10s",
+}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import yaml  # type: ignore[import-untyped]  # its stubs would be a package more
 
 from tests.database_fixtures import execute
 from tests.deploy.image import Image, exec_form, first_process_of
-from tests.deploy.postgres import OwnPostgres, as_postgres, give_to_postgres, running_postgres
+from tests.deploy.postgres import OwnPostgres, running_postgres
 from tests.deploy.proxy import HOST, running_proxy
 from tests.deploy.tools import run_tool
 from tests.server_process import CHECKOUT, Client, free_port, wait_until
@@ -129,6 +129,12 @@ def environment_of(service: dict[str, Any], redis: str, port: int) -> dict[str, 
     return found | {"TASKAPP_HOST": "127.0.0.1", "TASKAPP_PORT": str(port)}
 
 
+def give_secrets(image: Image, secrets: Path) -> None:
+    inside = f"{image.stage.root}/run/secrets"
+    copied = f"mkdir -p {inside} && cp {secrets}/* {inside} && chmod -R u=rwX,go=rX {inside}"
+    subprocess.run([*image.enter, "sh", "-euc", copied], check=True)
+
+
 def test_what_compose_starts_works_together(
     services: dict[str, Any],
     image: Image,
@@ -137,9 +143,7 @@ def test_what_compose_starts_works_together(
     postgres: OwnPostgres,
     redis_url: str,
 ) -> None:
-    inside = f"{image.stage.root}/run/secrets"
-    copied = f"mkdir -p {inside} && cp {secrets}/* {inside} && chmod -R u=rwX,go=rX {inside}"
-    subprocess.run([*image.enter, "sh", "-euc", copied], check=True)
+    give_secrets(image, secrets)
 
     def command(name: str, words: list[str], port: int) -> list[str]:
         environment = environment_of(services[name], redis_url, port)
@@ -173,28 +177,31 @@ def test_what_compose_starts_works_together(
             assert container.wait(15) == 0
 
 
-def test_the_backup_job_makes_dumps_that_can_be_restored_and_removes_old_ones(
-    folder: Path, secrets: Path, postgres: OwnPostgres
+def test_a_backup_of_one_process_is_restored_by_the_one_who_may_change_tables(
+    services: dict[str, Any],
+    image: Image,
+    secrets: Path,
+    postgres: OwnPostgres,
 ) -> None:
-    backups = folder / "backups"
-    backups.mkdir()
-    execute(postgres.administrator("taskapp"), "CREATE TABLE kept AS SELECT 42 AS answer")
-    execute(postgres.administrator("taskapp"), "ALTER TABLE kept OWNER TO taskapp_owner")
-    old = backups / "taskapp-20200101T000000Z.dump"
-    old.touch()
-    os.utime(old, (0, 0))
-    give_to_postgres(backups, *secrets.iterdir())
-    secrets.chmod(0o755)
-    address = f"DATABASE_URL_FILE={secrets / 'migration-database-url'}"
-    job = as_postgres("env", address, "sh", DEPLOY / "backup.sh", "1", "14", backups)
-    with subprocess.Popen(job, cwd="/", stdout=subprocess.DEVNULL) as running:
-        wait_until(lambda: len([*backups.glob("*.dump")]) >= 2 and not old.exists(), 20)
-        running.terminate()
-        assert running.wait(10) in {0, -signal.SIGTERM}
-    newest = max(backups.glob("*.dump"))
-    execute(postgres.administrator(), "CREATE DATABASE again")
-    subprocess.run(
-        ["pg_restore", "--no-owner", "--dbname", postgres.administrator("again"), str(newest)],
-        check=True,
-    )
-    assert execute(postgres.administrator("again"), "SELECT answer FROM kept") == [(42,)]
+    give_secrets(image, secrets)
+    [volume] = services["taskapp-1"]["volumes"]
+    assert services["taskapp-2"]["volumes"] == services["migration"]["volumes"] == [volume]
+    assert volume == "backups:" + services["taskapp-1"]["environment"]["TASKAPP_BACKUP_DIR"]
+
+    def run(name: str, *words: str) -> str:
+        environment = environment_of(services[name], "", 1)
+        command = image.command(["python", "server.py", *words], environment)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("migration", "migrate")
+    count = "SELECT count(*) FROM users"
+    add = "INSERT INTO users VALUES (gen_random_uuid(), '{}', 'hash', now(), now())"
+    execute(postgres.administrator("taskapp"), add.format("alice@example.com"))
+    assert "-dump, " in run("taskapp-1", "backup")
+    execute(postgres.administrator("taskapp"), add.format("bob@example.com"))
+    assert "It holds 1 account" in run("migration", "restore", "--replace")
+    process = (secrets / "database-url").read_text().strip()
+    assert execute(process, count) == [(1,)]  # it may still read what was made anew
+    assert len(run("taskapp-2", "backup", "list").splitlines()) == 3  # a title, and one before that

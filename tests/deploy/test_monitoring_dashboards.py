@@ -22,6 +22,7 @@ def prometheus() -> Iterator[Prometheus]:
     with monitored_server() as (server, it):
         People(server).busy_for(15)
         wait_until(lambda: bool(it.query("taskapp:request_errors:ratio_rate5m")))
+        wait_until(lambda: bool(it.query("taskapp_backup_last_success_timestamp_seconds > 0")), 30)
         yield it
 
 

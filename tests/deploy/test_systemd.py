@@ -61,8 +61,8 @@ class ServiceManager:
         self._notify.close()
 
     @contextmanager
-    def started(self) -> Iterator[ServerProcess]:
-        """Start the process as the unit says, and wait until it says that it is ready."""
+    def started(self, processes: int = 1) -> Iterator[ServerProcess]:
+        """Start it as the unit says, and wait until it says that it is ready."""
         number = str(self.passed.fileno())
         self.heard()  # the last words of an earlier process
         with server_process(
@@ -70,6 +70,7 @@ class ServiceManager:
             settings={
                 "NOTIFY_SOCKET": str(self._path),
                 "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1_000_000)),
+                "TASKAPP_PROCESSES": str(processes),
             },
             launcher=[
                 sys.executable,
@@ -159,8 +160,11 @@ def test_the_filter_lets_through_only_what_is_needed() -> None:
     assert not {"mount", "ptrace", "chown", "setuid", "reboot", "init_module", "bpf"} & calls
 
 
-def test_taskapp_works_under_the_filter_and_says_how_it_is(manager: ServiceManager) -> None:
-    with manager.started() as server:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_taskapp_works_under_the_filter_and_says_how_it_is(
+    manager: ServiceManager, processes: int
+) -> None:
+    with manager.started(processes) as server:
         with Client(manager.address) as alice:
             alice.sign_up("alice@example.com")
             assert alice.send("POST", "/api/tasks", {"title": "Buy milk"}).status == 201
