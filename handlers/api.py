@@ -1,6 +1,5 @@
 """What the JSON API has in common: bearer tokens, JSON bodies, limits and problem+json."""
 
-import hashlib
 import json
 from typing import Any
 
@@ -18,6 +17,7 @@ from taskapp.errors import (
     UnsupportedMediaType,
 )
 from taskapp.messages import Message
+from taskapp.operations.tasks import TaskPage
 from taskapp.queries.tasks import Task
 from taskapp.tokens import SessionProof
 from taskapp.validation import is_version
@@ -111,32 +111,33 @@ class ApiHandler(BaseHandler):
         """Answer with a task and its version as ETag, or 304 if the client has that one."""
         self._show_unless_known(task.updated_at, task, status)
 
-    def show_list(self, tasks: list[Task], next_cursor: str | None) -> None:
-        """Answer with a list, whose ETag is made of its tasks' versions; or 304 likewise."""
-        versions = "".join([task.id + task.updated_at for task in tasks]) + str(next_cursor)
-        digest = hashlib.blake2b(versions.encode("ascii"), digest_size=16).hexdigest()
-        self._show_unless_known(digest, {"tasks": tasks, "nextCursor": next_cursor})
+    def show_list(self, version: str, page: TaskPage | None) -> None:
+        """Answer with a list and its version, or 304 likewise; a list that is known may be None."""
+        value = page and {"tasks": page.tasks, "nextCursor": page.next_cursor}
+        self._show_unless_known(version, value)
 
     def _show_unless_known(self, version: str, value: object, status: int = 200) -> None:
         self._headers["Etag"] = f'"{version}"'
-        if self.is_safe() and self.check_etag_header():
+        if self.is_safe() and self._is_known(version):
             self.set_status(304)
             self.finish()
         else:
             self.show(value, status)
 
-    def read_versions(self) -> list[str] | None:
-        """Read the versions that `If-Match` names (RFC 9110, 13.1.1); None when any will do.
+    def _is_known(self, version: str) -> bool:
+        known = self.request.headers.get("If-None-Match", "")
+        return known.strip() == "*" or version in _tags(known)
 
-        A weak tag counts as its strong one: a proxy that compresses makes it weak, and it still
-        names the version.
-        """
-        header = ",".join(self.request.headers.get_list("If-Match"))
+    def read_known_versions(self) -> list[str]:
+        """Read the versions that `If-None-Match` names (RFC 9110, 13.1.2); none of them for `*`."""
+        return _tags(self.request.headers.get("If-None-Match", ""))
+
+    def read_versions(self) -> list[str] | None:
+        """Read the versions that `If-Match` names (RFC 9110, 13.1.1); None when any will do."""
+        header = self.request.headers.get("If-Match", "")
         if not header or header.strip() == "*":
             return None
-        tags = (tag.strip().removeprefix("W/") for tag in header.split(","))
-        versions = (tag[1:-1] for tag in tags if tag[:1] == tag[-1:] == '"')
-        return [version for version in versions if is_version(version)]
+        return [version for version in _tags(header) if is_version(version)]
 
     def show_error(self, error: TaskappError) -> None:
         """Write a problem (RFC 9457)."""
@@ -202,6 +203,16 @@ def make_problem(error: TaskappError, request_id: str | None) -> dict[str, Any]:
         "detail": str(error.detail),
         "requestId": request_id,
     }
+
+
+def _tags(header: str) -> list[str]:
+    """Read a list of entity tags.
+
+    A weak tag counts as its strong one: a proxy that compresses makes it weak, and it still names
+    the version.
+    """
+    tags = (tag.strip().removeprefix("W/") for tag in header.split(","))
+    return [tag[1:-1] for tag in tags if tag[:1] == tag[-1:] == '"']
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

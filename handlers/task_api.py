@@ -25,12 +25,17 @@ class TaskListApi(ApiHandler):
         """List tasks, newest first."""
         status = read_status_filter(self.query("status"))
         limit = read_limit(self.query("limit"))
-        page = await list_tasks(
-            self.services, self.session, status=status, after=self.query("after"), limit=limit
+        version, page = await list_tasks(
+            self.services,
+            self.session,
+            status=status,
+            after=self.query("after"),
+            limit=limit,
+            known=self.read_known_versions(),
         )
-        if page.next_cursor is not None:
+        if page and page.next_cursor is not None:
             self._link_next(status, limit, page.next_cursor)
-        self.show_list(page.tasks, page.next_cursor)
+        self.show_list(version, page)
 
     async def post(self) -> None:
         """Make a task."""

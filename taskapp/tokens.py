@@ -54,6 +54,8 @@ class Tokens:
         self._remember_session = lru_cache(REMEMBERED)(_read_session)
         self._cursor = self._signer(keys, "taskapp.cursor")
         self._form = self._signer(keys, "taskapp.form")
+        # Another whenever the cursor of a page is another though its tasks are the same.
+        self.cursor_mark = self.sign_cursor(str(UUID(int=0)))
 
     @staticmethod
     def _signer(keys: Sequence[str], salt: str) -> Signer:

@@ -22,7 +22,7 @@ from taskapp import queries
 from taskapp.database import Database, Statement, Transaction
 from taskapp.metrics import Metrics
 from taskapp.migrations import migrate
-from taskapp.queries import sessions, task_batches, tasks, users
+from taskapp.queries import list_versions, sessions, task_batches, tasks, users
 from taskapp.queries.tasks import COUNT_LIMIT, Overview, Task, TaskAccess
 from taskapp.tokens import SessionProof
 from tests.database_fixtures import (
@@ -122,6 +122,7 @@ def many(database_url: str) -> Iterator[Many]:
             "new_hash": NO_HASH,
             "idle": "1 hour",
             "limit": 51,
+            "seed": "seed",
             "new_title": "New",
             "new_description": "",
             "new_status": "completed",
@@ -144,6 +145,7 @@ CHOICES: dict[str, list[object]] = {
     "key": [None, "key 3"],
     "keys": [[None, None], ["key 3", "another"]],
     "versions": [None, ["2026-02-02T10:00:00Z"]],
+    "known": [["another"], ["another", "0" * 32]],
     "address": ["192.0.2.1", "198.51.100.1"],
     "lasts": [None, "30 days"],
     "kept": [None, secrets.token_bytes(32)],
@@ -223,7 +225,10 @@ LISTS = [
     "tasks.list_status",
     "tasks.list_with_overview",
     "tasks.list_status_with_overview",
+    "tasks.list_unless_known",
+    "tasks.list_status_unless_known",
 ]
+UNKNOWN = {"seed": "", "known": ["another"]}
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -232,7 +237,7 @@ def test_a_list_does_not_read_through_the_newer_tasks_of_others(
 ) -> None:
     execute(empty_database, FEW)
     execute(empty_database, "VACUUM ANALYZE tasks")  # as autovacuum does
-    values = {"session": sha256(b"1").digest(), "limit": 51, "after": None}
+    values = {"session": sha256(b"1").digest(), "limit": 51, "after": None} | UNKNOWN
     for status in ("pending", "completed"):
         text = STATEMENTS[name].text
         parameters = STATEMENTS[name].defaults | values | {"status": status}
@@ -272,6 +277,7 @@ def test_whoever_asks_for_the_completed_tasks_does_not_read_through_the_pending_
     ):
         values = {"session": sha256(who.encode()).digest(), "until": LATER}
         values |= statement.defaults | {"after": after, "limit": limit, "status": "completed"}
+        values |= UNKNOWN
         plan, _ = explain(empty_database, statement.text, values)
         assert all(node.get("Rows Removed by Filter", 0) == 0 for node in nodes(plan)), plan
         assert not any(node["Node Type"] in {"Sort", "Seq Scan"} for node in nodes(plan)), plan
@@ -343,6 +349,12 @@ def all_rows(url: str) -> list[tuple[Any, ...]]:
     )
 
 
+async def list_unless_known(database: Database, owner: SessionProof) -> list[Task]:
+    ask: dict[str, Any] = {"status": None, "after": None, "limit": 100} | UNKNOWN
+    _, rows = await list_versions.list_tasks_unless_known(database, owner, **ask)
+    return rows
+
+
 ATTACKS: dict[str, Callable[[Database, SessionProof, str], Awaitable[Any]]] = {
     "find": tasks.find_task,
     "find by key": lambda database, who, _: tasks.find_task_by_key(database, who, "key"),
@@ -357,6 +369,7 @@ ATTACKS: dict[str, Callable[[Database, SessionProof, str], Awaitable[Any]]] = {
     "list": lambda database, who, _: tasks.list_tasks(
         database, who, status=None, after=None, limit=100
     ),
+    "list unless known": lambda database, who, _: list_unless_known(database, who),
     "list behind": lambda database, who, task: tasks.list_tasks(
         database, who, status="pending", after=task, limit=100
     ),

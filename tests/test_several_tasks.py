@@ -42,7 +42,8 @@ def bob(empty_database: str) -> SessionProof:
 
 
 async def titles_of(services: Services, owner: SessionProof) -> list[str]:
-    page = await list_tasks(services, owner, status=None, after=None, limit=1000)
+    _, page = await list_tasks(services, owner, status=None, after=None, limit=1000)
+    assert page
     assert {(task.status, task.description) for task in page.tasks} <= {("pending", "")}
     return [task.title for task in page.tasks]
 

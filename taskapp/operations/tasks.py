@@ -1,6 +1,6 @@
 """Read, make, change and delete tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -17,6 +17,7 @@ from taskapp.errors import (
 from taskapp.logs import log
 from taskapp.messages import Message
 from taskapp.operations.session_checks import require_session, require_writer
+from taskapp.queries import list_versions
 from taskapp.queries import task_batches as batches
 from taskapp.queries import tasks as queries
 from taskapp.queries.task_batches import Completed
@@ -45,24 +46,40 @@ class TaskPage:
 
 
 async def list_tasks(
-    services: Services, owner: SessionProof, *, status: str | None, after: str | None, limit: int
-) -> TaskPage:
-    """List tasks, newest first, from a cursor on.
+    services: Services,
+    owner: SessionProof,
+    *,
+    status: str | None,
+    after: str | None,
+    limit: int,
+    known: Sequence[str] = (),
+) -> tuple[str, TaskPage | None]:
+    """List tasks, newest first, from a cursor on; None if the list's version is one of those known.
+
+    The version, which comes with it, changes with whatever the page has, its cursor included.
 
     Raises:
         BadRequest: we did not make this cursor.
         NotSignedIn: the session has ended.
     """
-    rows = await queries.list_tasks(
-        services.database,
-        owner,
-        status=status,
-        after=_read_cursor(services, after),
-        limit=limit + 1,
+    place: dict[str, Any] = {
+        "status": status,
+        "after": _read_cursor(services, after),
+        "limit": limit + 1,
+    }
+    seed = f"{services.tokens.cursor_mark} {limit} "
+    possible = [version for version in known if list_versions.is_list_version(version)]
+    if not possible:
+        rows = await queries.list_tasks(services.database, owner, **place)
+        if not rows:
+            await require_session(services, owner)
+        return list_versions.make_list_version(seed, rows), _page(services, rows, limit)
+    version, rows = await list_versions.list_tasks_unless_known(
+        services.database, owner, **place, seed=seed, known=possible
     )
-    if not rows:
-        await require_session(services, owner)
-    return _page(services, rows, limit)
+    if version is None:
+        raise NotSignedIn
+    return version, None if version in possible else _page(services, rows, limit)
 
 
 async def list_tasks_with_overview(

@@ -104,22 +104,15 @@ _unchanged = or_(
 )
 
 
-def _list(name: str, *more: Any, order: tuple[Any, ...], only: tuple[Any, ...] = ()) -> Statement:
-    rows = select(*_columns, *more).where(owned, *only, behind)
-    return Statement(name, rows.order_by(*order).limit(bindparam("limit")))
-
-
-_LIST = _list("tasks.list", order=_order)
-_LIST_STATUS = _list(
-    "tasks.list_status", order=order_of_status, only=(is_of_status(bindparam("status")),)
-)
+_rows = select(*_columns).where(owned, behind).limit(bindparam("limit"))
+list_of_all = _rows.order_by(*_order)
+list_of_status = _rows.where(is_of_status(bindparam("status"))).order_by(*order_of_status)
+_LIST = Statement("tasks.list", list_of_all)
+_LIST_STATUS = Statement("tasks.list_status", list_of_status)
 _overview = (live_email, _count("pending"), _count("completed"))
-_LIST_WITH_OVERVIEW = _list("tasks.list_with_overview", *_overview, order=_order)
-_LIST_STATUS_WITH_OVERVIEW = _list(
-    "tasks.list_status_with_overview",
-    *_overview,
-    order=order_of_status,
-    only=(is_of_status(bindparam("status")),),
+_LIST_WITH_OVERVIEW = Statement("tasks.list_with_overview", list_of_all.add_columns(*_overview))
+_LIST_STATUS_WITH_OVERVIEW = Statement(
+    "tasks.list_status_with_overview", list_of_status.add_columns(*_overview)
 )
 _OVERVIEW = Statement("tasks.overview", select(*_overview))
 _FIND = Statement("tasks.find", select(*_columns).where(*_mine))
