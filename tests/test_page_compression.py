@@ -51,7 +51,8 @@ async def test_every_page_says_the_same_however_it_is_sent(
         assert sent.headers["Vary"] == "Accept-Encoding, Accept-Language, Cookie"
         assert sent.headers["Content-Length"] == str(len(sent.body))
         assert lasting(sent) == lasting(page)
-        assert (len(sent.body) < len(page.body) / 2) == (coding is not None)
+        # Not half: a proof of a form, which cannot be compressed, is a part of every page.
+        assert (len(sent.body) < len(page.body) * 2 / 3) == (coding is not None)
 
 
 async def test_the_answer_to_a_form_is_compressed_too(mine: PageClient) -> None:
