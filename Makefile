@@ -19,7 +19,7 @@ test-deploy: $(VENV)/.development $(VENV)/.deploy  ## run the tests of what is i
 test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests on Debian's PostgreSQL, or TASKAPP_TEST_DATABASE_URL
 	@sh tests/system_packages.sh deploy
 	$(BIN)/python -m tests.deploy.serve_postgres $(BIN)/pytest --ignore=tests/deploy -m "not alone" \
-	    --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	    --numprocesses=4 --dist=loadfile
 
 lint: $(VENV)/.development $(NODE_MODULES)/.installed  ## check style and format
 	$(BIN)/ruff check .
@@ -32,7 +32,7 @@ types: $(VENV)/.development  ## check types
 	$(BIN)/mypy
 
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, side by side, with coverage
-	$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
+	$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=4 --dist=loadfile --cov --cov-report=term
 	$(BIN)/pytest --ignore=tests/deploy -m alone
 
 soak: $(VENV)/.development system  ## work for ten minutes, be killed often, and see that nothing has grown or was lost

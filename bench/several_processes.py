@@ -8,7 +8,6 @@ from bench.results import Cell, Summary, summarize
 from bench.scenarios import LIST
 from bench.targets import Taskapp
 from bench.verdicts import Verdict, compared
-from taskapp.settings import SETTINGS
 
 _COUNTS = (1, 2, 4)
 _USED = 0.8  # of what the cores that were idle beside one process allow
@@ -20,8 +19,6 @@ def compare_processes(generator: LoadGenerator, taskapp: Taskapp, accounts: int)
     PostgreSQL and wrk need the cores, too: with one process, so many of them are busy, and no more
     than all can be.
     """
-    if not any(setting.name == "processes" for setting in SETTINGS):
-        return []
     everywhere = replace(generator, repetitions=1, server_cores=ALL_CORES, load_cores=ALL_CORES)
     cells: dict[int, list[Cell]] = {count: [] for count in _COUNTS}
     for _ in range(generator.repetitions):

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from taskapp.settings import SETTINGS
 from tests.server_process import CHECKOUT
 
 TINY = [
     *("--alone", "--seconds=1", "--repetitions=1", "--attempts=1", "--warm-up=0", "--users=4"),
     *("--tasks=60", "--accounts=1", "--requests=3", "--starts=1", "--soak=0.01"),
 ]
-PROCESSES = (1, 2, 4) if "processes" in {setting.name for setting in SETTINGS} else ()
+PROCESSES = (1, 2, 4)
 CELLS = [  # point, request, connections, target
     *[(1, name, n, "taskapp") for name in ("list", "get", "create", "update") for n in (32, 100)],
     (2, "list", 500, "taskapp"),
