@@ -18,6 +18,7 @@ from tests.faults.outage import PATIENCE, Watchers
 from tests.faults.own_postgres import OwnPostgres, own_postgres
 from tests.server_process import server_process, wait_until
 
+PLACES = 20  # connections that the database takes, those kept for superusers too
 LOCKED_FOR = 6.0  # seconds: longer than every timeout of a statement
 # Gives a program a small disk of its own as its data folder, which nobody else has mounted.
 WITH_SMALL_DISK = 'mount -t tmpfs -o size=180m,mode=0700 small "$0" && exec "$@"'
@@ -54,7 +55,7 @@ def test_a_database_without_a_free_place_is_missed_in_words_and_found_again(
     folder: Path, chance: random.Random
 ) -> None:
     with (
-        own_postgres({"max_connections": "20"}) as postgres,
+        own_postgres({"max_connections": str(PLACES)}) as postgres,
         server_process(folder, settings={"TASKAPP_DATABASE_URL": postgres.url}) as server,
     ):
         with writing(server.wait_until_ready().address, chance) as ledger:
@@ -75,17 +76,17 @@ def all_places_taken(postgres: OwnPostgres) -> Iterator[None]:
     with ExitStack() as stack, closing(psycopg2.connect(postgres.url)) as first:
         first.autocommit = True
         cursor = first.cursor()
-        while True:
+        taken = 1
+        while taken < PLACES:
             with suppress(psycopg2.OperationalError):
                 while True:
-                    taken: Any = psycopg2.connect(postgres.url)
-                    stack.callback(taken.close)
+                    connection: Any = psycopg2.connect(postgres.url)
+                    stack.callback(connection.close)
+                    taken += 1
             cursor.execute(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'taskapp'"
             )
-            if cursor.fetchall() == [(0,)]:
-                break
         yield
 
 
