@@ -19,6 +19,7 @@ from taskapp.connections import Row
 from taskapp.database import Database, Statement
 from taskapp.database_server import database_server
 from taskapp.doctor_backups import check_backups
+from taskapp.doctor_port import check_port
 from taskapp.doctor_settings import (
     check_address,
     check_metrics,
@@ -67,6 +68,7 @@ async def examine(settings: Settings) -> list[Finding]:
         *check_space(settings),
         check_backups(settings),
         check_secret_key(settings),
+        *await asyncio.to_thread(check_port, settings),
         check_address(settings),
         check_proxies(settings),
         check_origins(settings),
@@ -199,17 +201,19 @@ def _judge_absent_folder(folder: Path) -> Finding:
 
 
 def check_space(settings: Settings) -> list[Finding]:
-    """Look whether the embedded database has room to grow."""
-    if not settings.uses_embedded_database:
-        return []
-    return [judge_space(shutil.disk_usage(_nearest(settings.data_dir)).free, settings.data_dir)]
+    """Look whether the embedded database and the backups have room to grow."""
+    folders = [settings.backup_dir] if settings.backup_dir else []
+    if settings.uses_embedded_database:
+        folders.append(settings.data_dir)
+    disks = {_nearest(folder).stat().st_dev: folder for folder in folders}  # each only once
+    return [judge_space(shutil.disk_usage(_nearest(each)).free, each) for each in disks.values()]
 
 
 def judge_space(free: int, folder: Path) -> Finding:
-    """Judge how many bytes are free for the data folder."""
+    """Judge how many bytes are free for a folder."""
     fix = f"Make room on the disk that holds {folder}."
     if free < LEAST_FREE_SPACE:
-        text = f"{_size(free)} free, too little for the database to write"
+        text = f"{_size(free)} free, too little to go on writing"
         return Finding(Level.PROBLEM, "disk", text, fix)
     if free < COMFORTABLE_SPACE:
         return Finding(Level.WARNING, "disk", f"only {_size(free)} free", fix)

@@ -1,5 +1,8 @@
 """What doctor says of the backups."""
 
+import tempfile
+from pathlib import Path
+
 from taskapp.backups.making import backup_folder
 from taskapp.backups.status import BackupStatus
 from taskapp.findings import Finding, Level
@@ -9,6 +12,7 @@ _FIX_ARCHIVE = (
     "Look at what the log says, at the room on the disk of the backups, and at whom their folder "
     "belongs to. Until it works, the database's log grows."
 )
+_FIX_FOLDER = "Give it to the user who runs taskapp, or set TASKAPP_BACKUP_DIR to another folder."
 
 
 def check_backups(settings: Settings) -> Finding:
@@ -18,6 +22,9 @@ def check_backups(settings: Settings) -> Finding:
     if not settings.backup_every:
         fix = "Run `python server.py backup` by other means, or set TASKAPP_BACKUP_EVERY."
         return Finding(Level.WARNING, subject, "none are made by themselves", fix)
+    if obstacle := _obstacle(folder):
+        text = f"{folder} cannot be written to: {obstacle}"
+        return Finding(Level.PROBLEM, subject, text, _FIX_FOLDER)
     number, seconds = status.waiting_wal
     if status.is_archive_broken:
         text = f"{number} files wait to be archived, the first for {seconds / 60:.0f} minutes"
@@ -30,3 +37,14 @@ def check_backups(settings: Settings) -> Finding:
         fix = "Start the server, which makes them, or look at what it logs as backup.failed."
         return Finding(Level.PROBLEM, subject, text, fix)
     return Finding(Level.OK, subject, text)
+
+
+def _obstacle(folder: Path) -> str:
+    """Say why nothing can be written to a folder; one that is not there yet will be made."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)

@@ -13,6 +13,7 @@ from tornado.netutil import bind_sockets
 from taskapp.settings import Settings
 
 UNIX_PREFIX = "unix:"
+FREE_THE_ADDRESS = "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT."
 BACKLOG = 1024  # connections that may wait to be accepted
 _DESCRIPTORS = 65_536  # what one process can serve is less
 OTHER_FILES = 64  # that a process has open besides its connections
@@ -34,8 +35,7 @@ def listening_sockets(settings: Settings) -> list[socket.socket]:
     except (OSError, ValueError) as error:
         reason = isinstance(error, OSError) and error.strerror
         raise ListenError(
-            f"Cannot listen on {_wanted(settings)}: {reason or error}. "
-            "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT."
+            f"Cannot listen on {_wanted(settings)}: {reason or error}. {FREE_THE_ADDRESS}"
         ) from error
 
 

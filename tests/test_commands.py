@@ -642,7 +642,13 @@ def test_an_error_that_is_not_ours_is_not_hidden() -> None:
 # The doctor
 
 
-@pytest.mark.usefixtures("served")
+@pytest.fixture
+def any_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no program of this machine be in the way."""
+    monkeypatch.setenv("TASKAPP_PORT", "0")
+
+
+@pytest.mark.usefixtures("served", "any_port")
 def test_the_doctor_says_all_in_columns_and_warnings_are_no_failure() -> None:
     *lines, empty, summary = succeed("doctor").splitlines()
     assert lines[0].startswith("ok    database      PostgreSQL ")
@@ -654,6 +660,7 @@ def test_the_doctor_says_all_in_columns_and_warnings_are_no_failure() -> None:
     assert (empty, summary) == ("", "0 problems, 1 warning.")
 
 
+@pytest.mark.usefixtures("any_port")
 def test_the_doctor_fails_when_something_is_wrong(old: tuple[Path, str]) -> None:
     _, url = old
     result = run("doctor")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,8 @@ from taskapp.doctor import (
     judge_server,
     judge_space,
 )
+from taskapp.doctor_backups import check_backups
+from taskapp.doctor_port import check_port
 from taskapp.doctor_settings import (
     check_address,
     check_metrics,
@@ -37,6 +40,7 @@ from taskapp.doctor_settings import (
 from taskapp.findings import Finding, Level
 from taskapp.migrations import HEAD
 from taskapp.settings import Settings, SettingsError, load_settings
+from tests.server_process import Client, free_port, new_data_folder, server_process
 from tests.test_embedded import execute, owner, url_of, wait_until
 
 OK, INFO, WARNING, PROBLEM = Level.OK, Level.INFO, Level.WARNING, Level.PROBLEM
@@ -71,7 +75,8 @@ def served(server: tuple[Path, str]) -> tuple[Settings, str]:
 
 
 def make_settings(**texts: str) -> Settings:
-    return load_settings({f"TASKAPP_{name.upper()}": text for name, text in texts.items()})
+    given = {f"TASKAPP_{name.upper()}": text for name, text in texts.items()}
+    return load_settings({"TASKAPP_PORT": "0"} | given)  # 8000 may be anybody's
 
 
 def levels(findings: list[Finding]) -> dict[str, Level]:
@@ -316,6 +321,50 @@ def test_what_belongs_to_another_user_is_said(folder: Path) -> None:
 )
 def test_the_disk_has_to_have_room(free: int, level: Level, words: str) -> None:
     assert_is(judge_space(free, Path("/data")), level, words)
+
+
+def test_a_disk_of_the_backups_alone_is_looked_at_too(folder: Path) -> None:
+    beside, elsewhere = str(folder / "backups"), "/proc/self"  # a disk of its own, of no size
+    both = check_space(make_settings(data_dir=str(folder), backup_dir=elsewhere))
+    assert [finding.level for finding in both] == [PROBLEM, OK]
+    assert elsewhere in both[0].fix
+    assert len(check_space(make_settings(data_dir=str(folder), backup_dir=beside))) == 1
+
+
+def test_the_folder_of_the_backups_has_to_be_one_that_can_be_written_to(folder: Path) -> None:
+    file = folder / "file"
+    file.touch()
+    finding = check_backups(make_settings(data_dir=str(folder), backup_dir=str(file)))
+    assert_is(finding, PROBLEM, f"{file} cannot be written to: Not a directory")
+
+
+# The port
+
+
+def test_the_port_has_to_be_free_or_to_be_that_of_taskapp() -> None:
+    with new_data_folder() as data_folder, server_process(data_folder) as server:
+        served = make_settings(port=server.address)
+        with Client(server.address) as client:
+            wait_until(lambda: client.status("/api/health/live") == 200)
+        (finding,) = check_port(served)
+        assert_is(finding, OK, "taskapp answers")
+    (finding,) = check_port(served)
+    assert_is(finding, OK, "is free")
+
+
+def test_a_port_where_another_program_listens_is_said_soon() -> None:
+    started = time.monotonic()
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):  # which accepts, and says nothing
+        (finding,) = check_port(make_settings(port=str(port)))
+    assert_is(finding, PROBLEM, "Stop what listens there")
+    assert time.monotonic() - started < 4
+
+
+def test_an_address_of_another_machine_is_said() -> None:
+    settings = make_settings(host="192.0.2.1", port=str(free_port()))
+    (finding,) = check_port(settings)
+    assert_is(finding, PROBLEM, "Cannot assign requested address")
 
 
 def test_keys_of_ones_own_are_counted_and_not_shown() -> None:
