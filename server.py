@@ -70,7 +70,7 @@ def cli(context: click.Context) -> None:
         context.invoke(serve)
 
 
-@cli.command()
+@cli.command(epilog=EPILOG)
 @click.option("--processes", metavar="N", help="How many serve; TASKAPP_PROCESSES if absent.")
 @plain_errors
 def serve(processes: str | None) -> None:

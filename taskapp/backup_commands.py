@@ -89,7 +89,7 @@ def verify(name: str) -> None:
 @click.option("--replace", is_flag=True, help="Your own PostgreSQL: empty it first.")
 @plain_errors
 def restore(moment: datetime | None, name: str, *, replace: bool) -> None:
-    r"""Restore the database, by default to the last change that is kept.
+    """Restore the database, by default to the last change that is kept.
 
     The moment after --to is in UTC, as in the log, unless it has an offset:
 
@@ -98,7 +98,7 @@ def restore(moment: datetime | None, name: str, *, replace: bool) -> None:
         --to 2026-11-23T11:00:00+01:00
 
     Stop the server first. What was there before is kept aside. Everybody has to log in again.
-    """
+    """  # noqa: D301  # click's mark for lines that stay as they are is the character itself
     settings = command_settings()
     if moment and name:
         raise click.UsageError("Say --to or --backup, not both.")

@@ -90,8 +90,11 @@ async def end_session(services: Services, owner: SessionProof, session_id: str) 
     if not ended:
         await require_session(services, owner)
         raise SessionNotFound
-    event = "token.revoked" if ended.tokens else "session.ended"
-    log(event, userId=owner.user_id, sessionId=clean_id)
+    log(
+        "token.revoked" if ended.tokens else "session.ended",
+        userId=owner.user_id,
+        sessionId=clean_id,
+    )
     return ended
 
 
