@@ -97,7 +97,8 @@ def restore(moment: datetime | None, name: str, *, replace: bool) -> None:
         --to "2026-11-23 10:00"
         --to 2026-11-23T11:00:00+01:00
 
-    Stop the server first. What was there before is kept aside. Everybody has to log in again.
+    Stop the server first. What was there before is kept aside. Everybody has to log in again,
+    and to make new API tokens.
     """  # noqa: D301  # click's mark for lines that stay as they are is the character itself
     settings = command_settings()
     if moment and name:

@@ -7,13 +7,15 @@ another language than English.
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Page
 
 from taskapp.embedded import EmbeddedPostgres
 from tests.browser_fixtures import CHECKOUT, running_server
-from tests.page_site import running_site
+from tests.page_site import Site, running_site
 from tests.page_states import STATES
 
 FOLDER = CHECKOUT / "screenshots"
@@ -25,6 +27,15 @@ def take_all(locale: str) -> None:
     """Take all pictures anew."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
+    with site_of_its_own() as site:
+        for state in STATES:
+            with state.visit(site, locale) as visit:
+                take(visit.page, state.name)
+
+
+@contextmanager
+def site_of_its_own() -> Iterator[Site]:
+    """Run a site with a database that nobody else uses."""
     parent = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))  # short, for a socket
     data_dir = parent / "data"
     try:
@@ -32,9 +43,7 @@ def take_all(locale: str) -> None:
             running_server(data_dir),  # for its database
             running_site(data_dir, EmbeddedPostgres(data_dir).url) as site,
         ):
-            for state in STATES:
-                with state.visit(site, locale) as visit:
-                    take(visit.page, state.name)
+            yield site
     finally:
         shutil.rmtree(parent)
 
@@ -42,10 +51,17 @@ def take_all(locale: str) -> None:
 def take(page: Page, name: str) -> None:
     """Take the picture of a page at each width and in each color scheme."""
     for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 740})
         for scheme in SCHEMES:
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-            page.screenshot(path=FOLDER / f"{name}-{width}-{scheme}.png", full_page=True)
+            take_one(page, FOLDER / f"{name}-{width}-{scheme}.png", (width, 740), scheme)
+
+
+def take_one(
+    page: Page, path: Path, size: tuple[int, int], scheme: str, *, whole: bool = True
+) -> None:
+    """Take the picture of a page at a size, in pixels, and in a color scheme."""
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.screenshot(path=path, full_page=whole)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.draw_pictures import PICTURES, picture_path
+
 CHECKOUT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md"), CHECKOUT / "bench" / "README.md"]
 )
+LARGEST_PICTURE, ALL_PICTURES = 60_000, 400_000  # bytes
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -24,6 +27,16 @@ def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
         target = document.parent / path if path else document
         assert target.exists(), path
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_the_page_of_pictures_shows_each_picture_and_all_are_small() -> None:
+    page = (CHECKOUT / "docs" / "pictures.md").read_text(encoding="utf-8")
+    shown = [CHECKOUT / "docs" / path for path in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)]
+    taken = [picture_path(name, size, scheme) for name, size, scheme in PICTURES]
+    assert shown == taken
+    sizes = [path.stat().st_size for path in taken]
+    assert max(sizes) < LARGEST_PICTURE
+    assert sum(sizes) < ALL_PICTURES
 
 
 def test_the_index_names_every_document() -> None:

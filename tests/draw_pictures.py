@@ -1,0 +1,39 @@
+"""Take the pictures of docs/pictures.md anew: `python -m tests.draw_pictures`."""
+
+from pathlib import Path
+
+from tests.page_states import STATES
+from tests.screenshots import site_of_its_own, take_one
+from tests.server_process import CHECKOUT
+
+FOLDER = CHECKOUT / "docs" / "pictures"
+# The state of a page, the size in pixels, and the color scheme.
+PICTURES = [
+    ("tasks", (1280, 640), "light"),
+    ("tasks", (360, 640), "dark"),
+    ("tasks-empty", (768, 480), "light"),
+    ("edit", (768, 560), "dark"),
+    ("edit-conflict", (768, 640), "light"),
+    ("login", (360, 640), "light"),
+    ("account-used", (1280, 720), "dark"),
+    ("not-found", (360, 480), "light"),
+    ("status", (768, 400), "light"),
+]
+
+
+def picture_path(state: str, size: tuple[int, int], scheme: str) -> Path:
+    return FOLDER / f"{state}-{size[0]}-{scheme}.png"
+
+
+def draw() -> None:
+    """Take each picture of what fits into the window."""
+    states = {state.name: state for state in STATES}
+    with site_of_its_own() as site:
+        for name, size, scheme in PICTURES:
+            path = picture_path(name, size, scheme)
+            with states[name].visit(site) as visit:
+                take_one(visit.page, path, size, scheme, whole=False)
+
+
+if __name__ == "__main__":
+    draw()
