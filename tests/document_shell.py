@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.document_blocks import Block
 from tests.server_process import CHECKOUT, free_port, new_data_folder, wait_until
 
+DONE = "===done==="
 READY = "Ctrl-C stops it."
 PARTS = (
     *("server.py", "Makefile", "pyproject.toml", "requirements.lock", "deploy"),
@@ -26,13 +27,14 @@ class Terminal:
     folder: Path
     port: str
     replaced: dict[str, str] = field(default_factory=dict)  # what a reader puts in its place
+    launcher: tuple[str, ...] = ()  # starts the shell where it does no harm
 
     def __post_init__(self) -> None:
         given = {"TASKAPP_PORT": self.port}
         inherited = {name: text for name, text in os.environ.items() if "TASKAPP" not in name}
         self._environment = inherited | given
         self._shell = subprocess.Popen(
-            ["bash", "-u"],
+            [*self.launcher, "bash", "-eu"],
             cwd=self.folder,
             env=self._environment,
             stdin=subprocess.PIPE,
@@ -50,20 +52,19 @@ class Terminal:
     def run(self, command: str, typed: str = "") -> str:
         """Run a command, type what it asks for, and give what it says.
 
-        Fails the test when the command fails.
+        Fails the test when the command fails, for then the shell ends.
         """
         assert self._shell.stdin
         assert self._shell.stdout
         answer = f"{typed}\n" if typed else ""
-        self._shell.stdin.write(f"{self._here(command)}\n{answer}printf '\\n=== %s\\n' $?\n")
+        self._shell.stdin.write(f"{self._here(command)}\n{answer}printf '\\n%s\\n' {DONE}\n")
         self._shell.stdin.flush()
         said = ""
         for line in self._shell.stdout:
-            if line.startswith("=== "):
-                assert line == "=== 0\n", f"{command}: {said}"
+            if line.rstrip() == DONE:
                 return said
             said += line
-        raise AssertionError(f"the shell ended: {said}")
+        raise AssertionError(f"{command}: {said}")
 
     @contextmanager
     def serving(self, command: str = "make run") -> Iterator[str]:
@@ -98,7 +99,7 @@ class Terminal:
 
 
 @contextmanager
-def terminal_in_a_copy() -> Iterator[Terminal]:
+def terminal_in_a_copy(*launcher: str) -> Iterator[Terminal]:
     """Give a terminal in a copy of the checkout without any data."""
     with new_data_folder() as data_folder:
         folder = data_folder.parent / "taskapp"
@@ -108,7 +109,7 @@ def terminal_in_a_copy() -> Iterator[Terminal]:
             copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy2
             copy(CHECKOUT / name, folder / name)
         (folder / ".venv").symlink_to(CHECKOUT / ".venv")
-        with Terminal(folder, str(free_port())) as terminal:
+        with Terminal(folder, str(free_port()), launcher=launcher) as terminal:
             yield terminal
 
 
