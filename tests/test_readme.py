@@ -26,7 +26,7 @@ def test_the_table_of_settings_is_the_real_one() -> None:
     assert table == settings_table()
 
 
-def test_the_first_session_runs_from_register_to_delete_in_any_shell() -> None:
+def test_the_first_session_runs_in_a_plain_shell_from_register_to_delete() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     session = next(block for block in blocks if "curl" in block)
     with new_data_folder() as folder, running_server(folder) as address:

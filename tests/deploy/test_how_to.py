@@ -27,7 +27,7 @@ def test_files_and_settings_of_a_page_exist(page: str) -> None:
     assert {name.removesuffix("_FILE") for name in re.findall(r"TASKAPP_[A-Z_]+", text)} <= known
 
 
-# A shell to whom /etc, /opt and /var/cache seem to be this machine's, and whose changes nobody else sees.
+# A shell that sees this machine's /etc, /opt and /var/cache; what it changes nobody else sees.
 ASIDE = """
 mount -t tmpfs layers /mnt
 for name in etc opt var/cache; do
