@@ -8,7 +8,10 @@ import pytest
 from taskapp.settings import SETTINGS, variable
 from tests.server_process import CHECKOUT
 
-PAGES = ["behind-nginx.md", "systemd.md", "containers.md", "own-postgresql.md"]
+PAGES = [
+    *("behind-nginx.md", "systemd.md", "containers.md", "own-postgresql.md"),
+    *("upgrade.md", "release.md"),
+]
 FOLDER = CHECKOUT / "docs" / "how-to"
 OF_COMPOSE = {"TASKAPP_DOMAIN"}
 MADE = {"deploy/.env", "deploy/secrets/", "deploy/tls/"}  # by whoever follows the page
