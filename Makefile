@@ -1,18 +1,19 @@
 # `make run` serves taskapp; `make test` runs every check. Both do all the set-up themselves.
 
 PYTHON ?= python3
+ENGINE ?= docker
 VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 
-.PHONY: run test test-deploy test-postgres lint format types pytest soak bench system lock licences messages clean help
+.PHONY: run test test-deploy test-postgres browser image release-files lint format types pytest soak bench system lock licences messages clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
 
 test: lint types pytest  ## set up and run every check
 
-test-deploy: $(VENV)/.development $(VENV)/.deploy  ## run the tests of what is in deploy/
+test-deploy: $(VENV)/.development $(VENV)/.deploy $(VENV)/.release  ## run the tests of what is in deploy/
 	@sh tests/system_packages.sh deploy
 	$(BIN)/pytest tests/deploy
 
@@ -34,6 +35,17 @@ types: $(VENV)/.development  ## check types
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, side by side, with coverage
 	$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=4 --dist=loadfile --cov --cov-report=term
 	$(BIN)/pytest --ignore=tests/deploy -m alone
+
+browser: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests that open a browser
+	$(BIN)/pytest $$(grep -lE "browser_fixtures|story_fixtures|page_site|page_states" tests/test_*.py) -m "not alone" --numprocesses=4 --dist=loadfile
+
+image:  ## build the image taskapp with $(ENGINE), and dist/taskapp-image.tar.gz of it
+	$(ENGINE) build --tag taskapp .
+	@mkdir -p dist
+	$(ENGINE) save taskapp | gzip -n > dist/taskapp-image.tar.gz
+
+release-files: $(VENV)/.release  ## complete dist/ for the release of TAG: its parts, and digests
+	$(VENV)/release/bin/python deploy/release/make_files.py "$(TAG)"
 
 soak: $(VENV)/.development system  ## work for ten minutes, be killed often, and see that nothing has grown or was lost
 	SOAK_SECONDS=600 $(BIN)/pytest -s tests/faults/test_soak.py tests/faults/test_killed_application.py
@@ -84,6 +96,12 @@ $(VENV)/.deploy: tests/deploy/requirements.lock | $(VENV)/bin/python
 	@echo "Installing what the tests of deploy/ need; this takes some minutes, once ..."
 	@$(PYTHON) -m venv $(VENV)/deploy
 	@$(VENV)/deploy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/requirements.lock
+	@touch $@
+
+$(VENV)/.release: deploy/release/requirements.lock | $(VENV)/bin/python
+	@echo "Installing what lists the parts of a release; this takes a minute, once ..."
+	@$(PYTHON) -m venv $(VENV)/release
+	@$(VENV)/release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/release/requirements.lock
 	@touch $@
 
 $(NODE_MODULES)/.installed: tests/package-lock.json tests/.npmrc | system

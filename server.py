@@ -12,6 +12,7 @@ from taskapp.backup_commands import BACKUP_COMMANDS
 from taskapp.commands import COMMANDS, EPILOG, plain_errors, read_settings
 from taskapp.database_server import database_server
 from taskapp.logs import configure_logging, log
+from taskapp.maintenance_commands import maintenance
 from taskapp.operations.backups import keep_backed_up
 from taskapp.operations.upkeep import keep_up, keep_watch
 from taskapp.processes import Workers, running_workers
@@ -37,7 +38,11 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
         else running_workers(services, sockets, STOP_SECONDS, program=WORKER)
     )
     try:  # serving comes first: health says from the first moment how the database is
-        async with front as serving, database_server(settings) as url:
+        async with (
+            front as serving,
+            services.maintenance.followed(),
+            database_server(settings) as url,
+        ):
             if await open_database(services, url, unless=stopped) and await serving.open(
                 url, unless=stopped
             ):
@@ -80,7 +85,7 @@ def serve(processes: str | None) -> None:
     asyncio.run(serve_until_stopped(settings, make_services(settings)))
 
 
-for command in (*COMMANDS, *BACKUP_COMMANDS, worker):
+for command in (*COMMANDS, *BACKUP_COMMANDS, maintenance, worker):
     cli.add_command(command)
 
 if __name__ == "__main__":

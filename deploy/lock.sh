@@ -17,3 +17,6 @@ unset PIP_FIND_LINKS PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 # shellcheck disable=SC2086
 "$compile" $options --strip-extras --output-file tests/deploy/requirements.lock \
     tests/deploy/requirements.in
+# shellcheck disable=SC2086
+"$compile" $options --strip-extras --output-file deploy/release/requirements.lock \
+    deploy/release/requirements.in

@@ -22,6 +22,7 @@ from taskapp.errors import (
     TaskappError,
     TooManyRequests,
     Unavailable,
+    UnderMaintenance,
 )
 from taskapp.messages import Message
 from taskapp.services import Services
@@ -47,7 +48,9 @@ class BaseHandler(tornado.web.RequestHandler):
     """One request. Private by default: without a session it is refused, unless `is_public`."""
 
     is_public: ClassVar[bool] = False
-    waits_for_start: ClassVar[bool] = True  # a deploy lets nobody see that a process is new
+    # It waits while the database is opened, so that a deploy lets nobody see that a process is new,
+    # and is refused during maintenance.
+    needs_database: ClassVar[bool] = True
     content_security_policy: ClassVar[str] = NOTHING_ALLOWED
     content_type: ClassVar[str] = "text/html; charset=UTF-8"
 
@@ -142,11 +145,14 @@ class BaseHandler(tornado.web.RequestHandler):
 
     async def prepare(self) -> None:
         """Find out whose request it is, and refuse it if it has to be somebody's."""
-        if self.waits_for_start and self.application.state == "starting":
-            await self.application.wait_until_started()
         if self.request.method == "OPTIONS":
             return
         self.owner = self.read_session()
+        if self.needs_database:
+            if (period := self.services.maintenance.period) is not None:
+                raise UnderMaintenance(period.message)
+            if self.application.state == "starting":
+                await self.application.wait_until_started()
         if self.request.method not in self.allowed_methods():
             raise MethodNotAllowed
         if self.owner is None and not self.is_public:

@@ -13,7 +13,7 @@ class HealthApi(ApiHandler):
     """GET /api/health (high-level design, 10.6)."""
 
     is_public = True
-    waits_for_start = False
+    needs_database = False
 
     async def get(self) -> None:
         """Say whether the process and its database work: 200 healthy, 503 not."""
@@ -35,7 +35,7 @@ class LiveApi(ApiHandler):
     """GET /api/health/live: restart the process when this does not answer."""
 
     is_public = True
-    waits_for_start = False
+    needs_database = False
 
     async def get(self) -> None:
         """Answer, which is all that is asked."""
@@ -46,12 +46,14 @@ class ReadyApi(ApiHandler):
     """GET /api/health/ready: send requests while this is 200."""
 
     is_public = True
-    waits_for_start = False
+    needs_database = False
 
     async def get(self) -> None:
-        """Say whether requests can be served: not while starting, stopping, or read-only."""
+        """Say whether requests can be served: not at start, stop, maintenance, or read-only."""
         state = self.application.state
-        if state == "ready" and await find_database_problem(self.services):
+        if self.services.maintenance.period is not None:
+            state = "maintenance"
+        elif state == "ready" and await find_database_problem(self.services):
             state = "database unavailable"
         self.show({"status": state}, 200 if state == "ready" else 503)
 
@@ -60,7 +62,7 @@ class MetricsHandler(ApiHandler):
     """GET /metrics, for the networks that may read it; for others it does not exist."""
 
     is_public = True
-    waits_for_start = False
+    needs_database = False
 
     async def get(self) -> None:
         """Give all metrics of all processes in the text format of Prometheus."""

@@ -34,6 +34,7 @@ class StaticFiles(PageHandler):
     """The files of static/, for ever once their address carries the digest of their content."""
 
     is_public = True
+    needs_database = False
 
     async def get(self, name: str) -> None:
         """Answer with a file, or with 304 if the browser has it."""

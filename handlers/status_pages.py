@@ -19,16 +19,18 @@ class StatusPage(PageHandler):
     """GET /status: up or not, since when, and how old the last backup is; no number or version."""
 
     is_public = True
-    waits_for_start = False
+    needs_database = False
 
     async def get(self) -> None:
         """Show the state; like the health check, 503 when something is wrong."""
-        problem = await find_database_problem(self.services)
+        maintenance = self.services.maintenance.period
+        problem = None if maintenance else await find_database_problem(self.services)
         self.show(
             "status.html",
-            503 if problem else 200,
+            503 if maintenance or problem else 200,
+            maintenance=maintenance,
             problem=problem,
-            since=self.services.availability.since,
+            since=(maintenance or self.services.availability).since,
             backup=_word_age(self.services.backups.age),
         )
 

@@ -34,7 +34,12 @@ async def _serve_until_stopped(orders: Orders, number: int, services: Services) 
     site = Site(services, shared_sockets(orders.sockets))
     exchange = services.exchange.joined(Path(orders.folder), str(number))
     try:
-        async with site, exchange, followed_keeper(orders, stopped) as keeper:
+        async with (
+            site,
+            exchange,
+            services.maintenance.followed(),
+            followed_keeper(orders, stopped) as keeper,
+        ):
             if (url := await keeper.database_url(unless=stopped)) and await open_database(
                 services, url, unless=stopped, prepare=require_prepared_database
             ):

@@ -31,6 +31,7 @@ from taskapp.doctor_settings import (
 from taskapp.embedded import DataFolderInUse, EmbeddedPostgresError
 from taskapp.errors import TaskappError
 from taskapp.findings import Finding, Level
+from taskapp.maintenance import flag_of, read_flag
 from taskapp.metrics import Metrics
 from taskapp.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
 from taskapp.operations.health import LEAST_FREE_SPACE
@@ -67,6 +68,7 @@ async def examine(settings: Settings) -> list[Finding]:
         check_data_folder(settings.data_dir),
         *check_space(settings),
         check_backups(settings),
+        check_maintenance(settings),
         check_secret_key(settings),
         *await asyncio.to_thread(check_port, settings),
         check_address(settings),
@@ -218,6 +220,15 @@ def judge_space(free: int, folder: Path) -> Finding:
     if free < COMFORTABLE_SPACE:
         return Finding(Level.WARNING, "disk", f"only {_size(free)} free", fix)
     return Finding(Level.OK, "disk", f"{_size(free)} free")
+
+
+def check_maintenance(settings: Settings) -> Finding:
+    """Look whether the site is closed."""
+    if (period := read_flag(flag_of(settings))) is None:
+        return Finding(Level.OK, "maintenance", "off")
+    text = f"on since {period.since}: everybody is told to come back later"
+    fix = "`python server.py maintenance off` ends it."
+    return Finding(Level.WARNING, "maintenance", text, fix)
 
 
 def check_secret_key(settings: Settings) -> Finding:

@@ -201,6 +201,16 @@ class OutcomeUnknown(Unavailable):
     )
 
 
+class UnderMaintenance(Unavailable):
+    """An operator has closed the site for a while; what people are told may be their own words."""
+
+    title = Message("Closed for maintenance")
+    detail = Message("taskapp is being looked after, and will be back soon. Nothing is lost.")
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words or None, retry_after=60)
+
+
 class UniqueViolation(Exception):  # PostgreSQL's own name for it
     """The database refused a second row of the same value; `constraint` names the rule."""
 

@@ -17,8 +17,8 @@ _SIGNS_PER_TIMEOUT = 3  # two may be lost before systemd takes us for dead
 async def reported(services: Services) -> AsyncIterator[None]:
     """Tell systemd, if it asked to be told, that we are ready, are well, and stop at the end.
 
-    We are well while the database answers: what hangs for good, here or in PostgreSQL, is
-    started again when systemd has heard nothing for WatchdogSec.
+    We are well while the database answers, or is under maintenance: what hangs for good, here or
+    in PostgreSQL, is started again when systemd has heard nothing for WatchdogSec.
     """
     _tell("READY=1")
     pause = _watchdog_seconds() / _SIGNS_PER_TIMEOUT
@@ -44,7 +44,8 @@ def _watchdog_seconds() -> float:
 async def _tell_while_well(services: Services, pause: float) -> None:
     while True:
         # The stop ends the waiting alone: a statement cut off would be an error to PostgreSQL.
-        if await asyncio.shield(find_database_problem(services)) == "disconnected":
+        is_away = await asyncio.shield(find_database_problem(services)) == "disconnected"
+        if is_away and services.maintenance.period is None:
             log("watchdog.withheld", "warning", reason="the database does not answer")
         else:
             _tell("WATCHDOG=1")

@@ -6,6 +6,7 @@ from taskapp.availability import Availability
 from taskapp.backups.status import BackupStatus
 from taskapp.database import Database
 from taskapp.limits import Limits
+from taskapp.maintenance import Maintenance, flag_of
 from taskapp.metrics import Metrics
 from taskapp.metrics_exchange import MetricsExchange
 from taskapp.passwords import PasswordHasher
@@ -21,6 +22,7 @@ class Services:
     settings: Settings
     metrics: Metrics
     availability: Availability
+    maintenance: Maintenance
     exchange: MetricsExchange
     database: Database
     passwords: PasswordHasher
@@ -40,6 +42,7 @@ def make_services(settings: Settings) -> Services:
         settings=settings,
         metrics=metrics,
         availability=Availability(),
+        maintenance=Maintenance(flag_of(settings)),
         exchange=MetricsExchange(metrics),
         database=Database(settings.database_pool, metrics),
         passwords=PasswordHasher(settings.bcrypt_rounds),

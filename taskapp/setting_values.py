@@ -91,8 +91,8 @@ def networks(text: str) -> tuple[Network, ...]:
     return tuple(networks)
 
 
-def folder(text: str) -> Path | None:
-    """Read a folder, if there is one."""
+def path(text: str) -> Path | None:
+    """Read the path of a file or folder, if there is one."""
     try:
         return Path(text).expanduser().absolute() if text else None
     except RuntimeError as error:
@@ -101,8 +101,8 @@ def folder(text: str) -> Path | None:
 
 def data_dir(text: str) -> Path:
     """Read a folder, or find the one that belongs to this set-up."""
-    if path := folder(text):
-        return path
+    if folder := path(text):
+        return folder
     if (CHECKOUT / "pyproject.toml").exists():
         return CHECKOUT / "data"
     return platformdirs.user_data_path("taskapp")

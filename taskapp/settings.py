@@ -66,7 +66,7 @@ class Settings:
     )
     backup_keep: int = _setting("7", values.whole_number(1, 1000), "backups that are kept")
     backup_dir: Path | None = _setting(
-        "", values.folder, "folder of the backups, best on another disk; empty: in the data folder"
+        "", values.path, "folder of the backups, best on another disk; empty: in the data folder"
     )
     secret_key: tuple[str, ...] = _setting(
         "",
@@ -123,6 +123,9 @@ class Settings:
     )
     metrics_allow: tuple[Network, ...] = _setting(
         "127.0.0.0/8,::1", values.networks, "networks that may read /metrics"
+    )
+    maintenance_flag: Path | None = _setting(
+        "", values.path, "file that `maintenance on` makes; empty: in the data folder"
     )
     texts: Mapping[str, str] = field(repr=False, kw_only=True)  # as they were set, by name
 

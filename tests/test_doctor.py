@@ -135,6 +135,7 @@ def test_every_warning_and_problem_comes_with_what_to_do(folder: Path) -> None:
         "date": OK,
         "data folder": WARNING,
         "backups": WARNING,
+        "maintenance": OK,
         "secret key": PROBLEM,
         "address": WARNING,
         "proxies": PROBLEM,

@@ -50,6 +50,7 @@ DEFAULTS = {
     "TASKAPP_LOG_FORMAT": "auto",
     "TASKAPP_LOG_LEVEL": "info",
     "TASKAPP_METRICS_ALLOW": "127.0.0.0/8,::1",  # loopback
+    "TASKAPP_MAINTENANCE_FLAG": "",
 }
 KEY = "kMp4vX9qLz2Ws7Tn5Bf8Gh3Jd6Rc1Yae"
 OTHER_KEY = "Zr8wQ2nE5tY7uI9oP1aS3dF4gH6jK0lX"

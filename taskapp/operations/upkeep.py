@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from taskapp.errors import TaskappError
@@ -21,7 +22,11 @@ _LOOP_SAMPLE = 1.0  # seconds
 @asynccontextmanager
 async def keep_up(services: Services) -> AsyncIterator[None]:
     """Delete what has ended, for as long as the block lasts; one process does it for all."""
-    async with _going_on([_repeat(work, services, pause) for work, pause in UPKEEP.items()]):
+    upkeep = [
+        _repeat(partial(_unless_under_maintenance, work), services, pause)
+        for work, pause in UPKEEP.items()
+    ]
+    async with _going_on(upkeep):
         yield
 
 
@@ -31,6 +36,11 @@ async def keep_watch(services: Services) -> AsyncIterator[None]:
     watch = [_repeat(work, services, pause) for work, pause in WATCH.items()]
     async with _going_on([*watch, _measure_loop(services)]):
         yield
+
+
+async def _unless_under_maintenance(work: Work, services: Services) -> None:
+    if services.maintenance.period is None:
+        await work(services)
 
 
 @asynccontextmanager

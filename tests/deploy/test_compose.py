@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,10 @@ def environment_of(service: dict[str, Any], redis: str, port: int) -> dict[str, 
     return found | {"TASKAPP_HOST": "127.0.0.1", "TASKAPP_PORT": str(port)}
 
 
+def meets(client: Client, status: int) -> bool:
+    return client.status("/login") == status
+
+
 def give_secrets(image: Image, secrets: Path) -> None:
     inside = f"{image.stage.root}/run/secrets"
     copied = f"mkdir -p {inside} && cp {secrets}/* {inside} && chmod -R u=rwX,go=rX {inside}"
@@ -165,6 +169,12 @@ def test_what_compose_starts_works_together(
         for port in ports:
             with Client(str(port)) as client:
                 wait_until(lambda: client.status("/api/health/ready") == 200, 30)  # at once
+        for switch, status in (("on", 503), ("off", 200)):  # by one, and seen by both
+            words = ["python", "server.py", "maintenance", switch]
+            subprocess.run(command("taskapp-1", words, 1), check=True, capture_output=True)
+            for port in ports:
+                with Client(str(port)) as client:
+                    wait_until(partial(meets, client, status))  # at once
         (folder / "nginx").mkdir()
         proxy = stack.enter_context(running_proxy(folder / "nginx", [*map(str, ports)]))
         for number in range(10):  # counted together: six wrong passwords, by whichever process

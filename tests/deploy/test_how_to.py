@@ -10,7 +10,10 @@ from tests.document_blocks import read_blocks
 from tests.document_shell import terminal_in_a_copy
 from tests.server_process import CHECKOUT
 
-PAGES = ["behind-nginx.md", "systemd.md", "containers.md", "own-postgresql.md"]
+PAGES = [
+    *("behind-nginx.md", "systemd.md", "containers.md", "own-postgresql.md"),
+    *("upgrade.md", "release.md"),
+]
 FOLDER = CHECKOUT / "docs" / "how-to"
 OF_COMPOSE = {"TASKAPP_DOMAIN"}
 MADE = {"deploy/.env", "deploy/secrets/", "deploy/tls/"}  # by whoever follows the page

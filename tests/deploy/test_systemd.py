@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from taskapp.maintenance import lower_flag, raise_flag
 from tests.deploy.unit_files import allowed_calls, read_unit
 from tests.server_process import (
     CHECKOUT,
@@ -179,6 +180,9 @@ def test_taskapp_works_under_the_filter_and_says_how_it_is(
             manager.heard()
             threading.Event().wait(WATCHDOG_SECONDS)
             assert manager.heard() == []
+            raise_flag(manager.data_folder / "maintenance", "")  # it is away on purpose
+            assert manager.hear() == "WATCHDOG=1"
+            lower_flag(manager.data_folder / "maintenance")
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)

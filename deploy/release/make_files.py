@@ -1,0 +1,79 @@
+"""Completes the files of a release in dist/: what it is made of, and the digest of each file.
+
+Run it after `make binary wheel image`, with the tag as its argument.
+"""
+
+import hashlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+BUILT = {
+    "taskapp": "binary",
+    "taskapp-{version}-*.whl": "wheel",
+    "taskapp-image.tar.gz": "image",
+}
+PARTS = "taskapp.cdx.json"
+SUMS = "SHA256SUMS"
+
+
+def check(tag: str, version: str, dist: Path) -> list[str]:
+    """List what keeps this from being a release."""
+    problems = []
+    if tag != f"v{version}":
+        problems.append(f"The tag is {tag or 'missing'}, and pyproject.toml says {version}.")
+    for name, target in BUILT.items():
+        pattern = name.format(version=version)
+        if not [*dist.glob(pattern)]:
+            problems.append(f"There is no dist/{pattern}: run make {target}.")
+    return problems
+
+
+def read_notes(version: str) -> str:
+    """Read what CHANGELOG.md says of a version; nothing when it is not there."""
+    text = Path("CHANGELOG.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    found = [section for section in sections if section.startswith(f"[{version}]")]
+    return found[0].partition("\n")[2].strip() if found else ""
+
+
+def list_parts(target: Path) -> None:
+    """Write the packages that the release is made of, as CycloneDX."""
+    command = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements"]
+    options = ["--pyproject", "pyproject.toml", "--output-reproducible", "--validate"]
+    subprocess.run(  # noqa: S603  # nothing of it comes from outside
+        [*command, *options, "--output-file", str(target), "requirements.lock"], check=True
+    )
+
+
+def write_sums(dist: Path) -> None:
+    """Write the digests as `sha256sum --check` reads them."""
+    lines = []
+    for path in sorted(dist.iterdir()):
+        if path.name != SUMS:
+            with path.open("rb") as file:
+                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+    (dist / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def main(tag: str) -> None:
+    """Complete the files of the release with this tag, or say what is wrong and fail."""
+    version = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
+    dist, notes = Path("dist"), read_notes(version)
+    problems = check(tag, version, dist)
+    if not notes:
+        problems.append(f"CHANGELOG.md has no section of version {version}.")
+    if problems:
+        sys.exit("\n".join(problems))
+    list_parts(dist / PARTS)
+    write_sums(dist)
+    Path("build").mkdir(exist_ok=True)
+    Path("build", "release-notes.md").write_text(notes + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:] or [""])

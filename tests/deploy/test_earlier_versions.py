@@ -1,0 +1,138 @@
+"""A data folder of each earlier version opens in this one, which it refuses; and the way back.
+
+The history has to be there: an earlier version is started as it was.
+"""
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from taskapp.migrations import HEAD
+from tests.server_process import CHECKOUT, new_data_folder, server_process
+
+ALICE = "alice@example.com"
+# While no version has a tag: one at revision 0002, and one at 0003 that can restore backups.
+UNTAGGED = [
+    "8188c2e8878fca53d1ccc33d358418c891b84597",
+    "01ad51680f2311581a13d4a18979c5b1d3d8e0d0",
+]
+# Of a time when the loop came from a package that is not installed any more.
+LOOP_OF_THE_LIBRARY = "from asyncio import run\n"
+
+
+def earlier_versions() -> list[str]:
+    """List the tags of versions, the oldest first, or what stands in for them."""
+    tags = git("tag", "--list", "v*", "--sort=version:refname").stdout.decode().split()
+    return tags or UNTAGGED
+
+
+def git(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        ["git", "-C", str(CHECKOUT), *arguments], capture_output=True, check=False
+    )
+
+
+def can_restore(version: str) -> bool:
+    return git("cat-file", "-e", f"{version}:taskapp/backups/restoring.py").returncode == 0
+
+
+@dataclass
+class Upgraded:
+    """A data folder that an earlier version made and this one opened, and what each showed."""
+
+    program: Path  # of the earlier version
+    folder: Path
+    titles: list[str]
+    titles_now: list[str]
+
+
+@contextmanager
+def checked_out(version: str) -> Iterator[Path]:
+    """Give the program of an earlier version, as it is in the history."""
+    archive = git("archive", version)
+    if archive.returncode != 0:
+        pytest.fail(
+            f"The history of this checkout has no {version}: "
+            f"{archive.stderr.decode().strip()}. Get all of it: git fetch --unshallow --tags"
+        )
+    with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as place:
+        with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
+            files.extractall(place, filter="data")
+        if version in UNTAGGED:
+            Path(place, "uvloop.py").write_text(LOOP_OF_THE_LIBRARY)
+        yield Path(place, "server.py")
+
+
+@pytest.fixture(scope="module")
+def upgraded(request: pytest.FixtureRequest) -> Iterator[Upgraded]:
+    with checked_out(request.param) as program, new_data_folder() as folder:
+        with server_process(folder, program=program) as server:
+            alice = server.wait_until_ready().client().sign_up(ALICE)
+            for title in ("Buy milk", "Call Bob"):
+                answer = alice.send("POST", "/api/tasks", {"title": title})
+                assert answer.status == 201
+            path = f"/api/tasks/{answer.json['id']}"
+            assert alice.send("PUT", path, {"status": "completed"}).status == 200
+            before = alice.titles()
+            assert server.end() == 0
+        with server_process(folder) as server:
+            # The same token: whoever was logged in still is.
+            alice.moved_to(server.wait_until_ready().address)
+            now = alice.titles()
+            alice.log_in(ALICE)
+            assert alice.send("POST", "/api/tasks", {"title": "After the upgrade"}).status == 201
+            alice.close()
+            assert server.end() == 0
+        yield Upgraded(program, folder, before, now)
+
+
+every_earlier_version = pytest.mark.parametrize("upgraded", earlier_versions(), indirect=True)
+
+
+@every_earlier_version
+def test_its_data_folder_opens_in_this_version_with_all_there(upgraded: Upgraded) -> None:
+    assert upgraded.titles_now == upgraded.titles == ["Call Bob", "Buy milk"]
+
+
+@every_earlier_version
+def test_it_refuses_what_this_version_migrated_and_says_what_to_do(upgraded: Upgraded) -> None:
+    with server_process(upgraded.folder, program=upgraded.program) as server:
+        assert server.process.wait(20) == 1
+        assert f"The database is at revision {HEAD}" in server.log_text
+        assert "Start the newer taskapp again, or restore the backup" in server.log_text
+
+
+@pytest.mark.parametrize(
+    "upgraded", [v for v in earlier_versions() if can_restore(v)], indirect=True
+)
+def test_it_restores_the_backup_made_before_the_migration_and_goes_on(upgraded: Upgraded) -> None:
+    (backup,) = upgraded.folder.glob(f"backups/*-before-migration-{HEAD}")
+    done = subprocess.run(
+        [sys.executable, str(upgraded.program), "restore", "--backup", backup.name],
+        env={"TASKAPP_DATA_DIR": str(upgraded.folder)},
+        cwd=upgraded.program.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "It holds 1 account and 2 tasks" in done.stdout
+    with server_process(upgraded.folder, program=upgraded.program) as server:
+        alice = server.wait_until_ready().client()
+        alice.log_in(ALICE)
+        assert alice.titles() == upgraded.titles
+        assert server.end() == 0
+
+
+def test_a_history_that_is_cut_off_is_named_in_words() -> None:
+    words = r"has no v0\.0\.0-none: .* Get all of it: git fetch --unshallow --tags"
+    with pytest.raises(pytest.fail.Exception, match=words), checked_out("v0.0.0-none"):
+        pass
