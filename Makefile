@@ -47,6 +47,11 @@ image:  ## build the image taskapp with $(ENGINE), and dist/taskapp-image.tar.gz
 release-files: $(VENV)/.release  ## complete dist/ for the release of TAG: its parts, and digests
 	$(VENV)/release/bin/python deploy/release/make_files.py "$(TAG)"
 
+wheel: $(VENV)/.development  ## build dist/taskapp-*.whl, for pipx install
+	rm -rf build taskapp.egg-info dist/taskapp-*.whl
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	rm -rf build taskapp.egg-info
+
 soak: $(VENV)/.development system  ## work for ten minutes, be killed often, and see that nothing has grown or was lost
 	SOAK_SECONDS=600 $(BIN)/pytest -s tests/faults/test_soak.py tests/faults/test_killed_application.py
 

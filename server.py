@@ -16,6 +16,7 @@ from taskapp.maintenance_commands import maintenance
 from taskapp.operations.backups import keep_backed_up
 from taskapp.operations.upkeep import keep_up, keep_watch
 from taskapp.processes import Workers, running_workers
+from taskapp.program import IS_ONE_FILE, version
 from taskapp.service_manager import reported
 from taskapp.services import Services, make_services
 from taskapp.settings import Settings
@@ -25,7 +26,7 @@ from taskapp.startup import open_database, stop_event
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-WORKER = (sys.executable, __file__, "worker")
+WORKER = (sys.executable, *(() if IS_ONE_FILE else (__file__,)), "worker")
 
 
 async def serve_until_stopped(settings: Settings, services: Services) -> None:
@@ -68,9 +69,13 @@ def _announce(settings: Settings, where: str) -> None:
 
 
 @click.group(invoke_without_command=True, epilog=EPILOG)
+@click.option("--version", "asks_version", is_flag=True, help="Show the version and exit.")
 @click.pass_context
-def cli(context: click.Context) -> None:
+def cli(context: click.Context, *, asks_version: bool) -> None:
     """Keep your tasks. Without a command: serve."""
+    if asks_version:
+        click.echo(f"taskapp {version()}")
+        context.exit()
     if context.invoked_subcommand is None:
         context.invoke(serve)
 

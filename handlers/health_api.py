@@ -7,17 +7,29 @@ from taskapp.logs import now_text
 from taskapp.metrics import CONTENT_TYPE
 from taskapp.operations.gauges import refresh_gauges
 from taskapp.operations.health import find_database_problem, uptime
+from taskapp.program import version
 
 
-class HealthApi(ApiHandler):
-    """GET /api/health (high-level design, 10.6)."""
+class _OperatorsApi(ApiHandler):
+    """Of the process itself, with what only the networks that may read /metrics are told."""
 
     is_public = True
     needs_database = False
 
+    def is_from_operator(self) -> bool:
+        """Tell whether the client's network may; a proxy that is not trusted hides which it is."""
+        settings = self.services.settings
+        is_known = not self.is_forwarded() or is_in(self.peer, settings.trusted_proxies)
+        return is_known and is_in(self.address, settings.metrics_allow)
+
+
+class HealthApi(_OperatorsApi):
+    """GET /api/health (high-level design, 10.6)."""
+
     async def get(self) -> None:
         """Say whether the process and its database work: 200 healthy, 503 not."""
         problem = await find_database_problem(self.services)
+        for_operators = {"version": version()} if self.is_from_operator() else {}
         self.show(
             {
                 "status": "unhealthy" if problem else "healthy",
@@ -26,6 +38,7 @@ class HealthApi(ApiHandler):
                 "database": problem or "connected",
                 "backup": self.services.backups.in_a_word(),
                 "backupAge": self.services.backups.age,
+                **for_operators,
             },
             503 if problem else 200,
         )
@@ -58,22 +71,13 @@ class ReadyApi(ApiHandler):
         self.show({"status": state}, 200 if state == "ready" else 503)
 
 
-class MetricsHandler(ApiHandler):
+class MetricsHandler(_OperatorsApi):
     """GET /metrics, for the networks that may read it; for others it does not exist."""
-
-    is_public = True
-    needs_database = False
 
     async def get(self) -> None:
         """Give all metrics of all processes in the text format of Prometheus."""
-        if not self._may_read():
+        if not self.is_from_operator():
             raise NotFound
         await refresh_gauges(self.services)
         self.set_header("Content-Type", CONTENT_TYPE)
         self.finish(await self.services.exchange.render())
-
-    def _may_read(self) -> bool:
-        """Tell whether the client's network may; a proxy that is not trusted hides which it is."""
-        settings = self.services.settings
-        is_known = not self.is_forwarded() or is_in(self.peer, settings.trusted_proxies)
-        return is_known and is_in(self.address, settings.metrics_allow)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from gettext import GNUTranslations, NullTranslations
-from pathlib import Path
 
 from taskapp.messages import Message, fill
+from taskapp.program import HOME
 
-CATALOGUES = Path(__file__).resolve().parent.parent / "templates" / "languages"
+CATALOGUES = HOME / "templates" / "languages"
 _LONGEST_HEADER = 1000  # characters of Accept-Language; browsers send fewer
 _RANGE = re.compile(
     r"\s*(?P<tag>\*|[a-z]{1,8}(?:-[a-z0-9]{1,8})*)\s*"

@@ -247,6 +247,11 @@ def _health_paths() -> Json:
         backup={"enum": ["current", "late", "failing", "none", "off"]},
         backupAge={"type": ["integer", "null"], "description": "Of the newest backup, in seconds."},
     )
+    # Not required: strangers are not told.
+    health["properties"]["version"] = {
+        "type": "string",
+        "description": "Of taskapp; only for the networks that may read `/metrics`.",
+    }
     state = _object(status={"type": "string"})
     public: Json = {"security": []}
     return {

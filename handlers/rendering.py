@@ -1,6 +1,5 @@
 """The Jinja environments of the pages, one a language."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -9,11 +8,12 @@ from handlers.devices import describe_device
 from handlers.languages import Language
 from handlers.static_files import digest
 from handlers.translated_words import TranslatedWords
+from taskapp.program import HOME, version
 
 if TYPE_CHECKING:
     from handlers.application import Application
 
-_TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+_TEMPLATES = HOME / "templates"
 _SHORT = 160  # characters of a description that the list shows at once
 _SHORT_LINES = 3
 
@@ -37,6 +37,7 @@ def make_templates(application: "Application", language: Language) -> Environmen
         "path": application.path,
         "static": lambda name: application.path(f"/static/{name}?v={digest(name)}"),
         "settings": application.services.settings,
+        "taskapp_version": version,
     }
     templates.filters |= {
         "say": language.say,

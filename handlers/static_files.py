@@ -9,7 +9,9 @@ from pathlib import Path
 
 import brotli
 
-FOLDER = Path(__file__).resolve().parent.parent / "static"
+from taskapp.program import HOME
+
+FOLDER = HOME / "static"
 TEXTS = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",

@@ -17,6 +17,7 @@ from taskapp.database import Database
 from taskapp.embedded import MoreSettings, embedded_postgres
 from taskapp.metrics import Metrics
 from taskapp.migrations import HEAD, NewerDatabaseError, migrate, read_revision
+from taskapp.program import COMMAND
 from taskapp.queries.users import count_users
 from taskapp.settings import Settings
 
@@ -27,7 +28,7 @@ class OlderDatabaseError(Exception):
     def __init__(self, revision: str) -> None:
         super().__init__(
             f"The database is at revision {revision}, and this taskapp needs {HEAD}. Run "
-            "`python server.py migrate` first, or start the server, which does the same."
+            f"`{COMMAND} migrate` first, or start the server, which does the same."
         )
 
 

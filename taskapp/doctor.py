@@ -35,6 +35,7 @@ from taskapp.maintenance import flag_of, read_flag
 from taskapp.metrics import Metrics
 from taskapp.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
 from taskapp.operations.health import LEAST_FREE_SPACE
+from taskapp.program import COMMAND
 from taskapp.secret_key import load_secret_keys
 from taskapp.settings import Settings, SettingsError
 
@@ -85,7 +86,7 @@ async def check_database(settings: Settings) -> list[Finding]:
     """Look whether the database answers, suits this code and agrees on the time."""
     try:
         if settings.uses_embedded_database and not (settings.data_dir / "postgres").exists():
-            fix = "Start the server, or run `python server.py migrate`: both make it."
+            fix = f"Start the server, or run `{COMMAND} migrate`: both make it."
             return [Finding(Level.INFO, "database", "not made yet", fix)]
         async with database_server(settings, share=True) as url:
             return await _ask_database(settings, url)
@@ -146,13 +147,13 @@ def judge_revision(revision: str | None) -> Finding:
     """Judge whether the database is at the revision of this code."""
     subject = "migrations"
     if revision is None:
-        fix = "Start the server, or run `python server.py migrate`: both make the tables."
+        fix = f"Start the server, or run `{COMMAND} migrate`: both make the tables."
         return Finding(Level.INFO, subject, "the database is empty", fix)
     if revision > HEAD:
         return Finding(Level.PROBLEM, subject, str(NewerDatabaseError(revision)))
     if revision < HEAD:
         text = f"the database is at revision {revision}, and this taskapp needs {HEAD}"
-        return Finding(Level.PROBLEM, subject, text, "Run `python server.py migrate`.")
+        return Finding(Level.PROBLEM, subject, text, f"Run `{COMMAND} migrate`.")
     return Finding(Level.OK, subject, f"at revision {HEAD}, the newest")
 
 
@@ -227,7 +228,7 @@ def check_maintenance(settings: Settings) -> Finding:
     if (period := read_flag(flag_of(settings))) is None:
         return Finding(Level.OK, "maintenance", "off")
     text = f"on since {period.since}: everybody is told to come back later"
-    fix = "`python server.py maintenance off` ends it."
+    fix = f"`{COMMAND} maintenance off` ends it."
     return Finding(Level.WARNING, "maintenance", text, fix)
 
 

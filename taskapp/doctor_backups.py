@@ -6,6 +6,7 @@ from pathlib import Path
 from taskapp.backups.making import backup_folder
 from taskapp.backups.status import BackupStatus
 from taskapp.findings import Finding, Level
+from taskapp.program import COMMAND
 from taskapp.settings import Settings
 
 _FIX_ARCHIVE = (
@@ -20,7 +21,7 @@ def check_backups(settings: Settings) -> Finding:
     subject, status = "backups", BackupStatus(settings)
     folder = backup_folder(settings).path
     if not settings.backup_every:
-        fix = "Run `python server.py backup` by other means, or set TASKAPP_BACKUP_EVERY."
+        fix = f"Run `{COMMAND} backup` by other means, or set TASKAPP_BACKUP_EVERY."
         return Finding(Level.WARNING, subject, "none are made by themselves", fix)
     if obstacle := _obstacle(folder):
         text = f"{folder} cannot be written to: {obstacle}"

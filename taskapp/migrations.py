@@ -12,6 +12,7 @@ import schema
 from taskapp.connections import connect_once
 from taskapp.errors import Unavailable
 from taskapp.logs import log
+from taskapp.program import COMMAND
 
 LOCK = 0x7461736B61707001  # of pg_advisory_xact_lock: "taskapp", and a one for migrations
 FOLDER = Path(schema.__file__).parent
@@ -127,7 +128,7 @@ def _fix(error: DBAPIError) -> str:
     if getattr(error.orig, "pgcode", "") != _NOT_ALLOWED:
         return ""
     return (
-        ". If this user is not to change tables, run `python server.py migrate` with "
+        f". If this user is not to change tables, run `{COMMAND} migrate` with "
         "TASKAPP_MIGRATION_DATABASE_URL set to the address of the user who is."
     )
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from taskapp import launcher
 from taskapp.folder_access import Account
+from taskapp.program import IS_ONE_FILE
 from taskapp.restarts import describe_end
 
 _logger = logging.getLogger("taskapp.postgresql")
@@ -35,25 +37,11 @@ _SEVERITIES = {
     "PANIC": logging.ERROR,
 }
 _OWN_NAME = re.compile(r"(^|/)(postgres|initdb)([: ]|$)")
-
-# Runs between us and PostgreSQL, and becomes it. A preexec_fn would do, but is unsafe (and, since
-# Python 3.12, warned of) beside threads. PR_SET_PDEATHSIG (1) makes PostgreSQL stop when we die;
-# it comes after the change of user, which would undo it.
-_LAUNCHER = """
-import ctypes, os, sys
-parent, uid, gid, niceness = map(int, sys.argv[1:5])
-libc = ctypes.CDLL(None)
-os.nice(niceness)
-if uid:
-    os.setgroups([])
-    os.setgid(gid)
-    os.setuid(uid)
-if sys.platform == "linux":
-    libc.prctl(1, 2)
-    if os.getppid() != parent:
-        sys.exit("the process that wanted it has ended")
-os.execv(sys.argv[5], sys.argv[5:])
-"""
+_LAUNCHER = (
+    (str(Path(sys.executable).with_name("launcher")),)
+    if IS_ONE_FILE
+    else (sys.executable, "-I", "-S", launcher.__file__)
+)
 
 
 class PostgresProcess:
@@ -202,9 +190,9 @@ async def _spawn(
     kept = ("PATH", "LD_LIBRARY_PATH")  # what Python itself may need to start
     uid, gid = account or (0, 0)
     numbers = map(str, (os.getpid(), uid, gid, niceness))
-    launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, *numbers)
     return await asyncio.create_subprocess_exec(
-        *launcher,
+        *_LAUNCHER,
+        *numbers,
         *command,
         stdin=DEVNULL,
         stdout=DEVNULL,

@@ -10,6 +10,7 @@ import platformdirs
 from limits import RateLimitItem, parse_many
 
 from taskapp.addresses import UNIX_SOCKET, Network
+from taskapp.program import HOME, IS_CHECKOUT
 
 SECRET_KEY_LENGTH = 32  # characters, at least
 # What stands in examples; nothing that is hard to guess is made of these words.
@@ -19,7 +20,6 @@ _WELL_KNOWN_WORDS = re.compile(
 )
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _ORIGIN_NEEDED = "an address such as https://tasks.example.com is needed"
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -103,8 +103,8 @@ def data_dir(text: str) -> Path:
     """Read a folder, or find the one that belongs to this set-up."""
     if folder := path(text):
         return folder
-    if (CHECKOUT / "pyproject.toml").exists():
-        return CHECKOUT / "data"
+    if IS_CHECKOUT:
+        return HOME / "data"
     return platformdirs.user_data_path("taskapp")
 
 

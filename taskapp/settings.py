@@ -9,6 +9,7 @@ from limits import RateLimitItem
 
 from taskapp import setting_values as values
 from taskapp.addresses import Network
+from taskapp.program import COMMAND
 
 PREFIX = "TASKAPP_"
 MASK = "********"
@@ -191,7 +192,7 @@ def _unknown(environment: Mapping[str, str]) -> list[str]:
     known = {variable(item.name) for item in SETTINGS}
     known |= {f"{variable(item.name)}_FILE" for item in SETTINGS if item.metadata["secret"]}
     return [
-        f"{name}: there is no such setting; `python server.py settings` lists them"
+        f"{name}: there is no such setting; `{COMMAND} settings` lists them"
         for name in sorted(environment)
         if name.startswith(PREFIX) and name not in known
     ]

@@ -11,8 +11,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from taskapp.program import HOME
 from taskapp.secret_key import load_secret_keys
-from taskapp.setting_values import CHECKOUT
 from taskapp.settings import (
     MASK,
     SETTINGS,
@@ -74,7 +74,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
 
 def test_without_any_variable_the_defaults_are_read() -> None:
     settings = load_settings({})
-    assert settings.data_dir == CHECKOUT / "data"
+    assert settings.data_dir == HOME / "data"
     assert settings.uses_embedded_database
     assert not settings.is_https
     assert (settings.port, settings.session_idle, settings.base_path) == (8000, 86400, "")
@@ -87,7 +87,7 @@ def test_without_any_variable_the_defaults_are_read() -> None:
 def test_without_a_checkout_the_data_lies_where_the_user_keeps_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskapp.setting_values.CHECKOUT", tmp_path)
+    monkeypatch.setattr("taskapp.setting_values.IS_CHECKOUT", False)
     assert load_settings({}).data_dir == platformdirs.user_data_path("taskapp")
 
 
@@ -289,7 +289,7 @@ def test_settings_are_described_without_their_secrets(tmp_path: Path) -> None:
         assert "s3cret" not in text
         assert KEY not in text
     assert {name: text for name, text, _ in describe_settings(load_settings({}))} == (
-        DEFAULTS | {"TASKAPP_DATA_DIR": str(CHECKOUT / "data")}
+        DEFAULTS | {"TASKAPP_DATA_DIR": str(HOME / "data")}
     )
 
 

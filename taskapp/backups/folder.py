@@ -21,6 +21,7 @@ from pathlib import Path
 
 from taskapp.backups.contents import Tables
 from taskapp.postgres_cluster import synchronize
+from taskapp.program import COMMAND
 
 LOCK_PATIENCE = 60.0  # seconds for which one backup waits for another
 DESCRIPTION = "backup.json"
@@ -129,7 +130,7 @@ class BackupFolder:
             if backup.name == name:
                 return backup
         raise BackupError(
-            f"There is no backup {name} in {self.path}; `python server.py backup list` lists them."
+            f"There is no backup {name} in {self.path}; `{COMMAND} backup list` lists them."
         )
 
     @contextmanager

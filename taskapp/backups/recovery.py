@@ -27,6 +27,7 @@ from taskapp.backups.wal import (
 )
 from taskapp.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from taskapp.folder_access import Account, give, open_parents, postgres_account
+from taskapp.program import COMMAND
 
 _TARGET_NOT_REACHED = "recovery ended before configured recovery target was reached"
 
@@ -52,7 +53,7 @@ def plan_moment(folder: BackupFolder, left: Path, moment: datetime | None) -> Pl
     if moment and not bases:
         raise BackupError(
             f"The backups in {folder.path} are dumps, which hold one moment each. Restore one of "
-            f"them with --backup; `python server.py backup list` lists them."
+            f"them with --backup; `{COMMAND} backup list` lists them."
         )
     if moment and moment > datetime.now(UTC):
         raise BackupError(f"{in_words(moment)} is still to come.")
