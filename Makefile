@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 
-.PHONY: run test test-deploy test-postgres browser image release-files lint format types pytest soak bench system lock licences messages clean help
+.PHONY: run test test-deploy test-postgres binary wheel browser image release-files lint format types pytest soak bench system lock licences messages clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
@@ -51,6 +51,12 @@ wheel: $(VENV)/.development  ## build dist/taskapp-*.whl, for pipx install
 	rm -rf build taskapp.egg-info dist/taskapp-*.whl
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	rm -rf build taskapp.egg-info
+
+binary: wheel $(VENV)/.binary  ## build dist/taskapp, one file that needs no Python
+	$(VENV)/binary/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/taskapp-*.whl
+	$(VENV)/binary/bin/pyinstaller --noconfirm --log-level ERROR --distpath build/collected --workpath build/work deploy/binary/taskapp.spec
+	$(VENV)/binary/bin/python deploy/binary/pack.py build/collected/taskapp dist/taskapp
+	rm -rf build
 
 soak: $(VENV)/.development system  ## work for ten minutes, be killed often, and see that nothing has grown or was lost
 	SOAK_SECONDS=600 $(BIN)/pytest -s tests/faults/test_soak.py tests/faults/test_killed_application.py
@@ -107,6 +113,12 @@ $(VENV)/.release: deploy/release/requirements.lock | $(VENV)/bin/python
 	@echo "Installing what lists the parts of a release; this takes a minute, once ..."
 	@$(PYTHON) -m venv $(VENV)/release
 	@$(VENV)/release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/release/requirements.lock
+	@touch $@
+
+$(VENV)/.binary: requirements.lock deploy/binary/requirements.lock | $(VENV)/bin/python
+	@echo "Installing what the one file is made of; this takes a minute, once ..."
+	@$(PYTHON) -m venv $(VENV)/binary
+	@$(VENV)/binary/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock -r deploy/binary/requirements.lock
 	@touch $@
 
 $(NODE_MODULES)/.installed: tests/package-lock.json tests/.npmrc | system

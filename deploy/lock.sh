@@ -20,3 +20,7 @@ unset PIP_FIND_LINKS PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 # shellcheck disable=SC2086
 "$compile" $options --strip-extras --output-file deploy/release/requirements.lock \
     deploy/release/requirements.in
+# Apart too, but beside what taskapp needs: both go into one environment.
+# shellcheck disable=SC2086
+"$compile" $options --strip-extras --constraint requirements.lock \
+    --output-file deploy/binary/requirements.lock deploy/binary/requirements.in

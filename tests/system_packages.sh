@@ -22,6 +22,8 @@ if [ "${1:-}" = deploy ]; then
     [ -x /usr/sbin/nginx ] || missing="$missing nginx"
     command -v curl >/dev/null 2>&1 || missing="$missing curl"
     command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+    command -v objdump >/dev/null 2>&1 || missing="$missing binutils"
+    command -v unshare >/dev/null 2>&1 || missing="$missing util-linux"
     command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
     [ -e /usr/lib/"$(uname -m)"-linux-gnu/libseccomp.so.2 ] || missing="$missing libseccomp2"
 fi

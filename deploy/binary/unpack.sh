@@ -1,0 +1,62 @@
+#!/bin/sh
+# taskapp in one file. These lines unpack the program behind them beside the data, once, and become it.
+set -eu
+release=@RELEASE@
+digest=@DIGEST@  # SHA-256 of the list of all files with theirs
+first_line=@FIRST_LINE@  # of the archive
+damaged=65  # sysexits.h: EX_DATAERR
+
+PATH=${PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
+export PATH
+
+fail() {
+    echo "$1" >&2
+    exit 1
+}
+
+data=${TASKAPP_DATA_DIR:-}
+home=${HOME:-$(eval "echo ~$(id -un)")}
+case $data in
+    "") data=${XDG_DATA_HOME:-$home/.local/share}/taskapp ;;
+    "~/"*) data=$home/${data#??} ;;
+esac
+case $data in
+    /*) ;;
+    "~"*) fail "It is not known where $data is: set TASKAPP_DATA_DIR to a path without ~." ;;
+    *) data=$PWD/$data ;;
+esac
+program=$data/program-$release
+
+is_whole() (
+    cd "$1" && [ "$(sha256sum <files)" = "$digest  -" ] && sha256sum -c files
+) >/dev/null 2>&1
+
+archive() {
+    tail -n "+$first_line" "$0"
+}
+
+unpack() (
+    mkdir -p -m 700 "$data" && exec 9>"$data/program.lock" && flock 9 || return 1
+    is_whole "$program" && return  # another process was faster
+    archive | gzip -t || return "$damaged"
+    rm -rf "$data/program.new" && mkdir -m 755 "$data/program.new" \
+        && archive | tar -xzof - -C "$data/program.new" || return 1
+    is_whole "$data/program.new" || return "$damaged"
+    if [ -e "$program" ]; then
+        mv "$program" "$data/program.damaged" || return 1
+    fi
+    mv "$data/program.new" "$program" || return 1
+    # The one before it stays: a server may still run from there.
+    { echo "$data/program.damaged"; ls -dt "$data"/program-* | tail -n +3; } \
+        | while IFS= read -r old; do rm -rf "$old"; done
+)
+
+if [ -e "$program" ] && ! [ -O "$program" ]; then
+    fail "$program belongs to another user, who runs taskapp here: run it as that user."
+fi
+is_whole "$program" || unpack || case $? in
+    "$damaged") fail "$0 is damaged: get it anew." ;;
+    *) fail "taskapp cannot unpack itself into $data. Set TASKAPP_DATA_DIR to a folder of this
+user's, on a disk with 200 MB free, from which programs may be run." ;;
+esac
+exec "$program/taskapp" "$@"

@@ -1,0 +1,94 @@
+"""What `make binary` and `make wheel` build, started as by somebody who has no checkout."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.server_process import CHECKOUT, SETTINGS, ServerProcess, server_process
+
+DIST = CHECKOUT / "dist"
+OUTSIDE = ["/usr/bin/env", "-u", "PYTHONPATH"]
+NO_PATH = [*OUTSIDE, "PATH="]
+# Hides this checkout and its Python behind empty folders, from one process and its children.
+HIDDEN = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c"]
+HIDE = 'mount -t tmpfs none {0} && mount -t tmpfs none {1} && exec "$@"'
+
+
+def make(target: str) -> None:
+    done = subprocess.run(
+        ["make", "-C", CHECKOUT, target], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class OneFile:
+    """A copy of dist/taskapp beside a data folder, run by root or by an ordinary user."""
+
+    def __init__(self, data: Path, user: dict[str, Any]) -> None:
+        self.path = data.parent / "taskapp"
+        self.data = data
+        self._user = user
+        data.parent.chmod(0o755)
+        shutil.copy(DIST / "taskapp", self.path)
+        self.launcher = NO_PATH
+        if not user and os.geteuid() == 0:
+            script = HIDE.format(CHECKOUT, sys.base_prefix)
+            self.launcher = [*HIDDEN, script, "sh", *NO_PATH]
+
+    @property
+    def programs(self) -> list[Path]:
+        """Where it has unpacked itself."""
+        return sorted(self.data.glob("program-*"))
+
+    def start(self, *arguments: str, **more: Any) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [*self.launcher, self.path, *arguments],
+            env=SETTINGS | {"TASKAPP_DATA_DIR": str(self.data)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **{"cwd": "/"} | self._user | more,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run a command to its end; give the exit code and what it said."""
+        process = self.start(*arguments)
+        said, _ = process.communicate(timeout=120)
+        return process.returncode, said
+
+    @contextmanager
+    def serving(self, *arguments: str, **settings: str) -> Iterator[ServerProcess]:
+        """Serve for as long as the block lasts, and be stopped as usual at its end."""
+        with server_process(
+            self.data,
+            *arguments,
+            settings=settings,
+            launcher=self.launcher,
+            program=self.path,
+            **self._user,
+        ) as server:
+            server.wait_until_ready(60)
+            yield server
+            assert server.end() == 0, server.log_text
+            assert server.surprises() == []
+
+
+@contextmanager
+def installed_wheel() -> Iterator[Path]:
+    """Install the wheel as pipx does, but beside what is installed here; give the command."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        python = Path(folder, "bin", "python")
+        (wheel,) = DIST.glob("taskapp-*.whl")
+        install = ["install", "--quiet", "--no-index", "--no-deps", str(wheel)]
+        subprocess.run([sys.executable, "-m", "pip", "--python", str(python), *install], check=True)
+        (packages,) = Path(folder, "lib").glob("python*/site-packages")
+        (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+        yield python.with_name("taskapp")
