@@ -16,7 +16,7 @@ from tests.server_process import CHECKOUT, SETTINGS, ServerProcess, server_proce
 DIST = CHECKOUT / "dist"
 OUTSIDE = ["/usr/bin/env", "-u", "PYTHONPATH"]
 NO_PATH = [*OUTSIDE, "PATH="]
-# Hides this checkout and its Python behind empty folders, from one process and its children.
+# Hides this checkout and its Python's library, from one process and its children.
 HIDDEN = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c"]
 HIDE = 'mount -t tmpfs none {0} && mount -t tmpfs none {1} && exec "$@"'
 
@@ -39,7 +39,7 @@ class OneFile:
         shutil.copy(DIST / "taskapp", self.path)
         self.launcher = NO_PATH
         if not user and os.geteuid() == 0:
-            script = HIDE.format(CHECKOUT, sys.base_prefix)
+            script = HIDE.format(CHECKOUT, Path(os.__file__).parent)
             self.launcher = [*HIDDEN, script, "sh", *NO_PATH]
 
     @property

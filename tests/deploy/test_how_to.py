@@ -12,7 +12,7 @@ from tests.server_process import CHECKOUT
 
 PAGES = [
     *("behind-nginx.md", "systemd.md", "containers.md", "own-postgresql.md"),
-    *("upgrade.md", "release.md"),
+    *("one-file.md", "upgrade.md", "release.md"),
 ]
 FOLDER = CHECKOUT / "docs" / "how-to"
 OF_COMPOSE = {"TASKAPP_DOMAIN"}
