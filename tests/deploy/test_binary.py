@@ -141,6 +141,14 @@ def test_a_file_that_is_not_whole_says_so(one_file: OneFile) -> None:
     assert one_file.programs == []
 
 
+def test_nothing_of_readline_which_is_gpl_is_in_it(one_file: OneFile) -> None:
+    assert one_file.run("--version") == VERSION
+    (program,) = one_file.programs
+    names = [path.name for path in (program / "_internal").rglob("*.so*")]
+    assert any(name.startswith("libpython") for name in names)
+    assert not [name for name in names if "readline" in name]
+
+
 @pytest.mark.parametrize("name", ["", "program.lock"])
 def test_where_nothing_can_be_unpacked_the_setting_is_named(one_file: OneFile, name: str) -> None:
     if name:
