@@ -48,6 +48,11 @@ ELSEWHERE = {
         "mkdir -p /etc/systemd/journald.conf.d": INSTALLED,
         "systemctl restart systemd-journald rsyslog": NO_SYSTEMD,
     },
+    "docs/how-to/one-file.md": {
+        "make binary": "tests/deploy/test_binary.py::test_it_is_small",
+        "./taskapp": "tests/deploy/test_binary.py::test_it_does_the_whole_job",
+        "make wheel": "tests/deploy/test_wheel.py::test_its_command_serves",
+    },
     "docs/how-to/own-postgresql.md": {
         "psql -f deploy/postgresql-roles.sql": "tests/deploy/test_own_postgresql.py"
         "::test_the_role_of_the_process_can_neither_make_nor_drop",
