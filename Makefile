@@ -70,7 +70,7 @@ messages: $(VENV)/.development  ## collect the sentences of the pages for the ot
 	sh deploy/messages.sh $(BIN)/pybabel
 
 clean:  ## remove the environment and caches; the data folder stays
-	rm -rf $(VENV) $(NODE_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(NODE_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage_data
 
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
