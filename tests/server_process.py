@@ -72,6 +72,12 @@ def postmaster_of(folder: Path) -> int:
     return int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
 
+def processor_seconds(pid: int) -> tuple[float, float]:
+    """Tell for how long a process ran, and for how long it could have but others did (Linux)."""
+    ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9
+
+
 @contextmanager
 def stopped_processes(pids: Iterable[int]) -> Iterator[None]:
     """Let processes hang for as long as the block lasts."""
