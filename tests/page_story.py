@@ -108,9 +108,12 @@ async def _look_after_the_account(visitor: PageClient, alice: ApiClient) -> None
     for name in ("", *HOSTILE):
         await visitor.open("/account")
         await visitor.submit("Make the token", name=name, read_only="yes", expires="never")
-    await visitor.open("/account/tokens")
-    await visitor.submit(f"Revoke: {HOSTILE[0]}")
-    await visitor.submit("End all others")
+    page = await visitor.open("/account/tokens")
+    for link, button in [(f"Revoke: {HOSTILE[0]}", "Revoke it"), ("End all others",) * 2]:
+        await visitor.open(page.link(link))
+        await visitor.submit(button, password="something else")
+        await visitor.submit(button, password=PASSWORD)
+    await visitor.open("/account")
     await visitor.send("Change it", current_password=PASSWORD, new_password="short")
     await visitor.open("/account/password")
     new = f"another {PASSWORD}"
