@@ -77,7 +77,7 @@ def _actions_with_token(page: Page) -> set[str]:
     """Check that every form has its token, and give where its buttons send it."""
     for form in page.forms:
         assert form.method == "POST"
-        assert form.fields["_xsrf"]
+        assert form.fields["csrf_token"]
     buttons = [button for form in page.forms for button in form.buttons]
     assert all(button.action.startswith("/") for button in buttons)
     return {button.action for button in buttons}
@@ -113,7 +113,7 @@ async def test_no_form_is_taken_without_its_token(
     cookies = dict(mine.cookies)
     for page in pages:
         for form in page.forms:
-            fields = {name: text for name, text in form.fields.items() if name != "_xsrf"}
+            fields = {name: text for name, text in form.fields.items() if name != "csrf_token"}
             for button in form.buttons:
                 answer = await mine.fetch("POST", button.action, fields | button.fields)
                 assert answer.status == 403
