@@ -15,7 +15,7 @@ from bench.load import PASSWORD
 from taskapp.commands import Failure
 
 _PATIENCE = 30.0  # seconds
-_FORM_PROOF = re.compile(r'name="_xsrf" value="([^"]+)"')
+_FORM_PROOF = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def cookie_header(port: int, account: Account) -> str:
         proof = _FORM_PROOF.search(page.read().decode())
     if not proof:
         raise Failure("The form for logging in has no proof in it.")
-    fields = {"_xsrf": proof[1], "email": account.email, "password": PASSWORD}
+    fields = {"csrf_token": proof[1], "email": account.email, "password": PASSWORD}
     with browser.open(address, urlencode(fields).encode(), timeout=_PATIENCE) as page:
         if not page.url.endswith("/tasks"):
             raise Failure(f"{account.email} could not log in by the page.")

@@ -17,10 +17,25 @@ from taskapp.operations.personal_tokens import create_token
 from taskapp.passwords import MINIMUM_LENGTH
 from taskapp.queries.tasks import COUNT_LIMIT
 
+_OTHERS = "others"  # in place of the id of one session
 _LONGEST_LIST = 50  # sessions; a script that logs in each time may have begun thousands
 
 
-class AccountPage(PageHandler):
+class AccountForms(PageHandler):
+    """What the pages with forms about the account have in common."""
+
+    def refused(self, refusal: Invalid | TooManyRequests | None) -> dict[str, Any]:
+        """Give what a form shows of its refusal, and answer with its status."""
+        self.ask_to_wait(refusal)
+        is_invalid = isinstance(refusal, Invalid)
+        return {
+            "status": refusal.status if refusal else 200,
+            "errors": refusal.errors if isinstance(refusal, Invalid) else {},
+            "problem": None if is_invalid else refusal,
+        }
+
+
+class AccountPage(AccountForms):
     """/account."""
 
     async def get(self) -> None:
@@ -39,16 +54,6 @@ class AccountPage(PageHandler):
             values=self.read_typed("name", "expires", "read_only"),
             **self.refused(refusal),
         )
-
-    def refused(self, refusal: Invalid | TooManyRequests | None) -> dict[str, Any]:
-        """Give what a form shows of its refusal, and answer with its status."""
-        self.ask_to_wait(refusal)
-        is_invalid = isinstance(refusal, Invalid)
-        return {
-            "status": refusal.status if refusal else 200,
-            "errors": refusal.errors if isinstance(refusal, Invalid) else {},
-            "problem": None if is_invalid else refusal,
-        }
 
 
 class PasswordPage(AccountPage):
@@ -91,25 +96,55 @@ class TokenListPage(AccountPage):
             self.show("token.html", token=token)
 
 
-class SessionEndPage(PageHandler):
+class EndPage(AccountForms):
+    """Ask for the password before a session ends."""
+
+    async def show_question(
+        self, session_id: str, refusal: Invalid | TooManyRequests | None = None
+    ) -> None:
+        """Show the form for one of them, or for all others, with what is wrong with it."""
+        account = await load_account(self.services, self.session)
+        session = account.require_session(session_id) if session_id != _OTHERS else None
+        self.show("end_session.html", account=account, session=session, **self.refused(refusal))
+
+
+class SessionEndPage(EndPage):
     """/account/sessions/:id/end: a session or a token."""
+
+    async def get(self, session_id: str) -> None:
+        """Say which it is, and ask for the password."""
+        await self.show_question(session_id)
 
     async def post(self, session_id: str) -> None:
         """End it."""
-        ended = await end_session(self.services, self.session, session_id)
-        if ended.tokens:
-            self.go("/account#tokens", "token-revoked")
+        sent = self.read_form("password")
+        try:
+            ended = await end_session(self.services, self.session, session_id, sent, self.address)
+        except (Invalid, TooManyRequests) as refusal:
+            await self.show_question(session_id, refusal)
         else:
-            self.go("/account", "session-ended")
+            if ended.tokens:
+                self.go("/account#tokens", "token-revoked")
+            else:
+                self.go("/account", "session-ended")
 
 
-class OtherSessionsEndPage(PageHandler):
+class OtherSessionsEndPage(EndPage):
     """/account/sessions/others/end."""
+
+    async def get(self) -> None:
+        """Ask for the password."""
+        await self.show_question(_OTHERS)
 
     async def post(self) -> None:
         """End all sessions but this one."""
-        number = await end_other_sessions(self.services, self.session)
-        self.go("/account", f"sessions-ended.{number}")
+        sent = self.read_form("password")
+        try:
+            number = await end_other_sessions(self.services, self.session, sent, self.address)
+        except (Invalid, TooManyRequests) as refusal:
+            await self.show_question(_OTHERS, refusal)
+        else:
+            self.go("/account", f"sessions-ended.{number}")
 
 
 class AccountDeletePage(AccountPage):

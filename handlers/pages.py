@@ -76,7 +76,7 @@ class PageHandler(BaseHandler):
         """
         if self.came_from_elsewhere():
             raise FormNotTrusted
-        sent = self.request.body_arguments.get("_xsrf", [])
+        sent = self.request.body_arguments.get("csrf_token", [])
         proof = sent[0].decode("utf-8", "replace") if len(sent) == 1 else ""
         if not self.has_form_proof(proof, self.owner):
             raise FormNotTrusted

@@ -32,6 +32,7 @@ async def _serve_until_stopped(orders: Orders, number: int, services: Services) 
     """Serve until the keeper says stop or has ended, then finish what was begun."""
     stopped = stop_event()
     site = Site(services, shared_sockets(orders.sockets))
+    services.backups.share(Path(orders.folder))
     exchange = services.exchange.joined(Path(orders.folder), str(number))
     try:
         async with (

@@ -124,7 +124,8 @@ def _tell(done: Restored) -> None:
     users, tasks = count_of(done.users, "account"), count_of(done.tasks, "task")
     last = f"; the last change is of {in_words(done.last_change)}" if done.last_change else ""
     click.echo(f"It holds {users} and {tasks}{last}.")
-    click.echo(f"Everybody has to log in again: {count_of(done.sessions, 'session')} ended.")
+    ended = count_of(done.sessions, "session")
+    click.echo(f"Everybody has to log in again, and scripts need new tokens: {ended} ended.")
     if done.aside:
         click.echo(f"What was there before is in {done.aside}; remove it when nobody misses it.")
 

@@ -23,7 +23,8 @@ from taskapp.settings import SettingsError
 Row = tuple[Any, ...]
 
 CONNECT_TIMEOUT = 3.0  # seconds
-REFUSED_WRITES_LAST = 30.0  # seconds for which a refused write keeps this process from "ready"
+# Seconds for which a refused write keeps this process from "ready", unless the same one succeeds.
+REFUSED_WRITES_LAST = 30.0
 _TIMESTAMP_WITH_TIME_ZONE = 1184  # the type's number in pg_type
 _CLOSED_BY_US = 1  # of psycopg2, whose connections are at 2 when they broke
 # SQLSTATE classes after which the same statement may work again: connection, resources, operator;
@@ -84,7 +85,7 @@ class Connections:
         self._turn = asyncio.Semaphore(size)
         self._waiting = 0
         self._idle: list[Connection] = []  # the last used last, so that few of many are warm
-        self._refused_write_at = -REFUSED_WRITES_LAST
+        self._refused: dict[str, float] = {}  # when, by the statement's name
         metrics.pool_size.set_function(lambda: self._pool.size if self._is_open else 0)
         metrics.pool_used.set_function(
             lambda: self._pool.size - len(self._idle) if self._is_open else 0
@@ -137,7 +138,7 @@ class Connections:
     @property
     def accept_writes(self) -> bool:
         """Tell whether no write was refused, by a full disk or a read-only server, just now."""
-        return monotonic() - self._refused_write_at >= REFUSED_WRITES_LAST
+        return all(monotonic() - at >= REFUSED_WRITES_LAST for at in self._refused.values())
 
     async def borrow(self) -> Connection:
         """Wait for one's turn and take a connection; `give_back` or `drop` has to follow.
@@ -161,8 +162,11 @@ class Connections:
             self._turn.release()
             raise
 
-    def give_back(self, connection: Connection) -> None:
-        """Take back a connection on which nothing runs."""
+    def give_back(self, connection: Connection, done: str) -> None:
+        """Take back a connection on which nothing runs, after a statement of this name."""
+        if self._refused:
+            # Not by another: one that finds nothing to change is no proof that there is room.
+            self._refused.pop(done, None)
         self._idle.append(connection)
         self._turn.release()
 
@@ -171,13 +175,13 @@ class Connections:
         self._retire(connection)
         self._turn.release()
 
-    def translate(self, error: Exception) -> Exception:
-        """Give the error of ours that tells of an error of the driver; others as they are."""
+    def translate(self, error: Exception, name: str) -> Exception:
+        """Give the error of ours for an error of the driver in a statement; others as they are."""
         if isinstance(error, psycopg2.errors.UniqueViolation):
             return UniqueViolation(error.diag.constraint_name or "")
         code = getattr(error, "pgcode", None) or ""
         if code.startswith("53") or code == _READ_ONLY:
-            self._refused_write_at = monotonic()
+            self._refused[name] = monotonic()
         if code == _READ_ONLY or (code and code.startswith(_PASSING_CLASSES)):
             log("database.refused", "warning", code=code)
             return Unavailable() if code.startswith(_UNDONE_CLASSES) else ConnectionLostError()

@@ -141,23 +141,23 @@ class Database:
                 self._connections.drop(connection)
             if is_late:
                 raise (OutcomeUnknown if connection and not is_read else Unavailable) from None
-            meant = self._translate(error)
+            meant = self._translate(error, name)
             if meant is error:
                 raise
             raise meant from error
         else:
             self._deadlines.end(task)
-            self._connections.give_back(connection)
+            self._connections.give_back(connection, name)
             return result
         finally:
             self._observe(name, perf_counter() - started)
 
-    def _translate(self, error: BaseException) -> BaseException:
+    def _translate(self, error: BaseException, name: str) -> BaseException:
         if isinstance(error, asyncio.CancelledError):
             # aiopg says "cancelled" also when it was the server that cancelled the statement.
             task = asyncio.current_task()
             return error if task is None or task.cancelling() else Unavailable()
-        return self._connections.translate(error) if isinstance(error, Exception) else error
+        return self._connections.translate(error, name) if isinstance(error, Exception) else error
 
     def _observe(self, name: str, seconds: float) -> None:
         child = self._children.get(name)

@@ -78,7 +78,9 @@ class MetricsExchange:
         ]
 
     def _find_others(self, folder: Path) -> list[Path]:
-        return sorted(path for path in folder.iterdir() if path.name != self._process)
+        return sorted(
+            path for path in folder.iterdir() if path.is_socket() and path.name != self._process
+        )
 
 
 async def _ask(path: Path) -> list[_Family]:

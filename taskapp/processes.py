@@ -53,6 +53,7 @@ async def running_workers(
                 f"Cannot listen on a socket in {tempfile.gettempdir()}: "
                 f"{error.strerror or error}. Set TMPDIR to another folder."
             ) from error
+        services.backups.share(folder)
         workers = Workers(services, sockets, stop_seconds, program=program, folder=folder)
         try:
             yield workers

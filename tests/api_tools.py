@@ -134,14 +134,14 @@ async def log_in_as_browser(
         return answer
 
     proof = proof_in(await send("GET", "/login"))
-    form = urlencode({"_xsrf": proof, "email": email, "password": password})
+    form = urlencode({"csrf_token": proof, "email": email, "password": password})
     assert (await send("POST", "/login", form.encode())).status == 303
     return cookies, proof_in(await send("GET", "/tasks"))
 
 
 def proof_in(answer: Answer) -> str:
     """Give the proof that the forms of a page carry."""
-    match = re.search(r'name="_xsrf" value="([^"]+)"', answer.response.body.decode())
+    match = re.search(r'name="csrf_token" value="([^"]+)"', answer.response.body.decode())
     assert match
     return match[1]
 

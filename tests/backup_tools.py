@@ -77,12 +77,19 @@ class House:
         return House(parent / "data")
 
     def fill(self) -> None:
-        """Make the database, with Alice and her session."""
+        """Make the database, with Alice, her session, and her token for scripts."""
 
         async def scenario() -> None:
             async with database_server(self.settings()) as url:
                 await prepare_database(self.settings(), url)
-                add_session(url, add_user(url, "alice"))
+                alice = add_user(url, "alice")
+                token = add_session(url, alice, lasts="infinity")
+                execute(
+                    url,
+                    "UPDATE sessions SET name = 'Backup script' WHERE secret_hash = %s",
+                    token.secret_hash,
+                )
+                add_session(url, alice)
 
         asyncio.run(scenario())
 

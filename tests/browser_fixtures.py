@@ -1,6 +1,5 @@
 """A real Chromium, and a real server in a process of its own, for the tests of the pages."""
 
-import os
 import secrets
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.environment import inherited_environment
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CHROMIUM = "/usr/bin/chromium"
@@ -49,11 +50,13 @@ def new_account(name: str) -> Account:
 @contextmanager
 def running_server(data_dir: Path, **settings: str) -> Iterator[str]:
     """Serve taskapp as its users do, and give its address."""
-    others = {name: text for name, text in os.environ.items() if not name.startswith("TASKAPP_")}
     with subprocess.Popen(
         [sys.executable, "server.py"],
         cwd=CHECKOUT,
-        env=others | SERVER_SETTINGS | {"TASKAPP_DATA_DIR": str(data_dir)} | settings,
+        env=inherited_environment()
+        | SERVER_SETTINGS
+        | {"TASKAPP_DATA_DIR": str(data_dir)}
+        | settings,
         stdout=subprocess.PIPE,
         text=True,
     ) as server:

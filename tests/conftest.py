@@ -45,6 +45,14 @@ def no_event_loop_by_itself() -> None:
     asyncio.set_event_loop(None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def passwords_are_hashed_at_once() -> Iterator[None]:
+    """Spare each login the wait behind all other tests that a low priority means."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("taskapp.passwords.LOW_PRIORITY", 0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
     """Give a folder whose path leaves room for a Unix socket's name."""

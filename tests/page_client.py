@@ -123,7 +123,7 @@ class PageClient:
     def proof(self) -> dict[str, str]:
         """The field that shows that a page of ours sent a form, of the last page that had one."""
         page = next(page for page in reversed(self.history) if page.forms)
-        return {"_xsrf": page.forms[0].fields["_xsrf"]}
+        return {"csrf_token": page.forms[0].fields["csrf_token"]}
 
     def _take_cookies(self, response: HTTPResponse) -> None:
         now = datetime.now(UTC)

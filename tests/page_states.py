@@ -174,7 +174,30 @@ def use_an_account_everywhere(visit: Visit) -> None:
 @state("account-ended", NEW, shows=NOTICE)
 def end_all_others(visit: Visit) -> None:
     use_an_account_everywhere(visit)
-    visit.press("main [action$='/others/end'] button")
+    visit.press("main [href$='/others/end']")
+    visit.send(password=visit.owner.account.password)
+
+
+@state("account-end", NEW, shows="main [name=password]")
+def ask_before_ending_a_session(visit: Visit) -> None:
+    use_an_account_everywhere(visit)
+    visit.press("main .entries .end")
+
+
+@state("account-revoke", NEW, shows="main [name=password]")
+def ask_before_revoking_a_token(visit: Visit) -> None:
+    make_a_token(visit)
+    visit.open("/account")
+    visit.press("[aria-labelledby=tokens] .end")
+
+
+opened("account-end-others", "/account/sessions/others/end", FILLED)
+
+
+@state("account-end-refused", FILLED, status=400, shows=WRONG_FIELD)
+def refuse_to_end_all_others(visit: Visit) -> None:
+    visit.open("/account/sessions/others/end")
+    visit.send(password="not mine")
 
 
 @state("account-token", NEW, shows="main code")

@@ -52,10 +52,10 @@ async def _meet_a_stranger(visitor: PageClient) -> None:
     await visitor.submit("Dark")
     for email, password in [("", ""), (ALICE, "something else")]:
         await visitor.log_in(email, password)
-    await visitor.send("Log in", _xsrf=None)
+    await visitor.send("Log in", csrf_token=None)
     for email, password in [("nonsense", ""), (ALICE, PASSWORD)]:
         await visitor.sign_up(email, password)
-    await visitor.send("Make my account", _xsrf=None)
+    await visitor.send("Make my account", csrf_token=None)
     await visitor.sign_up("carol@example.com")
 
 
@@ -108,9 +108,12 @@ async def _look_after_the_account(visitor: PageClient, alice: ApiClient) -> None
     for name in ("", *HOSTILE):
         await visitor.open("/account")
         await visitor.submit("Make the token", name=name, read_only="yes", expires="never")
-    await visitor.open("/account/tokens")
-    await visitor.submit(f"Revoke: {HOSTILE[0]}")
-    await visitor.submit("End all others")
+    page = await visitor.open("/account/tokens")
+    for link, button in [(f"Revoke: {HOSTILE[0]}", "Revoke it"), ("End all others",) * 2]:
+        await visitor.open(page.link(link))
+        await visitor.submit(button, password="something else")
+        await visitor.submit(button, password=PASSWORD)
+    await visitor.open("/account")
     await visitor.send("Change it", current_password=PASSWORD, new_password="short")
     await visitor.open("/account/password")
     new = f"another {PASSWORD}"
@@ -127,7 +130,7 @@ async def _go_wrong(visitor: PageClient, bob: ApiClient, services: Services) -> 
     for address in (f"/tasks/{task['id']}/edit", "/tasks?after=forged", "/nowhere", "/logout"):
         await visitor.open(address)
     form = await visitor.open("/tasks")
-    for changes in ({"title": "Typed", "_xsrf": None}, {"title": "x" * 300_000}):
+    for changes in ({"title": "Typed", "csrf_token": None}, {"title": "x" * 300_000}):
         visitor.page = form
         await visitor.send("Add", **changes)
     visitor.page = form

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from taskapp.folder_access import Account, open_parents
 from taskapp.postgres_process import find_processes
+from tests.environment import inherited_environment
 
 CHECKOUT = Path(__file__).parents[1]
 PROGRAM = CHECKOUT / "server.py"
@@ -69,6 +70,12 @@ def postgres_processes(folder: Path) -> list[int]:
 
 def postmaster_of(folder: Path) -> int:
     return int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def processor_seconds(pid: int) -> tuple[float, float]:
+    """Tell for how long a process ran, and for how long it could have but others did (Linux)."""
+    ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 @contextmanager
@@ -272,7 +279,7 @@ class ServerProcess:
         self.address = host if host.startswith("unix:") else wanted["TASKAPP_PORT"]
         python = launcher or [sys.executable, "-W", "error", "-W", forgiven]
         started = ["-c", CHANGED.format(*constant)] if constant else [str(program)]
-        inherited = {name: value for name, value in os.environ.items() if "TASKAPP" not in name}
+        inherited = inherited_environment(measured="user" not in more)  # who may write here
         wanted["PYTHONPATH"] = str(CHECKOUT)
         with self._said.open("wb") as said, self._logged.open("wb") as logged:
             self.process = subprocess.Popen(

@@ -78,7 +78,7 @@ async def test_sessions_are_listed_with_device_place_and_last_use_and_this_one_i
     assert "Firefox on Linux 192.0.2.7 · last used 3 hours ago End" in page.text
     assert "Tornado (a program) this session 127.0.0.1 · last used just now" in page.text
     assert page.text.count("this session") == 1
-    assert page.has_form("End: Firefox on Linux, 192.0.2.7")
+    assert page.has_link("End: Firefox on Linux, 192.0.2.7")
     times = [tag for tag in page.tags("time") if "hours" not in tag["title"]]
     assert len(times) == 3
     assert all(tag["datetime"].endswith("Z") and tag["title"].endswith("UTC") for tag in times)
@@ -120,8 +120,10 @@ async def test_a_session_is_ended_at_once_and_only_that(
     mine: PageClient, other: PageClient, alice: ApiClient
 ) -> None:
     await other.log_in(ALICE)
-    await mine.open("/account")
-    page = await mine.submit("End: Firefox on Linux, 127.0.0.1")
+    page = await mine.open("/account")
+    page = await mine.open(page.link("End: Firefox on Linux, 127.0.0.1"))
+    assert "Firefox on Linux · 127.0.0.1 · last used just now" in page.text
+    page = await mine.submit("End it", password=PASSWORD)
     assert (page.address, page.notice) == ("/account", "Session ended.")
     assert "Firefox" not in page.text
     assert not await is_logged_in(other)
@@ -134,17 +136,19 @@ async def test_all_other_sessions_are_ended_at_once_and_tokens_stay(
 ) -> None:
     await other.log_in(ALICE)
     script = await mine.make_token()
-    await mine.open("/account")
-    page = await mine.submit("End all others")
+    page = await mine.open("/account")
+    await mine.open(page.link("End all others"))
+    page = await mine.submit("End all others", password=PASSWORD)
     assert page.notice == "2 sessions ended."
-    assert not page.has_form("End all others")
+    assert not page.has_link("End all others")
     assert [await is_logged_in(other), await works(alice)] == [False, False]
     assert [await is_logged_in(mine), await works(script)] == [True, True]
 
 
 async def test_a_login_at_the_api_can_be_ended(mine: PageClient, alice: ApiClient) -> None:
-    await mine.open("/account")
-    await mine.submit("End: Tornado (a program), 127.0.0.1")
+    page = await mine.open("/account")
+    await mine.open(page.link("End: Tornado (a program), 127.0.0.1"))
+    await mine.submit("End it", password=PASSWORD)
     assert_problem(await alice.get("/api/tasks"), 401)
 
 
@@ -162,7 +166,28 @@ async def test_a_script_that_has_logged_in_a_thousand_times_does_not_hide_the_pa
     assert "These are the ones used last, of 1,002." in page.text
     assert page.text.count("last used") == 50
     assert "this session" in page.text
-    assert (await mine.submit("End all others")).notice == "1,001 sessions ended."
+    await mine.open(page.link("End all others"))
+    page = await mine.submit("End all others", password=PASSWORD)
+    assert page.notice == "1,001 sessions ended."
+
+
+@pytest.mark.parametrize(("password", "why"), [("wrong", "not your password"), ("", "needed")])
+async def test_no_session_and_no_token_is_ended_without_the_right_password(
+    mine: PageClient, alice: ApiClient, password: str, why: str
+) -> None:
+    script = await mine.make_token()
+    account = await mine.open("/account")
+    for link, button in [
+        ("End: Tornado (a program), 127.0.0.1", "End it"),
+        ("Revoke: Backup script", "Revoke it"),
+        ("End all others", "End all others"),
+    ]:
+        await mine.open(account.link(link))
+        page = await mine.send(button, password=password)
+        assert page.status == 400
+        assert page.text.startswith("Error: ")
+        assert why in page.error_beside(button, "password")
+    assert [await works(alice), await works(script), await is_logged_in(mine)] == [True] * 3
 
 
 # Nobody else's
@@ -177,13 +202,18 @@ async def test_bob_ends_none_of_alices_sessions_and_tokens_and_learns_nothing(
     assert len(before) == 3
     answers = set()
     for wanted in (*(row[0] for row in before), NO_TASK, "1", "%00", "x" * 3000):
-        page = await bobs.fetch("POST", f"/account/sessions/{wanted}/end", bobs.proof)
-        assert page.status == 404
-        assert "No such session or token" in page.text
-        answers.add(page.text.replace(page.headers["X-Request-ID"], ""))
+        address = f"/account/sessions/{wanted}/end"
+        for page in (
+            await bobs.fetch("GET", address),
+            await bobs.fetch("POST", address, bobs.proof),
+            await bobs.fetch("POST", address, bobs.proof | {"password": PASSWORD}),
+        ):
+            assert page.status == 404
+            assert "No such session or token" in page.text
+            answers.add(page.text.replace(page.headers["X-Request-ID"], ""))
     assert len(answers) == 1
-    await bobs.open("/account")
-    await bobs.submit("End all others")
+    await bobs.open("/account/sessions/others/end")
+    await bobs.submit("End all others", password=PASSWORD)
     assert [row for row in rows(settings, of_alice) if row[-1] == ALICE] == before
 
 
@@ -259,7 +289,7 @@ async def test_a_refused_password_changes_nothing_and_says_why_beside_the_field(
     assert await is_logged_in(mine)
 
 
-@with_settings(LOGIN_LIMIT="3/15minute")
+@with_settings(LOGIN_LIMIT="4/15minute")
 async def test_wrong_current_passwords_count_as_failed_logins(
     mine: PageClient, api: ApiClient
 ) -> None:
@@ -268,11 +298,15 @@ async def test_wrong_current_passwords_count_as_failed_logins(
     assert (await mine.send("Change it", **sent)).status == 400
     await mine.open("/account/delete")
     assert (await mine.send("Delete my account", password="wrong")).status == 400
+    others = "/account/sessions/others/end"
+    await mine.open(others)
+    assert (await mine.send("End all others", password="wrong")).status == 400
     answer = await api.post("/api/auth/login", {"email": ALICE, "password": "wrong"})
     assert answer.status == 401
     for address, button, fields in [
         ("/account", "Change it", {**sent, "current_password": PASSWORD}),
         ("/account/delete", "Delete my account", {"password": PASSWORD}),
+        (others, "End all others", {"password": PASSWORD}),
     ]:
         await mine.open(address)
         page = await mine.send(button, **fields)
@@ -435,8 +469,9 @@ async def test_a_revoked_token_is_refused_at_once_on_every_process(
     async with running(settings) as elsewhere:
         there = elsewhere.as_user(script)
         assert [await works(script), await works(there)] == [True, True]
-        await mine.open("/account")
-        page = await mine.submit("Revoke: Backup script")
+        page = await mine.open("/account")
+        await mine.open(page.link("Revoke: Backup script"))
+        page = await mine.submit("Revoke it", password=PASSWORD)
         assert page.notice == "Token revoked."
         for client in (script, there):
             assert_problem(await client.get("/api/tasks"), 401)

@@ -29,7 +29,15 @@ def test_a_forgotten_session_is_ended_from_another_browser(
     log_in(there, account)
     open_account(tasks)
     assert len(sessions(tasks)) == 2
-    tasks.get_by_role("button", name="End: Firefox on iPad").click()
+    link(tasks, "End: Firefox on iPad").click()
+    expect(tasks.get_by_text("Firefox on iPad")).to_be_visible()
+    password = tasks.get_by_label("Password", exact=True)
+    expect(password).to_be_focused()
+    password.fill("not mine")
+    password.press("Enter")
+    expect(password).to_have_accessible_description("This is not your password.")
+    password.fill(account.password)
+    password.press("Enter")
     expect(notice(tasks)).to_have_text("Session ended.")
     [left] = sessions(tasks)
     assert "this session" in left
@@ -38,7 +46,9 @@ def test_a_forgotten_session_is_ended_from_another_browser(
     forgotten.close()
 
 
-def test_a_token_is_made_used_and_revoked(tasks: Page, context: BrowserContext) -> None:
+def test_a_token_is_made_used_and_revoked(
+    tasks: Page, context: BrowserContext, account: Account
+) -> None:
     open_account(tasks)
     tasks.get_by_text("New token").click()
     tasks.get_by_label("Name").fill("Backup script")
@@ -53,7 +63,9 @@ def test_a_token_is_made_used_and_revoked(tasks: Page, context: BrowserContext) 
     assert context.request.post("/api/tasks", data={"title": "x"}, headers=headers).status == 403
     link(tasks, "I have copied it").click()
     expect(tasks.get_by_text("Only reads")).to_be_visible()
-    tasks.get_by_role("button", name="Revoke: Backup script").click()
+    link(tasks, "Revoke: Backup script").click()
+    tasks.get_by_label("Password", exact=True).fill(account.password)
+    tasks.get_by_role("button", name="Revoke it").click()
     expect(notice(tasks)).to_have_text("Token revoked.")
     assert context.request.get("/api/tasks", headers=headers).status == 401
 

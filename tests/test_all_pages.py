@@ -77,7 +77,7 @@ def _actions_with_token(page: Page) -> set[str]:
     """Check that every form has its token, and give where its buttons send it."""
     for form in page.forms:
         assert form.method == "POST"
-        assert form.fields["_xsrf"]
+        assert form.fields["csrf_token"]
     buttons = [button for form in page.forms for button in form.buttons]
     assert all(button.action.startswith("/") for button in buttons)
     return {button.action for button in buttons}
@@ -91,7 +91,9 @@ async def test_every_link_leads_to_a_page(
     routes = {route_of(page.address) for page in pages}
     of_tasks = {"/tasks", "/tasks/:id/edit", "/tasks/:id/delete", "/tasks/completed/delete"}
     of_api = {"/api/docs", route_of("/api/openapi.json")}
-    assert routes == of_tasks | of_api | {"/account", "/account/delete"}
+    of_account = {"/account", "/account/delete", "/account/sessions/others/end"}
+    of_account |= {"/account/sessions/:id/end"}
+    assert routes == of_tasks | of_api | of_account
     mine.cookies.clear()
     pages += await walk(mine, "/")
     assert {route_of(page.address) for page in pages} - routes == {"/login", "/register"}
@@ -111,7 +113,7 @@ async def test_no_form_is_taken_without_its_token(
     cookies = dict(mine.cookies)
     for page in pages:
         for form in page.forms:
-            fields = {name: text for name, text in form.fields.items() if name != "_xsrf"}
+            fields = {name: text for name, text in form.fields.items() if name != "csrf_token"}
             for button in form.buttons:
                 answer = await mine.fetch("POST", button.action, fields | button.fields)
                 assert answer.status == 403
@@ -167,11 +169,12 @@ async def test_below_a_base_path_every_link_form_and_redirect_stays_below_it(
     pages.append(await visitor.open("/sub/account"))
     pages.append(await visitor.submit("Make the token", name="Backup"))
     pages.append(await visitor.open(visitor.page.link("I have copied it")))
-    pages.append(await visitor.submit("Revoke: Backup"))
+    pages.append(await visitor.open(visitor.page.link("Revoke: Backup")))
+    pages.append(await visitor.submit("Revoke it", password=PASSWORD))
     pages.append(await visitor.open(visitor.page.link("Delete my account")))
     pages.append(await visitor.open("/sub/nowhere"))
     pages.append(await visitor.submit("Log out"))
-    assert [page.status for page in pages] == [200] * 14 + [401, 200, 200] + [200] * 5 + [404, 200]
+    assert [page.status for page in pages] == [200] * 14 + [401, 200, 200] + [200] * 6 + [404, 200]
     for page in pages:
         assert page.address.startswith("/sub/")
         inner = [each for each in page.references if not each.startswith("#")]

@@ -165,11 +165,11 @@ def form_to(address: str, **fields: str) -> str:
 def test_a_form_of_another_port_changes_nothing(
     context: BrowserContext, tasks: Page, address: str, evil: str, host: str, way: str
 ) -> None:
-    proof = tasks.locator("#add [name=_xsrf]").get_attribute("value") or ""
+    proof = tasks.locator("#add [name=csrf_token]").get_attribute("value") or ""
     for target, fields in {
-        "/tasks": {"title": "By another site", "_xsrf": proof},
-        "/logout": {"_xsrf": proof},
-        "/theme": {"theme": "dark", "_xsrf": proof},
+        "/tasks": {"title": "By another site", "csrf_token": proof},
+        "/logout": {"csrf_token": proof},
+        "/theme": {"theme": "dark", "csrf_token": proof},
     }.items():
         PAGES[f"/{way}"] = form_to(address + target, **fields)
         attack = context.new_page()

@@ -383,7 +383,7 @@ async def test_a_form_without_its_proof_is_shown_again_with_the_address(
     button = "Log in" if address == "/login" else "Make my account"
     email = ALICE if address == "/login" else "carol@example.com"
     await visitor.open(address)
-    page = await visitor.send(button, email=email, password=PASSWORD, _xsrf=sent)
+    page = await visitor.send(button, email=email, password=PASSWORD, csrf_token=sent)
     assert page.status == 403
     assert FormNotTrusted.detail in page.text
     assert page.form(button).fields["email"] == email
@@ -449,8 +449,8 @@ async def test_a_strange_form_is_an_error_with_words_and_never_a_server_error(
     visitor: PageClient, address: str, extra: bytes
 ) -> None:
     await visitor.open(address)
-    token = visitor.proof["_xsrf"].encode("ascii")
-    body = b"_xsrf=" + token + b"&email=alice%40example.com&password=x" + extra
+    token = visitor.proof["csrf_token"].encode("ascii")
+    body = b"csrf_token=" + token + b"&email=alice%40example.com&password=x" + extra
     page = await visitor.fetch("POST", address, body)
     assert page.status in {400, 401}
     assert len(page.text) > 20

@@ -46,7 +46,10 @@ def test_a_good_backup_is_verified_with_its_archive(house: House) -> None:
     (backup,) = house.backups
     assert backup.tables["users"][0] == backup.tables["tasks"][0] == 1
     verified = asyncio.run(verify_backup(house.settings()))
-    assert (verified.backup, verified.rows) == (backup, 4)  # a session and the revision, too
+    assert (verified.backup, verified.rows) == (
+        backup,
+        5,
+    )  # a session, a token and the revision, too
     assert verified.wal_files == len(house.wal) > 1
     assert not (house.data_dir / "verify").exists()
 

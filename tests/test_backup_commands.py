@@ -49,11 +49,11 @@ def test_backups_are_made_listed_verified_and_restored(house: House) -> None:
     assert re.search(rf"Z-base  {MOMENT}  1 account, 3 tasks, \d\.\d MiB$", newest)
     assert re.search(rf"Z-base  {MOMENT}  1 account, 1 task, \d\.\d MiB$", oldest)
     said = run(house, "backup", "verify", oldest.split()[0])
-    assert re.match(rf"/\S+ is good: it starts, and holds the 4 rows of {MOMENT}", said)
+    assert re.match(rf"/\S+ is good: it starts, and holds the 5 rows of {MOMENT}", said)
     assert re.search(r"The archive after it is good: \d+ files\.\n$", said)
     said = run(house, "restore", "--backup", oldest.split()[0])
     assert re.match(rf"Restored {MOMENT}\.\nIt holds 1 account and 1 task; the last change", said)
-    assert "Everybody has to log in again: 1 session ended.\n" in said
+    assert "Everybody has to log in again, and scripts need new tokens: 2 sessions ended.\n" in said
     assert f"What was there before is in {house.data_dir}/postgres.before-" in said
 
 

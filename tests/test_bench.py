@@ -1,7 +1,6 @@
 """The bench data set is what it says, and is not loaded over somebody's data."""
 
 import asyncio
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 from bench.load import PASSWORD
 from taskapp.passwords import PasswordHasher
 from tests.database_fixtures import execute, new_database
+from tests.environment import inherited_environment
 
 CHECKOUT = Path(__file__).parents[1]
 USERS, TASKS = 20, 10
@@ -43,11 +43,10 @@ def load(
 def run(
     command: list[str], folder: Path, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    others = {name: value for name, value in os.environ.items() if not name.startswith("TASKAPP_")}
     return subprocess.run(
         [sys.executable, "-m", *command],
         cwd=folder,  # where there is no .env
-        env=others | {"PYTHONPATH": str(CHECKOUT)} | environment,
+        env=inherited_environment() | {"PYTHONPATH": str(CHECKOUT)} | environment,
         capture_output=True,
         text=True,
         check=False,

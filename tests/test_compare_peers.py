@@ -1,6 +1,5 @@
 """The benchmark of `make bench` works from end to end; it judges no speed here."""
 
-import os
 import re
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environment import inherited_environment
 from tests.server_process import CHECKOUT
 
 TINY = [
@@ -52,11 +52,12 @@ ASKED = [
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the benchmark as a stranger would, where nobody's settings are."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("TASKAPP_")}
     return subprocess.run(
         [sys.executable, "-m", "bench.compare_peers", f"--work={folder / 'work'}", *arguments],
         cwd=folder,
-        env=others | {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(folder)} | environment,
+        env=inherited_environment()
+        | {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(folder)}
+        | environment,
         capture_output=True,
         text=True,
         check=False,

@@ -131,7 +131,7 @@ async def test_a_form_that_no_page_of_ours_sent_deletes_nothing(
 ) -> None:
     await mine.open(ADDRESS)
     mine.headers = headers or {}
-    page = await mine.send("Delete", **({} if headers else {"_xsrf": None}))
+    page = await mine.send("Delete", **({} if headers else {"csrf_token": None}))
     assert page.status == 403
     assert FormNotTrusted.title in page.text
     assert len(await titles(alice)) == 3

@@ -521,7 +521,25 @@ def test_a_refused_write_keeps_the_process_from_being_ready_for_a_while(
                 await database.fetch_all(refuse)
             assert type(refusal.value) is Unavailable
             assert not database.accepts_writes
+            assert await database.fetch_one(ONE) == (1,)
+            assert not database.accepts_writes
             monkeypatch.setattr("taskapp.connections.REFUSED_WRITES_LAST", 0.0)
+            assert database.accepts_writes
+
+    asyncio.run(scenario())
+
+
+def test_a_write_that_succeeds_again_makes_the_process_ready_at_once(empty_database: str) -> None:
+    name = "a write for which there was no room"
+    refused = change(name, "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100'; END $$")
+    done = change(name, "DO $$ BEGIN END $$")
+
+    async def scenario() -> None:
+        async with open_database(empty_database) as database:
+            with pytest.raises(Unavailable):
+                await database.fetch_all(refused)
+            assert not database.accepts_writes
+            await database.fetch_all(done)
             assert database.accepts_writes
 
     asyncio.run(scenario())

@@ -26,6 +26,7 @@ from taskapp.embedded import (
 )
 from taskapp.folder_access import Account, open_parents
 from taskapp.postgres_process import find_processes
+from tests.environment import inherited_environment
 
 CHECKOUT = Path(__file__).parents[1]
 NOBODY = Account(65534, 65534)
@@ -79,6 +80,7 @@ def owner(folder: Path, user: int | None = None) -> Iterator[subprocess.Popen[st
         stderr=subprocess.PIPE,
         text=True,
         cwd=CHECKOUT,
+        env=inherited_environment(measured=user is None),
         user=user,
     ) as process:
         try:

@@ -58,7 +58,7 @@ async def leads_back(visitor: PageClient, page: Page, status: int, words: str) -
             "pending, completed",
         ),
         ("GET", "/tasks?after=forged", None, 400, "begin without `after`"),
-        ("POST", "/logout", {"_xsrf": "forged"}, 403, FormNotTrusted.detail),
+        ("POST", "/logout", {"csrf_token": "forged"}, 403, FormNotTrusted.detail),
         ("POST", "/theme", {}, 403, FormNotTrusted.detail),
         ("GET", "/nowhere", None, 404, NotFound.detail),
         ("POST", "/nowhere", {}, 404, NotFound.detail),
@@ -169,7 +169,7 @@ async def test_an_unexpected_error_says_nothing_of_its_cause_and_keeps_what_was_
 async def test_a_browser_without_cookies_is_told_to_allow_them_where_they_are_sent(
     visitor: PageClient, path: str, address: str
 ) -> None:
-    page = await visitor.fetch("POST", path, {"_xsrf": "lost", "email": ALICE})
+    page = await visitor.fetch("POST", path, {"csrf_token": "lost", "email": ALICE})
     assert page.status == 403
     assert SEND_AGAIN in page.text
     help_text = f"Open it at {address}, for elsewhere the browser does not send them."

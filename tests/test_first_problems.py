@@ -185,9 +185,9 @@ def log_in(site: ServerProcess, cookie: str | None = None) -> str:
     """Send the form of the login with a wrong password, and give the text of the page."""
     client = site.client()
     form = client.send("GET", "/login")
-    [proof] = set(re.findall(r'name="_xsrf" value="([^"]+)"', form.body.decode()))
+    [proof] = set(re.findall(r'name="csrf_token" value="([^"]+)"', form.body.decode()))
     kept = form.headers["Set-Cookie"].partition(";")[0] if cookie is None else cookie
-    fields = f"_xsrf={proof}&email=alice%40example.com&password=forgotten-1"
+    fields = f"csrf_token={proof}&email=alice%40example.com&password=forgotten-1"
     page = client.send_form("POST", "/login", fields, Cookie=kept).body.decode()
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
 

@@ -45,7 +45,7 @@ def bobs(other: PageClient, bob: ApiClient, io_loop: Any) -> PageClient:
 
 
 async def proof_of(visitor: PageClient, address: str = "/tasks") -> str:
-    return (await visitor.open(address)).forms[0].fields["_xsrf"]
+    return (await visitor.open(address)).forms[0].fields["csrf_token"]
 
 
 async def every_form(visitor: PageClient) -> list[tuple[Page, str, dict[str, str]]]:
@@ -90,9 +90,9 @@ def tasks(alice: ApiClient, task: dict[str, str], io_loop: Any) -> None:
 
 @pytest.mark.usefixtures("tasks")
 async def test_no_form_is_taken_without_its_proof(mine: PageClient, alice: ApiClient) -> None:
-    await assert_all_refused(mine, alice, lambda fields: fields | {"_xsrf": ""})
+    await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": ""})
     await assert_all_refused(
-        mine, alice, lambda fields: {name: fields[name] for name in fields if name != "_xsrf"}
+        mine, alice, lambda fields: {name: fields[name] for name in fields if name != "csrf_token"}
     )
 
 
@@ -101,10 +101,10 @@ async def test_no_form_is_taken_with_the_proof_of_another_user(
     mine: PageClient, bobs: PageClient, alice: ApiClient
 ) -> None:
     proof = await proof_of(bobs)
-    await assert_all_refused(mine, alice, lambda fields: fields | {"_xsrf": proof})
+    await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": proof})
     # Not even if the other one could plant his cookie too, as a neighbouring port can over http.
     mine.cookies["taskapp-xsrf"] = bobs.cookies["taskapp-xsrf"]
-    await assert_all_refused(mine, alice, lambda fields: fields | {"_xsrf": proof})
+    await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": proof})
 
 
 @pytest.mark.usefixtures("tasks")
@@ -113,7 +113,7 @@ async def test_no_form_is_taken_with_a_proof_from_before_the_login(
 ) -> None:
     proof = await proof_of(visitor, "/login")
     await visitor.log_in(ALICE)
-    await assert_all_refused(visitor, alice, lambda fields: fields | {"_xsrf": proof})
+    await assert_all_refused(visitor, alice, lambda fields: fields | {"csrf_token": proof})
 
 
 @pytest.mark.usefixtures("tasks")
@@ -123,7 +123,7 @@ async def test_no_form_is_taken_with_a_proof_of_a_session_before(
     proof = await proof_of(mine)
     await mine.submit("Log out")
     await mine.log_in(ALICE)
-    await assert_all_refused(mine, alice, lambda fields: fields | {"_xsrf": proof})
+    await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": proof})
 
 
 @pytest.mark.usefixtures("tasks")
@@ -140,15 +140,15 @@ async def test_no_form_is_taken_with_a_proof_that_was_altered(
         "é.\0",
         "x" * 9000,
     ]:
-        answer = await mine.fetch("POST", "/tasks", {"title": "x", "_xsrf": forged})
+        answer = await mine.fetch("POST", "/tasks", {"title": "x", "csrf_token": forged})
         assert answer.status == 403
     for place in range(0, len(proof), 7):
         flipped = proof[:place] + ("A" if proof[place] != "A" else "B") + proof[place + 1 :]
-        answer = await mine.fetch("POST", "/tasks", {"title": "x", "_xsrf": flipped})
+        answer = await mine.fetch("POST", "/tasks", {"title": "x", "csrf_token": flipped})
         assert answer.status == 403
-    twice = [("title", "x"), ("_xsrf", proof), ("_xsrf", proof)]
+    twice = [("title", "x"), ("csrf_token", proof), ("csrf_token", proof)]
     assert (await mine.fetch("POST", "/tasks", twice)).status == 403
-    assert (await mine.fetch("POST", f"/tasks?_xsrf={proof}", {"title": "x"})).status == 403
+    assert (await mine.fetch("POST", f"/tasks?csrf_token={proof}", {"title": "x"})).status == 403
     assert await titles(alice) == ["Done", "Buy milk"]
 
 
@@ -170,7 +170,9 @@ async def test_a_form_that_was_refused_can_be_sent_again(
 ) -> None:
     for label, field in [("Add", "title"), ("Add them all", "titles")]:
         await mine.open("/tasks")
-        assert (await mine.send(label, **{field: f"By {label}", "_xsrf": "stale"})).status == 403
+        assert (
+            await mine.send(label, **{field: f"By {label}", "csrf_token": "stale"})
+        ).status == 403
         await mine.submit("Send it again")
     assert (await titles(alice))[:2] == ["By Add them all", "By Add"]
 
@@ -179,7 +181,7 @@ async def test_every_unsafe_route_asks_for_a_proof(mine: PageClient, alice: ApiC
     proof = await proof_of(mine)
     for (path, method), headers in product(UNSAFE, [{}, *FROM_ELSEWHERE]):
         mine.headers = headers
-        sent = {"_xsrf": proof} if headers else {}
+        sent = {"csrf_token": proof} if headers else {}
         answer = await mine.fetch(method, path, sent | TYPED)
         assert answer.status == 403, path
         assert FormNotTrusted.detail in answer.text
@@ -192,7 +194,7 @@ async def test_a_browser_without_a_session_is_not_logged_in_as_somebody_else(
 ) -> None:
     proof = await proof_of(other, "/login")
     await visitor.open("/login")
-    page = await visitor.send("Log in", email=BOB, password=PASSWORD, _xsrf=proof)
+    page = await visitor.send("Log in", email=BOB, password=PASSWORD, csrf_token=proof)
     assert page.status == 403
     assert "taskapp-session" not in visitor.cookies
 

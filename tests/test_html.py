@@ -12,6 +12,7 @@ from tests.page_site import Site, running_site
 from tests.page_states import STATES, State
 
 CHECKER = CHECKOUT / "tests" / "node_modules" / "vnu-jar" / "build" / "dist" / "vnu.jar"
+START_QUICKLY = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # for a run of some seconds
 LOCALES = ("en-GB", "de-DE")
 PAGES = [state for state in STATES if not state.needs_scripts]
 # What the checker does not know yet of CSS, and where: CSS View Transitions Module, Level 2 and 1.
@@ -50,7 +51,7 @@ def _check(paths: list[Path]) -> dict[str, list[str]]:
     """Start the checker once, for that takes as long as checking all pages."""
     options = ["--Werror", "--stdout", "--format", "json", "--also-check-css", "--also-check-svg"]
     checked = subprocess.run(
-        ["java", "-Xss8m", "-jar", CHECKER, *options, *paths],
+        ["java", *START_QUICKLY, "-Xss8m", "-jar", CHECKER, *options, *paths],
         capture_output=True,
         text=True,
         check=False,

@@ -336,7 +336,7 @@ async def test_a_cookie_is_no_token_unless_the_request_proves_its_origin(
         assert_problem(await api.get("/api/tasks", headers=headers), 401)
         answer = await api.post("/api/tasks", {"title": "x"}, headers=headers)
         assert_problem(answer, 401)
-        query = "?_xsrf=" + xsrf
+        query = "?csrf_token=" + xsrf
         assert_problem(await api.get("/api/tasks" + query, headers=cookie), 401)
     answer = await api.get("/api/tasks", headers=cookie | proof)
     assert (answer.status, answer.json["tasks"]) == (200, [task])

@@ -203,7 +203,7 @@ async def test_what_could_not_be_taken_at_first_leads_back_to_the_same_place_in_
             await mine.send("Log in", email=ALICE, password=PASSWORD)
             page = await mine.send("Save it now")
         elif mishap == "no token":
-            await mine.send(button, **{field: "Typed", "_xsrf": None})
+            await mine.send(button, **{field: "Typed", "csrf_token": None})
             page = await mine.send("Send it again")
         else:
             await services.database.close()

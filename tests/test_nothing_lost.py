@@ -33,7 +33,7 @@ def cut(page: Page, address: str = "**/tasks**") -> None:
 
 def spoil_proof(page: Page, form: str) -> None:
     """Let a form lack the proof that a page of ours sent it."""
-    page.locator(f"{form} [name=_xsrf]").evaluate("node => { node.value = 'x' }")
+    page.locator(f"{form} [name=csrf_token]").evaluate("node => { node.value = 'x' }")
 
 
 def test_without_the_server_a_box_goes_back_and_the_reason_is_said(tasks: Page) -> None:
@@ -80,13 +80,13 @@ def test_without_the_server_more_is_not_loaded_and_the_link_stays(tasks: Page) -
 def test_an_error_of_the_server_is_told_in_its_words(tasks: Page) -> None:
     add(tasks, "Buy milk")
     tasks.evaluate(
-        "document.querySelectorAll('#list [name=_xsrf]').forEach(node => node.value = 'x')"
+        "document.querySelectorAll('#list [name=csrf_token]').forEach(node => node.value = 'x')"
     )
     box(tasks, "Buy milk").click()
     expect(notice(tasks)).to_have_text("The form was not taken")
     expect(box(tasks, "Buy milk")).not_to_be_checked()
     tasks.evaluate(
-        "document.querySelectorAll('#add [name=_xsrf]').forEach(node => node.value = 'x')"
+        "document.querySelectorAll('#add [name=csrf_token]').forEach(node => node.value = 'x')"
     )
     field_of_new_task(tasks).fill("Typed with care")
     field_of_new_task(tasks).press("Enter")

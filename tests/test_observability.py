@@ -196,7 +196,7 @@ async def send_secrets(client: ApiClient) -> list[str]:
     cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
     made: list[bytes] = []
     for content_type in ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]:
-        form = f"_xsrf={xsrf}&title={title}&description={description}".encode()
+        form = f"csrf_token={xsrf}&title={title}&description={description}".encode()
         headers = {"Cookie": cookie, "Content-Type": content_type}
         for path, name in {"/tasks/several": "titles", "/login": "email", "/theme": "next"}.items():
             other = form.replace(b"&title=", f"&{name}=".encode())
@@ -207,7 +207,7 @@ async def send_secrets(client: ApiClient) -> list[str]:
             "tokens": f"name={title}&expires=never",
             "delete": f"password={wrong}",
         }.items():
-            form = f"_xsrf={xsrf}&{fields}".encode()
+            form = f"csrf_token={xsrf}&{fields}".encode()
             page = await client.post(f"/account/{path}?{query}", raw=form, headers=headers)
             made += re.findall(rb">(taskapp_[^<]{20,})<", page.response.body)
     [personal] = [text.decode() for text in made]

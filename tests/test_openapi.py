@@ -1,6 +1,5 @@
 """The API's description: valid, complete, made of what validates, and held to by the server."""
 
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from handlers.openapi import make_document
 from handlers.routes import ROUTES
 from taskapp.validation import LOGIN, NEW_TASK, REGISTRATION, TASK_CHANGES
 from tests.clients import ApiClient
+from tests.environment import inherited_environment
 from tests.server_process import server_process
 
 CHECKOUT = Path(__file__).parents[1]
@@ -147,7 +147,7 @@ def test_schemathesis_finds_nothing(database_url: str, tmp_path: Path) -> None:
         done = subprocess.run(
             program,
             cwd=tmp_path,
-            env=os.environ | hooks | {"PYTHONPATH": str(CHECKOUT)},
+            env=inherited_environment() | hooks | {"PYTHONPATH": str(CHECKOUT)},
             capture_output=True,
             text=True,
             check=False,

@@ -225,12 +225,19 @@ def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
     assert asyncio.run(scenario()) > 20
 
 
+@pytest.fixture
+def low_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let passwords be hashed as in a server, not as for the other tests."""
+    monkeypatch.setattr("taskapp.passwords.LOW_PRIORITY", LOW_PRIORITY)
+
+
 def priorities_of_threads() -> dict[int, int]:
     threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
     return {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority")
+@pytest.mark.usefixtures("low_priority")
 def test_only_the_thread_that_hashes_has_a_low_priority() -> None:
     async def scenario() -> dict[int, int]:
         async with hasher() as passwords:

@@ -130,6 +130,23 @@ def test_a_session_of_one_worker_is_known_to_all_and_ended_on_all(server: Server
     assert [client.send("GET", "/api/tasks").status for client in (one, other)] == [401, 401]
 
 
+def test_each_worker_says_at_once_that_the_keeper_made_no_backup() -> None:
+    with two_workers(settings={"TASKAPP_BACKUP_EVERY": "1s"}) as server:
+        in_the_way = when_all_are_ready(server).data_folder / "backups"
+        in_the_way.touch()
+        server.client().sign_up(somebody())
+        wait_until(lambda: backups_of(server) == ["failing"] * len(WORKERS), 20)
+        in_the_way.unlink()
+        wait_until(lambda: "failing" not in backups_of(server), 20)
+        assert server.end() == 0
+
+
+def backups_of(server: ServerProcess) -> list[str]:
+    """Give what each worker says of the backups."""
+    clients = [client_of(server, number) for number in WORKERS]
+    return [client.send("GET", "/api/health").json["backup"] for client in clients]
+
+
 def test_the_metrics_of_any_worker_sum_what_all_did(server: ServerProcess) -> None:
     one, other = (client_of(server, number) for number in WORKERS)
     before = read_values(one, "taskapp_registrations_total")

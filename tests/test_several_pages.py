@@ -100,7 +100,7 @@ async def test_hostile_lines_are_shown_as_they_were_typed(mine: PageClient, text
     pages = [await mine.send(BUTTON, titles=f"{text}\n{'x' * 256}")]
     pages.append(await mine.submit(BUTTON, titles=f"{text}\n{text}"))
     assert pages[-1].titles == [text, text]
-    pages.append(await mine.send(BUTTON, titles=f"\n{text}", _xsrf=None))
+    pages.append(await mine.send(BUTTON, titles=f"\n{text}", csrf_token=None))
     del mine.cookies["taskapp-session"]
     pages.append(await mine.send("Send it again"))
     pages.append(await mine.send("Log in", email=ALICE, password=PASSWORD))
@@ -148,7 +148,7 @@ async def test_lines_of_a_form_that_no_page_of_ours_sent_are_kept_and_not_added(
     mine: PageClient, alice: ApiClient, headers: dict[str, str] | None
 ) -> None:
     mine.headers = headers or {}
-    page = await mine.send(BUTTON, titles=LINES, **({} if headers else {"_xsrf": None}))
+    page = await mine.send(BUTTON, titles=LINES, **({} if headers else {"csrf_token": None}))
     mine.headers = {}
     assert page.status == 403
     assert page.form("Send it again").fields["titles"] == LINES
@@ -171,8 +171,8 @@ async def test_lines_survive_a_database_that_is_away(
 async def test_a_strange_form_adds_nothing_and_keeps_the_lines(
     mine: PageClient, alice: ApiClient, extra: bytes
 ) -> None:
-    token = mine.proof["_xsrf"].encode("ascii")
-    body = b"_xsrf=" + token + b"&titles=Buy%20milk%0D%0ACall%20Ada" + extra
+    token = mine.proof["csrf_token"].encode("ascii")
+    body = b"csrf_token=" + token + b"&titles=Buy%20milk%0D%0ACall%20Ada" + extra
     page = await mine.fetch("POST", "/tasks/several", body)
     assert page.status == 400
     assert page.form("Send it again").fields["titles"] == "Buy milk\nCall Ada"

@@ -162,7 +162,7 @@ async def test_a_choice_on_a_page_that_a_form_was_answered_with_leads_to_the_sta
 async def test_no_other_site_chooses(visitor: PageClient, headers: dict[str, str] | None) -> None:
     await visitor.open("/login")
     visitor.headers = headers or {}
-    page = await visitor.send("Dark", **({} if headers else {"_xsrf": None}))
+    page = await visitor.send("Dark", **({} if headers else {"csrf_token": None}))
     assert page.status == 403
     assert "taskapp-theme" not in visitor.cookies
 
@@ -175,7 +175,9 @@ async def test_opening_the_address_chooses_nothing(visitor: PageClient) -> None:
 
 async def test_two_choices_at_once_are_none(visitor: PageClient) -> None:
     await visitor.open("/login")
-    token = visitor.proof["_xsrf"].encode("ascii")
-    page = await visitor.fetch("POST", "/theme", b"_xsrf=" + token + b"&theme=dark&theme=light")
+    token = visitor.proof["csrf_token"].encode("ascii")
+    page = await visitor.fetch(
+        "POST", "/theme", b"csrf_token=" + token + b"&theme=dark&theme=light"
+    )
     assert page.status == 400
     assert "taskapp-theme" not in visitor.cookies

@@ -80,8 +80,10 @@ async def test_what_was_typed_survives_a_database_that_is_away(
 
 
 async def test_a_broken_form_keeps_what_can_be_read_of_it(mine: PageClient) -> None:
-    token = mine.proof["_xsrf"].encode("ascii")
-    page = await mine.fetch("POST", "/tasks", b"_xsrf=" + token + b"&title=Typed&description=%ff")
+    token = mine.proof["csrf_token"].encode("ascii")
+    page = await mine.fetch(
+        "POST", "/tasks", b"csrf_token=" + token + b"&title=Typed&description=%ff"
+    )
     assert page.status == 400
     assert page.form("Send it again").fields["title"] == "Typed"
 
@@ -93,7 +95,7 @@ async def test_a_broken_form_keeps_what_can_be_read_of_it(mine: PageClient) -> N
 async def test_what_was_typed_into_an_untrusted_add_form_can_be_sent_again(
     mine: PageClient, alice: ApiClient, headers: dict[str, str] | None
 ) -> None:
-    without: dict[str, str | None] = {} if headers else {"_xsrf": None}
+    without: dict[str, str | None] = {} if headers else {"csrf_token": None}
     mine.headers = headers or {}
     page = await mine.send("Add", title="Typed", description="\nlong", **without)
     mine.headers = {}
@@ -107,7 +109,7 @@ async def test_what_was_typed_into_an_untrusted_edit_form_can_be_sent_again(
     mine: PageClient, alice: ApiClient, task: dict[str, str]
 ) -> None:
     await mine.open(f"/tasks/{task['id']}/edit")
-    page = await mine.send("Save", title="Typed", status="completed", _xsrf="forged")
+    page = await mine.send("Save", title="Typed", status="completed", csrf_token="forged")
     assert page.status == 403
     assert (await mine.submit("Send it again")).titles == ["Typed"]
     assert (await stored(alice, task))["status"] == "completed"

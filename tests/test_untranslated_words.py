@@ -241,9 +241,11 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
     await reader.open("/account")
     wrong = {"current_password": "1", "new_password": PASSWORD}
     assert (await reader.post("/account/password", **wrong)).status == 400
-    assert (await reader.post("/account/sessions/1/end")).status == 404
-    await reader.open("/account/delete")
-    assert (await reader.post("/account/delete", password="1")).status == 400
+    ends = [link for link in reader.page.links if link.endswith("/end")]
+    assert (await reader.open("/account/sessions/1/end")).status == 404
+    for question in (*ends, "/account/sessions/others/end", "/account/delete"):
+        await reader.open(question)
+        assert (await reader.post(question, password="1")).status == 400
 
     await reader.open("/tasks")
     assert (await reader.fetch("POST", "/tasks", {"title": "1"})).status == 403

@@ -1,12 +1,15 @@
 """How the backups are: what health, metrics and doctor say."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from taskapp.backups.making import backup_folder
 from taskapp.backups.wal import LONGEST_WAIT, longest_wait
 from taskapp.settings import Settings
 
 ARCHIVE_PATIENCE = 5 * LONGEST_WAIT  # seconds after which a file that waits means a broken archive
+FAILED = "backup-failed"  # a file where the processes find each other
 LATE_AFTER = 2  # intervals without a backup
 
 
@@ -17,7 +20,28 @@ class BackupStatus:
         """Take the settings; nothing is looked at yet."""
         self._settings = settings
         self._folder = backup_folder(settings)
-        self.has_failed = False  # the last attempt of this process
+        self._mark: Path | None = None
+        self._has_failed = False
+
+    def share(self, folder: Path) -> None:
+        """Let all processes that find each other in a folder know of a failure."""
+        self._mark = folder / FAILED
+
+    @property
+    def has_failed(self) -> bool:
+        """Tell whether the last attempt of this process, or of one it shares with, failed."""
+        return self._has_failed or (self._mark is not None and self._mark.exists())
+
+    def note(self, *, has_failed: bool) -> None:
+        """Take how an attempt ended."""
+        self._has_failed = has_failed
+        if self._mark is None:
+            return
+        with suppress(OSError):  # no room; then only this process knows
+            if has_failed:
+                self._mark.touch()
+            else:
+                self._mark.unlink(missing_ok=True)
 
     @property
     def newest(self) -> datetime | None:

@@ -45,6 +45,17 @@ class Account:
     sessions: list[Session]
     tokens: list[Session]
 
+    def require_session(self, session_id: str) -> Session:
+        """Give one of the sessions or tokens by its id.
+
+        Raises:
+            SessionNotFound: there is no such session or token, or it is somebody else's.
+        """
+        for session in (*self.sessions, *self.tokens):
+            if session.id == session_id:
+                return session
+        raise SessionNotFound
+
 
 async def load_account(services: Services, owner: SessionProof) -> Account:
     """Give the account of a session.
@@ -78,13 +89,23 @@ async def load_overview(services: Services, owner: SessionProof) -> Overview:
     return overview
 
 
-async def end_session(services: Services, owner: SessionProof, session_id: str) -> EndedSessions:
+async def end_session(
+    services: Services,
+    owner: SessionProof,
+    session_id: str,
+    sent: Mapping[str, Any],
+    address: str,
+) -> EndedSessions:
     """End a session of one's own, or revoke a personal token, and tell which of them it was.
 
     Raises:
+        Invalid: the password is wrong.
         NotSignedIn: the session that asks has ended.
         SessionNotFound: there is no such session or token, or it is somebody else's.
+        TooManyRequests: this address, or this account, has failed too often.
+        Unavailable: too many passwords wait to be checked, or the database does not answer.
     """
+    await _require_password(services, owner, sent, address)
     clean_id = read_id(session_id)
     ended = clean_id and await delete_session_by_id(services.database, owner, clean_id)
     if not ended:
@@ -98,12 +119,18 @@ async def end_session(services: Services, owner: SessionProof, session_id: str) 
     return ended
 
 
-async def end_other_sessions(services: Services, owner: SessionProof) -> int:
+async def end_other_sessions(
+    services: Services, owner: SessionProof, sent: Mapping[str, Any], address: str
+) -> int:
     """End all sessions of one's own but this one, and count them; personal tokens stay.
 
     Raises:
+        Invalid: the password is wrong.
         NotSignedIn: the session that asks has ended.
+        TooManyRequests: this address, or this account, has failed too often.
+        Unavailable: too many passwords wait to be checked, or the database does not answer.
     """
+    await _require_password(services, owner, sent, address)
     ended = await delete_other_sessions(services.database, owner)
     if ended == 0:
         await require_session(services, owner)
@@ -168,14 +195,22 @@ async def delete_account(
         TooManyRequests: this address, or this account, has failed too often.
         Unavailable: too many passwords wait to be checked, or the database does not answer.
     """
-    fields = CONFIRMATION.read(sent)
-    found = await _require_credentials(services, owner, address)
-    async with services.passwords.turn():
-        await _confirm(services, found, fields["password"], address, field="password")
+    found = await _require_password(services, owner, sent, address)
     if not await delete_own_user(services.database, owner, found.password_hash):
         await require_session(services, owner)
         raise Invalid({"password": _WRONG_PASSWORD})  # it was changed while it was being checked
     log("user.deleted", userId=found.user_id)
+
+
+async def _require_password(
+    services: Services, owner: SessionProof, sent: Mapping[str, Any], address: str
+) -> Credentials:
+    """Give the account of a session to whoever knows its password."""
+    fields = CONFIRMATION.read(sent)
+    found = await _require_credentials(services, owner, address)
+    async with services.passwords.turn():
+        await _confirm(services, found, fields["password"], address, field="password")
+    return found
 
 
 async def _require_credentials(

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.environment import MEASURED
 from tests.server_process import new_data_folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes run at their own speed; those that are killed would tell nothing."""
+    monkeypatch.delenv(MEASURED, raising=False)
 
 
 @pytest.fixture

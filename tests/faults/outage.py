@@ -29,7 +29,7 @@ class Browser:
         return self._send("GET", path, "")
 
     def post(self, path: str, **fields: str) -> Answer:
-        return self._send("POST", path, urlencode(fields | {"_xsrf": self._proof}))
+        return self._send("POST", path, urlencode(fields | {"csrf_token": self._proof}))
 
     def _send(self, method: str, path: str, form: str) -> Answer:
         cookie = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
@@ -89,7 +89,7 @@ class Watchers:
 
 
 def _find_proof(answer: Answer) -> str:
-    found = re.search(rb'name="_xsrf" value="([^"]+)"', answer.body)
+    found = re.search(rb'name="csrf_token" value="([^"]+)"', answer.body)
     assert found, answer.body
     return found[1].decode()
 

@@ -109,6 +109,8 @@ def test_a_full_disk_refuses_writes_in_words_and_takes_them_again(
                 assert reader.status("/api/tasks") == 200
             (inside / "filling").unlink()
             ledger.wait_for_writes(30, seconds=15)
+            with server.client() as client:
+                wait_until(lambda: client.status("/api/health/ready") == 200)
         assert_all_is_well(ledger, url)
         assert server.surprises() == []
 

@@ -1,17 +1,24 @@
 """taskapp is killed again and again, at any moment, and loses nothing that it acknowledged."""
 
+import multiprocessing
+import os
 import random
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from server import cli
 from taskapp.embedded import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import COMES_BACK_WITHIN, going_on, writing
-from tests.faults.lengths import KILLS
 from tests.faults.own_postgres import own_postgres
-from tests.server_process import free_port, server_process
+from tests.server_process import SETTINGS, free_port, server_process
+
+KILLS = 10  # with each kind of database
 
 
 @pytest.mark.parametrize("kind", ["embedded", "own"])
@@ -39,12 +46,32 @@ def kill_often(folder: Path, chance: random.Random, settings: dict[str, str], ur
             server.process.kill()
             server.process.wait()
     for _ in range(KILLS - 1):
-        with going_on(ledger, chance), server_process(folder, settings=settings) as server:
+        with going_on(ledger, chance), killed_at_the_end(folder, settings):
             ledger.wait_for_writes()  # by itself, as soon as it is there, with the old sessions
             time.sleep(chance.uniform(0, 0.3))
-            server.process.kill()
-            server.process.wait()
     with server_process(folder, settings=settings) as server:
         server.wait_until_ready()
         assert_all_is_well(ledger, url)
     assert ledger.measure_longest_pause() < COMES_BACK_WITHIN
+
+
+@contextmanager
+def killed_at_the_end(folder: Path, settings: dict[str, str]) -> Iterator[None]:
+    """Serve, and be killed; forked where all is imported, which is most of a start."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    environment = SETTINGS | {"TASKAPP_DATA_DIR": str(folder), "TASKAPP_LOG_LEVEL": "error"}
+    process = context.Process(target=serve, args=[environment | settings])
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+
+
+def serve(settings: dict[str, str]) -> None:
+    warnings.simplefilter("error")
+    os.environ.update(settings)
+    cli([])
