@@ -12,11 +12,13 @@ import tornado.httputil
 import tornado.web
 from jinja2 import Environment, Template
 from prometheus_client import Histogram
+from tornado.iostream import IOStream
 from tornado.routing import URLSpec
 
 from handlers.languages import Language
 from handlers.rendering import make_templates
 from taskapp.addresses import limit_key
+from taskapp.deadlines import Deadlines
 from taskapp.errors import TaskappError
 from taskapp.logs import log
 from taskapp.queries.sessions import TOUCH_INTERVAL, touch_session
@@ -24,6 +26,7 @@ from taskapp.services import Services
 from taskapp.tokens import SessionProof
 
 LARGEST_BODY = 256 * 1024  # bytes: a description of 10,000 emoji, each escaped as \ud83d\ude00
+BODY_SECONDS = 30.0  # for a whole body, however large
 LARGEST_FORM = 100  # fields, in a body or an address; the largest of ours has 14
 START_PATIENCE = 4.0  # seconds that a request waits for a start, so that 503 comes within five
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -62,7 +65,7 @@ class Application(tornado.web.Application):
         self._state = "starting"
         self._started = asyncio.Event()
         self.in_flight = 0
-        self.receiving = 0
+        self.receiving: Deadlines[IOStream] = Deadlines(IOStream.close)
         self._sending: WeakSet[Any] = WeakSet()
         self._touched: set[bytes] = set()
         self._touched_since = monotonic()
@@ -123,7 +126,7 @@ class Application(tornado.web.Application):
         """Answer a body that is too large with 413, where Tornado would only hang up."""
         whole = super().get_handler_delegate(request, target_class, *args, **kwargs)
         refuse = partial(super().get_handler_delegate, request, target_class.too_large)
-        return _Receipt(self, whole, refuse)
+        return _Receipt(self.receiving, request.connection.stream, whole, refuse)
 
     def log_request(self, handler: tornado.web.RequestHandler) -> None:
         """Log and measure a request that has been answered."""
@@ -197,16 +200,24 @@ class Application(tornado.web.Application):
 class _Receipt(tornado.httputil.HTTPMessageDelegate):
     """Receives a request and passes it on, or, if its body grows too large, a refusal."""
 
-    def __init__(self, application: Application, whole: Any, refuse: Callable[[], Any]) -> None:
-        self._application = application
+    def __init__(
+        self,
+        receiving: Deadlines[IOStream],
+        stream: IOStream,
+        whole: Any,
+        refuse: Callable[[], Any],
+    ) -> None:
+        self._receiving = receiving
+        self._stream = stream
         self._whole = whole
         self._refuse = refuse
         self._size = 0
-        self._is_counted = False
+        self._is_begun = False
 
     def headers_received(self, start_line: Any, headers: tornado.httputil.HTTPHeaders) -> Any:
-        self._application.receiving += 1
-        self._is_counted = True
+        deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+        self._receiving.begin(self._stream, deadline)
+        self._is_begun = True
         return self._whole.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Any:
@@ -216,14 +227,14 @@ class _Receipt(tornado.httputil.HTTPMessageDelegate):
         return None
 
     def finish(self) -> None:
-        (self._whole if self._size <= LARGEST_BODY else self._refuse()).finish()
         self._end()
+        (self._whole if self._size <= LARGEST_BODY else self._refuse()).finish()
 
     def on_connection_close(self) -> None:
         self._end()
         self._whole.on_connection_close()
 
     def _end(self) -> None:
-        if self._is_counted:
-            self._application.receiving -= 1
-            self._is_counted = False
+        if self._is_begun:
+            self._receiving.end(self._stream)
+            self._is_begun = False

@@ -15,7 +15,6 @@ from taskapp.sockets import room_for_connections
 CONNECTIONS = 2_000
 HEADER_BYTES = 16 * 1024
 BODY_BYTES = 64 * 1024 * 1024  # read and dropped above the application's own limit, then refused
-BODY_SECONDS = 30.0
 IDLE_SECONDS = 75.0  # longer than nginx keeps a connection, so that it is nginx that closes it
 FAREWELL_SECONDS = 1.0  # for clients between two requests, who have not heard of the stop
 DRAIN_SECONDS = 8.0
@@ -35,7 +34,6 @@ class Site:
             is_https=services.settings.is_https,
             max_header_size=HEADER_BYTES,
             max_body_size=BODY_BYTES,
-            body_timeout=BODY_SECONDS,
             idle_connection_timeout=IDLE_SECONDS,
         )
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Select
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
@@ -59,7 +59,7 @@ class Database:
     def __init__(self, pool_size: int, metrics: Metrics) -> None:
         """Prepare for a number of connections; `open` makes them."""
         self._connections = Connections(pool_size, metrics)
-        self._deadlines = Deadlines()
+        self._deadlines: Deadlines[asyncio.Task[Any]] = Deadlines(asyncio.Task.cancel)
         self._statements = metrics.statements
         self._children: dict[str, Any] = {}
 
@@ -131,12 +131,14 @@ class Database:
     ) -> Result:
         started = perf_counter()
         connection: Connection | None = None
-        task = self._deadlines.begin(deadline)
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._deadlines.begin(task, deadline)
         try:
             connection = await self._connections.borrow()
             result = await work(connection)
         except BaseException as error:
-            is_late = self._deadlines.end(task)
+            # If it is cancelled still, somebody else has cancelled it as well.
+            is_late = self._deadlines.end(task) and task.uncancel() == 0
             if connection is not None:
                 self._connections.drop(connection)
             if is_late:

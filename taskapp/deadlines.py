@@ -1,43 +1,51 @@
-"""One time limit for much that waits at once."""
+"""One timer for much that waits at once."""
 
 import asyncio
-from typing import cast
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 TICK = 0.1  # seconds; so late a deadline may be noticed
+Waiting = TypeVar("Waiting", bound=Hashable)
 
 
-class Deadlines:
-    """Cancels the tasks whose deadline has passed, with one timer for all of them.
+class Deadlines(Generic[Waiting]):
+    """Does something about each that is late, with one timer for all of them.
 
-    `asyncio.timeout` starts and stops a timer for each, which is a twenty-fifth of a short request.
+    To start and stop a timer for each, as `asyncio.timeout` does, is a twenty-fifth of a short
+    request.
     """
 
-    def __init__(self) -> None:
-        self._deadlines: dict[asyncio.Task[object], float] = {}
-        self._cancelled: set[asyncio.Task[object]] = set()
+    def __init__(self, when_late: Callable[[Waiting], object]) -> None:
+        """Take what to do, once, with each that is late."""
+        self._when_late = when_late
+        self._deadlines: dict[Waiting, float] = {}
+        self._late: set[Waiting] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, deadline: float) -> asyncio.Task[object]:
-        """Watch the current task until a time of the loop's clock; `end` has to follow."""
-        loop = asyncio.get_running_loop()
-        task = cast("asyncio.Task[object]", asyncio.current_task(loop))
-        self._deadlines[task] = deadline
-        if self._timer is None:
-            self._timer = loop.call_later(TICK, self._look, loop)
-        return task
+    def __len__(self) -> int:
+        """Count those who are watched."""
+        return len(self._deadlines)
 
-    def end(self, task: asyncio.Task[object]) -> bool:
-        """Stop watching a task, and tell whether it was cancelled for being late."""
-        del self._deadlines[task]
-        if task not in self._cancelled:
+    def begin(self, waiting: Waiting, deadline: float) -> None:
+        """Watch until a time of the loop's clock; `end` has to follow."""
+        self._deadlines[waiting] = deadline
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(TICK, self._look, loop)
+
+    def end(self, waiting: Waiting) -> bool:
+        """Stop watching, and tell whether it was late."""
+        del self._deadlines[waiting]
+        if waiting not in self._late:
             return False
-        self._cancelled.discard(task)
-        return task.uncancel() == 0  # if not, somebody else has cancelled it as well
+        self._late.discard(waiting)
+        return True
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        for task, deadline in self._deadlines.items():
-            if deadline <= now and task not in self._cancelled:
-                self._cancelled.add(task)
-                task.cancel()
+        late = [waiting for waiting, deadline in self._deadlines.items() if deadline <= now]
+        for waiting in late:
+            if waiting not in self._late:
+                self._late.add(waiting)
+                self._when_late(waiting)
         self._timer = loop.call_later(TICK, self._look, loop) if self._deadlines else None

@@ -16,6 +16,7 @@ from taskapp.sockets import OTHER_FILES
 from tests.server_process import CHECKOUT, Client, ServerProcess, server_process, wait_until
 
 HOST = b"Host: localhost\r\n"
+CONSTANTS = (("site", "IDLE_SECONDS"), ("site", "CONNECTIONS"), ("application", "BODY_SECONDS"))
 MALFORMED = {
     "no request line": b"\r\n\r\n",
     "half of a request line": b"GET\r\n\r\n",
@@ -55,10 +56,14 @@ def server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
         yield running.wait_until_ready()
 
 
-def with_constants(constants: str) -> list[str]:
-    """Give what starts `server.py`, named behind it, with other constants of its site."""
-    changed = f"from handlers import site; vars(site).update({constants})"
-    code = f"import sys, server; del sys.argv[1]; {changed}; server.cli()"
+def with_constants(**constants: float) -> list[str]:
+    """Give what starts `server.py`, named behind it, with other constants of its handlers."""
+    changed = "".join(
+        f"from handlers import {module}; {module}.{name} = {constants[name]}; "
+        for module, name in CONSTANTS
+        if name in constants
+    )
+    code = f"import sys, server; del sys.argv[1]; {changed}server.cli()"
     return [sys.executable, "-W", "error", "-c", code]
 
 
@@ -160,7 +165,7 @@ def test_two_requests_are_never_made_of_one(server: ServerProcess) -> None:
 def hasty_server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
     """A server that waits one second where the real one waits 30 or 75."""
     settings = {"TASKAPP_DATABASE_URL": database_url}
-    hasty = with_constants("IDLE_SECONDS=1.0, BODY_SECONDS=1.0")
+    hasty = with_constants(IDLE_SECONDS=1.0, BODY_SECONDS=1.0)
     with server_process(short_folder / "hasty", settings=settings, launcher=hasty) as running:
         yield running.wait_until_ready()
 
@@ -230,7 +235,7 @@ def test_a_connection_more_than_there_is_room_for_is_turned_away_with_words(
         "TASKAPP_DATABASE_URL": database_url,
         "TASKAPP_PUBLIC_URL": "https://tasks.example.com",
     }
-    small = with_constants("CONNECTIONS=20")
+    small = with_constants(CONNECTIONS=20)
     with server_process(short_folder / "small", settings=settings, launcher=small) as server:
         server.wait_until_ready()
         clients = [server.client() for _ in range(20)]
