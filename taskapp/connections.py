@@ -6,6 +6,7 @@ All that knows aiopg and psycopg2 stands here, so that another driver is a chang
 import asyncio
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -19,6 +20,7 @@ from taskapp.errors import Unavailable, UniqueViolation
 from taskapp.logs import log
 from taskapp.metrics import Metrics
 from taskapp.settings import SettingsError
+from taskapp.statements import Statement
 
 Row = tuple[Any, ...]
 
@@ -32,6 +34,11 @@ _CLOSED_BY_US = 1  # of psycopg2, whose connections are at 2 when they broke
 _PASSING_CLASSES = ("08", "40", "53", "57", "58")
 _UNDONE_CLASSES = ("25", "40", "53")
 _READ_ONLY = "25006"
+# A pooler has put us on a connection of the server that is not the one of the statement before.
+_PLAN_OF_ANOTHER = (
+    psycopg2.errors.InvalidSqlStatementName,
+    psycopg2.errors.DuplicatePreparedStatement,
+)
 _CONNECTION_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, OSError)
 # aiopg asserts that a connection did not break just as it was made.
 _UNREACHABLE = (psycopg2.Error, TimeoutError, OSError, AssertionError)
@@ -41,11 +48,20 @@ class ConnectionLostError(Exception):
     """The connection broke while a statement was on it."""
 
 
+@dataclass
+class Plans:
+    """Whether PostgreSQL keeps the plans of statements for us: not behind a pooler."""
+
+    are_kept: bool = True
+
+
 class Connection:
     """One connection, with a cursor that is kept: making one costs more than a short statement."""
 
-    def __init__(self, connection: Any, cursor: Any) -> None:
-        """Take a connection of aiopg and a cursor of it."""
+    def __init__(self, connection: Any, cursor: Any, plans: "Plans") -> None:
+        """Take a connection of aiopg, a cursor of it, and whether plans are kept."""
+        self._plans = plans
+        self._kept: set[str] = set()
         self.of_pool = connection
         self._raw = connection.raw
         self._cursor = cursor
@@ -64,6 +80,19 @@ class Connection:
         rows: list[Row] = self._result.fetchall()
         return rows
 
+    async def run_kept(self, statement: Statement, parameters: dict[str, Any]) -> list[Row]:
+        """Run a statement, planned the first time, and give its rows (ADR 0027)."""
+        if not (statement.has_plan and self._plans.are_kept):
+            return await self.run(statement.text, parameters)
+        try:
+            if statement.key not in self._kept:
+                await self._cursor.execute(statement.prepare)
+                self._kept.add(statement.key)
+            return await self.run(statement.execute, parameters)
+        except _PLAN_OF_ANOTHER:
+            self._plans.are_kept = False
+            return await self.run(statement.text, parameters)
+
     def close(self) -> None:
         """Close it, whatever runs on it."""
         _close(self.of_pool)
@@ -80,6 +109,7 @@ class Connections:
     def __init__(self, size: int, metrics: Metrics) -> None:
         """Prepare for a number of connections; `open` makes the first."""
         self._pool: Any = None
+        self._plans = Plans()
         self._is_open = False
         self._size = size
         self._turn = asyncio.Semaphore(size)
@@ -199,7 +229,7 @@ class Connections:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 connection = await self._pool.acquire()
-                return Connection(connection, await connection.cursor())
+                return Connection(connection, await connection.cursor(), self._plans)
         except _UNREACHABLE as error:
             log("database.unreachable", "warning", error=_first_line(error))
             raise Unavailable from error

@@ -1,39 +1,19 @@
-"""Statements that are compiled once, and the database that runs them within their deadlines."""
+"""The database, which runs statements within their deadlines."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Select
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from sqlalchemy.sql import ClauseElement
-
 from taskapp.connections import Connection, ConnectionLostError, Connections, Row
 from taskapp.deadlines import Deadlines
 from taskapp.errors import OutcomeUnknown, Unavailable
 from taskapp.metrics import Metrics
+from taskapp.statements import Statement
 
 Result = TypeVar("Result")
 
 STATEMENT_TIMEOUT = 4.0  # seconds, the wait for a connection included: 503 comes within five
-_DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
-
-
-class Statement:
-    """One SQL statement, compiled at import: compiling costs more than running a short one."""
-
-    def __init__(self, name: str, expression: ClauseElement) -> None:
-        """Take the name for the metrics, and a Core expression with named parameters."""
-        compiled = expression.compile(dialect=_DIALECT)
-        self.name = name
-        self.text = str(compiled)
-        self.defaults = {key: value for key, value in compiled.params.items() if value is not None}
-        self.is_read = isinstance(expression, Select)
-
-    async def run(self, connection: Connection, parameters: dict[str, Any]) -> list[Row]:
-        """Run it on a connection and give its rows."""
-        return await connection.run(self.text, self.defaults | parameters)
 
 
 class Transaction:
@@ -44,7 +24,7 @@ class Transaction:
 
     async def run(self, statement: Statement, **parameters: Any) -> list[Row]:
         """Run a statement and give its rows."""
-        return await statement.run(self._connection, parameters)
+        return await self._connection.run(statement.text, statement.defaults | parameters)
 
 
 class Database:
@@ -83,9 +63,10 @@ class Database:
 
     async def fetch_all(self, statement: Statement, **parameters: Any) -> list[Row]:
         """Run a statement and give all its rows."""
+        values = statement.defaults | parameters
 
         async def work(connection: Connection) -> list[Row]:
-            return await statement.run(connection, parameters)
+            return await connection.run_kept(statement, values)
 
         deadline = asyncio.get_running_loop().time() + STATEMENT_TIMEOUT
         try:

@@ -16,7 +16,7 @@ from time import time
 from sqlalchemy import extract, func, select
 
 from taskapp.connections import Row
-from taskapp.database import Database, Statement
+from taskapp.database import Database
 from taskapp.database_server import database_server
 from taskapp.doctor_backups import check_backups
 from taskapp.doctor_port import check_port
@@ -38,6 +38,7 @@ from taskapp.operations.health import LEAST_FREE_SPACE
 from taskapp.program import COMMAND
 from taskapp.secret_key import load_secret_keys
 from taskapp.settings import Settings, SettingsError
+from taskapp.statements import Statement
 
 OLDEST_POSTGRESQL = 15
 COMFORTABLE_SPACE = 1024**3  # bytes

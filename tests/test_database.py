@@ -16,11 +16,12 @@ import pytest
 from sqlalchemy import bindparam, func, insert, literal, select, text
 
 from schema.tables import users
-from taskapp.database import STATEMENT_TIMEOUT, Database, Statement, Transaction
+from taskapp.database import STATEMENT_TIMEOUT, Database, Transaction
 from taskapp.embedded import EmbeddedPostgres
 from taskapp.errors import OutcomeUnknown, Unavailable, UniqueViolation
 from taskapp.metrics import Metrics
 from taskapp.queries.users import count_users, insert_user
+from taskapp.statements import Statement
 from tests.database_fixtures import NO_HASH, add_user, as_user, execute, open_database
 
 PATIENCE = 5.0  # seconds in which every answer has to come

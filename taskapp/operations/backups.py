@@ -8,11 +8,11 @@ from sqlalchemy import column, select, table
 
 from taskapp.backups.folder import BackupError
 from taskapp.backups.making import make_backup
-from taskapp.database import Statement
 from taskapp.errors import TaskappError
 from taskapp.logs import log
 from taskapp.queries.users import count_users
 from taskapp.services import Services
+from taskapp.statements import Statement
 
 LONGEST_PAUSE = 60.0  # seconds between looks at the age of the newest backup
 _AFTER_FAILURE = 15 * 60.0  # seconds

@@ -5,7 +5,6 @@ from contextlib import suppress
 
 from sqlalchemy import select, text
 
-from taskapp.database import Statement
 from taskapp.errors import Unavailable
 from taskapp.metrics import DatabaseStatistics
 from taskapp.operations.backups import refresh_backup_gauges
@@ -14,6 +13,7 @@ from taskapp.queries.sessions import count_live_sessions
 from taskapp.queries.tasks import estimate_tasks
 from taskapp.queries.users import count_active_users
 from taskapp.services import Services
+from taskapp.statements import Statement
 
 # Every role may read these (PostgreSQL, 28.2), and the size of a database that it may connect to.
 _STATISTICS = Statement(

@@ -7,9 +7,9 @@ from time import monotonic
 from sqlalchemy import literal, select
 
 from taskapp.availability import Problem
-from taskapp.database import Statement
 from taskapp.errors import TaskappError
 from taskapp.services import Services
+from taskapp.statements import Statement
 
 TIME_LIMIT = 4.5  # seconds; the high-level design (10.6) promises an answer within five
 LEAST_FREE_SPACE = 64 * 1024 * 1024  # bytes; a write of the database's log takes sixteen million

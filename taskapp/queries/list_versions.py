@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import ARRAY, Select, Text, all_, bindparam, cast, func, select, text
 
-from taskapp.database import Database, Statement
+from taskapp.database import Database
 from taskapp.queries.sessions import live_user
 from taskapp.queries.tasks import Task, list_of_all, list_of_status
+from taskapp.statements import Statement
 from taskapp.tokens import SessionProof
 
 _LENGTH = 32  # hexadecimal digits: 128 bits
@@ -35,7 +36,7 @@ def _version_of(page: Any) -> Any:
     versions = func.string_agg(cast(page.c.id, Text) + cast(page.c.updated_at, Text), text("''"))
     versions = func.replace(versions, text("' '"), text("'T'"))
     versions = func.replace(versions, text("'+00'"), text("'Z'"))
-    seeded = func.convert_to(func.concat(bindparam("seed"), versions), text("'UTF8'"))
+    seeded = func.convert_to(func.concat(bindparam("seed", type_=Text), versions), text("'UTF8'"))
     return func.left(func.encode(func.sha256(seeded), text("'hex'")), text(str(_LENGTH)))
 
 

@@ -5,7 +5,8 @@ from datetime import timedelta
 from sqlalchemy import Interval, bindparam, delete, exists, func, literal, or_
 
 from schema.tables import login_addresses, sessions, users
-from taskapp.database import Database, Statement, Transaction
+from taskapp.database import Database, Transaction
+from taskapp.statements import Statement
 
 REMEMBERED_FOR = timedelta(days=90)  # an address is known for so long after a login from it
 

@@ -2,12 +2,25 @@
 
 from datetime import timedelta
 
-from sqlalchemy import Boolean, Interval, Text, Uuid, bindparam, cast, func, insert, select, text
+from sqlalchemy import (
+    Boolean,
+    Interval,
+    LargeBinary,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    insert,
+    select,
+    text,
+)
 from uuid_utils import uuid7
 
 from schema.tables import sessions, users
-from taskapp.database import Statement, Transaction
+from taskapp.database import Transaction
 from taskapp.queries.sessions import owner_row
+from taskapp.statements import Statement
 from taskapp.tokens import SessionProof
 
 _LOCK_USER = Statement(
@@ -22,7 +35,7 @@ _INSERT_TOKEN = Statement(
         select(
             cast(bindparam("id"), Uuid(as_uuid=False)),
             owner_row.c.user_id,
-            bindparam("new_session"),
+            bindparam("new_session", type_=LargeBinary),
             func.coalesce(func.now() + cast(bindparam("lasts"), Interval), text("'infinity'")),
             cast(bindparam("name"), Text),
             cast(bindparam("is_read_only"), Boolean),

@@ -23,7 +23,8 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
 from schema.tables import login_addresses, sessions, users
-from taskapp.database import Database, Statement, Transaction
+from taskapp.database import Database, Transaction
+from taskapp.statements import Statement
 from taskapp.tokens import SessionProof
 
 LIFETIME = timedelta(days=30)  # a session ends then, whatever happens (ASVS 7.3.2)
@@ -86,7 +87,7 @@ _begun = (
         select(
             cast(bindparam("id"), Uuid(as_uuid=False)),
             users.c.id,
-            bindparam("session"),
+            bindparam("session", type_=LargeBinary),
             func.now() + func.least(_idle, literal(LIFETIME, Interval)),
             cast(bindparam("address"), Text),
             cast(bindparam("user_agent"), Text),

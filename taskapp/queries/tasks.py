@@ -21,10 +21,12 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
 from schema.tables import tasks
-from taskapp.database import Database, Statement
+from taskapp.database import Database
 from taskapp.queries.sessions import live_email, live_user, live_writer, owner_row
+from taskapp.statements import Statement
 from taskapp.tokens import SessionProof
 
+_BEHIND_ALL = "f" * 32  # no task has it
 COUNT_LIMIT = 10_000  # a count stops here, so that a page costs the same with a million tasks
 
 
@@ -94,7 +96,7 @@ def _count(status: str) -> Any:
 
 _columns = [tasks.c[name] for name in Task.__struct_fields__]
 _after = _optional("after", Uuid(as_uuid=False))
-behind = or_(_after.is_(None), tasks.c.id < _after)
+behind = tasks.c.id < func.coalesce(_after, text(f"'{_BEHIND_ALL}'::uuid"))
 _moment = DateTime(timezone=True)
 _mine = (tasks.c.user_id == live_user, tasks.c.id == bindparam("task"))
 _mine_to_write = (tasks.c.user_id == live_writer, tasks.c.id == bindparam("task"))

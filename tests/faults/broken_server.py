@@ -11,8 +11,9 @@ import server
 from handlers import site
 from handlers.api import ApiHandler
 from handlers.base import BaseHandler
-from taskapp.database import Database, Statement, Transaction
+from taskapp.database import Database, Transaction
 from taskapp.queries import tasks
+from taskapp.statements import Statement
 
 LATE = 0.1  # seconds
 
