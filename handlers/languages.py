@@ -5,6 +5,7 @@ The words stand in English where they are used; `templates/languages/` has them 
 
 import io
 import re
+from bisect import bisect
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
@@ -21,7 +22,7 @@ _RANGE = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400  # seconds
-_STEPS = (365 * _DAY, 30 * _DAY, 7 * _DAY, _DAY, _HOUR, _MINUTE)  # as Babel counts them
+_STEPS = (_MINUTE, _HOUR, _DAY, 7 * _DAY, 30 * _DAY, 365 * _DAY)  # as Babel counts them
 _JUST_NOW = Message("just now")
 
 
@@ -61,7 +62,7 @@ class Language:
         seconds = int((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds())
         if seconds < _MINUTE:
             return self.say(_JUST_NOW)
-        step = next(step for step in _STEPS if seconds >= step)
+        step = _STEPS[bisect(_STEPS, seconds) - 1]
         return _ago(seconds // step * step, self.locale)
 
     def duration(self, seconds: int) -> str:

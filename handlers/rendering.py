@@ -4,18 +4,16 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from handlers.constant_calls import ConstantCalls
 from handlers.devices import describe_device
 from handlers.languages import Language
 from handlers.static_files import digest
-from handlers.translated_words import TranslatedWords
 from taskapp.program import HOME, version
 
 if TYPE_CHECKING:
     from handlers.application import Application
 
 _TEMPLATES = HOME / "templates"
-_SHORT = 160  # characters of a description that the list shows at once
-_SHORT_LINES = 3
 
 
 def make_templates(application: "Application", language: Language) -> Environment:
@@ -27,7 +25,7 @@ def make_templates(application: "Application", language: Language) -> Environmen
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
-        extensions=["jinja2.ext.i18n", TranslatedWords],
+        extensions=["jinja2.ext.i18n", ConstantCalls],
     )
     templates.install_gettext_translations(  # type: ignore[attr-defined]  # of the extension
         language.translations, newstyle=True
@@ -46,16 +44,5 @@ def make_templates(application: "Application", language: Language) -> Environmen
         "ago": language.ago,
         "duration": language.duration,
         "device": describe_device,
-        "shorten": shorten,
     }
     return templates
-
-
-def shorten(text: str) -> str:
-    """Give the beginning of a long text for the list, or a short text as it is."""
-    if len(text) <= _SHORT and text.count("\n") < _SHORT_LINES:
-        return text
-    beginning = "\n".join(text.split("\n", _SHORT_LINES)[:_SHORT_LINES])
-    if len(beginning) <= _SHORT:
-        return beginning
-    return (beginning[:_SHORT].rsplit(None, 1) or [""])[0]

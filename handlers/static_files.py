@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import re
 from collections.abc import Collection
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import brotli
@@ -20,6 +20,7 @@ TEXTS = {
     ".webmanifest": "application/manifest+json",
 }
 TYPES = TEXTS | {".png": "image/png"}
+_LONGEST_HEADER = 1000  # characters of Accept-Encoding; browsers send fewer
 _PREFERENCE = re.compile(
     r"\s*(?P<coding>[^\s;,=]+)\s*(?:;\s*[qQ]=(?P<weight>0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?"
 )
@@ -79,6 +80,13 @@ def digest(name: str) -> str:
 
 def choose_coding(accepted: str, codings: Collection[str]) -> str:
     """Choose what an Accept-Encoding header likes most, of equals the first (RFC 9110, 12.5.3)."""
+    if len(accepted) > _LONGEST_HEADER:
+        return "identity"
+    return _choose_coding(accepted, tuple(codings))
+
+
+@lru_cache(maxsize=100)
+def _choose_coding(accepted: str, codings: tuple[str, ...]) -> str:
     weights = _read_weights(accepted)
     likings = {coding: weights.get(coding, weights.get("*", 0)) for coding in codings}
     best = max(likings, key=likings.__getitem__)

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from msgspec.structs import astuple
-
+from handlers.list_rows import make_rows
 from handlers.pages import PageHandler
 from taskapp.errors import Invalid, VersionConflict
 from taskapp.operations.tasks import (
@@ -97,7 +96,7 @@ class TaskListPage(TaskPage):
         self.show(
             "tasks.html",
             status,
-            tasks=[astuple(task) for task in page.tasks],
+            rows=make_rows(page.tasks, self.language),
             overview=overview,
             count_limit=COUNT_LIMIT,
             status_filter=status_filter,
