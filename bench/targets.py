@@ -40,11 +40,7 @@ class Target:
 
     def tidy(self) -> None:
         """Delete the tasks that a load made, and bring the table into order."""
-        with closing(psycopg2.connect(self.database_url)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute("DELETE FROM tasks WHERE title LIKE %s", (f"{CREATED}%",))
-                cursor.execute("VACUUM ANALYZE tasks")
+        delete_created(self.database_url)
 
 
 def bearer_file(folder: Path, name: str, accounts: Sequence[Account]) -> Mapping[str, Path]:
@@ -94,6 +90,7 @@ class Taskapp:
         ) as server:
             move_database(server.pid, database_cores)
             if accounts and not self._accounts:
+                delete_created(self._database_url)  # by a run that was cut off
                 with closing(Connection(server.port)) as connection:
                     self._accounts = log_in_all(connection, self._users, accounts)
             files = bearer_file(self._folder, NAME, self._accounts)
@@ -119,6 +116,15 @@ class Taskapp:
             lambda account: [account.bearer, etag_header(target.port, account, LIST.path)],
         )
         return replace(target, accounts={**target.accounts, "cookie": pages, "known": known})
+
+
+def delete_created(database_url: str) -> None:
+    """Delete the tasks that loads made, and bring the table into order."""
+    with closing(psycopg2.connect(database_url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM tasks WHERE title LIKE %s", (f"{CREATED}%",))
+            cursor.execute("VACUUM ANALYZE tasks")
 
 
 def count_users(database_url: str) -> int:
