@@ -81,10 +81,6 @@ def read_texts(node: ast.expr) -> list[str]:
     return [re.escape(str(ast.literal_eval(node)))]
 
 
-def read_part(node: ast.expr) -> str:
-    return re.escape(str(node.value)) if isinstance(node, ast.Constant) else r"\w+"
-
-
 def replace_part(page: str, name: str, part: str) -> str:
     """Put a part between its marks in a page."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"

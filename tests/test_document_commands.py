@@ -59,11 +59,25 @@ ELSEWHERE = {
         "export TASKAPP_DATABASE_URL=postgresql://taskapp:PASSWORD@127.0.0.1/taskapp": "tests/"
         "deploy/test_own_postgresql.py::test_the_role_of_the_process_does_all_that_people_ask",
     },
+    "docs/how-to/release.md": {
+        'git tag --annotate v1.2.0 --message "taskapp 1.2.0"': "it publishes",
+        "make binary wheel image": "tests/deploy/test_release.py"
+        "::test_every_file_of_a_release_has_a_digest_that_sha256sum_finds_right",
+    },
     "docs/how-to/systemd.md": {
         "cp -r . /opt/taskapp": INSTALLED,
         "mkdir -p /etc/sysusers.d /etc/taskapp": INSTALLED,
         "systemctl daemon-reload": NO_SYSTEMD,
         "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the address": INSTALLED,
+    },
+    "docs/how-to/upgrade.md": {
+        "python server.py backup list": "tests/deploy/test_earlier_versions.py"
+        "::test_it_restores_the_backup_made_before_the_migration_and_goes_on",
+        'python server.py maintenance on --message "New disks: back at 10:30 UTC."': "tests/"
+        "test_maintenance.py::test_it_begins_and_ends_in_every_process_without_a_restart",
+        "docker compose -f deploy/compose.yaml exec taskapp-1 python server.py maintenance on": (
+            "tests/deploy/test_compose.py::test_what_compose_starts_works_together"
+        ),
     },
     "docs/security.md": {
         "python3 -m venv /tmp/scanners && /tmp/scanners/bin/pip install schemathesis wapiti3 "

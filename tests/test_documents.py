@@ -39,6 +39,13 @@ def test_the_page_of_pictures_shows_each_picture_and_all_are_small() -> None:
     assert sum(sizes) < ALL_PICTURES
 
 
+def test_the_index_of_decisions_names_each_once_in_order() -> None:
+    index = CHECKOUT / "docs" / "adr" / "README.md"
+    named = re.findall(r"^\| \[(\d+)\]\(([^)]+)\)", index.read_text(encoding="utf-8"), re.MULTILINE)
+    decisions = sorted(path.name for path in index.parent.glob("0*.md"))
+    assert named == [(name[:4], name) for name in decisions]
+
+
 def test_the_index_names_every_document() -> None:
     index = CHECKOUT / "docs" / "README.md"
     named = {(index.parent / path).resolve() for path, _ in LINK.findall(index.read_text())}
