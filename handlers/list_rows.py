@@ -5,9 +5,8 @@ the page.
 """
 
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import NamedTuple
-
-from markupsafe import escape
 
 from handlers.languages import Language
 from taskapp.queries.tasks import Task
@@ -68,4 +67,4 @@ def shorten(text: str) -> str:
 
 def _escape(texts: Iterable[str]) -> list[str]:
     """Escape texts, of which there is one at least, as one."""
-    return str(escape(_BETWEEN.join(texts))).split(_BETWEEN)
+    return escape(_BETWEEN.join(texts)).split(_BETWEEN)

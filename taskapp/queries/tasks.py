@@ -26,7 +26,7 @@ from taskapp.queries.sessions import live_email, live_user, live_writer, owner_r
 from taskapp.statements import Statement
 from taskapp.tokens import SessionProof
 
-_BEHIND_ALL = "f" * 32  # no task has it
+_LAST_OF_ALL = text("'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid")  # no task has it
 COUNT_LIMIT = 10_000  # a count stops here, so that a page costs the same with a million tasks
 
 
@@ -96,7 +96,7 @@ def _count(status: str) -> Any:
 
 _columns = [tasks.c[name] for name in Task.__struct_fields__]
 _after = _optional("after", Uuid(as_uuid=False))
-behind = tasks.c.id < func.coalesce(_after, text(f"'{_BEHIND_ALL}'::uuid"))
+behind = tasks.c.id < func.coalesce(_after, _LAST_OF_ALL)
 _moment = DateTime(timezone=True)
 _mine = (tasks.c.user_id == live_user, tasks.c.id == bindparam("task"))
 _mine_to_write = (tasks.c.user_id == live_writer, tasks.c.id == bindparam("task"))
