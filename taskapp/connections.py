@@ -48,6 +48,10 @@ class ConnectionLostError(Exception):
     """The connection broke while a statement was on it."""
 
 
+class PlanLostError(Exception):
+    """The server does not know the plan that it was to keep; no more are asked of it."""
+
+
 @dataclass
 class Plans:
     """Whether PostgreSQL keeps the plans of statements for us: not behind a pooler."""
@@ -81,7 +85,11 @@ class Connection:
         return rows
 
     async def run_kept(self, statement: Statement, parameters: dict[str, Any]) -> list[Row]:
-        """Run a statement, planned the first time, and give its rows (ADR 0027)."""
+        """Run a statement, planned the first time, and give its rows (ADR 0027).
+
+        Raises:
+            PlanLostError: it was not run, and has to be run again on another connection.
+        """
         if not (statement.has_plan and self._plans.are_kept):
             return await self.run(statement.text, parameters)
         try:
@@ -89,9 +97,9 @@ class Connection:
                 await self._cursor.execute(statement.prepare)
                 self._kept.add(statement.key)
             return await self.run(statement.execute, parameters)
-        except _PLAN_OF_ANOTHER:
+        except _PLAN_OF_ANOTHER as error:
             self._plans.are_kept = False
-            return await self.run(statement.text, parameters)
+            raise PlanLostError from error
 
     def close(self) -> None:
         """Close it, whatever runs on it."""

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
-from taskapp.connections import Connection, ConnectionLostError, Connections, Row
+from taskapp.connections import Connection, ConnectionLostError, Connections, PlanLostError, Row
 from taskapp.deadlines import Deadlines
 from taskapp.errors import OutcomeUnknown, Unavailable
 from taskapp.metrics import Metrics
@@ -71,6 +71,8 @@ class Database:
         deadline = asyncio.get_running_loop().time() + STATEMENT_TIMEOUT
         try:
             return await self._attempt(statement.name, work, deadline, is_read=statement.is_read)
+        except PlanLostError:
+            return await self.fetch_all(statement, **parameters)
         except ConnectionLostError:
             # A read may be run twice; nobody knows whether a change was applied.
             if not statement.is_read:

@@ -47,7 +47,7 @@ def test_a_list_reaches_a_kept_plan_as_what_it_is(empty_database: str) -> None:
     ids=["a server that knows nothing of us", "a server on which another process was before"],
 )
 def test_behind_a_pooler_that_changes_servers_each_statement_is_run_and_none_kept(
-    empty_database: str, elsewhere: str
+    empty_database: str, elsewhere: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change: tuple[Statement, dict[str, Any]] = (
         Statement("change", text(elsewhere.replace(":", "\\:"))),
@@ -58,6 +58,7 @@ def test_behind_a_pooler_that_changes_servers_each_statement_is_run_and_none_kep
     *_, first, second, third, fourth, kept = run(empty_database, *steps)
     assert [first, second, third, fourth] == [[(True,)], [(42,)], [(True,)], [(42,)]]
     assert DOUBLE.key not in dict(kept)
+    assert "connection_lost" not in capsys.readouterr().err
 
 
 def test_statements_of_the_same_words_have_one_name_and_no_others() -> None:

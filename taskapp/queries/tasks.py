@@ -12,6 +12,7 @@ from sqlalchemy import (
     cast,
     delete,
     func,
+    literal_column,
     or_,
     select,
     text,
@@ -74,13 +75,18 @@ _order = (tasks.c.user_id.desc(), tasks.c.id.desc())
 order_of_status = (tasks.c.user_id.desc(), tasks.c.status.desc(), tasks.c.id.desc())
 
 
+_CONSTANTS = {"pending": text("'pending'"), "completed": text("'completed'")}
+
+
 def is_of_status(status: Any) -> Any:
     """Select one status, so that with `order_of_status` only its own index will do.
 
     With "=" PostgreSQL takes the index without the status if nearly all tasks of all have this one,
-    and reads through all that an owner has of the other.
+    and reads through all that an owner has of the other. A status that is known is no parameter, so
+    that a plan which is kept knows it too.
     """
-    return tasks.c.status.between(status, status)
+    bound = _CONSTANTS.get(status, status) if isinstance(status, str) else status
+    return tasks.c.status.between(bound, bound)
 
 
 def _count(status: str) -> Any:
@@ -88,7 +94,7 @@ def _count(status: str) -> Any:
         select(tasks.c.id)
         .where(owned, is_of_status(status))
         .order_by(*order_of_status)
-        .limit(COUNT_LIMIT)
+        .limit(literal_column(str(COUNT_LIMIT)))
         .subquery()
     )
     return select(func.count()).select_from(counted).scalar_subquery().label(status)
