@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -31,34 +32,44 @@ class Statement:
         self.has_plan = isinstance(expression, (Select, UpdateBase))
         # Named by its text, for behind a pooler others may have kept theirs where we look for ours.
         self.key = f"taskapp_{sha256(self.text.encode()).hexdigest()[:16]}"
-        types = _types(expression, compiled)
-        names = list(dict.fromkeys(_PARAMETER.findall(self.text)))
-        numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", self.text)
-        self.prepare = (
-            f"PREPARE {self.key}{_in_brackets(types.get(name, 'unknown') for name in names)}"
-            f" AS {numbered.replace('%%', '%')}"
-        )
+        self._expression = expression
+        self._compiled: Any = compiled
+        self._names = list(dict.fromkeys(_PARAMETER.findall(self.text)))
+
+    # What follows is made when it is first needed, for the process has to start without delay.
+
+    @cached_property
+    def prepare(self) -> str:
+        """Write what makes PostgreSQL keep its plan."""
+        types = _in_brackets(self._types.get(name, "unknown") for name in self._names)
+        numbered = _PARAMETER.sub(lambda found: f"${self._names.index(found[1]) + 1}", self.text)
+        return f"PREPARE {self.key}{types} AS {numbered.replace('%%', '%')}"
+
+    @cached_property
+    def execute(self) -> str:
+        """Write what runs it by the plan that is kept."""
         # A list is written as one of texts, and only a cast makes it one of anything else.
         values = (
-            f"%({name})s::{types[name]}" if types.get(name, "").endswith("[]") else f"%({name})s"
-            for name in names
+            f"%({name})s::{type_}" if type_.endswith("[]") else f"%({name})s"
+            for name in self._names
+            for type_ in [self._types.get(name, "")]
         )
-        self.execute = f"EXECUTE {self.key}{_in_brackets(values)}"
+        return f"EXECUTE {self.key}{_in_brackets(values)}"
 
-
-def _types(expression: ClauseElement, compiled: Any) -> dict[str, str]:
-    """Give the types of parameters, from what they are compared with or cast to."""
-    of_casts = [
-        (part.clause.key, part.type)
-        for part in visitors.iterate(expression)
-        if isinstance(part, Cast) and isinstance(part.clause, BindParameter)
-    ]
-    of_binds = [(name, bind.type) for name, bind in compiled.binds.items()]
-    return {
-        name: type_.compile(dialect=_DIALECT)
-        for name, type_ in of_casts + of_binds
-        if not isinstance(type_, NullType)
-    }
+    @cached_property
+    def _types(self) -> dict[str, str]:
+        """Give the types of parameters, from what they are compared with or cast to."""
+        of_casts = [
+            (part.clause.key, part.type)
+            for part in visitors.iterate(self._expression)
+            if isinstance(part, Cast) and isinstance(part.clause, BindParameter)
+        ]
+        of_binds = [(name, bind.type) for name, bind in self._compiled.binds.items()]
+        return {
+            name: type_.compile(dialect=_DIALECT)
+            for name, type_ in of_casts + of_binds
+            if not isinstance(type_, NullType)
+        }
 
 
 def _in_brackets(parts: Iterable[str]) -> str:

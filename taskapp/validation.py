@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
-
 from schema.tables import (
     DESCRIPTION_LENGTH,
     EMAIL_LENGTH,
@@ -47,10 +45,6 @@ _STORABLE = r"[^\u0000]*"
 _VISIBLE = rf"{_STORABLE}[^{_INVISIBLE}]{_STORABLE}"
 _VISIBLE_CHARACTER = re.compile(rf"[^{_INVISIBLE}]")
 _UNSTORABLE_CHARACTER = re.compile("[\0\ud800-\udfff]")
-
-
-# Nothing is ever sent there, so ada@home.local is as good as any; the library wants it this way.
-SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 class Refused(ValueError):  # it is the message beside a field
@@ -128,6 +122,15 @@ def normalize_email(value: str) -> str:
     Raises:
         Refused: it is not an e-mail address.
     """
+    # It is imported when it is first needed, for the process has to start without delay.
+    from email_validator import (  # noqa: PLC0415  # see above
+        SPECIAL_USE_DOMAIN_NAMES,
+        EmailNotValidError,
+        validate_email,
+    )
+
+    # Nothing is ever sent there, so ada@home.local is as good as any; the library wants it so.
+    SPECIAL_USE_DOMAIN_NAMES.clear()
     try:
         address = validate_email(
             value.strip(), check_deliverability=False, globally_deliverable=False

@@ -11,7 +11,7 @@ from tests.environment import inherited_environment
 from tests.server_process import CHECKOUT
 
 TINY = [
-    *("--alone", "--seconds=1", "--repetitions=1", "--attempts=1", "--warm-up=0", "--users=4"),
+    *("--alone", "--seconds=2", "--repetitions=1", "--attempts=1", "--warm-up=0", "--users=4"),
     *("--tasks=60", "--accounts=1", "--requests=3", "--starts=1", "--soak=0.01"),
 ]
 PROCESSES = (1, 2, 4)
