@@ -90,7 +90,7 @@ class Connection:
         Raises:
             PlanLostError: it was not run, and has to be run again on another connection.
         """
-        if not (statement.has_plan and self._plans.are_kept):
+        if not (statement.keeps_plan and self._plans.are_kept):
             return await self.run(statement.text, parameters)
         try:
             if statement.key not in self._kept:

@@ -22,14 +22,19 @@ class Statement:
     Compiling costs more than running a short one, and so does PostgreSQL's planning.
     """
 
-    def __init__(self, name: str, expression: ClauseElement) -> None:
-        """Take the name for the metrics, and a Core expression with named parameters."""
+    def __init__(
+        self, name: str, expression: ClauseElement, *, is_planned_each_time: bool = False
+    ) -> None:
+        """Take the name for the metrics, and a Core expression with named parameters.
+
+        What is planned each time is planned for its values, as they decide which index serves.
+        """
         compiled = expression.compile(dialect=_DIALECT)
         self.name = name
         self.text = str(compiled)
         self.defaults = {key: value for key, value in compiled.params.items() if value is not None}
         self.is_read = isinstance(expression, Select)
-        self.has_plan = isinstance(expression, (Select, UpdateBase))
+        self.keeps_plan = not is_planned_each_time and isinstance(expression, (Select, UpdateBase))
         # Named by its text, for behind a pooler others may have kept theirs where we look for ours.
         self.key = f"taskapp_{sha256(self.text.encode()).hexdigest()[:16]}"
         self._expression = expression

@@ -29,6 +29,23 @@ from tests.database_fixtures import new_database
 from tests.environment import MEASURED
 
 PASSWORD = "SecurePass123!"
+TESTS_OF_WHAT_RUNS_ELSEWHERE = {
+    "tests.test_accessibility",
+    "tests.test_account_stories",
+    "tests.test_attacks_in_browser",
+    "tests.test_bench",
+    "tests.test_compare_peers",
+    "tests.test_document_commands",
+    "tests.test_first_problems",
+    "tests.test_html",
+    "tests.test_keyboard",
+    "tests.test_nothing_lost",
+    "tests.test_refusals",
+    "tests.test_script",
+    "tests.test_stories",
+    "tests.test_tutorial",
+    "tests.test_weights",
+}
 TESTS_OF_PROCESSES = {"test_commands", "test_embedded", "test_processes", "test_server"}
 TEST_SETTINGS = {
     "TASKAPP_BCRYPT_ROUNDS": "4",  # the least; the real cost has tests of its own
@@ -61,6 +78,20 @@ def processes_are_measured_where_they_are_tested(request: pytest.FixtureRequest)
     with pytest.MonkeyPatch.context() as patch:
         if request.module.__name__.rpartition(".")[2] not in TESTS_OF_PROCESSES:
             patch.delenv(MEASURED, raising=False)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_runs_elsewhere_is_not_traced(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Spare tests whose taskapp runs in another process the tracing of themselves."""
+    name = request.module.__name__
+    plugin = request.config.pluginmanager.getplugin("_cov")
+    controller = plugin and plugin.cov_controller  # none without --cov
+    if controller and (name.startswith("tests.faults.") or name in TESTS_OF_WHAT_RUNS_ELSEWHERE):
+        controller.pause()
+        yield
+        controller.resume()
+    else:
         yield
 
 

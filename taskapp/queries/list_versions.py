@@ -40,17 +40,20 @@ def _version_of(page: Any) -> Any:
     return func.left(func.encode(func.sha256(seeded), text("'hex'")), text(str(_LENGTH)))
 
 
-def _unless_known(name: str, rows: Select[Any]) -> Statement:
+def _unless_known(name: str, rows: Select[Any], *, is_planned_each_time: bool) -> Statement:
     page = rows.cte("page").prefix_with("MATERIALIZED")
     version = select(_version_of(page).label("version")).cte("version")
     known = cast(bindparam("known"), ARRAY(Text))
     # Without an equality it is joined by walking the page, and so in the page's order.
     found = version.outerjoin(page, version.c.version != all_(known))
-    return Statement(name, select(live_user, version.c.version, *page.c).select_from(found))
+    expression = select(live_user, version.c.version, *page.c).select_from(found)
+    return Statement(name, expression, is_planned_each_time=is_planned_each_time)
 
 
-_LIST = _unless_known("tasks.list_unless_known", list_of_all)
-_LIST_STATUS = _unless_known("tasks.list_status_unless_known", list_of_status)
+_LIST = _unless_known("tasks.list_unless_known", list_of_all, is_planned_each_time=False)
+_LIST_STATUS = _unless_known(
+    "tasks.list_status_unless_known", list_of_status, is_planned_each_time=True
+)
 
 
 async def list_tasks_unless_known(

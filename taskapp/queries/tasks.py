@@ -116,11 +116,13 @@ _rows = select(*_columns).where(owned, behind).limit(bindparam("limit"))
 list_of_all = _rows.order_by(*_order)
 list_of_status = _rows.where(is_of_status(bindparam("status"))).order_by(*order_of_status)
 _LIST = Statement("tasks.list", list_of_all)
-_LIST_STATUS = Statement("tasks.list_status", list_of_status)
+_LIST_STATUS = Statement("tasks.list_status", list_of_status, is_planned_each_time=True)
 _overview = (live_email, _count("pending"), _count("completed"))
 _LIST_WITH_OVERVIEW = Statement("tasks.list_with_overview", list_of_all.add_columns(*_overview))
 _LIST_STATUS_WITH_OVERVIEW = Statement(
-    "tasks.list_status_with_overview", list_of_status.add_columns(*_overview)
+    "tasks.list_status_with_overview",
+    list_of_status.add_columns(*_overview),
+    is_planned_each_time=True,
 )
 _OVERVIEW = Statement("tasks.overview", select(*_overview))
 _FIND = Statement("tasks.find", select(*_columns).where(*_mine))
