@@ -56,7 +56,9 @@ ADD_SLOWLY = Statement(
     )
     .returning(users.c.id),
 )
-CONNECTIONS = "FROM pg_stat_activity WHERE application_name = 'taskapp'"
+CONNECTIONS = (  # others may be at work on the same server
+    "FROM pg_stat_activity WHERE application_name = 'taskapp' AND datname = current_database()"
+)
 
 
 @asynccontextmanager
