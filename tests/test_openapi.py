@@ -9,7 +9,6 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from handlers.openapi import make_document
 from handlers.routes import ROUTES
@@ -39,6 +38,9 @@ def parts(value: Any) -> Iterator[Any]:
 
 
 def test_the_document_is_valid_openapi() -> None:
+    # Here, for every worker imports this file, and that takes a second.
+    from schemathesis.specs.openapi.definitions import OPENAPI_31
+
     assert DOCUMENT["openapi"].startswith("3.1.")
     jsonschema_rs.validator_for(OPENAPI_31).validate(DOCUMENT)
 

@@ -7,7 +7,7 @@ import pkgutil
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -95,11 +95,19 @@ class Many:
     values: dict[str, Any]
 
 
+@contextmanager
+def database_of(rows: str, server_url: str) -> Iterator[str]:
+    """Give a database of one's own with these rows, of which it knows the tasks."""
+    with new_database(server_url) as url:
+        asyncio.run(migrate(url))
+        execute(url, rows)
+        execute(url, "VACUUM ANALYZE tasks")  # as autovacuum does
+        yield url
+
+
 @pytest.fixture(scope="module")
 def many(database_url: str) -> Iterator[Many]:
-    with new_database(database_url) as url:
-        asyncio.run(migrate(url))
-        execute(url, MANY)
+    with database_of(MANY, database_url) as url:
         owner = "user1@example.com"
         [(user, password_hash, session)] = execute(
             url,
@@ -242,6 +250,12 @@ FEW = """
 """
 
 
+@pytest.fixture(scope="module")
+def few(database_url: str) -> Iterator[str]:
+    with database_of(FEW, database_url) as url:
+        yield url
+
+
 LISTS = [
     "tasks.list",
     "tasks.list_status",
@@ -255,14 +269,12 @@ UNKNOWN = {"seed": "", "known": ["another"]}
 
 @pytest.mark.parametrize(("name", "plan_cache"), with_plans(LISTS))
 def test_a_list_does_not_read_through_the_newer_tasks_of_others(
-    name: str, plan_cache: str, empty_database: str
+    name: str, plan_cache: str, few: str
 ) -> None:
-    execute(empty_database, FEW)
-    execute(empty_database, "VACUUM ANALYZE tasks")  # as autovacuum does
     values = {"session": sha256(b"1").digest(), "limit": 51, "after": None} | UNKNOWN
     for status in ("pending", "completed"):
         parameters = STATEMENTS[name].defaults | values | {"status": status}
-        plan, _ = explain(empty_database, STATEMENTS[name], parameters, plan_cache)
+        plan, _ = explain(few, STATEMENTS[name], parameters, plan_cache)
         assert all(node.get("Rows Removed by Filter", 0) <= 1 for node in nodes(plan)), plan
         assert not any(node["Node Type"] == "Sort" for node in nodes(plan)), plan
 
@@ -286,15 +298,19 @@ MOSTLY_COMPLETED = """
 """
 
 
+@pytest.fixture(scope="module")
+def mostly_completed(database_url: str) -> Iterator[str]:
+    with database_of(MOSTLY_COMPLETED, database_url) as url:
+        yield url
+
+
 @pytest.mark.parametrize(
     ("name", "plan_cache"),
     with_plans(["tasks.find_completed", "tasks.delete_completed", *LISTS]),
 )
 def test_whoever_asks_for_the_completed_tasks_does_not_read_through_the_pending_ones(
-    name: str, plan_cache: str, empty_database: str
+    name: str, plan_cache: str, mostly_completed: str
 ) -> None:
-    execute(empty_database, MOSTLY_COMPLETED)
-    execute(empty_database, "VACUUM ANALYZE tasks")  # as autovacuum does
     statement = STATEMENTS[name]
     for who, after, limit in itertools.product(
         ("busy", "done", "new"), (None, str(uuid7())), (51, 1000)
@@ -302,7 +318,7 @@ def test_whoever_asks_for_the_completed_tasks_does_not_read_through_the_pending_
         values = {"session": sha256(who.encode()).digest(), "until": LATER}
         values |= statement.defaults | {"after": after, "limit": limit, "status": "completed"}
         values |= UNKNOWN
-        plan, _ = explain(empty_database, statement, values, plan_cache)
+        plan, _ = explain(mostly_completed, statement, values, plan_cache)
         assert all(node.get("Rows Removed by Filter", 0) == 0 for node in nodes(plan)), plan
         assert not any(node["Node Type"] in {"Sort", "Seq Scan"} for node in nodes(plan)), plan
         most = COUNT_LIMIT if name in COUNTING else limit
