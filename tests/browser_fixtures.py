@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.environment import inherited_environment
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = "/usr/bin/chromium-headless-shell"
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -12,11 +12,13 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
+from jinja2 import Environment
 
 from handlers.application import Application
 from handlers.routes import make_application
@@ -25,6 +27,7 @@ from taskapp.migrations import migrate
 from taskapp.services import Services, make_services
 from taskapp.settings import Settings, load_settings
 from tests.clients import ApiClient
+from tests.compiled_templates import CompiledTemplates
 from tests.database_fixtures import new_database
 from tests.environment import MEASURED
 
@@ -69,6 +72,15 @@ def passwords_are_hashed_at_once() -> Iterator[None]:
     """Spare each login the wait behind all other tests that a low priority means."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("taskapp.passwords.LOW_PRIORITY", 0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def templates_are_compiled_once() -> Iterator[None]:
+    """Spare the application of each test the compiling of pages, most of what a page costs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        environment = partial(Environment, bytecode_cache=CompiledTemplates())
+        patch.setattr("handlers.rendering.Environment", environment)
         yield
 
 

@@ -56,7 +56,7 @@ def run_lighthouse(site: Site, *names: str) -> dict[str, Report]:
     pages = [describe(site, name) for name in names]
     asked = {
         "chromium": CHROMIUM,
-        "options": ["--headless=new", *CHROMIUM_OPTIONS],
+        "options": CHROMIUM_OPTIONS,
         "categories": [*NEEDED, "performance"],
         "pages": pages,
     }
