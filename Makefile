@@ -6,19 +6,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 
-.PHONY: run test test-deploy test-postgres binary wheel browser image release-files lint format types pytest soak bench system lock licences messages clean help
+.PHONY: run test test-deploy test-postgres binary wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
 
-test: lint types pytest  ## set up and run every check
+test:  ## set up and run every check
+	@$(MAKE) --no-print-directory --jobs=3 lint types system
+	@$(MAKE) --no-print-directory pytest
 
-test-deploy: $(VENV)/.development $(VENV)/.deploy $(VENV)/.release  ## run the tests of what is in deploy/
-	@sh tests/system_packages.sh deploy
+test-deploy:  ## set up and run the tests of what is in deploy/
+	@$(MAKE) --no-print-directory --jobs=4 $(VENV)/.development $(VENV)/.deploy $(VENV)/.release system-deploy
 	$(BIN)/pytest tests/deploy
 
-test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests on Debian's PostgreSQL, or TASKAPP_TEST_DATABASE_URL
-	@sh tests/system_packages.sh deploy
+test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system-deploy  ## run the tests on Debian's PostgreSQL, or TASKAPP_TEST_DATABASE_URL
 	$(BIN)/python -m tests.deploy.serve_postgres $(BIN)/pytest --ignore=tests/deploy -m "not alone" \
 	    --numprocesses=4 --dist=loadfile
 
@@ -66,6 +67,9 @@ bench: $(VENV)/.runtime  ## measure speed beside the peers that are installed; O
 
 system:  ## install, or name, what the tests need from the system
 	@sh tests/system_packages.sh
+
+system-deploy: system  ## install, or name, what the tests of deploy/ need besides
+	@sh tests/system_packages.sh deploy
 
 format: $(VENV)/.development  ## put the code into the common form
 	$(BIN)/ruff check --fix .
