@@ -1,8 +1,10 @@
 """The headers of an answer, most of which are the same for every answer of a kind."""
 
 from collections.abc import Mapping
+from functools import lru_cache
+from time import time
 
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, format_timestamp
 
 
 class AnswerHeaders(HTTPHeaders):
@@ -13,5 +15,16 @@ class AnswerHeaders(HTTPHeaders):
 
     def __init__(self, fixed: Mapping[str, tuple[str]]) -> None:
         """Take headers in their normal form; as tuples, none can grow and be another answer's."""
-        super().__init__()
-        self._as_list.update(fixed)  # type: ignore[arg-type]  # read as a list is
+        # As Tornado begins, but for a look at what else it takes.
+        self._as_list = dict(fixed)  # type: ignore[arg-type]  # read as a list is
+        self._combined_cache = {}
+
+
+def now_as_date() -> str:
+    """Give this moment as HTTP writes it; each second is written once."""
+    return _write_second(int(time()))
+
+
+@lru_cache(maxsize=1)
+def _write_second(second: int) -> str:
+    return format_timestamp(second)

@@ -1,6 +1,8 @@
 """What the JSON API has in common: bearer tokens, JSON bodies, limits and problem+json."""
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -38,6 +40,7 @@ class ApiHandler(BaseHandler):
     """
 
     content_type = "application/json"
+    _allowance_headers: Mapping[str, str] = MappingProxyType({})
 
     def set_default_headers(self) -> None:
         """Set who may read the answer from another site."""
@@ -157,7 +160,12 @@ class ApiHandler(BaseHandler):
             "RateLimit-Policy": f'"{allowance.name}";q={allowance.amount};w={allowance.window}',
             "RateLimit": f'"{allowance.name}";r={allowance.remaining};t={allowance.reset}',
         }
-        self._headers.update(self._allowance_headers)
+        self._repeat_allowance()
+
+    def _repeat_allowance(self) -> None:
+        # Not by update(), which looks first at what kind of mapping it is given.
+        for name, value in self._allowance_headers.items():
+            self._headers[name] = value
 
     def ask_to_wait(self, error: TaskappError | None) -> None:
         """Say when to try again, and what is left of the limit that was used up."""
@@ -167,7 +175,7 @@ class ApiHandler(BaseHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Keep what is left of the limit in errors too, from which Tornado removed it."""
-        self._headers.update(getattr(self, "_allowance_headers", {}))
+        self._repeat_allowance()
         super().write_error(status_code, **kwargs)
 
 

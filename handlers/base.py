@@ -10,7 +10,7 @@ import tornado.web
 from tornado.httputil import HTTPHeaders
 from uuid_utils import uuid7
 
-from handlers.answer_headers import AnswerHeaders
+from handlers.answer_headers import AnswerHeaders, now_as_date
 from handlers.application import Application
 from taskapp import logs
 from taskapp.addresses import UNIX_SOCKET, client_address, is_in
@@ -82,14 +82,19 @@ class BaseHandler(tornado.web.RequestHandler):
             raise NotSignedIn
         return self.owner
 
+    def clear(self) -> None:
+        """Begin an answer, errors included, as Tornado does but for its own headers."""
+        self.set_default_headers()
+        self._write_buffer = []
+        self.set_status(200)
+
     def set_default_headers(self) -> None:
-        """Set what every answer has, errors included; Tornado calls this for each of them."""
+        """Set what every answer has."""
         if self._request_id is None:
             self._begin()
-        date = self._headers["Date"]
         # Without "Server": nobody has to know what we run (ASVS 13.4.6).
         self._headers = AnswerHeaders(self._fixed_headers(is_https=self.is_https))
-        self._headers["Date"] = date
+        self._headers["Date"] = now_as_date()
         self._headers["X-Request-ID"] = cast("str", self._request_id)
         if self.application.state == "stopping":
             self._headers["Connection"] = "close"

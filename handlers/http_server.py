@@ -1,18 +1,17 @@
 """Tornado's HTTP server: bounded, with words for what it refuses, and patient at the end."""
 
 import asyncio
-import time
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 import msgspec
 from tornado.httpserver import HTTPServer
-from tornado.httputil import format_timestamp
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 from uuid_utils import uuid7
 
+from handlers.answer_headers import now_as_date
 from handlers.api import make_problem
 from handlers.base import HSTS, NOTHING_ALLOWED, SAFE_HEADERS
 from taskapp.errors import BadRequest, TaskappError, Unavailable
@@ -83,7 +82,7 @@ class BoundedServer(HTTPServer):
         log("request.refused", requestId=identity, status=error.status)
         body = msgspec.json.encode(make_problem(error, identity))
         headers = [
-            ("Date", format_timestamp(time.time())),
+            ("Date", now_as_date()),
             ("Content-Type", "application/problem+json"),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),

@@ -59,10 +59,11 @@ class Tokens:
 
     @staticmethod
     def _signer(keys: Sequence[str], salt: str) -> Signer:
+        deriving = Signer(keys, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
         return Signer(
-            list(reversed(keys)),  # itsdangerous wants the newest last
-            salt=salt,
-            key_derivation="hmac",
+            # Derived once, not for each signature; itsdangerous wants the newest last.
+            [deriving.derive_key(key) for key in reversed(keys)],
+            key_derivation="none",
             digest_method=hashlib.sha256,
         )
 
