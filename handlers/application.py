@@ -65,6 +65,9 @@ class Application(tornado.web.Application):
         self._state = "starting"
         self._started = asyncio.Event()
         self.in_flight = 0
+        self.awaited: Deadlines[IOStream] = Deadlines(
+            IOStream.close
+        )  # from whom a request may come
         self.receiving: Deadlines[IOStream] = Deadlines(IOStream.close)
         self._sending: WeakSet[Any] = WeakSet()
         self._touched: set[bytes] = set()
@@ -126,7 +129,9 @@ class Application(tornado.web.Application):
         """Answer a body that is too large with 413, where Tornado would only hang up."""
         whole = super().get_handler_delegate(request, target_class, *args, **kwargs)
         refuse = partial(super().get_handler_delegate, request, target_class.too_large)
-        return _Receipt(self.receiving, request.connection.stream, whole, refuse)
+        stream = request.connection.stream
+        self.awaited.drop(stream)
+        return _Receipt(self.receiving, stream, whole, refuse)
 
     def log_request(self, handler: tornado.web.RequestHandler) -> None:
         """Log and measure a request that has been answered."""

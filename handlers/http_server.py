@@ -13,6 +13,7 @@ from uuid_utils import uuid7
 
 from handlers.answer_headers import now_as_date
 from handlers.api import make_problem
+from handlers.application import Application
 from handlers.base import HSTS, NOTHING_ALLOWED, SAFE_HEADERS
 from taskapp.errors import BadRequest, TaskappError, Unavailable
 from taskapp.logs import log
@@ -31,11 +32,21 @@ _REASONS = {400: "Bad Request", 503: "Service Unavailable"}
 class BoundedServer(HTTPServer):
     """Serves so many connections at once, and refuses as every answer does (ADR 0017)."""
 
-    def initialize(  # type: ignore[override]  # Tornado's way to construct; ours has two more
-        self, *arguments: Any, connections: int, is_https: bool, **more: Any
+    def initialize(  # type: ignore[override]  # Tornado's way to construct; ours has others
+        self,
+        application: Application,
+        *,
+        connections: int,
+        idle_seconds: float,
+        is_https: bool,
+        **more: Any,
     ) -> None:
-        """Take the bound, whether browsers come over https, and what Tornado's server takes."""
-        super().initialize(*arguments, **more)
+        """Take the bounds, whether browsers come over https, and what Tornado's server takes."""
+        super().initialize(application, **more)
+        # One timer for all connections; Tornado's for each request is a thirtieth of a short one.
+        self.conn_params.header_timeout = None
+        self._idle_seconds = idle_seconds
+        self._awaited = application.awaited
         self._bound = connections
         self._is_https = is_https
         self._open = 0
@@ -53,9 +64,16 @@ class BoundedServer(HTTPServer):
         self._open += 1
         return super().handle_stream(ours, address)
 
-    def on_close(self, server_conn: object) -> None:
+    def start_request(self, server_conn: object, request_conn: Any) -> Any:
+        """Wait for a connection's next request, for a while."""
+        deadline = asyncio.get_running_loop().time() + self._idle_seconds
+        self._awaited.begin(request_conn.stream, deadline)
+        return super().start_request(server_conn, request_conn)
+
+    def on_close(self, server_conn: Any) -> None:
         """Make room for another connection."""
         self._open -= 1
+        self._awaited.drop(server_conn.stream)
         super().on_close(server_conn)
 
     async def wait_until_left(self, seconds: float) -> None:

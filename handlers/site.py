@@ -34,7 +34,7 @@ class Site:
             is_https=services.settings.is_https,
             max_header_size=HEADER_BYTES,
             max_body_size=BODY_BYTES,
-            idle_connection_timeout=IDLE_SECONDS,
+            idle_seconds=IDLE_SECONDS,
         )
 
     async def __aenter__(self) -> Self:

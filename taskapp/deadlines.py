@@ -41,6 +41,11 @@ class Deadlines(Generic[Waiting]):
         self._late.discard(waiting)
         return True
 
+    def drop(self, waiting: Waiting) -> None:
+        """Stop watching, if it was watched."""
+        self._deadlines.pop(waiting, None)
+        self._late.discard(waiting)
+
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         late = [waiting for waiting, deadline in self._deadlines.items() if deadline <= now]
