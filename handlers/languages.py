@@ -57,9 +57,9 @@ class Language:
         """Write a moment of RFC 3339 to the minute, in UTC."""
         return f"{_day(text[:10], self.locale)}, {text[11:16]} UTC"
 
-    def ago(self, text: str) -> str:
+    def ago(self, text: str, now: datetime | None = None) -> str:
         """Write how long ago a moment of RFC 3339 was, never longer than it is."""
-        seconds = int((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds())
+        seconds = int(((now or datetime.now(UTC)) - datetime.fromisoformat(text)).total_seconds())
         if seconds < _MINUTE:
             return self.say(_JUST_NOW)
         step = _STEPS[bisect(_STEPS, seconds) - 1]

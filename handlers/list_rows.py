@@ -5,6 +5,7 @@ the page.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from html import escape
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ def make_rows(tasks: Sequence[Task], language: Language) -> list[Row]:
     shorts = [shorten(task.description) for task in tasks]
     titles = _escape(task.title for task in tasks)
     descriptions = _escape(task.description for task in tasks)
+    now = datetime.now(UTC)
     return [
         Row(
             task.id,
@@ -47,7 +49,7 @@ def make_rows(tasks: Sequence[Task], language: Language) -> list[Row]:
             task.status == "completed",
             f"{task.created_at[:19]}Z",
             language.moment(task.created_at),
-            language.ago(task.created_at),
+            language.ago(task.created_at, now),
         )
         for task, title, short, description in zip(
             tasks, titles, _escape(shorts), descriptions, strict=True

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from gettext import NullTranslations
 from html.parser import HTMLParser
 from pathlib import Path
@@ -118,8 +119,8 @@ class Bracketed(Language):
     def moment(self, text: str) -> str:
         return f"⟦{super().moment(text)}⟧"
 
-    def ago(self, text: str) -> str:
-        return f"⟦{super().ago(text)}⟧"
+    def ago(self, text: str, now: datetime | None = None) -> str:
+        return f"⟦{super().ago(text, now)}⟧"
 
     def duration(self, seconds: int) -> str:
         return f"⟦{super().duration(seconds)}⟧"
