@@ -65,9 +65,8 @@ class Application(tornado.web.Application):
         self._state = "starting"
         self._started = asyncio.Event()
         self.in_flight = 0
-        self.awaited: Deadlines[IOStream] = Deadlines(
-            IOStream.close
-        )  # from whom a request may come
+        # Connections on which a request is to begin, and those of which the body is still coming.
+        self.awaited: Deadlines[IOStream] = Deadlines(IOStream.close)
         self.receiving: Deadlines[IOStream] = Deadlines(IOStream.close)
         self._sending: WeakSet[Any] = WeakSet()
         self._touched: set[bytes] = set()

@@ -135,6 +135,7 @@ class _Stream(IOStream):
         """Leave it as it is: every answer is one write, and nothing is to wait for another."""
 
     def _handle_events(self, fd: Any, events: int) -> None:
+        # Tornado's own name: there is no other place between the loop and what it does then.
         if events == IOLoop.READ:
             self._heard += 1
             if not self.reading() and self._heard <= _TURNS:

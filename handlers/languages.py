@@ -58,7 +58,7 @@ class Language:
         return f"{_day(text[:10], self.locale)}, {text[11:16]} UTC"
 
     def ago(self, text: str, now: datetime | None = None) -> str:
-        """Write how long ago a moment of RFC 3339 was, never longer than it is."""
+        """Write how long ago, from now if not told, a moment of RFC 3339 was, never longer."""
         seconds = int(((now or datetime.now(UTC)) - datetime.fromisoformat(text)).total_seconds())
         if seconds < _MINUTE:
             return self.say(_JUST_NOW)
