@@ -19,7 +19,7 @@ class CompiledTemplates(BytecodeCache):
         self, environment: Environment, name: str, filename: str | None, source: str
     ) -> Bucket:
         known: Any = environment.globals
-        bucket = Bucket(environment, f"{name} {known['language'].code} {known['path']('')}", "")
+        bucket = Bucket(environment, f"{name} {known['language']} {known['path']('')}", "")
         self.load_bytecode(bucket)
         return bucket
 
