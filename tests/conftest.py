@@ -125,6 +125,7 @@ def named_server() -> str:
 def database_url(short_folder: Path, named_server: str) -> Iterator[str]:
     """Give the URL of a migrated database for all tests of this process."""
     if named_server:
+        (short_folder / "data").mkdir()
         with new_database(named_server) as url:
             asyncio.run(migrate(url))
             yield url
