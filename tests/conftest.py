@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def database_url(short_folder: Path, named_server: str) -> Iterator[str]:
     if named_server:
         (short_folder / "data").mkdir()
         with new_database(named_server) as url:
-            asyncio.run(migrate(url))
+            with ThreadPoolExecutor() as elsewhere:  # else the first test loses its loop
+                elsewhere.submit(asyncio.run, migrate(url)).result()
             yield url
         return
     yield from embedded_database(short_folder)

@@ -46,12 +46,16 @@ def new_database(url: str) -> Iterator[str]:
     execute(url, f"CREATE DATABASE {name} TEMPLATE template0")
     own_url = urlsplit(url)._replace(path=f"/{name}").geturl()
     try:
-        [[version]] = execute(own_url, "SELECT current_setting('server_version_num')::int")
-        if version < FIRST_WITH_UUIDV7:
-            execute(own_url, UUIDV7)
         yield own_url
     finally:
         execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def add_uuidv7(url: str) -> None:
+    """Add the function to a database whose server does not have it."""
+    [[version]] = execute(url, "SELECT current_setting('server_version_num')::int")
+    if version < FIRST_WITH_UUIDV7:
+        execute(url, UUIDV7)
 
 
 def as_user(url: str, name: str) -> str:

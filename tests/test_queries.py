@@ -31,6 +31,7 @@ from tests.database_fixtures import (
     add_session,
     add_tasks,
     add_user,
+    add_uuidv7,
     execute,
     new_database,
 )
@@ -100,6 +101,7 @@ def database_of(rows: str, server_url: str) -> Iterator[str]:
     """Give a database of one's own with these rows, of which it knows the tasks."""
     with new_database(server_url) as url:
         asyncio.run(migrate(url))
+        add_uuidv7(url)
         execute(url, rows)
         execute(url, "VACUUM ANALYZE tasks")  # as autovacuum does
         yield url
