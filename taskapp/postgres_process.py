@@ -7,11 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from taskapp import launcher
 from taskapp.folder_access import Account
@@ -42,6 +44,10 @@ _LAUNCHER = (
     if IS_ONE_FILE
     else (sys.executable, "-I", "-S", launcher.__file__)
 )
+
+
+class ProgramError(Exception):
+    """A program has failed; the message is what it wrote to standard error."""
 
 
 class PostgresProcess:
@@ -93,20 +99,55 @@ async def run_program(
     *,
     niceness: int = 0,
     environment: Mapping[str, str] | None = None,
+    reads: AsyncGenerator[bytes, None] | None = None,
 ) -> tuple[int, str]:
     """Run a program as the account; give its exit code and what it wrote to standard error.
 
-    A program that is not waited for any more is killed, with all that it started.
+    What `reads` gives goes to its standard input. A program that is not waited for any more is
+    killed, with all that it started.
     """
-    process = await _spawn(command, account, PIPE, niceness, environment or {})
+    stdin = DEVNULL if reads is None else PIPE
+    process = await _spawn(command, account, PIPE, niceness, environment, stdin=stdin)
     try:
+        if reads is not None:
+            await _write(process, reads)
         _, written = await process.communicate()
     finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await _kill(process)
     return process.returncode or 0, written.decode(errors="replace").strip()
+
+
+@asynccontextmanager
+async def program_output(command: Sequence[str], niceness: int = 0) -> AsyncIterator[StreamReader]:
+    """Run a program, and give what it writes to standard output, which is to be read to its end.
+
+    Raises ProgramError at the end of the block if the program has failed.
+    """
+    process = await _spawn(command, None, PIPE, niceness, stdout=PIPE)
+    try:
+        yield cast("StreamReader", process.stdout)
+        _, written = await process.communicate()
+    finally:
+        await _kill(process)
+    if code := process.returncode:
+        raise ProgramError(written.decode(errors="replace").strip() or describe_end(code))
+
+
+async def _write(process: Process, pieces: AsyncGenerator[bytes, None]) -> None:
+    stdin = cast("StreamWriter", process.stdin)
+    async with aclosing(pieces):
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, and says why itself
+            async for piece in pieces:
+                stdin.write(piece)
+                await stdin.drain()
+    stdin.close()
+
+
+async def _kill(process: Process) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.communicate()  # what is left in a pipe would keep it from having ended
 
 
 def find_processes(marker: str, data_folder: Path) -> list[int]:
@@ -184,6 +225,9 @@ async def _spawn(
     stderr: int,
     niceness: int = 0,
     environment: Mapping[str, str] | None = None,
+    *,
+    stdin: int = DEVNULL,
+    stdout: int = DEVNULL,
 ) -> Process:
     # Nothing of our environment (secrets, PG* variables) goes along unasked. A session of its own,
     # so that Ctrl-C in a terminal reaches us alone, and PostgreSQL outlives requests in flight.
@@ -194,8 +238,8 @@ async def _spawn(
         *_LAUNCHER,
         *numbers,
         *command,
-        stdin=DEVNULL,
-        stdout=DEVNULL,
+        stdin=stdin,
+        stdout=stdout,
         stderr=stderr,
         cwd="/",
         env={"LC_ALL": "C"}

@@ -1,23 +1,30 @@
 """The commands for backups: what they say, and what they refuse."""
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import closing
 
 import click
+import psycopg2
 import pytest
 from click.testing import CliRunner
 
 from taskapp.backup_commands import BACKUP_COMMANDS
-from taskapp.backups.folder import DESCRIPTION
+from taskapp.backups.dump import restore_dump
+from taskapp.backups.folder import DESCRIPTION, Backup, BackupError
 from taskapp.logs import configure_logging
+from taskapp.migrations import migrate
 from taskapp.settings import load_settings
 from tests.backup_tools import House, house, original
-from tests.database_fixtures import add_user, execute, new_database
+from tests.database_fixtures import add_tasks, add_user, execute, new_database
+from tests.server_process import wait_until
 
 __all__ = ["house", "original"]  # fixtures
 
 cli = click.Group("taskapp", commands={str(each.name): each for each in BACKUP_COMMANDS})
+TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 MOMENT = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"
 
 
@@ -120,9 +127,57 @@ def test_a_dump_of_a_newer_schema_or_a_damaged_one_is_refused(
         (dump / DESCRIPTION).write_text(content)
         (dump / "database.dump").write_bytes(b"")
         assert "is damaged: database.dump." in run(house, "restore", DATABASE_URL=other, code=1)
-        assert execute(other, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [
-            (0,)
-        ]
+        assert execute(other, TABLES) == [(0,)]
+
+
+@pytest.fixture
+def dump(house: House, database_url: str) -> Backup:
+    """A dump of more tasks than fit into the pipes between the programs that restore it."""
+    with new_database(database_url) as url:
+        asyncio.run(migrate(url))
+        add_tasks(url, add_user(url, "alice"), 10_000)
+        run(house, "backup", DATABASE_URL=url)
+    return house.backups[0]
+
+
+def test_a_dump_is_restored_as_a_whole_or_not_at_all(dump: Backup, database_url: str) -> None:
+    path = dump.path / "database.dump"
+    content = path.read_bytes()
+    with new_database(database_url) as url:
+        for end in (0, 100, len(content) // 2, len(content) - 1000):
+            path.write_bytes(content[:end])
+            with pytest.raises(BackupError, match="pg_restore: error: "):
+                asyncio.run(restore_dump(dump, url))
+            assert execute(url, TABLES) == [(0,)]
+        path.write_bytes(content)
+        asyncio.run(restore_dump(dump, url))
+        with pytest.raises(BackupError, match="already exists"):
+            asyncio.run(restore_dump(dump, url))
+        assert execute(url, "SELECT count(*) FROM tasks") == [(10_000,)]
+
+
+def test_a_restore_that_is_cancelled_leaves_the_database_empty(
+    dump: Backup, database_url: str
+) -> None:
+    waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
+    others = (
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+    async def scenario(url: str) -> None:
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE tasks ()")  # which the restore waits for
+            restore = asyncio.create_task(restore_dump(dump, url))
+            await asyncio.to_thread(wait_until, lambda: bool(execute(url, waiting)))
+            restore.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await restore
+        wait_until(lambda: not execute(url, others))
+        assert execute(url, TABLES) == [(0,)]
+
+    with new_database(database_url) as url:
+        asyncio.run(scenario(url))
 
 
 def test_a_database_that_is_away_fails_the_backup_without_its_password(house: House) -> None:

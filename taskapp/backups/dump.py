@@ -3,22 +3,36 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Sequence
+from asyncio import IncompleteReadError
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 
 from taskapp.backups.contents import read_database, read_revision, read_tables, snapshot
 from taskapp.backups.folder import Backup, BackupError, BackupFolder, describe
 from taskapp.connections import is_local, without_password
 from taskapp.postgres_cluster import program
-from taskapp.postgres_process import run_program
+from taskapp.postgres_process import ProgramError, program_output, run_program
+from taskapp.restarts import describe_end
 
 FILE = "database.dump"
 NICENESS = 10  # of programs that read or write a whole database beside a server
-_RESTORE_OPTIONS = (
-    *("--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"),
-    *("--format=custom",),
+_SCRIPT_OPTIONS = (
+    *("--single-transaction", "--no-owner", "--no-privileges"),
+    *("--format=custom", "--file=-"),
 )
+_PSQL_OPTIONS = ("--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1")
+# Every script of pg_restore begins with the first, which only PostgreSQL 17 and later know.
+_SET_TIMEOUT = b"\nSET transaction_timeout = 0;\n"
+_SET_TIMEOUT_IF_KNOWN = (
+    b"\nSELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
+    b" WHERE name = 'transaction_timeout';\n"
+)
+_BEGINNING = 4096  # bytes
+_PIECE = 65536  # bytes
+
+_Script = Callable[[], AsyncGenerator[bytes, None]]
 
 
 async def make_dump(folder: BackupFolder, url: str, label: str = "dump") -> Backup:
@@ -33,9 +47,8 @@ async def make_dump(folder: BackupFolder, url: str, label: str = "dump") -> Back
         connection, seen = await asyncio.to_thread(stack.enter_context, snapshot(url))
         moment = datetime.now(UTC)
         (draft / FILE).touch(mode=0o600)
-        await _run_tool(
-            "pg_dump", url, "--format=custom", f"--snapshot={seen}", f"--file={draft / FILE}"
-        )
+        options = ("--format=custom", f"--snapshot={seen}", f"--file={draft / FILE}")
+        await _run_on(url, "pg_dump", options)
         database = await asyncio.to_thread(read_database, connection)
         tables = await asyncio.to_thread(read_tables, connection)
         revision = await asyncio.to_thread(read_revision, connection, tables)
@@ -52,32 +65,67 @@ async def make_dump(folder: BackupFolder, url: str, label: str = "dump") -> Back
 
 
 async def restore_dump(backup: Backup, url: str) -> None:
-    """Put a dump into an empty database, all of it or nothing; raise BackupError."""
-    await _run_tool("pg_restore", url, *_RESTORE_OPTIONS, str(backup.path / FILE))
+    """Put a dump into an empty database, all of it or nothing; raise BackupError.
+
+    As a script, which can be made to suit older servers than pg_restore's own.
+    """
+    archive = str(backup.path / FILE)
+    pg_restore = await _run_first(_programs("pg_restore"), ("--list", archive))
+    script = partial(_read_script, (pg_restore, *_SCRIPT_OPTIONS, archive))
+    await _run_on(url, "psql", _PSQL_OPTIONS, script)
 
 
-async def _run_tool(name: str, url: str, *options: str) -> None:
+async def _read_script(command: Sequence[str]) -> AsyncGenerator[bytes, None]:
+    """Give pg_restore's script in pieces; without its end, a COMMIT, nothing is restored."""
+    try:
+        async with program_output(command, NICENESS) as output:
+            try:
+                beginning = await output.readexactly(_BEGINNING)
+            except IncompleteReadError as whole:
+                beginning = whole.partial
+            yield beginning.replace(_SET_TIMEOUT, _SET_TIMEOUT_IF_KNOWN, 1)
+            while piece := await output.read(_PIECE):
+                yield piece
+    except ProgramError as error:
+        raise BackupError(" ".join(str(error).split())) from error
+
+
+async def _run_on(
+    url: str, name: str, options: Sequence[str], script: _Script | None = None
+) -> None:
     """Run a program on a database; the password goes where nobody can read it in a list."""
     address, password = without_password(url)
     environment = _libpq_environment() | ({"PGPASSWORD": password} if password else {})
+    paths = _programs(name)[:1] if is_local(address) else _programs(name)[::-1]
+    await _run_first(paths, (*options, f"--dbname={address}"), environment, script)
+
+
+async def _run_first(
+    paths: Sequence[str],
+    options: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    script: _Script | None = None,
+) -> str:
+    """Run the first of several programs that succeeds, and give its path; raise BackupError."""
     complaints = []
-    for path in _candidates(name, address):
-        command = (path, *options, f"--dbname={address}")
+    for path in paths:
         code, complaint = await run_program(
-            command, account=None, niceness=NICENESS, environment=environment
+            (path, *options),
+            account=None,
+            niceness=NICENESS,
+            environment=environment,
+            reads=script() if script else None,
         )
         if code == 0:
-            return
-        complaints.append(" ".join(complaint.split()) or f"{name} ended with {code}")
+            return path
+        complaints.append(" ".join(complaint.split()) or f"{path}: {describe_end(code)}")
     raise BackupError("; ".join(complaints))
 
 
-def _candidates(name: str, address: str) -> Sequence[str]:
-    """Give the shipped program and, first for another machine, the installed one: it has TLS."""
-    shipped, installed = str(program(name)), shutil.which(name)
-    if installed is None or is_local(address):
-        return [shipped]
-    return [installed, shipped]
+def _programs(name: str) -> Sequence[str]:
+    """Give the shipped program and, if there is one, the installed one, which has TLS."""
+    installed = shutil.which(name)
+    return [str(program(name)), *([installed] if installed else [])]
 
 
 def _libpq_environment() -> dict[str, str]:

@@ -170,7 +170,7 @@ class BackupFolder:
 
     def give_to_owner(self, *paths: Path) -> None:
         """Leave nothing of root's in a folder whose owner has to read and write there later."""
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 and self._data_dir.exists():
             owner = self._data_dir.stat()
             for path in paths:
                 os.chown(path, owner.st_uid, owner.st_gid)

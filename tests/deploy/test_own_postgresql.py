@@ -11,7 +11,7 @@ import pytest
 
 from taskapp.connection_options import check_options
 from taskapp.settings import SettingsError
-from tests.database_fixtures import execute
+from tests.database_fixtures import add_user, execute
 from tests.deploy.certificates import Certificate, make_authority, make_certificate
 from tests.deploy.postgres import (
     PASSWORDS,
@@ -153,6 +153,30 @@ def test_the_server_has_to_prove_who_it_is(
     code, said = migrate(owner.replace("@localhost:", "@127.0.0.1:"))
     assert (code, "does not match host name" in said) == (1, True)
     assert "of-the-owner" not in said
+
+
+def test_dumps_are_made_and_restored_over_tls_by_whatever_programs_are_installed(
+    postgres: OwnPostgres, authority: Certificate, tmp_path: Path
+) -> None:
+    verified = f"?sslmode=verify-full&sslrootcert={authority.path}"
+    owner = postgres.url("taskapp_owner", host="localhost", options=verified)
+    emails = "SELECT email FROM users ORDER BY email"
+
+    def run(url: str, *arguments: str) -> str:
+        with taskapp(url, *arguments, TASKAPP_BACKUP_DIR=str(tmp_path)) as process:
+            assert process.process.wait(60) == 0, process.log_text
+            return process.said
+
+    run(owner, "migrate")
+    add_user(owner, "alice")
+    assert "-dump, " in run(owner, "backup")
+    add_user(owner, "bob")
+    assert "-dump, " in run(postgres.administrator("taskapp"), "backup")  # by the shipped programs
+    [newer, older] = sorted((path.name for path in tmp_path.iterdir()), reverse=True)
+    for name, accounts in ((older, ["alice"]), (newer, ["alice", "bob"])):
+        assert " is good: " in run(owner, "backup", "verify", name)
+        run(owner, "restore", "--replace", "--backup", name)
+        assert execute(owner, emails) == [(f"{account}@example.com",) for account in accounts]
 
 
 # PgBouncer
