@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg2
 import pytest
 from jinja2 import Environment
@@ -31,6 +32,9 @@ from tests.clients import ApiClient
 from tests.compiled_templates import CompiledTemplates
 from tests.database_fixtures import new_database
 from tests.environment import MEASURED
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # for busy machines
+hypothesis.settings.load_profile("unhurried")
 
 PASSWORD = "SecurePass123!"
 TESTS_OF_WHAT_RUNS_ELSEWHERE = {

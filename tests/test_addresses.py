@@ -3,7 +3,7 @@
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from taskapp.addresses import Network, client_address, is_in, limit_key
@@ -82,10 +82,8 @@ def test_only_trusted_proxies_are_believed(peer: str, forwarded_for: str, expect
 
 
 addresses = st.ip_addresses().map(str)
-unhurried = settings(deadline=None)  # for busy machines
 
 
-@unhurried
 @given(client=addresses, written=st.text() | st.lists(addresses).map(", ".join))
 def test_what_a_client_writes_never_changes_its_address(client: str, written: str) -> None:
     """A proxy of ours appends what it saw; before that the client may have written anything."""
@@ -111,7 +109,6 @@ def test_a_limit_counts_an_ipv6_subscriber_once(address: str, expected: str) -> 
     assert limit_key(address) == expected
 
 
-@unhurried
 @given(network=st.ip_addresses(v=6), host=st.integers(0, 2**64 - 1))
 def test_no_address_of_a_subscriber_is_counted_apart(network: object, host: int) -> None:
     first = int(ip_address(str(network))) >> 64 << 64

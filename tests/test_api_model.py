@@ -233,7 +233,6 @@ def test_the_api_does_what_the_model_says(api: ApiClient, io_loop: Any) -> None:
         settings=settings(
             max_examples=20,
             stateful_step_count=30,
-            deadline=None,
             derandomize=True,
             database=None,
             suppress_health_check=list(HealthCheck),

@@ -23,7 +23,6 @@ gen_test = pytest.mark.gen_test(timeout=60)
 # The same examples each time; the server is shared by all, which is what servers are for.
 fuzz = settings(
     max_examples=60,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

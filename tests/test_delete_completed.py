@@ -68,9 +68,7 @@ CHANGES: dict[str, dict[str, str]] = {
 }
 
 
-@settings(
-    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fates=st.lists(
         st.tuples(

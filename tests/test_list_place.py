@@ -277,7 +277,6 @@ def test_any_query_leads_to_a_part_of_the_list(
 
     @settings(
         max_examples=100,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from taskapp import logs
@@ -100,7 +100,6 @@ def test_nothing_breaks_a_line_or_reaches_the_terminal(form: str, nasty: str) ->
     assert text.replace("\n", "").isprintable()
 
 
-@settings(deadline=None)  # for busy machines
 @given(value=st.text(st.characters()))
 def test_a_line_of_json_holds_what_was_logged(value: str) -> None:
     stream = configure("json")

@@ -100,7 +100,7 @@ def test_no_password_takes_long_to_judge() -> None:
     assert time.process_time() - before < 2
 
 
-@settings(deadline=None, max_examples=50)  # for busy machines
+@settings(max_examples=50)
 @given(password=st.text(min_size=MINIMUM_LENGTH, max_size=40), local=st.text(max_size=10))
 def test_any_text_can_be_judged(password: str, local: str) -> None:
     assert is_weak(password, f"{local}@example.com") in {True, False}

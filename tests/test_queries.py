@@ -375,7 +375,7 @@ def run(empty_database: str) -> Iterator[Callable[[Callable[[Database], Awaitabl
 
 Run = Callable[[Callable[[Database], Awaitable[Any]]], Any]
 several_examples = settings(
-    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -5,7 +5,7 @@ import json
 
 import psycopg2.errors
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.tables import IDEMPOTENCY_KEY_LENGTH, TITLE_LENGTH
@@ -60,7 +60,6 @@ def refusal_of(text: str) -> Message:
 # Reading the lines
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([*BLANK, *TITLES]), st.sampled_from(LINE_ENDS)),

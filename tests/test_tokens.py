@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from itsdangerous import Signer
 
@@ -27,7 +27,6 @@ READERS: dict[str, Reader] = {
     "personal": TOKENS.read_bearer,
     "cursor": TOKENS.read_cursor,
 }
-unhurried = settings(deadline=None)  # for busy machines
 purposes = pytest.mark.parametrize("purpose", READERS)
 
 
@@ -56,7 +55,6 @@ def sign(purpose: str, value: bytes | str, key: str = NEW) -> str:
     return PERSONAL_PREFIX + text if purpose == "personal" else text
 
 
-@unhurried
 @given(user=st.uuids())
 def test_a_session_is_found_by_what_was_signed(user: UUID) -> None:
     for new, read in (
@@ -70,7 +68,6 @@ def test_a_session_is_found_by_what_was_signed(user: UUID) -> None:
         assert (proof.user_id, proof.secret_hash) == (str(user), secret_hash)
 
 
-@unhurried
 @given(last=st.uuids())
 def test_a_cursor_says_where_it_was_made(last: UUID) -> None:
     assert TOKENS.read_cursor(TOKENS.sign_cursor(str(last))) == str(last)
@@ -133,14 +130,12 @@ def test_an_old_key_is_accepted_while_it_is_listed_and_the_newest_signs(purpose:
     ]
 
 
-@unhurried
 @given(text=st.text() | st.text(f"{ALPHABET}.=", min_size=40))
 def test_no_text_is_accepted_or_breaks_anything(text: str) -> None:
     for read in READERS.values():
         assert read(text) is None
 
 
-@unhurried
 @given(
     value=st.binary().map(encode)
     | st.binary(min_size=16, max_size=36)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.tables import DESCRIPTION_LENGTH, EMAIL_LENGTH, IDEMPOTENCY_KEY_LENGTH, TITLE_LENGTH
@@ -38,7 +38,6 @@ ASTRONAUT = "\U0001f469\u200d\U0001f680"  # one emoji of three characters
 NEW_EMOJI = "\U0001fae9"  # of Unicode 16, which Python 3.11 does not know
 HEBREW = "\u202b\u05e7\u05e0\u05d4 \u05d7\u05dc\u05d1\u202c"  # right to left, with its marks
 EMAIL = "ada@example.com"
-unhurried = settings(deadline=None)  # for busy machines
 
 
 def errors(form: Form, **sent: Any) -> dict[str, str]:
@@ -207,7 +206,6 @@ local_parts = st.from_regex(r"[a-z0-9]([a-z0-9.+_-]{0,20}[a-z0-9])?", fullmatch=
 )
 
 
-@unhurried
 @given(local=local_parts, cased=st.data())
 def test_the_case_of_an_email_address_does_not_matter(local: str, cased: st.DataObject) -> None:
     email = f"{local}@example.com"
@@ -216,7 +214,6 @@ def test_the_case_of_an_email_address_does_not_matter(local: str, cased: st.Data
     assert normalize_email(mixed) == normalize_email(email) == email
 
 
-@unhurried
 @given(local=st.text(min_size=1), domain=st.text(min_size=1))
 def test_the_normal_form_of_an_email_address_is_final(local: str, domain: str) -> None:
     for text in (f"{local}@example.com", f"a{local}@x.org", f"a@{domain}.org", f"{local}@{domain}"):
@@ -303,7 +300,6 @@ names = st.sampled_from(["email", "password", "title", "description", "status", 
 forms = st.sampled_from(FORMS)
 
 
-@unhurried
 @given(form=forms, sent=st.dictionaries(names | st.text(st.characters()), json_values))
 def test_no_json_breaks_a_form_and_what_was_read_reads_the_same(
     form: Form, sent: dict[str, Any]
@@ -329,7 +325,6 @@ texts = st.builds(
 )
 
 
-@unhurried
 @given(form=forms, sent=st.dictionaries(names.filter(lambda name: name != "email"), texts))
 def test_the_schema_accepts_what_the_form_accepts(form: Form, sent: dict[str, str]) -> None:
     if "email" in form.required:
