@@ -107,7 +107,7 @@ async def test_every_change_of_a_list_is_a_change_of_its_etag(
     for _ in range(6):
         await walk.create()
     await walk.page()
-    for _ in range(20):
+    for _ in range(30):
         await walk.step()
         for watched in walk.lists:
             await watched.look()

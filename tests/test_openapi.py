@@ -144,7 +144,7 @@ def test_schemathesis_finds_nothing(database_url: str, tmp_path: Path) -> None:
         program = [str(Path(sys.executable).with_name("schemathesis"))]
         program += ["--config-file", str(CHECKOUT / "tests" / "schemathesis.toml")]
         program += ["run", f"{url}/api/openapi.json", "--no-color"]
-        program += ["--checks=all", "--max-examples=10", "--generation-deterministic"]
+        program += ["--checks=all", "--max-examples=20", "--generation-deterministic"]
         hooks = {"SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks", "TASKAPP_TEST_URL": url}
         done = subprocess.run(
             program,
