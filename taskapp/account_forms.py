@@ -6,13 +6,13 @@ from typing import Any
 
 from schema.tables import TOKEN_NAME_LENGTH
 from taskapp.messages import Message
+from taskapp.text_patterns import is_visible
 from taskapp.validation import (
     NEW_PASSWORD,
     PASSWORD,
     Field,
     Form,
     Refused,
-    is_visible,
     read_choice,
     read_text,
     read_within,

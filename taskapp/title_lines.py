@@ -5,7 +5,8 @@ import re
 from schema.tables import TITLE_LENGTH
 from taskapp.errors import Invalid
 from taskapp.messages import Message
-from taskapp.validation import NOT_STORABLE, TITLE, Refused, is_visible
+from taskapp.text_patterns import is_visible
+from taskapp.validation import NOT_STORABLE, TITLE, Refused
 
 LARGEST_BATCH = 100  # tasks of one text
 _LINE_END = re.compile(r"\r\n?|\n")

@@ -21,6 +21,7 @@ from schema.tables import (
 from taskapp.errors import BadRequest, Invalid
 from taskapp.messages import Message
 from taskapp.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from taskapp.text_patterns import STORABLE, is_storable, is_visible, visible_within
 
 JsonSchema = dict[str, Any]
 DEFAULT_PAGE = 50
@@ -33,18 +34,6 @@ NOT_STORABLE = Message(
 )
 UNKNOWN_FIELD = Message("There is no such field.")
 WEAK_PASSWORD = Message("This password is easily guessed. Make it longer, or add a word or two.")
-
-
-# A text in which something can be seen, as a regular expression of Python and of JSON Schema:
-# not only spaces, controls and joiners. Without tables, so that emoji of tomorrow count as well.
-_INVISIBLE = (
-    r"\u0000-\u0020\u007f-\u00a0\u00ad\u061c\u1680\u180e"
-    r"\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\ufffb"
-)
-_STORABLE = r"[^\u0000]*"
-_VISIBLE = rf"{_STORABLE}[^{_INVISIBLE}]{_STORABLE}"
-_VISIBLE_CHARACTER = re.compile(rf"[^{_INVISIBLE}]")
-_UNSTORABLE_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
 class Refused(ValueError):  # it is the message beside a field
@@ -63,16 +52,11 @@ class Field:
     schema: JsonSchema
 
 
-def is_visible(text: str) -> bool:
-    """Tell whether something can be seen of a text."""
-    return _VISIBLE_CHARACTER.search(text) is not None
-
-
 def read_text(value: Any) -> str:
     """Read a text that can be stored, or raise Refused."""
     if not isinstance(value, str):
         raise Refused(NOT_TEXT)
-    if _UNSTORABLE_CHARACTER.search(value):
+    if not is_storable(value):
         raise Refused(NOT_STORABLE)
     return value
 
@@ -171,9 +155,8 @@ TITLE = Field(
     {
         "type": "string",
         "minLength": 1,
-        "maxLength": TITLE_LENGTH,
-        "pattern": f"^{_VISIBLE}$",
-        "description": "What is to be done; spaces around it are removed.",
+        "pattern": f"^{visible_within(TITLE_LENGTH)}$",
+        "description": f"At most {TITLE_LENGTH} characters, once the spaces around are gone.",
     },
 )
 DESCRIPTION = Field(
@@ -181,7 +164,7 @@ DESCRIPTION = Field(
     {
         "type": "string",
         "maxLength": DESCRIPTION_LENGTH,
-        "pattern": f"^{_STORABLE}$",
+        "pattern": f"^{STORABLE}$",
         "description": "More about it.",
     },
 )
@@ -197,13 +180,13 @@ NEW_PASSWORD = Field(
         "format": "password",
         "minLength": MINIMUM_LENGTH,
         "maxLength": MAXIMUM_LENGTH,
-        "pattern": f"^{_STORABLE}$",
+        "pattern": f"^{STORABLE}$",
         "description": "Any characters, exactly as typed; refused when it is easily guessed.",
     },
 )
 PASSWORD = Field(
     _read_password,
-    {"type": "string", "format": "password", "minLength": 1, "pattern": f"^{_STORABLE}$"},
+    {"type": "string", "format": "password", "minLength": 1, "pattern": f"^{STORABLE}$"},
 )
 
 

@@ -332,6 +332,16 @@ def test_the_schema_accepts_what_the_form_accepts(form: Form, sent: dict[str, st
     assert jsonschema_rs.is_valid(form.schema(), sent) == _accepts(form, sent)
 
 
+@pytest.mark.parametrize("around", ["", " ", "\t\f\n", "\u00a0\x85\x1f", "\u2028" * 255, "\u200b"])
+@pytest.mark.parametrize("between", ["", " ", "\u200b", "\0"])
+@pytest.mark.parametrize("length", [1, 2, TITLE_LENGTH, TITLE_LENGTH + 1])
+def test_the_schema_counts_a_title_as_the_form_does(around: str, between: str, length: int) -> None:
+    title = around + "x" * (length - len(between)) + between + "x" * len(between) + around
+    assert jsonschema_rs.is_valid(NEW_TASK.schema(), {"title": title}) == _accepts(
+        NEW_TASK, {"title": title}
+    )
+
+
 def _accepts(form: Form, sent: dict[str, str]) -> bool:
     try:
         form.read(sent)
