@@ -16,6 +16,7 @@ from tornado.iostream import IOStream
 from tornado.routing import URLSpec
 
 from handlers.languages import Language
+from handlers.outlines import Outlines
 from handlers.rendering import make_templates
 from taskapp.addresses import limit_key
 from taskapp.deadlines import Deadlines
@@ -79,6 +80,7 @@ class Application(tornado.web.Application):
             default_handler_class=not_found,
         )
         self._templates: dict[str, Environment] = {}
+        self._outlines: dict[str, Outlines] = {}
 
     @property
     def state(self) -> str:
@@ -109,10 +111,21 @@ class Application(tornado.web.Application):
 
     def template(self, language: Language, name: str) -> Template:
         """Give a page's template with the words of a language."""
+        return self._templates_of(language).get_template(name)
+
+    def outlines(self, language: Language) -> Outlines:
+        """Give the outlines of the templates with the words of a language."""
+        outlines = self._outlines.get(language.code)
+        if outlines is None:
+            templates = self._templates_of(language)
+            outlines = self._outlines[language.code] = Outlines(templates)
+        return outlines
+
+    def _templates_of(self, language: Language) -> Environment:
         templates = self._templates.get(language.code)
         if templates is None:
             templates = self._templates[language.code] = make_templates(self, language)
-        return templates.get_template(name)
+        return templates
 
     def find_handler(self, request: Any, **kwargs: Any) -> Any:
         """Find who answers a request; only paths with parameters are matched one by one."""

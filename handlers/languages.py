@@ -59,7 +59,8 @@ class Language:
 
     def ago(self, text: str, now: datetime | None = None) -> str:
         """Write how long ago, from now if not told, a moment of RFC 3339 was, never longer."""
-        seconds = int(((now or datetime.now(UTC)) - datetime.fromisoformat(text)).total_seconds())
+        passed = (now or datetime.now(UTC)) - datetime.fromisoformat(text)
+        seconds = passed.days * _DAY + passed.seconds
         if seconds < _MINUTE:
             return self.say(_JUST_NOW)
         step = _STEPS[bisect(_STEPS, seconds) - 1]

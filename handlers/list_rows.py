@@ -1,60 +1,54 @@
-"""The rows of the list, ready for its template.
+"""The rows of the list, as HTML: templates/_task.html has the markup.
 
-To look a task's values up, to escape each by itself and to hand each on were most of the time of
-the page.
+To look a task's values up, to escape each by itself and to run a template for each were most of
+the time of the page.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
-from typing import NamedTuple
+
+from markupsafe import Markup
 
 from handlers.languages import Language
+from handlers.outlines import Outline, Outlines
 from taskapp.queries.tasks import Task
 
 _SHORT = 160  # characters of a description that the list shows at once
 _SHORT_LINES = 3
 _BETWEEN = "\0"  # in no text of a task: PostgreSQL stores none (taskapp/validation.py)
+_GAPS = ("id", "place", "title", "short", "description", "second", "moment", "ago")
 
 
-class Row(NamedTuple):
-    """A task as the list shows it; what people wrote is escaped, and may stand in HTML."""
-
-    id: str
-    title: str
-    short: str
-    description: str
-    is_short: bool
-    is_completed: bool
-    second: str  # RFC 3339, in UTC
-    moment: str
-    ago: str
-
-
-def make_rows(tasks: Sequence[Task], language: Language) -> list[Row]:
-    """Make the rows of tasks in a language."""
-    if not tasks:
-        return []
-    shorts = [shorten(task.description) for task in tasks]
-    titles = _escape(task.title for task in tasks)
-    descriptions = _escape(task.description for task in tasks)
+def write_rows(
+    tasks: Sequence[Task], language: Language, outlines: Outlines, *, place: str
+) -> Markup:
+    """Write tasks in a language; `place` is the query of the part of the list that they are."""
     now = datetime.now(UTC)
-    return [
-        Row(
-            task.id,
-            title,
-            short,
-            description,
-            len(short) == len(description),
-            task.status == "completed",
-            f"{task.created_at[:19]}Z",
-            language.moment(task.created_at),
-            language.ago(task.created_at, now),
+    outlines_of: dict[tuple[str, str], Outline] = {}
+    pieces: list[str] = []
+    for task, title, description in zip(tasks, *_escape_texts(tasks), strict=True):
+        written, created = task.description, task.created_at
+        short = shorten(written)
+        length = "long" if len(short) < len(written) else "short" if written else "none"
+        look = (task.status, length)
+        outline = outlines_of.get(look)
+        if outline is None:
+            named = {"is_completed": task.status == "completed", "length": length}
+            outline = outlines_of[look] = outlines.find("_task.html", named, _GAPS)
+        pieces += outline.fill(
+            (
+                task.id,
+                place,
+                title,
+                short if description == written else escape(short),
+                description,
+                f"{created[:19]}Z",
+                language.moment(created),
+                language.ago(created, now),
+            )
         )
-        for task, title, short, description in zip(
-            tasks, titles, _escape(shorts), descriptions, strict=True
-        )
-    ]
+    return Markup("".join(pieces))  # noqa: S704  # nosec B704  # all that people wrote is escaped
 
 
 def shorten(text: str) -> str:
@@ -67,6 +61,8 @@ def shorten(text: str) -> str:
     return (beginning[:_SHORT].rsplit(None, 1) or [""])[0]
 
 
-def _escape(texts: Iterable[str]) -> list[str]:
-    """Escape texts, of which there is one at least, as one."""
-    return escape(_BETWEEN.join(texts)).split(_BETWEEN)
+def _escape_texts(tasks: Sequence[Task]) -> tuple[list[str], list[str]]:
+    """Escape the titles and the descriptions of tasks, all as one."""
+    texts = [task.title for task in tasks] + [task.description for task in tasks]
+    escaped = escape(_BETWEEN.join(texts)).split(_BETWEEN) if tasks else []
+    return escaped[: len(tasks)], escaped[len(tasks) :]

@@ -2,7 +2,7 @@
 
 import gzip
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -117,19 +117,35 @@ class PageHandler(BaseHandler):
         """Give the address of this page, without anything that somebody else could have put in."""
         return str(self.request.path)
 
-    def show(self, template: str, status: int = 200, **values: Any) -> None:
-        """Answer with a page."""
+    def show(
+        self,
+        template: str,
+        status: int = 200,
+        *,
+        look: Mapping[str, Hashable] | None = None,
+        **values: Any,
+    ) -> None:
+        """Answer with a page.
+
+        With a `look`, which few pages have each another of, all values are texts, of which the
+        template tells nothing but that they are there; it is run once for each look.
+        """
         self.set_status(status)
         self.set_header("Content-Language", self.language.code)
         self.set_header("Vary", "Accept-Encoding, Accept-Language, Cookie")
-        page = self.application.template(self.language, template).render(
-            values,
-            is_signed_in=self.owner is not None,
-            notice=self._take_notice(),
-            xsrf=self._new_form_proof(),
-            theme=read_theme(self.get_cookie(self.application.cookie_name("theme"))),
-            here=self.here if self.is_safe() else self.application.path("/"),
-        )
+        frame = {
+            "is_signed_in": self.owner is not None,
+            "notice": self._take_notice(),
+            "theme": read_theme(self.get_cookie(self.application.cookie_name("theme"))),
+        }
+        values["xsrf"] = self._new_form_proof()
+        values["here"] = self.here if self.is_safe() else self.application.path("/")
+        if look is None or frame["notice"]:
+            values |= {**frame, **(look or {})}
+            page = self.application.template(self.language, template).render(values)
+        else:
+            outlines = self.application.outlines(self.language)
+            page = outlines.fill(template, {**frame, **look}, values)
         self.finish(self._compress(page.encode("utf-8")))
 
     def _new_form_proof(self) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from handlers.list_rows import make_rows
+from handlers.languages import Language
+from handlers.list_rows import write_rows
 from handlers.pages import PageHandler
 from taskapp.errors import Invalid, VersionConflict
 from taskapp.operations.tasks import (
@@ -93,19 +94,29 @@ class TaskListPage(TaskPage):
             after=self.query("after"),
             limit=DEFAULT_PAGE,
         )
-        self.show(
-            "tasks.html",
-            status,
-            rows=make_rows(page.tasks, self.language),
-            overview=overview,
-            count_limit=COUNT_LIMIT,
-            status_filter=status_filter,
-            filter_query=_query(status_filter, None),
-            next_query=page.next_cursor and _query(status_filter, page.next_cursor),
-            is_first_page=self.query("after") is None,
-            values={**values, "key": values.get("key") or secrets.token_urlsafe(16)},
-            errors=errors,
-        )
+        language = self.language
+        look = {
+            "status_filter": status_filter,
+            "is_first_page": self.query("after") is None,
+            "has_tasks": bool(overview.pending or overview.completed),
+            "has_completed": bool(overview.completed),
+        }
+        texts = {
+            "rows": write_rows(
+                page.tasks, language, self.application.outlines(language), place=self.place
+            ),
+            "email": overview.email,
+            "total": _count(overview.pending + overview.completed, language),
+            "pending": _count(overview.pending, language),
+            "completed": _count(overview.completed, language),
+            "filter_query": _query(status_filter, None),
+            "next_query": page.next_cursor and _query(status_filter, page.next_cursor),
+            "key": values.get("key") or secrets.token_urlsafe(16),
+        }
+        if values or errors:
+            self.show("tasks.html", status, **look, **texts, values=values, errors=errors)
+        else:
+            self.show("tasks.html", status, look=look, **texts)
 
 
 class SeveralTasksPage(TaskListPage):
@@ -135,6 +146,12 @@ def _query(status: str | None, after: str | None) -> str:
     """Give the query that names a part of the list; nothing for the beginning of the whole."""
     named = {name: value for name, value in (("status", status), ("after", after)) if value}
     return f"?{urlencode(named)}" if named else ""
+
+
+def _count(number: int, language: Language) -> str:
+    """Write a number of tasks, which are counted no further than to a limit."""
+    is_more = number >= COUNT_LIMIT
+    return language.number(COUNT_LIMIT - 1) + "+" if is_more else language.number(number)
 
 
 def _as_shown(task: Task) -> dict[str, str]:
