@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from markupsafe import Markup
-
 from handlers.languages import Language
-from handlers.outlines import Outline, Outlines
+from handlers.outlines import Outline, Outlines, Pieces
 from taskapp.queries.tasks import Task
 
 _SHORT = 160  # characters of a description that the list shows at once
@@ -22,11 +20,11 @@ _GAPS = ("id", "place", "title", "short", "description", "second", "moment", "ag
 
 def write_rows(
     tasks: Sequence[Task], language: Language, outlines: Outlines, *, place: str
-) -> Markup:
+) -> Pieces:
     """Write tasks in a language; `place` is the query of the part of the list that they are."""
     now = datetime.now(UTC)
     outlines_of: dict[tuple[str, str], Outline] = {}
-    pieces: list[str] = []
+    pieces = Pieces()
     for task, title, description in zip(tasks, *_escape_texts(tasks), strict=True):
         written, created = task.description, task.created_at
         short = shorten(written)
@@ -48,17 +46,16 @@ def write_rows(
                 language.ago(created, now),
             )
         )
-    return Markup("".join(pieces))  # noqa: S704  # nosec B704  # all that people wrote is escaped
+    return pieces
 
 
 def shorten(text: str) -> str:
     """Give the beginning of a long text for the list, or a short text as it is."""
-    if len(text) <= _SHORT and text.count("\n") < _SHORT_LINES:
+    if text.count("\n", 0, _SHORT + 1) >= _SHORT_LINES:
+        return "\n".join(text.split("\n", _SHORT_LINES)[:_SHORT_LINES])
+    if len(text) <= _SHORT:
         return text
-    beginning = "\n".join(text.split("\n", _SHORT_LINES)[:_SHORT_LINES])
-    if len(beginning) <= _SHORT:
-        return beginning
-    return (beginning[:_SHORT].rsplit(None, 1) or [""])[0]
+    return (text[:_SHORT].rsplit(None, 1) or [""])[0]
 
 
 def _escape_texts(tasks: Sequence[Task]) -> tuple[list[str], list[str]]:

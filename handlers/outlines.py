@@ -10,10 +10,18 @@ from functools import lru_cache
 from operator import itemgetter
 
 from jinja2 import Environment
-from markupsafe import Markup, escape
+from markupsafe import escape
 
 _GAP = re.compile("\0(\\w+)\0")  # NUL is in no template
 KEPT = 200  # outlines of a language; the list of tasks looks different in about 100 ways
+
+
+class Pieces(list[str]):
+    """HTML that is joined only when a page is: a copy of all its tasks takes memory and time."""
+
+    def __html__(self) -> str:
+        """Give it to a template."""
+        return "".join(self)
 
 
 class Outline:
@@ -50,15 +58,11 @@ class Outlines:
         return self._kept(template, tuple(look.items()), tuple(gaps))
 
     def fill(
-        self, template: str, look: Mapping[str, Hashable], texts: Mapping[str, str | None]
+        self, template: str, look: Mapping[str, Hashable], texts: Mapping[str, str | Pieces | None]
     ) -> str:
         """Write a page: what its template makes of a look and of texts, which are escaped."""
-        there = {
-            name: text if isinstance(text, Markup) else escape(text)
-            for name, text in texts.items()
-            if text
-        }
-        absent = {name: text for name, text in texts.items() if not text}
+        there = {name: _escape(text) for name, text in texts.items() if text}
+        absent = {name: "" for name, text in texts.items() if not text}
         outline = self.find(template, {**look, **absent}, there)
         return "".join(outline.fill(tuple(there.values())))
 
@@ -67,3 +71,7 @@ class Outlines:
     ) -> Outline:
         marks = {name: f"\0{name}\0" for name in gaps}
         return Outline(self._templates.get_template(template).render(dict(look), **marks), gaps)
+
+
+def _escape(text: str | Pieces) -> str:
+    return text.__html__() if isinstance(text, Pieces) else escape(text)
