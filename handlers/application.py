@@ -62,6 +62,8 @@ class Application(tornado.web.Application):
         """
         self.services = services
         self.is_https = services.settings.is_https
+        base = services.settings.base_path.replace("/", "-")
+        self._cookie_prefix = f"{'__Host-' if self.is_https else ''}taskapp{base}-"
         self._fixed = fixed
         self._state = "starting"
         self._started = asyncio.Event()
@@ -101,9 +103,7 @@ class Application(tornado.web.Application):
 
     def cookie_name(self, purpose: str) -> str:
         """Name a cookie; behind https only this host can have set it (RFC 6265bis, `__Host-`)."""
-        settings = self.services.settings
-        prefix = "__Host-" if settings.is_https else ""
-        return f"{prefix}taskapp{settings.base_path.replace('/', '-')}-{purpose}"
+        return self._cookie_prefix + purpose
 
     def path(self, path: str) -> str:
         """Give a path of this site as a browser asks for it, below the base path."""

@@ -3,11 +3,11 @@
 import re
 import traceback
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar, cast
 
 import tornado.web
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, parse_cookie
 from uuid_utils import uuid7
 
 from handlers.answer_headers import AnswerHeaders, now_as_date
@@ -167,9 +167,17 @@ class BaseHandler(tornado.web.RequestHandler):
         """Read the session that the request brings: pages a cookie, the API a token."""
         return None
 
+    @cached_property
+    def _sent_cookies(self) -> Mapping[str, str]:
+        return parse_cookie(self.request.headers.get("Cookie", ""))
+
+    def read_cookie(self, purpose: str) -> str | None:
+        """Read one of our cookies, without an object for each that could be sent back."""
+        return self._sent_cookies.get(self.application.cookie_name(purpose))
+
     def read_cookie_session(self) -> SessionProof | None:
         """Read the session of the cookie; it is alive only if the database says so too."""
-        cookie = self.get_cookie(self.application.cookie_name("session"))
+        cookie = self.read_cookie("session")
         if not cookie:
             return None
         return self._counted(self.services.tokens.read_cookie(cookie))
@@ -223,7 +231,7 @@ class BaseHandler(tornado.web.RequestHandler):
 
     def has_form_proof(self, sent: str, owner: SessionProof | None) -> bool:
         """Tell whether a page that was shown to this browser in this session sent this."""
-        browser = self.get_cookie(self.application.cookie_name("xsrf"))
+        browser = self.read_cookie("xsrf")
         return browser is not None and self.services.tokens.is_form_proof(sent, browser, owner)
 
     def is_safe(self) -> bool:

@@ -127,8 +127,8 @@ class PageHandler(BaseHandler):
     ) -> None:
         """Answer with a page.
 
-        With a `look`, which few pages have each another of, all values are texts, of which the
-        template tells nothing but that they are there; it is run once for each look.
+        `look` is all that the template decides by, where that differs little from page to page:
+        then it is not run for each, and the values are texts (handlers/outlines.py).
         """
         self.set_status(status)
         self.set_header("Content-Language", self.language.code)
@@ -136,7 +136,7 @@ class PageHandler(BaseHandler):
         frame = {
             "is_signed_in": self.owner is not None,
             "notice": self._take_notice(),
-            "theme": read_theme(self.get_cookie(self.application.cookie_name("theme"))),
+            "theme": read_theme(self.read_cookie("theme")),
         }
         values["xsrf"] = self._new_form_proof()
         values["here"] = self.here if self.is_safe() else self.application.path("/")
@@ -150,7 +150,7 @@ class PageHandler(BaseHandler):
 
     def _new_form_proof(self) -> str:
         """Make the proof for this page's forms, and know this browser by a cookie (ADR 0016)."""
-        browser = self.get_cookie(self.application.cookie_name("xsrf"))
+        browser = self.read_cookie("xsrf")
         if not browser:
             browser = secrets.token_urlsafe(16)
             self.remember("xsrf", browser, max_age=int(LIFETIME.total_seconds()))
@@ -221,7 +221,7 @@ class PageHandler(BaseHandler):
 
     def _show_login(self, error: NotSignedIn) -> None:
         """Send a reader to the login page; show it to a writer, with what was typed kept."""
-        if self.get_cookie(self.application.cookie_name("session")):
+        if self.read_cookie("session"):
             self.end_session()
         draft = self.read_draft()
         if draft is None:
@@ -235,7 +235,7 @@ class PageHandler(BaseHandler):
         )
 
     def _take_notice(self) -> Notice | None:
-        cookie = self.get_cookie(self.application.cookie_name("notice"))
+        cookie = self.read_cookie("notice")
         if not cookie:
             return None
         self.remember("notice", "", max_age=None)

@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -21,7 +22,7 @@ from taskapp.operations.tasks import (
     set_task_status,
     update_task,
 )
-from taskapp.queries.tasks import COUNT_LIMIT, Task
+from taskapp.queries.tasks import COUNT_LIMIT, Overview, Task
 from taskapp.validation import (
     DEFAULT_PAGE,
     is_version,
@@ -41,7 +42,7 @@ class TaskPage(PageHandler):
         except Invalid:
             return None
 
-    @property
+    @cached_property
     def place(self) -> str:
         """Give the query of the part of the list that this request came from."""
         after = self.read_query("after")
@@ -105,10 +106,7 @@ class TaskListPage(TaskPage):
             "rows": write_rows(
                 page.tasks, language, self.application.outlines(language), place=self.place
             ),
-            "email": overview.email,
-            "total": _count(overview.pending + overview.completed, language),
-            "pending": _count(overview.pending, language),
-            "completed": _count(overview.completed, language),
+            **_write_overview(overview, language),
             "filter_query": _query(status_filter, None),
             "next_query": page.next_cursor and _query(status_filter, page.next_cursor),
             "key": values.get("key") or secrets.token_urlsafe(16),
@@ -148,10 +146,19 @@ def _query(status: str | None, after: str | None) -> str:
     return f"?{urlencode(named)}" if named else ""
 
 
-def _count(number: int, language: Language) -> str:
-    """Write a number of tasks, which are counted no further than to a limit."""
-    is_more = number >= COUNT_LIMIT
-    return language.number(COUNT_LIMIT - 1) + "+" if is_more else language.number(number)
+def _write_overview(overview: Overview, language: Language) -> dict[str, str]:
+    """Write whose list it is, and how many tasks are in it, which are counted up to a limit."""
+
+    def count(number: int) -> str:
+        is_more = number >= COUNT_LIMIT
+        return language.number(COUNT_LIMIT - 1) + "+" if is_more else language.number(number)
+
+    return {
+        "email": overview.email,
+        "total": count(overview.pending + overview.completed),
+        "pending": count(overview.pending),
+        "completed": count(overview.completed),
+    }
 
 
 def _as_shown(task: Task) -> dict[str, str]:
