@@ -45,8 +45,7 @@ def test_a_thousand_idle_and_five_hundred_busy_connections_are_all_served(
     assert asyncio.run(scenario()) > 0
     ran, waited = processor_seconds(server.pid)
     share = (ran - ran_before) / (ran - ran_before + waited - waited_before)
-    # A wait of seconds ends with 503: nobody's, unless others have most of the processor.
-    assert {*crowd.statuses} - ({503} if share < 0.5 else set()) == {200, 201}
+    assert {*crowd.statuses} == {200, 201}
     assert crowd.overtaken < 2 * BUSY  # whoever comes first is served first
     assert crowd.slowest * share < PATIENCE  # the rest of the time others had the processor
     with server.client() as bob:
