@@ -21,8 +21,8 @@ _RANGE = re.compile(
     r"(?:;\s*q=(?P<weight>0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?",
     re.ASCII | re.IGNORECASE,
 )
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400  # seconds
-_STEPS = (_MINUTE, _HOUR, _DAY, 7 * _DAY, 30 * _DAY, 365 * _DAY)  # as Babel counts them
+_HOUR, _DAY = 60, 1440  # minutes
+_STEPS = (1, _HOUR, _DAY, 7 * _DAY, 30 * _DAY, 365 * _DAY)  # minutes, as Babel counts them
 _JUST_NOW = Message("just now")
 
 
@@ -60,20 +60,17 @@ class Language:
     def ago(self, text: str, now: datetime | None = None) -> str:
         """Write how long ago, from now if not told, a moment of RFC 3339 was, never longer."""
         passed = (now or datetime.now(UTC)) - datetime.fromisoformat(text)
-        seconds = passed.days * _DAY + passed.seconds
-        if seconds < _MINUTE:
-            return self.say(_JUST_NOW)
-        step = _STEPS[bisect(_STEPS, seconds) - 1]
-        return _ago(seconds // step * step, self.locale)
+        minutes = passed.days * _DAY or passed.seconds // 60  # after a day, days will do
+        return _ago(minutes, self.locale) if minutes > 0 else self.say(_JUST_NOW)
 
     def duration(self, seconds: int) -> str:
         """Write for people how long something takes, never too short."""
         if seconds < 100:
             return _unit(seconds, "second", self.locale)
-        minutes = -(-seconds // _MINUTE)
+        minutes = -(-seconds // 60)
         if minutes < 100:
             return _unit(minutes, "minute", self.locale)
-        return _unit(-(-minutes // 60), "hour", self.locale)
+        return _unit(-(-minutes // _HOUR), "hour", self.locale)
 
 
 ENGLISH = Language("en", "en_GB")
@@ -141,11 +138,17 @@ def _day(text: str, locale: str) -> str:
     return format_date(date.fromisoformat(text), "long", locale=locale)
 
 
+@lru_cache(maxsize=5000)
+def _ago(minutes: int, locale: str) -> str:
+    step = _STEPS[bisect(_STEPS, minutes) - 1]
+    return _steps_ago(minutes // step * step, locale)
+
+
 @lru_cache(maxsize=1000)
-def _ago(seconds: int, locale: str) -> str:
+def _steps_ago(minutes: int, locale: str) -> str:
     from babel.dates import format_timedelta  # noqa: PLC0415  # see above
 
-    past = timedelta(seconds=-seconds)
+    past = timedelta(minutes=-minutes)
     return format_timedelta(past, threshold=1, add_direction=True, locale=locale)
 
 

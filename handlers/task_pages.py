@@ -1,11 +1,11 @@
 """The list of tasks, and the pages on which one is edited, completed and deleted."""
 
 import re
-import secrets
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
-from urllib.parse import urlencode
+
+from uuid_utils import uuid7
 
 from handlers.languages import Language
 from handlers.list_rows import write_rows
@@ -109,7 +109,7 @@ class TaskListPage(TaskPage):
             **_write_overview(overview, language),
             "filter_query": _query(status_filter, None),
             "next_query": page.next_cursor and _query(status_filter, page.next_cursor),
-            "key": values.get("key") or secrets.token_urlsafe(16),
+            "key": values.get("key") or str(uuid7()),
         }
         if values or errors:
             self.show("tasks.html", status, **look, **texts, values=values, errors=errors)
@@ -142,8 +142,9 @@ class SeveralTasksPage(TaskListPage):
 
 def _query(status: str | None, after: str | None) -> str:
     """Give the query that names a part of the list; nothing for the beginning of the whole."""
-    named = {name: value for name, value in (("status", status), ("after", after)) if value}
-    return f"?{urlencode(named)}" if named else ""
+    # Nothing to be quoted: a word, and a cursor, which is made for addresses.
+    named = [f"{name}={value}" for name, value in (("status", status), ("after", after)) if value]
+    return f"?{'&'.join(named)}" if named else ""
 
 
 def _write_overview(overview: Overview, language: Language) -> dict[str, str]:

@@ -6,9 +6,9 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from uuid import UUID
 
 from itsdangerous import BadSignature, Signer
+from uuid_utils import UUID
 
 SECRET_LENGTH = 20  # bytes: 160 random bits, where ASVS 7.2.3 asks for 128
 UUID_LENGTH = 16  # bytes

@@ -47,7 +47,7 @@ class PageClient:
     ) -> Page:
         """Send a request and remember what came; follow nothing."""
         body = fields if isinstance(fields, bytes | None) else urlencode(fields).encode("ascii")
-        sent = {"Accept-Encoding": "gzip, deflate, br"}
+        sent = {"Accept-Encoding": "gzip, deflate, br, zstd"}
         if body is not None:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
         if self.cookies:

@@ -1,6 +1,7 @@
 """A page as a browser reads it: its forms, its rows of tasks, its links and its text."""
 
 import gzip
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -8,8 +9,14 @@ from html.parser import HTMLParser
 import brotli
 from tornado.httpclient import HTTPResponse
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 VOID = {"br", "hr", "img", "input", "link", "meta", "wbr"}  # elements that have no end
 DECODERS: dict[str, Callable[[bytes], bytes]] = {
+    "zstd": zstd.decompress,
     "br": brotli.decompress,
     "gzip": gzip.decompress,
     "": bytes,

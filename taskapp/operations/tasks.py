@@ -21,7 +21,7 @@ from taskapp.queries import list_versions
 from taskapp.queries import task_batches as batches
 from taskapp.queries import tasks as queries
 from taskapp.queries.task_batches import Completed
-from taskapp.queries.tasks import Overview, Task
+from taskapp.queries.tasks import ListedTask, Overview, Task
 from taskapp.services import Services
 from taskapp.title_lines import read_titles
 from taskapp.tokens import SessionProof
@@ -41,7 +41,7 @@ LARGEST_DELETION = 1_000  # tasks of one statement, so that a slow disk has the 
 class TaskPage:
     """Some tasks of a list, and the cursor that continues it, if it goes on."""
 
-    tasks: list[Task]
+    tasks: Sequence[ListedTask]
     next_cursor: str | None
 
 
@@ -286,7 +286,7 @@ def _read_cursor(services: Services, after: str | None) -> str | None:
     return last_id
 
 
-def _page(services: Services, rows: list[Task], limit: int) -> TaskPage:
+def _page(services: Services, rows: Sequence[ListedTask], limit: int) -> TaskPage:
     """Make a page of the rows that were asked for, and one more if there is one."""
     if len(rows) <= limit:
         return TaskPage(rows, None)

@@ -31,18 +31,23 @@ _LAST_OF_ALL = text("'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid")  # no task h
 COUNT_LIMIT = 10_000  # a count stops here, so that a page costs the same with a million tasks
 
 
-class Task(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A task, as the database holds it and as the API shows it.
-
-    Moments are RFC 3339 in UTC. `updated_at` grows with every change, by a microsecond at
-    least, and so it is the task's version as well.
-    """
+class ListedTask(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """What the page of a list shows of a task; its moment is RFC 3339 in UTC."""
 
     id: str
     title: str
     description: str
     status: str
     created_at: str
+
+
+class Task(ListedTask, frozen=True, gc=False):
+    """A task, as the database holds it and as the API shows it.
+
+    `updated_at` grows with every change, by a microsecond at least, and so it is the task's
+    version as well.
+    """
+
     updated_at: str
 
 
@@ -117,14 +122,18 @@ list_of_all = _rows.order_by(*_order)
 list_of_status = _rows.where(is_of_status(bindparam("status"))).order_by(*order_of_status)
 _LIST = Statement("tasks.list", list_of_all)
 _LIST_STATUS = Statement("tasks.list_status", list_of_status, is_planned_each_time=True)
-_overview = (live_email, _count("pending"), _count("completed"))
-_LIST_WITH_OVERVIEW = Statement("tasks.list_with_overview", list_of_all.add_columns(*_overview))
+# As one text, for it comes with each task of a list; without a session the e-mail is missing.
+_overview = func.concat_ws(text("' '"), _count("pending"), _count("completed"), live_email)
+_listed = [tasks.c[name] for name in ListedTask.__struct_fields__]
+_LIST_WITH_OVERVIEW = Statement(
+    "tasks.list_with_overview", list_of_all.with_only_columns(*_listed, _overview)
+)
 _LIST_STATUS_WITH_OVERVIEW = Statement(
     "tasks.list_status_with_overview",
-    list_of_status.add_columns(*_overview),
+    list_of_status.with_only_columns(*_listed, _overview),
     is_planned_each_time=True,
 )
-_OVERVIEW = Statement("tasks.overview", select(*_overview))
+_OVERVIEW = Statement("tasks.overview", select(_overview))
 _FIND = Statement("tasks.find", select(*_columns).where(*_mine))
 _FIND_BY_KEY = Statement(
     "tasks.find_by_key",
@@ -205,7 +214,7 @@ async def list_tasks(
 
 async def list_tasks_with_overview(
     database: Database, owner: SessionProof, *, status: str | None, after: str | None, limit: int
-) -> tuple[list[Task], Overview | None]:
+) -> tuple[list[ListedTask], Overview | None]:
     """List tasks, and give the overview in the same trip; it is None without a session."""
     rows = await database.fetch_all(
         _LIST_STATUS_WITH_OVERVIEW if status else _LIST_WITH_OVERVIEW,
@@ -215,14 +224,19 @@ async def list_tasks_with_overview(
         limit=limit,
     )
     if rows:
-        return [Task(*row[:-3]) for row in rows], Overview(*rows[0][-3:])
+        return [ListedTask(*row[:-1]) for row in rows], _read_overview(rows[0][-1])
     return [], await find_overview(database, owner)
 
 
 async def find_overview(database: Database, owner: SessionProof) -> Overview | None:
     """Find out whose session it is, and how many tasks they have; None without a session."""
-    row = await database.fetch_one(_OVERVIEW, session=owner.secret_hash)
-    return Overview(*row) if row and row[0] is not None else None
+    [[overview]] = await database.fetch_all(_OVERVIEW, session=owner.secret_hash)
+    return _read_overview(overview)
+
+
+def _read_overview(text: str) -> Overview | None:
+    pending, completed, *email = text.split(" ", 2)
+    return Overview(email[0], int(pending), int(completed)) if email else None
 
 
 async def find_task(database: Database, owner: SessionProof, task_id: str) -> Task | None:
