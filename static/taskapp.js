@@ -1,7 +1,7 @@
 // Saves reloads; all works without it.
 
 const asItIs = { createHTML: (html) => html };
-const policy = window.trustedTypes?.createPolicy("taskapp", asItIs) ?? asItIs;
+const policy = self.trustedTypes?.createPolicy("taskapp", asItIs) ?? asItIs;
 const find = (selector, within = document) => within.querySelector(selector);
 const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
 const on = addEventListener;
@@ -17,8 +17,8 @@ async function load(address, request) {
 }
 
 function say(text = document.body.dataset.offline) {
-  const paragraph = Object.assign(document.createElement("p"), { textContent: text });
-  find("#notice").replaceChildren(paragraph);
+  find("#notice").replaceChildren(document.createElement("p"));
+  find("#notice p").append(text);
 }
 
 function takeOver(page, ...selectors) {
@@ -37,41 +37,41 @@ function swap({ page, response }) {
 
 function flip(task) {
   if (!task) return;
-  const isCompleted = task.classList.toggle("completed");
+  const isDone = task.classList.toggle("completed");
   const check = find(".check", task);
-  check.ariaChecked = isCompleted;
-  check.value = isCompleted ? "pending" : "completed";
+  check.ariaChecked = isDone;
+  check.value = isDone ? "pending" : "completed";
 }
 
-async function sendPage(form, send) {
+async function sendPage(form, sent) {
   const draft = draftOf(form);
   forget(form);
   form.reset();
-  const answer = await send();
+  const answer = await sent;
   if (answer) return swap(answer);
   sessionStorage[nameOf(form)] = draft;
   restore(form);
   say();
 }
 
-async function sendStatus(form, send, address) {
-  const task = document.getElementById(`task-${address.split("/").at(-2)}`);
+async function sendStatus(form, sent, address) {
+  const task = find(`#task-${address.split("/").at(-2)}`);
   flip(task);
-  const answer = await send();
+  const answer = await sent;
   if (answer && find(".filter", answer.page)) return takeOver(answer.page, ".filter", ".clear");
   if (answer?.response.ok) return swap(answer);
   flip(task);
   say(answer && find("h1", answer.page).textContent);
 }
 
-async function sendEdit(form, send) {
+async function sendEdit(form, sent) {
   const task = form.closest(".task");
-  const answer = await send();
+  const answer = await sent;
   if (!answer) return say();
   const editor = find(".editor", answer.page);
   if (editor) return openEditor(task, editor);
   if (!find(".filter", answer.page)) return swap(answer);
-  const fresh = answer.page.getElementById(task.id);
+  const fresh = find(`#${task.id}`, answer.page);
   takeOver(answer.page, ".filter", ".clear");
   if (!fresh) return task.remove();
   task.replaceWith(fresh);
@@ -84,7 +84,7 @@ const senders = { page: sendPage, status: sendStatus, edit: sendEdit };
 on("submit", async (event) => {
   const { target: form, submitter } = event;
   const sender = senders[form.dataset.send];
-  const address = submitter?.getAttribute("formaction") ?? form.getAttribute("action") ?? "";
+  const address = submitter?.getAttribute("formaction") ?? form.action;
   isLeaving = !sender;
   if (/(logout|account.delete)$/.test(address)) sessionStorage.clear();
   if (!sender) return;
@@ -92,8 +92,8 @@ on("submit", async (event) => {
   if (busy.has(address)) return;
   busy.add(address);
   const body = new URLSearchParams(new FormData(form, submitter));
-  const send = () => load(address, { method: "POST", body }).catch(() => {});
-  await sender(form, send, address);
+  const sent = load(address, { method: "POST", body }).catch(() => {});
+  await sender(form, sent, address);
   busy.delete(address);
 });
 
@@ -106,12 +106,11 @@ function openEditor(task, editor) {
 }
 
 function closeEditor() {
-  const editor = find(".task .editor");
-  if (!editor) return;
-  const link = find(".links a", editor.parentElement);
-  forget(find("form", editor));
-  editor.remove();
-  link.focus();
+  const task = find(".task:has(.editor)");
+  if (!task) return;
+  forget(find("form", task));
+  find(".editor", task).remove();
+  find(".links a", task).focus();
 }
 
 async function edit(link) {
@@ -132,9 +131,14 @@ async function loadMore(link) {
   find(".check", tasks[0]).focus({ preventScroll: true });
 }
 
+function showHelp() {
+  find("#shortcuts").checked = localStorage.shortcuts !== "false";
+  find("#help").showModal();
+}
+
 on("click", async (event) => {
   const { target } = event;
-  if (target.matches("[data-help]")) find("#help").showModal();
+  if (target.matches("[data-help]")) showHelp();
   if (target.matches("[data-reveal]")) {
     const field = target.previousElementSibling;
     const isShown = field.type === "text";
@@ -153,7 +157,7 @@ on("click", async (event) => {
   await follow(link)?.catch(() => say());
 });
 
-// Unsaved text is kept in this tab until it is sent or given up
+// Unsaved text stays in this tab until it is sent or given up
 const nameOf = ({ action, elements }) => action.split("?")[0] + elements.version?.value;
 const keep = (form) => (sessionStorage[nameOf(form)] = draftOf(form));
 const forget = (form) => delete sessionStorage[nameOf(form)];
@@ -171,7 +175,7 @@ function restore(form) {
 }
 
 on("input", ({ target: { form, id, checked } }) => {
-  if (id === "shortcuts") localStorage.shortcuts = checked ? "on" : "off";
+  if (id === "shortcuts") localStorage.shortcuts = checked;
   if (form?.matches("[data-draft]")) keep(form);
 });
 
@@ -180,19 +184,19 @@ on("beforeunload", (event) => {
   if (isUnsaved && !isLeaving) event.preventDefault();
 });
 
-// Lines pasted where one task goes are shown before they become several.
+// Pasted lines are shown before they become tasks.
 on("paste", (event) => {
   const text = event.clipboardData.getData("text").trim();
-  if (event.target.id !== "new-title" || !/[\r\n]/.test(text)) return;
+  if (event.target.id !== "new-title" || !/\n/.test(text)) return;
   event.preventDefault();
   const field = find("#titles");
-  field.closest("details").open = true;
+  find("#several").open = true;
   field.value = text;
   keep(field.form);
   field.focus();
 });
 
-const here = () => document.activeElement.closest(".task");
+const here = () => find(".task:focus-within");
 const click = (selector) => here()?.querySelector(selector).click();
 const move = (step) => (here() ? here()[step] : find(".task"))?.querySelector(".check").focus();
 const shortcuts = {
@@ -203,7 +207,7 @@ const shortcuts = {
   e: () => click(".links a"),
   "#": () => click(".links a:last-child"),
   "/": () => find(".filter [aria-current]").focus(),
-  "?": () => find("#help").showModal(),
+  "?": showHelp,
 };
 
 on("keydown", (event) => {
@@ -211,7 +215,7 @@ on("keydown", (event) => {
   if (event.isComposing || isModified(event)) return;
   if (key === "Escape") closeEditor();
   if (target.closest("input, textarea, dialog") || !find("#help")) return;
-  if (localStorage.shortcuts === "off" || !shortcuts[key]) return;
+  if (localStorage.shortcuts === "false" || !shortcuts[key]) return;
   event.preventDefault();
   shortcuts[key]();
 });
@@ -220,7 +224,6 @@ function prepare(within) {
   for (const time of findAll("time", within)) time.title = new Date(time.dateTime).toLocaleString();
   for (const button of findAll("button[hidden]", within)) button.hidden = false;
   for (const form of findAll("[data-draft]", within)) restore(form);
-  for (const box of findAll("#shortcuts", within)) box.checked = localStorage.shortcuts !== "off";
 }
 
 // Back finds the place again.
