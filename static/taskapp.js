@@ -13,7 +13,9 @@ let loaded = 0;
 async function load(address, request) {
   const response = await fetch(address, request);
   const html = policy.createHTML(await response.text());
-  return { page: new DOMParser().parseFromString(html, "text/html"), response };
+  const page = new DOMParser().parseFromString(html, "text/html");
+  if (!find("#notice", page)) throw response; // of a proxy
+  return { page, response };
 }
 
 function say(text = document.body.dataset.offline) {

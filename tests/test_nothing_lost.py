@@ -64,6 +64,31 @@ def test_without_the_server_what_was_typed_stays(tasks: Page) -> None:
     expect(titles(tasks).first).to_have_text("Another")
 
 
+@pytest.mark.parametrize("body", ["", "<h1>Bad gateway</h1>"])
+def test_an_answer_that_is_no_page_of_ours_is_none(tasks: Page, body: str) -> None:
+    add(tasks, "Buy milk")
+    tasks.route("**/tasks**", lambda route: route.fulfill(status=502, body=body))
+    box(tasks, "Buy milk").click()
+    expect(notice(tasks)).to_have_text(AWAY)
+    expect(box(tasks, "Buy milk")).not_to_be_checked()
+    field_of_new_task(tasks).fill("Another")
+    field_of_new_task(tasks).press("Enter")
+    expect(field_of_new_task(tasks)).to_have_value("Another")
+    link(tasks, "Edit: Buy milk").click()
+    expect(notice(tasks)).to_have_text(AWAY)
+    tasks.unroute("**/tasks**")
+    edit(tasks, "Buy milk")
+    title_field(tasks).fill("Buy bread")
+    tasks.route("**/tasks**", lambda route: route.fulfill(status=504, body=body))
+    title_field(tasks).press("Enter")
+    expect(notice(tasks)).to_have_text(AWAY)
+    tasks.unroute("**/tasks**")
+    title_field(tasks).press("Enter")
+    expect(titles(tasks)).to_have_text(["Buy bread"])
+    field_of_new_task(tasks).press("Enter")
+    expect(titles(tasks)).to_have_text(["Another", "Buy bread"])
+
+
 def test_without_the_server_more_is_not_loaded_and_the_link_stays(tasks: Page) -> None:
     add_several(tasks, *(f"Task {number}" for number in range(60)))
     expect(titles(tasks)).to_have_count(50)
