@@ -124,6 +124,7 @@ async function edit(link) {
 
 async function loadMore(link) {
   const { page } = await load(link.href);
+  if (!link.isConnected) return;
   const tasks = findAll(".task", page);
   if (!tasks.length) return location.assign(link.href);
   prepare(page);

@@ -91,6 +91,20 @@ def test_a_double_click_makes_one_task(tasks: Page) -> None:
     expect(titles(tasks)).to_have_text(["Buy milk"])
 
 
+def test_a_double_click_loads_more_once(tasks: Page) -> None:
+    add_several(tasks, *(f"Task {number}" for number in range(60)))
+    expect(titles(tasks)).to_have_count(50)
+    waiting: list[Route] = []
+    tasks.route("**/tasks?**", lambda route: waiting.append(route))  # noqa: PLW0108  # no built-in will do
+    link(tasks, "Load more").dblclick()
+    assert len(waiting) == 2
+    for route in waiting:
+        route.continue_()
+    expect(titles(tasks)).to_have_count(60)
+    tasks.wait_for_load_state("networkidle")
+    expect(titles(tasks)).to_have_text([f"Task {number}" for number in range(60)])
+
+
 def test_a_task_that_leaves_the_filter_by_an_edit_leaves_the_list(tasks: Page) -> None:
     add(tasks, "Buy milk")
     link(tasks, "Pending").click()
