@@ -85,6 +85,7 @@ const senders = { page: sendPage, status: sendStatus, edit: sendEdit };
 
 on("submit", async (event) => {
   const { target: form, submitter } = event;
+  if (form.closest("dialog")) return;
   const sender = senders[form.dataset.send];
   const address = submitter?.getAttribute("formaction") ?? form.action;
   isLeaving = !sender;

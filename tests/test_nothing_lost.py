@@ -190,6 +190,17 @@ def test_whoever_leaves_with_unsaved_text_is_asked(tasks: Page, typed: str) -> N
     assert asked == (["beforeunload"] if typed else [])
 
 
+def test_whoever_has_looked_at_the_help_is_asked_as_before(tasks: Page) -> None:
+    field_of_new_task(tasks).press_sequentially("Unsaved")
+    tasks.get_by_role("button", name="Keyboard shortcuts").click()
+    tasks.get_by_role("button", name="Close").click()
+    assert tasks.evaluate("Object.keys(sessionStorage).length") == 1
+    with tasks.expect_event("dialog") as asked:
+        tasks.close(run_before_unload=True)
+    asked.value.accept()
+    assert asked.value.type == "beforeunload"
+
+
 def test_nothing_that_was_typed_stays_behind_after_the_account(
     tasks: Page, account: Account
 ) -> None:
