@@ -50,8 +50,8 @@ async function sendPage(form, sent) {
   forget(form);
   form.reset();
   const answer = await sent;
+  if (!answer?.response.ok) sessionStorage[nameOf(form)] = draft;
   if (answer) return swap(answer);
-  sessionStorage[nameOf(form)] = draft;
   restore(form);
   say();
 }
@@ -90,7 +90,7 @@ on("submit", async (event) => {
   const address = submitter?.getAttribute("formaction") ?? form.action;
   isLeaving = !sender;
   if (/(logout|account.delete)$/.test(address)) sessionStorage.clear();
-  if (!sender) return;
+  if (!sender) return forget(form);
   event.preventDefault();
   if (busy.has(address)) return;
   busy.add(address);

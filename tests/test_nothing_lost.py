@@ -118,6 +118,20 @@ def test_an_error_of_the_server_is_told_in_its_words(tasks: Page) -> None:
     expect(tasks.get_by_role("heading", name="The form was not taken")).to_be_visible()
     tasks.get_by_role("button", name="Send it again").click()
     expect(titles(tasks).first).to_have_text("Typed with care")
+    expect(field_of_new_task(tasks)).to_have_value("")
+
+
+def test_whoever_leaves_the_page_of_an_error_has_what_was_typed(tasks: Page) -> None:
+    tasks.get_by_text("With a description").click()
+    tasks.get_by_label("Description").fill("word " * 60_000)
+    field_of_new_task(tasks).fill("The whole book")
+    field_of_new_task(tasks).press("Enter")
+    expect(tasks.get_by_role("heading", name="Too large")).to_be_visible()
+    link(tasks, "Back to the start").click()
+    expect(field_of_new_task(tasks)).to_have_value("The whole book")
+    tasks.get_by_label("Description").fill("Chapter one")
+    field_of_new_task(tasks).press("Enter")
+    expect(rows(tasks)).to_contain_text("Chapter one")
 
 
 def test_a_session_that_ended_leads_to_the_login_page(
