@@ -101,7 +101,7 @@ on("submit", async (event) => {
 });
 
 function openEditor(task, editor) {
-  closeEditor();
+  find(".task .editor")?.remove();
   task.append(editor);
   find("form", editor).dataset.send = "edit";
   prepare(editor);

@@ -177,6 +177,16 @@ def test_a_draft_of_an_older_version_is_not_put_over_a_newer(
     expect(title_field(tasks)).to_have_value("By the other")
 
 
+def test_a_draft_of_one_task_is_kept_while_another_is_edited(tasks: Page) -> None:
+    add_several(tasks, "One", "Two")
+    edit(tasks, "One")
+    title_field(tasks).fill("Half a sent")
+    edit(tasks, "Two")
+    tasks.keyboard.press("Escape")
+    edit(tasks, "One")
+    expect(title_field(tasks)).to_have_value("Half a sent")
+
+
 def test_nothing_that_was_typed_stays_behind_after_the_logout(tasks: Page) -> None:
     field_of_new_task(tasks).fill("A secret")
     tasks.get_by_role("button", name="Log out").click()
