@@ -218,7 +218,7 @@ on("keydown", (event) => {
   const { key, target } = event;
   if (event.isComposing || isModified(event)) return;
   if (key === "Escape") closeEditor();
-  if (target.closest("input, textarea, dialog") || !find("#help")) return;
+  if (target.closest("input, textarea, dialog, .editor") || !find("#help")) return;
   if (localStorage.shortcuts === "false" || !shortcuts[key]) return;
   event.preventDefault();
   shortcuts[key]();

@@ -145,6 +145,18 @@ def test_only_one_task_is_edited_at_a_time(tasks: Page) -> None:
     expect(title_field(tasks)).to_have_value("Second")
 
 
+def test_a_task_is_completed_by_its_editor_while_it_is_open(tasks: Page) -> None:
+    add(tasks, "Buy milk")
+    edit(tasks, "Buy milk")
+    expect(box(tasks, "Buy milk")).to_be_hidden()
+    tasks.get_by_role("button", name="Save").focus()
+    tasks.keyboard.press("x")
+    tasks.get_by_label("Completed", exact=True).check()
+    tasks.get_by_role("button", name="Save").click()
+    expect(notice(tasks)).to_have_text("Task saved.")
+    expect(box(tasks, "Buy milk")).to_be_checked()
+
+
 def test_an_edit_of_a_task_that_is_gone_keeps_the_text(
     tasks: Page, context: BrowserContext
 ) -> None:
