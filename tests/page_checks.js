@@ -47,6 +47,25 @@ function findCutText() {
     .map(nameOf);
 }
 
+// Fields that show hardly anything of what is typed, and text that is set letter below letter.
+function findWhatIsSqueezed() {
+  const isNarrow = (element, letters) => {
+    const { paddingLeft, paddingRight, fontSize } = getComputedStyle(element);
+    const inside = element.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+    return inside < letters * parseFloat(fontSize);
+  };
+  const fields = [
+    ...document.querySelectorAll("input:not([type=radio], [type=checkbox]), textarea"),
+  ].filter((element) => element.checkVisibility());
+  const texts = seenElements().filter(
+    (element) => getComputedStyle(element).display === "block" && element.innerText.length > 5,
+  );
+  return [
+    ...fields.filter((element) => isNarrow(element, 4)),
+    ...texts.filter((element) => isNarrow(element, 2)),
+  ].map(nameOf);
+}
+
 function luminance([red, green, blue]) {
   const [r, g, b] = [red, green, blue].map((value) =>
     value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4,

@@ -93,7 +93,11 @@ def test_no_page_is_wider_than_a_small_telephone(visit: Visit, width: int) -> No
 def test_letters_of_twice_the_size_are_all_seen(visit: Visit, width: int) -> None:
     look(visit.page, width=width, scheme="light")
     visit.page.evaluate("document.documentElement.style.fontSize = '200%'")
-    found = ask(visit.page, "findWhatIsTooWide") + ask(visit.page, "findCutText")
+    found = [
+        *ask(visit.page, "findWhatIsTooWide"),
+        *ask(visit.page, "findCutText"),
+        *ask(visit.page, "findWhatIsSqueezed"),
+    ]
     visit.page.evaluate("document.documentElement.style.fontSize = ''")
     assert found == []
 

@@ -19,10 +19,13 @@ PAGES = {
     if not state.needs_scripts
     for locale in ("en-GB", "de-DE")
 }
-# What the checker does not know yet of CSS, and where: CSS View Transitions Module, Level 2 and 1.
+# What the checker does not know yet of CSS, and where: CSS View Transitions Module, Level 2 and 1,
+# and CSS Conditional Rules Module, Level 5.
 UNKNOWN_TO_THE_CHECKER = {
     ("CSS: Unrecognized at-rule “@view-transition”", "@view-transition"),
     ("CSS: Parse Error.", "tion-group(root)"),
+    ("CSS: Unrecognized at-rule “@container”", "@container"),
+    ("CSS: “container-type”: Property “container-type” doesn't exist.", "container-type"),
 }
 FILES = sorted(path for path in (CHECKOUT / "static").iterdir() if path.suffix in {".css", ".svg"})
 
