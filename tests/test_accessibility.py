@@ -109,7 +109,7 @@ def test_the_console_has_no_error(visit: Visit) -> None:
     assert [line for line in visit.console if not MEANT.fullmatch(line)] == []
 
 
-# What is seen of focus and checkboxes
+# What is seen of focus, checkboxes, and where one is
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +159,17 @@ def test_a_box_is_seen_and_so_is_its_check(site: Site, pixels: Page, colors: str
             enough = half_perimeter(box)
     assert marks[0] >= enough
     assert marks[1] >= marks[0] + enough / 2
+
+
+def test_the_part_of_the_list_that_is_shown_is_marked_by_a_line(site: Site, colors: str) -> None:
+    with site.visit(FILLED) as visit:
+        visit.open("/tasks")
+        prepare(visit.page, colors)
+        paper = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        line = "node => getComputedStyle(node).borderBlockEndColor"
+        links = visit.page.locator(".filter a").all()
+        marked = [link.evaluate(line) not in {paper, "rgba(0, 0, 0, 0)"} for link in links]
+        assert marked == [True, False, False]
 
 
 def tab_stops(page: Page) -> Iterator[ElementHandle]:
