@@ -321,10 +321,13 @@ def test_a_german_browser_reads_german(
 
 def test_a_page_can_be_printed_without_what_only_a_screen_needs(tasks: Page) -> None:
     add(tasks, "Buy milk")
+    tasks.get_by_role("button", name="Dark").click()
+    expect(titles(tasks)).to_have_css("color", "rgb(235, 235, 232)")
     tasks.emulate_media(media="print")
     expect(titles(tasks)).to_be_visible()
     for part in ("footer", ".add", ".filter", ".links", "#notice"):
         expect(tasks.locator(part).first).to_be_hidden()
+    expect(titles(tasks)).to_have_css("color", "rgb(28, 28, 26)")
 
 
 def test_two_people_see_only_their_own(tasks: Page, context: BrowserContext) -> None:
