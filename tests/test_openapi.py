@@ -129,6 +129,8 @@ async def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(
     for path, method, operation in operations():
         assert f"{method.upper()} {path}" in page
         assert operation["operationId"] in page
+    assert "`" not in page.partition("Schemas")[0]
+    assert "<dd>A limit is used up; <code>Retry-After</code> says when to try again.</dd>" in page
     loaded = re.findall(r'<(?:link|img|script|iframe)[^>]*(?:href|src)="([^"]*)"', page)
     assert loaded
     assert all(re.match(r"/(?!/)", address) for address in loaded)
