@@ -17,6 +17,7 @@ from taskapp.operations.tasks import (
     delete_completed_tasks,
     delete_task,
     find_completed,
+    key_of_text,
     list_tasks_with_overview,
     require_task,
     set_task_status,
@@ -69,11 +70,12 @@ class TaskListPage(TaskPage):
         await self.show_list({}, {})
 
     async def post(self) -> None:
-        """Add a task, once for each form that was shown, however often it is sent."""
+        """Add a task, once for each text in a form that was shown, however often it is sent."""
         sent = self.read_form("title", "description", "key")
         key = read_idempotency_key(sent.pop("key", None) or None)
+        key_of_task = key and key_of_text(key, "\0".join(sent.values()))
         try:
-            await create_task(self.services, self.session, sent, key=key)
+            await create_task(self.services, self.session, sent, key=key_of_task)
         except Invalid as error:
             await self.show_list({**sent, "key": key}, error.errors, status=error.status)
         else:

@@ -175,6 +175,19 @@ async def test_a_form_that_is_sent_twice_makes_one_task(mine: PageClient, alice:
     assert await titles(alice) == ["Buy milk"]
 
 
+@pytest.mark.parametrize("altered", [{"title": "Buy soap"}, {"description": "Oat"}])
+async def test_what_was_altered_before_a_form_was_sent_again_is_not_lost(
+    mine: PageClient, alice: ApiClient, altered: dict[str, str]
+) -> None:
+    form = mine.page
+    await mine.send("Add", title="Buy milk")
+    mine.page = form
+    page = await mine.submit("Add", **{"title": "Buy milk"} | altered)
+    assert len(page.rows) == 2
+    (task, _) = (await alice.get("/api/tasks")).json["tasks"]
+    assert task.items() >= altered.items()
+
+
 async def test_a_double_click_makes_one_task(mine: PageClient, alice: ApiClient) -> None:
     form = mine.page.form("Add")
     fields = form.fields | {"title": "Buy milk"}

@@ -155,7 +155,7 @@ async def create_tasks(
         NotSignedIn: the session has ended.
     """
     titles = read_titles(text)
-    keys = [key and _key_of_line(key, place, title) for place, title in enumerate(titles)]
+    keys = [key and key_of_text(key, f"{place} {title}") for place, title in enumerate(titles)]
     made = await batches.insert_tasks(services.database, owner, titles, keys=keys)
     if made:
         _record_several(services, owner, "created", made)
@@ -293,17 +293,17 @@ def _page(services: Services, rows: Sequence[ListedTask], limit: int) -> TaskPag
     return TaskPage(rows[:limit], services.tokens.sign_cursor(rows[limit - 1].id))
 
 
+def key_of_text(key: str, text: str) -> str:
+    """Give the idempotency key of a text in a form; an altered one has another, and is not lost."""
+    return sha256(f"{key} {text}".encode()).hexdigest()
+
+
 async def _made_before(services: Services, owner: SessionProof, key: str | None) -> Task:
     task = key and await queries.find_task_by_key(services.database, owner, key)
     if task:
         return task
     await require_writer(services, owner)
     raise Unavailable  # it was made and deleted between our two looks
-
-
-def _key_of_line(key: str, place: int, title: str) -> str:
-    """Give the idempotency key of a line; an altered line has another, so that it is not lost."""
-    return sha256(f"{key} {place} {title}".encode()).hexdigest()
 
 
 async def _why_not(
