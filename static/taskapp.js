@@ -5,10 +5,10 @@ const policy = self.trustedTypes?.createPolicy("taskapp", asItIs) ?? asItIs;
 const find = (selector, within = document) => within.querySelector(selector);
 const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
 const on = addEventListener;
+const drafts = sessionStorage;
 const busy = new Set();
 const isModified = (event) => event.ctrlKey || event.altKey || event.metaKey;
 let isLeaving = false;
-let loaded = 0;
 
 async function load(address, request) {
   const response = await fetch(address, request);
@@ -32,7 +32,6 @@ function swap({ page, response }) {
   takeOver(page, "header", "main", "footer");
   document.title = page.title;
   if (response.redirected) history.replaceState(null, "", response.url);
-  loaded = 0;
   prepare(document);
   find("main [autofocus]")?.focus();
 }
@@ -50,7 +49,7 @@ async function sendPage(form, sent) {
   forget(form);
   form.reset();
   const answer = await sent;
-  if (!answer?.response.ok) sessionStorage[nameOf(form)] = draft;
+  if (!answer?.response.ok) drafts[nameOf(form)] = draft;
   if (answer) return swap(answer);
   restore(form);
   say();
@@ -89,7 +88,7 @@ on("submit", async (event) => {
   const sender = senders[form.dataset.send];
   const address = submitter?.getAttribute("formaction") ?? form.action;
   isLeaving = !sender;
-  if (/(logout|account.delete)$/.test(address)) sessionStorage.clear();
+  if (/(logout|account.delete)$/.test(address)) drafts.clear();
   if (!sender) return forget(form);
   event.preventDefault();
   if (busy.has(address)) return;
@@ -131,7 +130,6 @@ async function loadMore(link) {
   prepare(page);
   takeOver(page, ".next");
   find(".tasks").append(...tasks);
-  loaded += 1;
   find(".check", tasks[0]).focus({ preventScroll: true });
 }
 
@@ -161,17 +159,17 @@ on("click", async (event) => {
   await follow(link)?.catch(() => say());
 });
 
-// Unsaved text stays in this tab until it is sent or given up
+// Kept in this tab until sent or given up
 const nameOf = ({ action, elements }) => action.split("?")[0] + elements.version?.value;
-const keep = (form) => (sessionStorage[nameOf(form)] = draftOf(form));
-const forget = (form) => delete sessionStorage[nameOf(form)];
+const keep = (form) => (drafts[nameOf(form)] = draftOf(form));
+const forget = (form) => delete drafts[nameOf(form)];
 const isChanged = (field) => /^text/.test(field.type) && field.value !== field.defaultValue;
 const changedOf = (form) => [...form.elements].filter(isChanged);
 const draftOf = (form) =>
   JSON.stringify(changedOf(form).map(({ name, value }) => [name, value]));
 
 function restore(form) {
-  for (const [name, text] of JSON.parse(sessionStorage[nameOf(form)] ?? "[]")) {
+  for (const [name, text] of JSON.parse(drafts[nameOf(form)] ?? "[]")) {
     const field = form.elements[name];
     field.value = text;
     field.closest("details")?.setAttribute("open", "");
@@ -195,7 +193,7 @@ on("paste", (event) => {
   event.preventDefault();
   const field = find("#titles");
   find("#several").open = true;
-  field.value = text;
+  field.value = `${field.value}\n${text}`.trim();
   keep(field.form);
   field.focus();
 });
@@ -217,7 +215,7 @@ const shortcuts = {
 on("keydown", (event) => {
   const { key, target } = event;
   if (event.isComposing || isModified(event)) return;
-  if (key === "Escape") closeEditor();
+  if (key === "Escape" && here()) closeEditor();
   if (target.closest("input, textarea, dialog, .editor") || !find("#help")) return;
   if (localStorage.shortcuts === "false" || !shortcuts[key]) return;
   event.preventDefault();
@@ -231,9 +229,11 @@ function prepare(within) {
 }
 
 // Back finds the place again.
-on("pagehide", () => history.replaceState([loaded, scrollY], ""));
+on("pagehide", () => history.replaceState([findAll(".task").length, scrollY], ""));
 
 prepare(document);
-const [pages, top] = history.state ?? [0];
-while (loaded < pages && find("[rel=next]")) await loadMore(find("[rel=next]"));
-if (pages) scrollTo(0, top);
+const [count, top] = history.state ?? [0];
+while (findAll(".task").length < count && find("[rel=next]")) {
+  await loadMore(find("[rel=next]"));
+  scrollTo(0, top);
+}

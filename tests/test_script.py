@@ -1,5 +1,6 @@
 """What the script adds: nothing is reloaded, a task is edited in place, and small helps."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +137,17 @@ def test_giving_up_an_edit_brings_the_row_back(tasks: Page, way: str) -> None:
     expect(title_field(tasks)).to_have_value("Buy milk")
 
 
+def test_escape_gives_up_no_edit_from_elsewhere(tasks: Page) -> None:
+    add(tasks, "Buy milk")
+    edit(tasks, "Buy milk")
+    tasks.keyboard.type("Something else")
+    tasks.get_by_role("button", name="Keyboard shortcuts").click()
+    tasks.keyboard.press("Escape")
+    expect(tasks.get_by_role("dialog")).to_have_count(0)
+    field_of_new_task(tasks).press("Escape")
+    expect(title_field(tasks)).to_have_value(re.compile("Something else"))
+
+
 def test_only_one_task_is_edited_at_a_time(tasks: Page) -> None:
     add(tasks, "First")
     add(tasks, "Second")
@@ -189,6 +201,10 @@ def test_pasted_lines_are_shown_before_they_become_tasks(
     expect(lines).to_be_focused()
     expect(lines).to_have_accessible_description("Each line becomes a task.")
     expect(rows(tasks)).to_have_count(0)
+    field_of_new_task(tasks).focus()
+    tasks.keyboard.press("Control+V")
+    expect(lines).to_have_value("One\nTwo\nOne\nTwo")
+    lines.fill("One\nTwo")
     tasks.get_by_role("button", name="Add them all").click()
     expect(titles(tasks)).to_have_text(["One", "Two"])
     tasks.evaluate("navigator.clipboard.writeText('One line')")
