@@ -3,15 +3,15 @@
 const asItIs = { createHTML: (html) => html };
 const policy = self.trustedTypes?.createPolicy("taskapp", asItIs) ?? asItIs;
 const find = (selector, within = document) => within.querySelector(selector);
-const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 const on = addEventListener;
 const drafts = sessionStorage;
 const busy = new Set();
 const isModified = (event) => event.ctrlKey || event.altKey || event.metaKey;
 let isLeaving = false;
 
-async function load(address, request) {
-  const response = await fetch(address, request);
+async function load(url, request) {
+  const response = await fetch(url, request);
   const html = policy.createHTML(await response.text());
   const page = new DOMParser().parseFromString(html, "text/html");
   if (!find("#notice", page)) throw response; // of a proxy
@@ -23,8 +23,8 @@ function say(text = document.body.dataset.offline) {
   find("#notice p").append(text);
 }
 
-function takeOver(page, ...selectors) {
-  for (const selector of selectors) find(selector).replaceWith(find(selector, page));
+function takeOver(page, ...parts) {
+  for (const part of parts) find(part).replaceWith(find(part, page));
   find("#notice").replaceChildren(...find("#notice", page).children);
 }
 
@@ -49,14 +49,16 @@ async function sendPage(form, sent) {
   forget(form);
   form.reset();
   const answer = await sent;
-  if (!answer?.response.ok) drafts[nameOf(form)] = draft;
+  if (!answer?.response.ok) {
+    restore(form, draft);
+    keep(form);
+  }
   if (answer) return swap(answer);
-  restore(form);
   say();
 }
 
-async function sendStatus(form, sent, address) {
-  const task = find(`#task-${address.split("/").at(-2)}`);
+async function sendStatus(form, sent, url) {
+  const task = find(`#task-${url.split("/").at(-2)}`);
   flip(task);
   const answer = await sent;
   if (answer && find(".filter", answer.page)) return takeOver(answer.page, ".filter", ".clear");
@@ -86,17 +88,17 @@ on("submit", async (event) => {
   const { target: form, submitter } = event;
   if (form.closest("dialog")) return;
   const sender = senders[form.dataset.send];
-  const address = submitter?.getAttribute("formaction") ?? form.action;
+  const url = submitter?.getAttribute("formaction") ?? form.action;
   isLeaving = !sender;
-  if (/(logout|account.delete)$/.test(address)) drafts.clear();
+  if (/(logout|account.delete)$/.test(url)) drafts.clear();
   if (!sender) return forget(form);
   event.preventDefault();
-  if (busy.has(address)) return;
-  busy.add(address);
+  if (busy.has(url)) return;
+  busy.add(url);
   const body = new URLSearchParams(new FormData(form, submitter));
-  const sent = load(address, { method: "POST", body }).catch(() => {});
-  await sender(form, sent, address);
-  busy.delete(address);
+  const sent = load(url, { method: "POST", body }).catch(() => {});
+  await sender(form, sent, url);
+  busy.delete(url);
 });
 
 function openEditor(task, editor) {
@@ -125,7 +127,7 @@ async function edit(link) {
 async function loadMore(link) {
   const { page } = await load(link.href);
   if (!link.isConnected) return;
-  const tasks = findAll(".task", page);
+  const tasks = all(".task", page);
   if (!tasks.length) return location.assign(link.href);
   prepare(page);
   takeOver(page, ".next");
@@ -168,10 +170,10 @@ const changedOf = (form) => [...form.elements].filter(isChanged);
 const draftOf = (form) =>
   JSON.stringify(changedOf(form).map(({ name, value }) => [name, value]));
 
-function restore(form) {
-  for (const [name, text] of JSON.parse(drafts[nameOf(form)] ?? "[]")) {
+function restore(form, draft = drafts[nameOf(form)] ?? "[]") {
+  for (const [name, text] of JSON.parse(draft)) {
     const field = form.elements[name];
-    field.value = text;
+    field.value = isChanged(field) ? `${text} ${field.value}` : text;
     field.closest("details")?.setAttribute("open", "");
   }
 }
@@ -182,7 +184,7 @@ on("input", ({ target: { form, id, checked } }) => {
 });
 
 on("beforeunload", (event) => {
-  const isUnsaved = findAll("[data-draft]").some((form) => changedOf(form).length);
+  const isUnsaved = all("[data-draft]").some((form) => changedOf(form).length);
   if (isUnsaved && !isLeaving) event.preventDefault();
 });
 
@@ -223,17 +225,17 @@ on("keydown", (event) => {
 });
 
 function prepare(within) {
-  for (const time of findAll("time", within)) time.title = new Date(time.dateTime).toLocaleString();
-  for (const button of findAll("button[hidden]", within)) button.hidden = false;
-  for (const form of findAll("[data-draft]", within)) restore(form);
+  for (const time of all("time", within)) time.title = new Date(time.dateTime).toLocaleString();
+  for (const button of all("button[hidden]", within)) button.hidden = false;
+  for (const form of all("[data-draft]", within)) restore(form);
 }
 
 // Back finds the place again.
-on("pagehide", () => history.replaceState([findAll(".task").length, scrollY], ""));
+on("pagehide", () => history.replaceState([all(".task").length, scrollY], ""));
 
 prepare(document);
 const [count, top] = history.state ?? [0];
-while (findAll(".task").length < count && find("[rel=next]")) {
+while (all(".task").length < count && find("[rel=next]")) {
   await loadMore(find("[rel=next]"));
   scrollTo(0, top);
 }
