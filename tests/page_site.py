@@ -9,15 +9,17 @@ from typing import Any
 
 from playwright.sync_api import APIRequestContext, Browser, Page, Response
 
+from taskapp.maintenance import raise_flag
 from tests.browser_fixtures import Account, new_account, running_browser, running_server
 from tests.database_fixtures import execute, new_database
 from tests.sample_tasks import COMPLETED, HARD_TO_DRAW, ordinary_tasks
 
-OPEN, STRICT, FAILING = "open", "strict", "failing"  # the servers
+OPEN, STRICT, FAILING, CLOSED = "open", "strict", "failing", "closed"  # the servers
 _SETTINGS: Mapping[str, dict[str, str]] = {
     OPEN: {},
     STRICT: {"TASKAPP_REGISTRATION": "closed", "TASKAPP_LOGIN_LIMIT": "1/15minute"},
     FAILING: {},
+    CLOSED: {},  # for maintenance
 }
 
 # Whose visit it is. What a state changes must belong to an account of its own: NEW.
@@ -118,7 +120,16 @@ class Site:
         """Give the address of a server."""
         if server not in self._addresses:
             url = self._failing_database if server == FAILING else self._database_url
-            running = running_server(self._folder, TASKAPP_DATABASE_URL=url, **_SETTINGS[server])
+            flag = self._folder / f"maintenance-{server}"
+            if server == CLOSED:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                raise_flag(flag, "New disks, until eight.")
+            running = running_server(
+                self._folder,
+                TASKAPP_DATABASE_URL=url,
+                TASKAPP_MAINTENANCE_FLAG=str(flag),
+                **_SETTINGS[server],
+            )
             self._addresses[server] = self._ends.enter_context(running)
         return self._addresses[server]
 

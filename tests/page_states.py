@@ -9,7 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.page_site import EMPTY, FAILING, FILLED, MANY, NEW, NOBODY, OPEN, STRICT, Site, Visit
+from tests.page_site import (
+    CLOSED,
+    EMPTY,
+    FAILING,
+    FILLED,
+    MANY,
+    NEW,
+    NOBODY,
+    OPEN,
+    STRICT,
+    Site,
+    Visit,
+)
 
 TOO_LONG = "x" * 300
 WRONG_FIELD = "main [aria-invalid=true]"
@@ -144,6 +156,15 @@ def add_after_the_end_of_the_session(visit: Visit) -> None:
 @state("typed-text-back", FILLED, shows="main form:not(:has([name=draft_action])) [name=title]")
 def log_in_again(visit: Visit) -> None:
     add_after_the_end_of_the_session(visit)
+    visit.page.locator("main [name=draft_action]").wait_for(state="attached")
+    visit.log_in()
+
+
+@state("typed-lines-back", FILLED, shows="main form:not(:has([name=draft_action])) [name=titles]")
+def log_in_again_with_several(visit: Visit) -> None:
+    visit.open("/tasks")
+    visit.forget("session")
+    visit.send(titles="Buy bread\nCall Ada")
     visit.page.locator("main [name=draft_action]").wait_for(state="attached")
     visit.log_in()
 
@@ -366,6 +387,17 @@ def change_what_was_changed(visit: Visit) -> None:
     visit.send(title="Buy soy milk")
 
 
+@state("edit-gone", NEW, status=404, shows="main form [name=title]")
+def change_what_was_deleted(visit: Visit) -> None:
+    visit.open(visit.task("Buy milk"))
+    other = Visit(visit.site, visit.page.context.new_page(), visit.owner)
+    other.open(visit.task("Buy milk", "delete"))
+    other.press("main button")
+    other.page.wait_for_url("**/tasks*")
+    other.page.close()
+    visit.send(title="Buy oat milk")
+
+
 @state("delete", FILLED)
 def ask_before_deleting(visit: Visit) -> None:
     visit.open(visit.task("Call the landlord about the heating", "delete"))
@@ -399,6 +431,9 @@ def ask_a_server_without_a_database(visit: Visit) -> None:
     with visit.site.no_database():
         visit.open("/status")
 
+
+opened("status-maintenance", "/status", server=CLOSED, status=503, shows="main dl")
+opened("maintenance", "/tasks", FILLED, server=CLOSED, status=503, shows=ERROR_PAGE)
 
 # Errors, and what describes the API
 
