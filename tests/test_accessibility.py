@@ -25,7 +25,7 @@ NARROW, WIDE = 360, 1280  # pixels
 MEANT = re.compile(
     r"Failed to load resource: (the server responded with a status of [45]\d\d|net::ERR_FAILED).*"
 )
-FOCUSED = {"login", "tasks", "edit", "delete", "tasks-help"}
+FOCUSED = {"login", "tasks", "edit", "delete", "tasks-help", "account-password"}
 FOCUSED_STATES = [state for state in STATES if state.name in FOCUSED]
 UNCHECKED = "main :is([role=checkbox][aria-checked=false], li [type=checkbox]:not(:checked))"
 CHECKED = "main :is([role=checkbox][aria-checked=true], li [type=checkbox]:checked)"
