@@ -1,10 +1,11 @@
 """What people do in the pages, in the words of a test, and where things are on a page."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from tests.browser_fixtures import Account
 
@@ -100,6 +101,25 @@ def path_of(page: Page) -> str:
     """Give where the browser is, without the place on the page."""
     parts = urlsplit(page.url)
     return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def hold_the_first(page: Page, address: str) -> Callable[[], Route]:
+    """Hold the first request to an address, let the others pass, and give what waits for it."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    def first() -> Route:
+        while not held:
+            page.wait_for_timeout(10)  # milliseconds
+        return held[0]
+
+    page.route(address, hold)
+    return first
 
 
 def title_field(page: Page) -> Locator:

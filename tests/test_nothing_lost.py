@@ -1,7 +1,7 @@
 """Whatever fails, a script that saves reloads loses nothing: no server, no session, no page."""
 
 import pytest
-from playwright.sync_api import BrowserContext, Dialog, Page, Route, expect
+from playwright.sync_api import BrowserContext, Dialog, Page, expect
 
 from tests.browser_fixtures import Account
 from tests.stories import (
@@ -11,6 +11,7 @@ from tests.stories import (
     edit,
     enter,
     field_of_new_task,
+    hold_the_first,
     link,
     notice,
     path_of,
@@ -106,19 +107,12 @@ def test_without_the_server_more_is_not_loaded_and_the_link_stays(tasks: Page) -
 def test_what_was_not_taken_and_what_was_typed_meanwhile_are_both_there(
     tasks: Page, first: str, is_cut: bool
 ) -> None:
-    waiting: list[Route] = []
-
-    def hold_the_first(route: Route) -> None:
-        if waiting:
-            route.continue_()
-        waiting.append(route)
-
-    tasks.route("**/tasks", hold_the_first)
+    first_request = hold_the_first(tasks, "**/tasks")
     field_of_new_task(tasks).fill(first)
     field_of_new_task(tasks).press("Enter")
     expect(field_of_new_task(tasks)).to_have_value("")
     field_of_new_task(tasks).press_sequentially("Second")
-    waiting[0].abort() if is_cut else waiting[0].continue_()
+    first_request().abort() if is_cut else first_request().continue_()
     expect(field_of_new_task(tasks)).to_have_value(f"{first} Second")
     tasks.reload()
     expect(field_of_new_task(tasks)).to_have_value(f"{first} Second")

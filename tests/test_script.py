@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Error, Page, Route, expect
+from playwright.sync_api import BrowserContext, Error, Page, expect
 
 from tests.browser_fixtures import Account, running_server
 from tests.page_client import HOSTILE
@@ -18,6 +18,7 @@ from tests.stories import (
     edit,
     enter,
     field_of_new_task,
+    hold_the_first,
     link,
     notice,
     path_of,
@@ -63,20 +64,13 @@ def test_what_was_loaded_is_there_again_after_going_back(tasks: Page) -> None:
 
 
 def test_the_next_task_can_be_typed_while_the_one_before_is_on_its_way(tasks: Page) -> None:
-    waiting: list[Route] = []
-
-    def hold_the_first(route: Route) -> None:
-        if waiting:
-            route.continue_()
-        waiting.append(route)
-
-    tasks.route("**/tasks", hold_the_first)
+    first = hold_the_first(tasks, "**/tasks")
     expect(field_of_new_task(tasks)).to_be_focused()
     tasks.keyboard.type("First")
     tasks.keyboard.press("Enter")
     expect(field_of_new_task(tasks)).to_have_value("")
     tasks.keyboard.type("Sec")
-    waiting[0].continue_()
+    first().continue_()
     expect(titles(tasks)).to_have_text(["First"])
     expect(field_of_new_task(tasks)).to_be_focused()
     tasks.keyboard.type("ond")
@@ -95,14 +89,13 @@ def test_a_double_click_makes_one_task(tasks: Page) -> None:
 def test_a_double_click_loads_more_once(tasks: Page) -> None:
     add_several(tasks, *(f"Task {number}" for number in range(60)))
     expect(titles(tasks)).to_have_count(50)
-    waiting: list[Route] = []
-    tasks.route("**/tasks?**", lambda route: waiting.append(route))  # noqa: PLW0108  # no built-in will do
+    first = hold_the_first(tasks, "**/tasks?**")
     link(tasks, "Load more").dblclick()
-    assert len(waiting) == 2
-    for route in waiting:
-        route.continue_()
     expect(titles(tasks)).to_have_count(60)
-    tasks.wait_for_load_state("networkidle")
+    with tasks.expect_response("**/tasks?**"):
+        first().continue_()
+    box(tasks, "Task 0").click()
+    expect(notice(tasks)).to_contain_text("Task completed.")
     expect(titles(tasks)).to_have_text([f"Task {number}" for number in range(60)])
 
 
