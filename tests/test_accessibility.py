@@ -165,10 +165,11 @@ def test_the_part_of_the_list_that_is_shown_is_marked_by_a_line(site: Site, colo
     with site.visit(FILLED) as visit:
         visit.open("/tasks")
         prepare(visit.page, colors)
-        paper = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        line = "node => getComputedStyle(node).borderBlockEndColor"
-        links = visit.page.locator(".filter a").all()
-        marked = [link.evaluate(line) not in {paper, "rgba(0, 0, 0, 0)"} for link in links]
+        line = """link => {
+            const { borderBlockEndWidth, borderBlockEndColor } = getComputedStyle(link);
+            return borderBlockEndWidth !== "0px" && borderBlockEndColor !== "rgba(0, 0, 0, 0)";
+        }"""
+        marked = [link.evaluate(line) for link in visit.page.locator(".filter a").all()]
         assert marked == [True, False, False]
 
 
