@@ -1,14 +1,14 @@
-// Saves reloads; all works without it.
+// Saves reloads; all works without it
 
-const asItIs = { createHTML: (html) => html };
+const asItIs = { createHTML: String };
 const policy = self.trustedTypes?.createPolicy("taskapp", asItIs) ?? asItIs;
-const find = (selector, within = document) => within.querySelector(selector);
-const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const find = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const on = addEventListener;
 const drafts = sessionStorage;
 const busy = new Set();
 const isModified = (event) => event.ctrlKey || event.altKey || event.metaKey;
-let isLeaving = false;
+let isLeaving;
 
 async function load(url, request) {
   const response = await fetch(url, request);
@@ -50,11 +50,11 @@ async function sendPage(form, sent) {
   form.reset();
   const answer = await sent;
   if (!answer?.response.ok) {
-    restore(form, draft);
-    keep(form);
+    const shown = all("[data-draft]").find((other) => nameOf(other) === nameOf(form)) ?? form;
+    restore(shown, draft);
+    keep(shown);
   }
-  if (answer) return swap(answer);
-  say();
+  answer ? swap(answer) : say();
 }
 
 async function sendStatus(form, sent, url) {
@@ -93,7 +93,7 @@ on("submit", async (event) => {
   if (/(logout|account.delete)$/.test(url)) drafts.clear();
   if (!sender) return forget(form);
   event.preventDefault();
-  if (busy.has(url)) return;
+  if (busy.has(url) && !changed(form).length) return;
   busy.add(url);
   const body = new URLSearchParams(new FormData(form, submitter));
   const sent = load(url, { method: "POST", body }).catch(() => {});
@@ -119,16 +119,15 @@ function closeEditor() {
 
 async function edit(link) {
   const { page } = await load(link.href);
-  const editor = find(".editor", page);
-  if (!editor) return location.assign(link.href);
-  openEditor(link.closest(".task"), editor);
+  if (!find(".editor", page)) return (location = link.href);
+  openEditor(link.closest(".task"), find(".editor", page));
 }
 
 async function loadMore(link) {
   const { page } = await load(link.href);
   if (!link.isConnected) return;
   const tasks = all(".task", page);
-  if (!tasks.length) return location.assign(link.href);
+  if (!tasks.length) return (location = link.href);
   prepare(page);
   takeOver(page, ".next");
   find(".tasks").append(...tasks);
@@ -144,10 +143,9 @@ on("click", async (event) => {
   const { target } = event;
   if (target.matches("[data-help]")) showHelp();
   if (target.matches("[data-reveal]")) {
-    const field = target.previousElementSibling;
-    const isShown = field.type === "text";
-    field.type = isShown ? "password" : "text";
-    target.ariaPressed = !isShown;
+    const isHidden = target.ariaPressed === "false";
+    target.ariaPressed = isHidden;
+    target.previousElementSibling.type = isHidden ? "text" : "password";
   }
   const link = target.closest("a");
   if (!link || event.shiftKey || isModified(event)) return;
@@ -166,14 +164,13 @@ const nameOf = ({ action, elements }) => action.split("?")[0] + elements.version
 const keep = (form) => (drafts[nameOf(form)] = draftOf(form));
 const forget = (form) => delete drafts[nameOf(form)];
 const isChanged = (field) => /^text/.test(field.type) && field.value !== field.defaultValue;
-const changedOf = (form) => [...form.elements].filter(isChanged);
-const draftOf = (form) =>
-  JSON.stringify(changedOf(form).map(({ name, value }) => [name, value]));
+const changed = (form) => [...form.elements].filter(isChanged);
+const draftOf = (form) => JSON.stringify(changed(form).map(({ name, value }) => [name, value]));
 
 function restore(form, draft = drafts[nameOf(form)] ?? "[]") {
   for (const [name, text] of JSON.parse(draft)) {
     const field = form.elements[name];
-    field.value = isChanged(field) ? `${text} ${field.value}` : text;
+    field.value = isChanged(field) && field.value !== text ? `${text} ${field.value}` : text;
     field.closest("details")?.setAttribute("open", "");
   }
 }
@@ -184,11 +181,11 @@ on("input", ({ target: { form, id, checked } }) => {
 });
 
 on("beforeunload", (event) => {
-  const isUnsaved = all("[data-draft]").some((form) => changedOf(form).length);
-  if (isUnsaved && !isLeaving) event.preventDefault();
+  if (isLeaving) return;
+  if (all("[data-draft]").some((form) => changed(form).length)) event.preventDefault();
 });
 
-// Pasted lines are shown before they become tasks.
+// Shown before they become tasks
 on("paste", (event) => {
   const text = event.clipboardData.getData("text").trim();
   if (event.target.id !== "new-title" || !/\n/.test(text)) return;
@@ -224,13 +221,13 @@ on("keydown", (event) => {
   shortcuts[key]();
 });
 
-function prepare(within) {
-  for (const time of all("time", within)) time.title = new Date(time.dateTime).toLocaleString();
-  for (const button of all("button[hidden]", within)) button.hidden = false;
-  for (const form of all("[data-draft]", within)) restore(form);
+function prepare(root) {
+  for (const time of all("time", root)) time.title = new Date(time.dateTime).toLocaleString();
+  for (const button of all("button[hidden]", root)) button.hidden = false;
+  for (const form of all("[data-draft]", root)) restore(form);
 }
 
-// Back finds the place again.
+// Back finds the place again
 on("pagehide", () => history.replaceState([all(".task").length, scrollY], ""));
 
 prepare(document);

@@ -118,6 +118,22 @@ def test_what_was_not_taken_and_what_was_typed_meanwhile_are_both_there(
     expect(field_of_new_task(tasks)).to_have_value(f"{first} Second")
 
 
+@pytest.mark.parametrize(("first", "is_cut"), [("First", True), ("x" * 300, False)])
+def test_what_was_not_taken_is_in_the_field_again_though_the_next_was(
+    tasks: Page, first: str, is_cut: bool
+) -> None:
+    first_request = hold_the_first(tasks, "**/tasks")
+    for title in (first, "Second"):
+        field_of_new_task(tasks).fill(title)
+        field_of_new_task(tasks).press("Enter")
+    expect(titles(tasks)).to_have_text(["Second"])
+    first_request().abort() if is_cut else first_request().continue_()
+    expect(field_of_new_task(tasks)).to_have_value(first)
+    expect(titles(tasks)).to_have_text(["Second"])
+    tasks.reload()
+    expect(field_of_new_task(tasks)).to_have_value(first)
+
+
 def test_an_error_of_the_server_is_told_in_its_words(tasks: Page) -> None:
     add(tasks, "Buy milk")
     tasks.evaluate(

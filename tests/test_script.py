@@ -78,6 +78,22 @@ def test_the_next_task_can_be_typed_while_the_one_before_is_on_its_way(tasks: Pa
     expect(titles(tasks)).to_have_text(["Second", "First"])
 
 
+def test_tasks_are_added_as_quickly_as_they_are_typed(tasks: Page) -> None:
+    first = hold_the_first(tasks, "**/tasks")
+    for title in ("First", "Second", "Third"):
+        tasks.keyboard.type(title)
+        tasks.keyboard.press("Enter")
+        expect(field_of_new_task(tasks)).to_have_value("")
+    tasks.keyboard.press("Enter")
+    tasks.keyboard.type("Fou")
+    first().continue_()
+    expect(titles(tasks)).to_have_count(3)
+    expect(field_of_new_task(tasks)).to_have_value("Fou")
+    tasks.reload()
+    expect(field_of_new_task(tasks)).to_have_value("Fou")
+    assert {*titles(tasks).all_inner_texts()} == {"First", "Second", "Third"}
+
+
 def test_a_double_click_makes_one_task(tasks: Page) -> None:
     field_of_new_task(tasks).fill("Buy milk")
     tasks.get_by_role("button", name="Add", exact=True).dblclick()
