@@ -1,7 +1,8 @@
-"""Take the pictures of docs/pictures.md anew: `python -m tests.draw_pictures`."""
+"""Take the pictures of README.md and docs/pictures.md anew: `python -m tests.draw_pictures`."""
 
 from pathlib import Path
 
+from tests.page_site import NEW, Site
 from tests.page_states import STATES
 from tests.screenshots import site_of_its_own, take_one
 from tests.server_process import CHECKOUT
@@ -19,6 +20,13 @@ PICTURES = [
     ("not-found", (360, 480), "light"),
     ("status", (768, 400), "light"),
 ]
+# What the account of the README's picture has beside "Buy milk".
+LATER = [
+    ("Return the library books", ""),
+    ("Water the plants", ""),
+    ("Plan the weekend in the mountains", "Train at 7:40, back on Sunday.\nAsk Bob for the map."),
+]
+DONE = ("Return the library books", "Water the plants")
 
 
 def picture_path(state: str, size: tuple[int, int], scheme: str) -> Path:
@@ -33,6 +41,21 @@ def draw() -> None:
             path = picture_path(name, size, scheme)
             with states[name].visit(site) as visit:
                 take_one(visit.page, path, size, scheme, whole=False)
+        draw_for_readme(site)
+
+
+def draw_for_readme(site: Site) -> None:
+    """Take the picture of a short list."""
+    with site.visit(NEW) as visit:
+        visit.open("/tasks")
+        for title, description in LATER:
+            visit.send(title=title, description=description)
+            visit.page.get_by_role("checkbox", name=title).wait_for()
+        for title in DONE:
+            with visit.page.expect_response("**/tasks"):  # the list, which comes after
+                visit.page.get_by_role("checkbox", name=title).click()
+        visit.open("/tasks")
+        take_one(visit.page, FOLDER / "tasks.png", (768, 614), "light", whole=False)
 
 
 if __name__ == "__main__":
