@@ -31,7 +31,7 @@ function takeOver(page, ...parts) {
 function swap({ page, response }) {
   takeOver(page, "header", "main", "footer");
   document.title = page.title;
-  if (response.redirected) history.replaceState(null, "", response.url);
+  history.replaceState(null, "", response.url);
   prepare(document);
   find("main [autofocus]")?.focus();
 }
@@ -106,7 +106,9 @@ function openEditor(task, editor) {
   task.append(editor);
   find("form", editor).dataset.send = "edit";
   prepare(editor);
-  find("[autofocus]", editor).focus();
+  const field = find("[autofocus]", editor);
+  field.focus();
+  field.autofocus = false;
 }
 
 function closeEditor() {
@@ -159,7 +161,7 @@ on("click", async (event) => {
   await follow(link)?.catch(() => say());
 });
 
-// Kept in this tab until sent or given up
+// Kept until sent or given up
 const nameOf = ({ action, elements }) => action.split("?")[0] + elements.version?.value;
 const keep = (form) => (drafts[nameOf(form)] = draftOf(form));
 const forget = (form) => delete drafts[nameOf(form)];
