@@ -54,6 +54,7 @@ class Outlines:
         """Find the outline of a template for a look.
 
         `gaps` names the texts that it writes; it can tell nothing of them but that they are there.
+        A gap goes before what the look has under its name.
         """
         return self._kept(template, tuple(look.items()), tuple(gaps))
 
