@@ -26,6 +26,7 @@ test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system-deploy  ##
 lint: $(VENV)/.development $(NODE_MODULES)/.installed  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(NODE_MODULES)/.bin/stylelint --config tests/.stylelintrc.json "static/*.css"
 	$(BIN)/bandit --quiet --recursive --severity-level medium server.py taskapp handlers schema
 	@git ls-files 2>/dev/null | sh deploy/find_secrets.sh $(BIN)/detect-secrets-hook
@@ -38,7 +39,7 @@ pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests
 	$(BIN)/pytest --ignore=tests/deploy -m alone
 
 browser: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests that open a browser
-	$(BIN)/pytest $$(grep -lE "browser_fixtures|story_fixtures|page_site|page_states" tests/test_*.py) -m "not alone" --numprocesses=4 --dist=loadfile
+	$(BIN)/pytest tests/browser -m "not alone" --numprocesses=4 --dist=loadfile
 
 image:  ## build the image taskapp with $(ENGINE), and dist/taskapp-image.tar.gz of it
 	$(ENGINE) build --tag taskapp .

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from handlers.site import STOP_SECONDS, Site
+from handlers.web_server import STOP_SECONDS, Site
 from handlers.worker import worker
-from taskapp.backup_commands import BACKUP_COMMANDS
-from taskapp.commands import COMMANDS, EPILOG, plain_errors, read_settings
-from taskapp.database_server import database_server
-from taskapp.logs import configure_logging, log
-from taskapp.maintenance_commands import maintenance
-from taskapp.operations.backups import keep_backed_up
-from taskapp.operations.upkeep import keep_up, keep_watch
-from taskapp.processes import Workers, running_workers
-from taskapp.program import IS_ONE_FILE, version
-from taskapp.service_manager import reported
+from taskapp.cli.backups import BACKUP_COMMANDS
+from taskapp.cli.commands import COMMANDS, EPILOG, plain_errors, read_settings
+from taskapp.cli.maintenance import maintenance
+from taskapp.config.installation import IS_ONE_FILE, version
+from taskapp.config.settings import Settings
+from taskapp.jobs.backup_schedule import keep_backed_up
+from taskapp.jobs.housekeeping import keep_up, keep_watch
+from taskapp.observability.logs import configure_logging, log
+from taskapp.runtime.database_server import database_server
+from taskapp.runtime.listeners import describe_sockets, listening_sockets
+from taskapp.runtime.startup import open_database, stop_event
+from taskapp.runtime.supervisor import Workers, running_workers
+from taskapp.runtime.systemd import reported
 from taskapp.services import Services, make_services
-from taskapp.settings import Settings
-from taskapp.sockets import describe_sockets, listening_sockets
-from taskapp.startup import open_database, stop_event
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -12,7 +12,7 @@ from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 from bench.connection import Connection, write_request
 from bench.load import PASSWORD
-from taskapp.commands import Failure
+from taskapp.cli.commands import Failure
 
 _PATIENCE = 30.0  # seconds
 _FORM_PROOF = re.compile(r'name="csrf_token" value="([^"]+)"')

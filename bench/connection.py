@@ -5,7 +5,7 @@ import re
 import socket
 from typing import Any
 
-from taskapp.commands import Failure
+from taskapp.cli.commands import Failure
 
 PATIENCE = 30.0  # seconds
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)

@@ -12,11 +12,11 @@ from typing import Any
 import click
 import psycopg2
 
-from taskapp.commands import Failure, plain_errors, read_settings
-from taskapp.database_server import database_server, require_prepared_database
-from taskapp.logs import configure_logging
-from taskapp.passwords import PasswordHasher
-from taskapp.settings import Settings
+from taskapp.auth.passwords import PasswordHasher
+from taskapp.cli.commands import Failure, plain_errors, read_settings
+from taskapp.config.settings import Settings
+from taskapp.observability.logs import configure_logging
+from taskapp.runtime.database_server import database_server, require_prepared_database
 
 PASSWORD = "correct horse battery"  # noqa: S105  # of every account made here, known to the clients
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.connection import Connection, write_request
 from bench.processes import end, on_cores
-from taskapp.commands import Failure
+from taskapp.cli.commands import Failure
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 START_PATIENCE = 60.0  # seconds

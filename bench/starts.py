@@ -11,7 +11,7 @@ import click
 
 from bench.servers import START_PATIENCE, health_status, starting_server
 from bench.verdicts import Verdict, limited
-from taskapp.commands import Failure
+from taskapp.cli.commands import Failure
 
 _EXISTING, _EMPTY = "existing embedded database", "empty folder"
 _READY = {_EXISTING: 1.2, _EMPTY: 2.5}  # seconds

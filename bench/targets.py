@@ -12,7 +12,7 @@ from bench.connection import Connection
 from bench.processes import LOAD_CORES, SERVER_CORES, move_database
 from bench.scenarios import CREATED, LIST
 from bench.servers import load_folders, running_server
-from taskapp.embedded import EmbeddedPostgres
+from taskapp.postgres.server import EmbeddedPostgres
 
 NAME = "taskapp"
 _BROWSER = ["Accept: text/html,application/xhtml+xml", "Accept-Encoding: gzip, deflate, br, zstd"]

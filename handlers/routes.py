@@ -4,7 +4,12 @@ import re
 
 from tornado.routing import URLSpec
 
-from handlers.account_pages import (
+from handlers.api.auth import LoginApi, LogoutApi, RegisterApi
+from handlers.api.base import NotFoundApi
+from handlers.api.health import HealthApi, LiveApi, MetricsHandler, ReadyApi
+from handlers.api.openapi import OpenApiApi
+from handlers.api.tasks import TaskApi, TaskListApi
+from handlers.pages.account import (
     AccountDeletePage,
     AccountPage,
     OtherSessionsEndPage,
@@ -12,18 +17,12 @@ from handlers.account_pages import (
     SessionEndPage,
     TokenListPage,
 )
-from handlers.api import NotFoundApi
-from handlers.application import Application
-from handlers.auth_api import LoginApi, LogoutApi, RegisterApi
-from handlers.auth_pages import LoginPage, LogoutPage, RegisterPage
-from handlers.base import BaseHandler
-from handlers.health_api import HealthApi, LiveApi, MetricsHandler, ReadyApi
-from handlers.openapi import DocsPage, OpenApiApi
-from handlers.pages import NotFoundPage
-from handlers.site_pages import HomePage, RobotsFile, StaticFiles, ThemePage
-from handlers.status_pages import StatusPage
-from handlers.task_api import TaskApi, TaskListApi
-from handlers.task_pages import (
+from handlers.pages.api_docs import DocsPage
+from handlers.pages.auth import LoginPage, LogoutPage, RegisterPage
+from handlers.pages.base import NotFoundPage
+from handlers.pages.site import HomePage, RobotsFile, StaticFiles, ThemePage
+from handlers.pages.status import StatusPage
+from handlers.pages.tasks import (
     CompletedDeletePage,
     SeveralTasksPage,
     TaskDeletePage,
@@ -31,6 +30,8 @@ from handlers.task_pages import (
     TaskListPage,
     TaskStatusPage,
 )
+from handlers.web.application import Application
+from handlers.web.base import BaseHandler
 from taskapp.services import Services
 
 ROUTES: list[tuple[str, type[BaseHandler]]] = [

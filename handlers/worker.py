@@ -1,20 +1,20 @@
-"""One of several processes that serve; the keeper starts it (`taskapp/processes.py`)."""
+"""One of several processes that serve; the keeper starts it (`taskapp/runtime/supervisor.py`)."""
 
 import asyncio
 from pathlib import Path
 
 import click
 
-from handlers.site import Site
-from taskapp.commands import plain_errors
-from taskapp.database_server import require_prepared_database
-from taskapp.logs import configure_logging, log
-from taskapp.operations.upkeep import keep_watch
-from taskapp.orders import Orders, followed_keeper, read_orders
+from handlers.web_server import Site
+from taskapp.cli.commands import plain_errors
+from taskapp.config.settings import load_settings
+from taskapp.jobs.housekeeping import keep_watch
+from taskapp.observability.logs import configure_logging, log
+from taskapp.runtime.database_server import require_prepared_database
+from taskapp.runtime.listeners import shared_sockets
+from taskapp.runtime.startup import open_database, stop_event
+from taskapp.runtime.worker_channel import Orders, followed_keeper, read_orders
 from taskapp.services import Services, make_services
-from taskapp.settings import load_settings
-from taskapp.sockets import shared_sockets
-from taskapp.startup import open_database, stop_event
 
 
 @click.command("worker", hidden=True)

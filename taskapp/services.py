@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 
-from taskapp.availability import Availability
+from taskapp.auth.passwords import PasswordHasher
+from taskapp.auth.rate_limits import Limits
+from taskapp.auth.signing import Tokens
 from taskapp.backups.status import BackupStatus
-from taskapp.database import Database
-from taskapp.limits import Limits
-from taskapp.maintenance import Maintenance, flag_of
-from taskapp.metrics import Metrics
-from taskapp.metrics_exchange import MetricsExchange
-from taskapp.passwords import PasswordHasher
-from taskapp.secret_key import load_secret_keys
-from taskapp.settings import Settings
-from taskapp.tokens import Tokens
+from taskapp.config.secret_key import load_secret_keys
+from taskapp.config.settings import Settings
+from taskapp.db.database import Database
+from taskapp.maintenance_mode import Maintenance, flag_of
+from taskapp.observability.availability import Availability
+from taskapp.observability.metrics import Metrics
+from taskapp.observability.process_metrics import MetricsExchange
 
 
 @dataclass(frozen=True)

@@ -22,37 +22,37 @@ import psycopg2
 import pytest
 from jinja2 import Environment
 
-from handlers.application import Application
 from handlers.routes import make_application
-from taskapp.embedded import EmbeddedPostgres
-from taskapp.migrations import migrate
+from handlers.web.application import Application
+from taskapp.config.settings import Settings, load_settings
+from taskapp.db.migrations import migrate
+from taskapp.postgres.server import EmbeddedPostgres
 from taskapp.services import Services, make_services
-from taskapp.settings import Settings, load_settings
-from tests.clients import ApiClient
-from tests.compiled_templates import CompiledTemplates
-from tests.database_fixtures import new_database
-from tests.environment import MEASURED
+from tests.support.clients import ApiClient
+from tests.support.compiled_templates import CompiledTemplates
+from tests.support.database_fixtures import new_database
+from tests.support.environment import MEASURED
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # for busy machines
 hypothesis.settings.load_profile("unhurried")
 
 PASSWORD = "SecurePass123!"
 TESTS_OF_WHAT_RUNS_ELSEWHERE = {
-    "tests.test_accessibility",
-    "tests.test_account_stories",
-    "tests.test_attacks_in_browser",
-    "tests.test_bench",
-    "tests.test_compare_peers",
-    "tests.test_document_commands",
-    "tests.test_first_problems",
-    "tests.test_html",
-    "tests.test_keyboard",
-    "tests.test_nothing_lost",
-    "tests.test_refusals",
-    "tests.test_script",
-    "tests.test_stories",
-    "tests.test_tutorial",
-    "tests.test_weights",
+    "tests.browser.test_accessibility",
+    "tests.browser.test_account_stories",
+    "tests.browser.test_attacks_in_browser",
+    "tests.bench.test_bench",
+    "tests.bench.test_compare_peers",
+    "tests.docs.test_document_commands",
+    "tests.docs.test_first_problems",
+    "tests.browser.test_html",
+    "tests.browser.test_keyboard",
+    "tests.browser.test_nothing_lost",
+    "tests.web.test_refusals",
+    "tests.browser.test_script",
+    "tests.browser.test_stories",
+    "tests.docs.test_tutorial",
+    "tests.browser.test_weights",
 }
 TESTS_OF_PROCESSES = {"test_commands", "test_embedded", "test_processes", "test_server"}
 TEST_SETTINGS = {
@@ -76,7 +76,7 @@ def no_event_loop_by_itself() -> None:
 def passwords_are_hashed_at_once() -> Iterator[None]:
     """Spare each login the wait behind all other tests that a low priority means."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("taskapp.passwords.LOW_PRIORITY", 0)
+        patch.setattr("taskapp.auth.passwords.LOW_PRIORITY", 0)
         yield
 
 
@@ -85,7 +85,7 @@ def templates_are_compiled_once() -> Iterator[None]:
     """Spare the application of each test the compiling of pages, most of what a page costs it."""
     with pytest.MonkeyPatch.context() as patch:
         environment = partial(Environment, bytecode_cache=CompiledTemplates())
-        patch.setattr("handlers.rendering.Environment", environment)
+        patch.setattr("handlers.rendering.templates.Environment", environment)
         yield
 
 

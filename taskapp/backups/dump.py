@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 
-from taskapp.backups.contents import read_database, read_revision, read_tables, snapshot
-from taskapp.backups.folder import Backup, BackupError, BackupFolder, describe
-from taskapp.connections import is_local, without_password
-from taskapp.postgres_cluster import program
-from taskapp.postgres_process import ProgramError, program_output, run_program
-from taskapp.restarts import describe_end
+from taskapp.backups.checksums import read_database, read_revision, read_tables, snapshot
+from taskapp.backups.repository import Backup, BackupError, BackupFolder, describe
+from taskapp.core.backoff import describe_end
+from taskapp.db.pool import is_local, without_password
+from taskapp.postgres.cluster import program
+from taskapp.postgres.processes import ProgramError, program_output, run_program
 
 FILE = "database.dump"
 NICENESS = 10  # of programs that read or write a whole database beside a server

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from taskapp.backups.base import name_of_mark
+from taskapp.backups.base_backup import name_of_mark
 from taskapp.backups.dump import restore_dump
-from taskapp.backups.folder import Backup, BackupError, BackupFolder
-from taskapp.backups.wal import (
+from taskapp.backups.repository import Backup, BackupError, BackupFolder
+from taskapp.backups.wal_archive import (
     SEGMENT_BYTES,
     Timeline,
     WalFiles,
@@ -25,9 +25,9 @@ from taskapp.backups.wal import (
     restore_command,
     segment_number,
 )
-from taskapp.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from taskapp.folder_access import Account, give, open_parents, postgres_account
-from taskapp.program import COMMAND
+from taskapp.config.installation import COMMAND
+from taskapp.postgres.permissions import Account, give, open_parents, postgres_account
+from taskapp.postgres.server import EmbeddedPostgres, EmbeddedPostgresError
 
 _TARGET_NOT_REACHED = "recovery ended before configured recovery target was reached"
 

@@ -4,9 +4,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from taskapp.backups.making import backup_folder
-from taskapp.backups.wal import LONGEST_WAIT, longest_wait
-from taskapp.settings import Settings
+from taskapp.backups.create import backup_folder
+from taskapp.backups.wal_archive import LONGEST_WAIT, longest_wait
+from taskapp.config.settings import Settings
 
 ARCHIVE_PATIENCE = 5 * LONGEST_WAIT  # seconds after which a file that waits means a broken archive
 FAILED = "backup-failed"  # a file where the processes find each other

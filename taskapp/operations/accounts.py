@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from schema.tables import USER_AGENT_LENGTH
-from taskapp.addresses import limit_key
-from taskapp.database import Transaction
-from taskapp.errors import (
+from taskapp.auth.signing import SessionProof
+from taskapp.core.client_address import limit_key
+from taskapp.core.errors import (
     EmailTaken,
     NotFound,
     RegistrationClosed,
     UniqueViolation,
     WrongCredentials,
 )
-from taskapp.logs import log
+from taskapp.db.database import Transaction
+from taskapp.forms.fields import LOGIN, REGISTRATION
+from taskapp.observability.logs import log
 from taskapp.operations.password_checks import check_password, hash_new_password
 from taskapp.queries.login_addresses import delete_addresses_of_user, delete_old_addresses
 from taskapp.queries.sessions import (
@@ -33,8 +35,6 @@ from taskapp.queries.users import (
     update_password,
 )
 from taskapp.services import Services
-from taskapp.tokens import SessionProof
-from taskapp.validation import LOGIN, REGISTRATION
 
 SessionMaker = Callable[[str], tuple[str, bytes]]  # Tokens.new_cookie or Tokens.new_bearer
 

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskapp.account_forms import CONFIRMATION, PASSWORD_CHANGE
-from taskapp.addresses import limit_key
-from taskapp.database import Transaction
-from taskapp.errors import Invalid, NotSignedIn, SessionNotFound, WrongCredentials
-from taskapp.logs import log
-from taskapp.messages import Message
+from taskapp.auth.signing import SessionProof
+from taskapp.core.client_address import limit_key
+from taskapp.core.errors import Invalid, NotSignedIn, SessionNotFound, WrongCredentials
+from taskapp.core.messages import Message
+from taskapp.db.database import Transaction
+from taskapp.forms.accounts import CONFIRMATION, PASSWORD_CHANGE
+from taskapp.forms.fields import read_id
+from taskapp.observability.logs import log
 from taskapp.operations.accounts import SessionMaker
 from taskapp.operations.password_checks import check_password, hash_new_password
 from taskapp.operations.session_checks import require_session
@@ -31,8 +33,6 @@ from taskapp.queries.users import (
     update_own_password,
 )
 from taskapp.services import Services
-from taskapp.tokens import SessionProof
-from taskapp.validation import read_id
 
 _WRONG_PASSWORD = Message("This is not your password.")
 

@@ -2,13 +2,13 @@
 
 from hashlib import sha256
 
-from taskapp.addresses import limit_key
-from taskapp.errors import Invalid, TooManyRequests, TooManyTries, WrongCredentials
-from taskapp.limits import Limit
-from taskapp.logs import log
+from taskapp.auth.rate_limits import Limit
+from taskapp.core.client_address import limit_key
+from taskapp.core.errors import Invalid, TooManyRequests, TooManyTries, WrongCredentials
+from taskapp.forms.fields import WEAK_PASSWORD
+from taskapp.observability.logs import log
 from taskapp.queries.users import Credentials
 from taskapp.services import Services
-from taskapp.validation import WEAK_PASSWORD
 
 
 async def check_password(

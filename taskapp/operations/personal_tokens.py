@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskapp.account_forms import NEW_TOKEN, TOKEN_LIVES
-from taskapp.database import Transaction
-from taskapp.errors import Invalid, NotSignedIn
-from taskapp.logs import log
-from taskapp.messages import Message
+from taskapp.auth.signing import SessionProof
+from taskapp.core.errors import Invalid, NotSignedIn
+from taskapp.core.messages import Message
+from taskapp.db.database import Transaction
+from taskapp.forms.accounts import NEW_TOKEN, TOKEN_LIVES
+from taskapp.observability.logs import log
 from taskapp.operations.own_account import load_account
 from taskapp.queries.personal_tokens import insert_token
 from taskapp.services import Services
-from taskapp.tokens import SessionProof
 
 MOST_TOKENS = 50  # of one account
 

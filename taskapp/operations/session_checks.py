@@ -1,9 +1,9 @@
 """Find out why a statement that needs a session has found nothing."""
 
-from taskapp.errors import NotSignedIn, ReadOnlyToken
+from taskapp.auth.signing import SessionProof
+from taskapp.core.errors import NotSignedIn, ReadOnlyToken
 from taskapp.queries.sessions import find_session_user, find_session_writer
 from taskapp.services import Services
-from taskapp.tokens import SessionProof
 
 
 async def require_session(services: Services, owner: SessionProof) -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from taskapp.errors import (
+from taskapp.auth.signing import SessionProof
+from taskapp.core.errors import (
     BadRequest,
     Forbidden,
     NotSignedIn,
@@ -14,18 +15,8 @@ from taskapp.errors import (
     Unavailable,
     VersionConflict,
 )
-from taskapp.logs import log
-from taskapp.messages import Message
-from taskapp.operations.session_checks import require_session, require_writer
-from taskapp.queries import list_versions
-from taskapp.queries import task_batches as batches
-from taskapp.queries import tasks as queries
-from taskapp.queries.task_batches import Completed
-from taskapp.queries.tasks import ListedTask, Overview, Task
-from taskapp.services import Services
-from taskapp.title_lines import read_titles
-from taskapp.tokens import SessionProof
-from taskapp.validation import (
+from taskapp.core.messages import Message
+from taskapp.forms.fields import (
     NEW_TASK,
     STATUS_CHANGE,
     TASK_CHANGES,
@@ -33,6 +24,15 @@ from taskapp.validation import (
     is_version,
     read_id,
 )
+from taskapp.forms.pasted_titles import read_titles
+from taskapp.observability.logs import log
+from taskapp.operations.session_checks import require_session, require_writer
+from taskapp.queries import list_versions
+from taskapp.queries import task_batches as batches
+from taskapp.queries import tasks as queries
+from taskapp.queries.task_batches import Completed
+from taskapp.queries.tasks import ListedTask, Overview, Task
+from taskapp.services import Services
 
 LARGEST_DELETION = 1_000  # tasks of one statement, so that a slow disk has the time for them
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import ARRAY, Select, Text, all_, bindparam, cast, func, select, text
 
-from taskapp.database import Database
+from taskapp.auth.signing import SessionProof
+from taskapp.db.database import Database
+from taskapp.db.statements import Statement
 from taskapp.queries.sessions import live_user
 from taskapp.queries.tasks import Task, list_of_all, list_of_status
-from taskapp.statements import Statement
-from taskapp.tokens import SessionProof
 
 _LENGTH = 32  # hexadecimal digits: 128 bits
 _FORM = re.compile(f"[0-9a-f]{{{_LENGTH}}}")

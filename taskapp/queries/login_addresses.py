@@ -5,8 +5,8 @@ from datetime import timedelta
 from sqlalchemy import Interval, bindparam, delete, exists, func, literal, or_
 
 from schema.tables import login_addresses, sessions, users
-from taskapp.database import Database, Transaction
-from taskapp.statements import Statement
+from taskapp.db.database import Database, Transaction
+from taskapp.db.statements import Statement
 
 REMEMBERED_FOR = timedelta(days=90)  # an address is known for so long after a login from it
 

@@ -18,10 +18,10 @@ from sqlalchemy import (
 from uuid_utils import uuid7
 
 from schema.tables import sessions, users
-from taskapp.database import Transaction
+from taskapp.auth.signing import SessionProof
+from taskapp.db.database import Transaction
+from taskapp.db.statements import Statement
 from taskapp.queries.sessions import owner_row
-from taskapp.statements import Statement
-from taskapp.tokens import SessionProof
 
 _LOCK_USER = Statement(
     "users.lock",

@@ -23,9 +23,9 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
 from schema.tables import login_addresses, sessions, users
-from taskapp.database import Database, Transaction
-from taskapp.statements import Statement
-from taskapp.tokens import SessionProof
+from taskapp.auth.signing import SessionProof
+from taskapp.db.database import Database, Transaction
+from taskapp.db.statements import Statement
 
 LIFETIME = timedelta(days=30)  # a session ends then, whatever happens (ASVS 7.3.2)
 TOUCH_INTERVAL = timedelta(minutes=1)  # a session's use is written at most this often

@@ -20,7 +20,9 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
 from schema.tables import tasks
-from taskapp.database import Database
+from taskapp.auth.signing import SessionProof
+from taskapp.db.database import Database
+from taskapp.db.statements import Statement
 from taskapp.queries.sessions import live_user, owner_row
 from taskapp.queries.tasks import (
     COUNT_LIMIT,
@@ -31,8 +33,6 @@ from taskapp.queries.tasks import (
     owned,
     owned_to_write,
 )
-from taskapp.statements import Statement
-from taskapp.tokens import SessionProof
 
 
 @dataclass(frozen=True)

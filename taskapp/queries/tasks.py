@@ -22,10 +22,10 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
 from schema.tables import tasks
-from taskapp.database import Database
+from taskapp.auth.signing import SessionProof
+from taskapp.db.database import Database
+from taskapp.db.statements import Statement
 from taskapp.queries.sessions import live_email, live_user, live_writer, owner_row
-from taskapp.statements import Statement
-from taskapp.tokens import SessionProof
 
 _LAST_OF_ALL = text("'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid")  # no task has it
 COUNT_LIMIT = 10_000  # a count stops here, so that a page costs the same with a million tasks

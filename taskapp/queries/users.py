@@ -6,11 +6,11 @@ from sqlalchemy import Integer, bindparam, delete, func, insert, literal, select
 from uuid_utils import uuid7
 
 from schema.tables import users
-from taskapp.database import Database, Transaction
+from taskapp.auth.signing import SessionProof
+from taskapp.db.database import Database, Transaction
+from taskapp.db.statements import Statement
 from taskapp.queries.login_addresses import is_known_address
 from taskapp.queries.sessions import live_user
-from taskapp.statements import Statement
-from taskapp.tokens import SessionProof
 
 ACTIVE_DAYS = (1, 7, 30)
 _today = func.current_date()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.server_process import CHECKOUT, SETTINGS, ServerProcess, server_process
+from tests.support.server_process import CHECKOUT, SETTINGS, ServerProcess, server_process
 
 DIST = CHECKOUT / "dist"
 OUTSIDE = ["/usr/bin/env", "-u", "PYTHONPATH"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deploy.image import Image, built_image
-from tests.server_process import CHECKOUT
+from tests.support.server_process import CHECKOUT
 
 DOCKERFILE = CHECKOUT / "Dockerfile"
 

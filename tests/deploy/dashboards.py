@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.server_process import CHECKOUT
+from tests.support.server_process import CHECKOUT
 
 FOLDER = CHECKOUT / "deploy" / "grafana" / "dashboards"
 NAMES = ("overview", "api", "infrastructure", "database", "business")  # high-level design, 10.5

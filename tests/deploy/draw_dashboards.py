@@ -12,9 +12,9 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from tests.browser_fixtures import running_browser
 from tests.deploy.dashboards import Dashboard, Panel, read_dashboards
 from tests.deploy.monitored_server import People, Prometheus, monitored_server
+from tests.support.browser_fixtures import running_browser
 
 SECONDS = 180  # of use
 SHOWN = SECONDS - 15  # seconds; before that there is nothing to work a rate out of

@@ -15,7 +15,7 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from tests.server_process import (
+from tests.support.server_process import (
     CHECKOUT,
     ServerProcess,
     free_port,

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.database_fixtures import execute
 from tests.deploy.certificates import Certificate
-from tests.server_process import free_port, wait_until
+from tests.support.database_fixtures import execute
+from tests.support.server_process import free_port, wait_until
 
 PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 PASSWORDS = {"taskapp": "of-the-process", "taskapp_owner": "of-the-owner"}

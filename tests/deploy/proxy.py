@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.deploy.certificates import Certificate, make_authority, make_certificate
-from tests.server_process import CHECKOUT, free_port, wait_until
+from tests.support.server_process import CHECKOUT, free_port, wait_until
 
 DEPLOY = CHECKOUT / "deploy"
 HOST = "tasks.example.com"

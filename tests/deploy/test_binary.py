@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from taskapp.program import version
+from taskapp.config.installation import version
+from tests.auth.test_limits import redis_server
 from tests.deploy.built import DIST, OneFile, make
-from tests.server_process import new_data_folder, ordinary_user, wait_until
-from tests.test_limits import redis_server
+from tests.support.server_process import new_data_folder, ordinary_user, wait_until
 
 LARGEST = 70 * 1024**2  # bytes
 VERSION = (0, f"taskapp {version()}\n")

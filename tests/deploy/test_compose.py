@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs would be a package more
 
-from tests.database_fixtures import execute
 from tests.deploy.image import Image, exec_form, first_process_of
 from tests.deploy.postgres import OwnPostgres, running_postgres
 from tests.deploy.proxy import HOST, running_proxy
 from tests.deploy.tools import run_tool
-from tests.server_process import CHECKOUT, Client, free_port, wait_until
+from tests.support.database_fixtures import execute
+from tests.support.server_process import CHECKOUT, Client, free_port, wait_until
 
 DEPLOY = CHECKOUT / "deploy"
 FILES = ["compose.yaml", "compose.development.yaml"]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from taskapp.migrations import HEAD
-from tests.server_process import CHECKOUT, new_data_folder, server_process
+from taskapp.db.migrations import HEAD
+from tests.support.server_process import CHECKOUT, new_data_folder, server_process
 
 ALICE = "alice@example.com"
 # While no version has a tag: one at revision 0002, and one at 0003 that can restore backups.

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from taskapp.settings import SETTINGS, variable
-from tests.document_blocks import read_blocks
-from tests.document_shell import terminal_in_a_copy
-from tests.server_process import CHECKOUT
+from taskapp.config.settings import SETTINGS, variable
+from tests.support.document_blocks import read_blocks
+from tests.support.document_shell import terminal_in_a_copy
+from tests.support.server_process import CHECKOUT
 
 PAGES = [
     *("behind-nginx.md", "systemd.md", "containers.md", "own-postgresql.md"),

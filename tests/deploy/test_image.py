@@ -10,7 +10,7 @@ import tempfile
 from tests.deploy.conftest import DOCKERFILE
 from tests.deploy.image import Image, exec_form, first_process_of
 from tests.deploy.tools import run_tool
-from tests.server_process import Client, free_port, wait_until
+from tests.support.server_process import Client, free_port, wait_until
 
 LARGEST = 260  # MiB, of what the build adds to the base image
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.deploy.monitored_server import CONFIGURATION
-from tests.server_process import CHECKOUT
+from tests.support.server_process import CHECKOUT
 
 ALERT_TESTS = CHECKOUT / "tests" / "deploy" / "alerts_test.yml"
 RULES = (CONFIGURATION / "alerts.yml").read_text()

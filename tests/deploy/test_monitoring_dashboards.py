@@ -7,7 +7,7 @@ import pytest
 
 from tests.deploy.dashboards import FOLDER, NAMES, Panel, read_dashboards
 from tests.deploy.monitored_server import CONFIGURATION, People, Prometheus, monitored_server
-from tests.server_process import wait_until
+from tests.support.server_process import wait_until
 
 PANELS = [
     pytest.param(panel, id=f"{dashboard.name}-{panel.title}")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.server_process import (
+from tests.support.server_process import (
     CHECKOUT,
     ServerProcess,
     free_port,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from handlers.static_files import digest
+from handlers.rendering.static_assets import digest
 from tests.deploy.proxy import HOST, Proxy, running_proxy, write_configuration
 from tests.deploy.tools import run_tool
-from tests.server_process import ServerProcess, free_port, server_process, wait_until
+from tests.support.server_process import ServerProcess, free_port, server_process, wait_until
 
 KEY = "only-for-tests-0123456789-abcdefghijklmnop"
 JSON = ("-H", "Content-Type: application/json")

@@ -9,9 +9,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from taskapp.connection_options import check_options
-from taskapp.settings import SettingsError
-from tests.database_fixtures import add_user, execute
+from taskapp.config.settings import SettingsError
+from taskapp.db.session_options import check_options
 from tests.deploy.certificates import Certificate, make_authority, make_certificate
 from tests.deploy.postgres import (
     PASSWORDS,
@@ -20,7 +19,8 @@ from tests.deploy.postgres import (
     give_to_postgres,
     running_postgres,
 )
-from tests.server_process import (
+from tests.support.database_fixtures import add_user, execute
+from tests.support.server_process import (
     CHECKOUT,
     ServerProcess,
     free_port,

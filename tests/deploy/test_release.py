@@ -16,7 +16,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs would be a package more
 
 from tests.deploy.tools import run_tool
-from tests.server_process import CHECKOUT
+from tests.support.server_process import CHECKOUT
 
 WORKFLOWS = ".github/workflows"
 FORMS = [

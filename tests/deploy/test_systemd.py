@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from taskapp.maintenance import lower_flag, raise_flag
+from taskapp.maintenance_mode import lower_flag, raise_flag
 from tests.deploy.unit_files import allowed_calls, read_unit
-from tests.server_process import (
+from tests.support.server_process import (
     CHECKOUT,
     Client,
     NoAnswer,

@@ -5,9 +5,9 @@ import zipfile
 
 import pytest
 
-from taskapp.program import version
+from taskapp.config.installation import version
 from tests.deploy.built import DIST, OUTSIDE, installed_wheel, make
-from tests.server_process import new_data_folder, server_process
+from tests.support.server_process import new_data_folder, server_process
 
 
 @pytest.fixture(scope="module", autouse=True)

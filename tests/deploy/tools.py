@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.server_process import CHECKOUT
+from tests.support.server_process import CHECKOUT
 
 BIN = CHECKOUT / ".venv" / "deploy" / "bin"  # `make test-deploy` makes it
 

@@ -8,12 +8,12 @@ import sys
 from typing import Any
 
 import server
-from handlers import site
-from handlers.api import ApiHandler
-from handlers.base import BaseHandler
-from taskapp.database import Database, Transaction
+from handlers import web_server as site
+from handlers.api.base import ApiHandler
+from handlers.web.base import BaseHandler
+from taskapp.db.database import Database, Transaction
+from taskapp.db.statements import Statement
 from taskapp.queries import tasks
-from taskapp.statements import Statement
 
 LATE = 0.1  # seconds
 

@@ -3,8 +3,8 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from tests.database_fixtures import execute
 from tests.faults.ledger import Ledger, content, owner_of
+from tests.support.database_fixtures import execute
 
 ROWS = """
     SELECT users.email, tasks.title, tasks.description, tasks.status, tasks.idempotency_key

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.environment import MEASURED
-from tests.server_process import new_data_folder
+from tests.support.environment import MEASURED
+from tests.support.server_process import new_data_folder
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
-from taskapp.errors import OutcomeUnknown
-from tests.server_process import Answer, Client, NoAnswer, wait_until
+from taskapp.core.errors import OutcomeUnknown
+from tests.support.server_process import Answer, Client, NoAnswer, wait_until
 
 COMES_BACK_WITHIN = 20.0  # seconds, by itself: a generous promise, for busy machines too
 PROBLEM = "application/problem+json"

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 from tests.faults.ledger import PROBLEM
-from tests.server_process import PASSWORD, Answer, Client
+from tests.support.server_process import PASSWORD, Answer, Client
 
 PATIENCE = 5.0  # seconds in which every answer has to come
 HTML = "text/html; charset=UTF-8"

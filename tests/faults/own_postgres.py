@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import psycopg2
 
-from taskapp.embedded import embedded_postgres, program
-from tests.database_fixtures import execute
-from tests.server_process import new_data_folder, postgres_processes, wait_until
+from taskapp.postgres.server import embedded_postgres, program
+from tests.support.database_fixtures import execute
+from tests.support.server_process import new_data_folder, postgres_processes, wait_until
 
 
 class OwnPostgres:

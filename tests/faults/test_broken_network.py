@@ -12,7 +12,7 @@ from tests.faults.ledger import Outcome, writing
 from tests.faults.outage import PATIENCE, Watchers
 from tests.faults.own_postgres import own_postgres
 from tests.faults.proxy import Proxy
-from tests.server_process import ServerProcess, new_data_folder, server_process
+from tests.support.server_process import ServerProcess, new_data_folder, server_process
 
 SWALLOWS_FOR = 6.0  # seconds: longer than every timeout of a statement
 

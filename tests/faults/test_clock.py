@@ -14,7 +14,7 @@ import pytest
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import writing
 from tests.faults.own_postgres import own_postgres
-from tests.server_process import Client, ServerProcess, new_data_folder, server_process
+from tests.support.server_process import Client, ServerProcess, new_data_folder, server_process
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 LIMIT = 2  # seconds

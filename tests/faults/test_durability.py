@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.database_fixtures import execute
 from tests.faults.own_postgres import OwnPostgres, own_postgres
-from tests.server_process import server_process
+from tests.support.database_fixtures import execute
+from tests.support.server_process import server_process
 
 WRITES = 100
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import psycopg2
 
-from tests.database_fixtures import locked_tasks
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import Outcome, writing
 from tests.faults.outage import PATIENCE, Watchers
 from tests.faults.own_postgres import OwnPostgres, own_postgres
-from tests.server_process import server_process, wait_until
+from tests.support.database_fixtures import locked_tasks
+from tests.support.server_process import server_process, wait_until
 
 PLACES = 20  # connections that the database takes, those kept for superusers too
 LOCKED_FOR = 6.0  # seconds: longer than every timeout of a statement

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from taskapp.settings import Settings
-from tests.api_tools import at_once, running
-from tests.clients import ApiClient
+from taskapp.config.settings import Settings
 from tests.conftest import PASSWORD
-from tests.database_fixtures import execute
 from tests.faults.history import STRANGER, Operation, State, is_explained
+from tests.support.api_tools import at_once, running
+from tests.support.clients import ApiClient
+from tests.support.database_fixtures import execute
 
 HISTORIES = 25
 STEPS = 4  # of each client

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from server import cli
-from taskapp.embedded import EmbeddedPostgres
+from taskapp.postgres.server import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import COMES_BACK_WITHIN, going_on, writing
 from tests.faults.own_postgres import own_postgres
-from tests.server_process import SETTINGS, free_port, server_process
+from tests.support.server_process import SETTINGS, free_port, server_process
 
 KILLS = 10  # with each kind of database
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from taskapp.embedded import EmbeddedPostgres
+from taskapp.postgres.server import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import COMES_BACK_WITHIN, Outcome, writing
 from tests.faults.outage import PATIENCE, Watchers
 from tests.faults.own_postgres import OwnPostgres, own_postgres
-from tests.server_process import (
+from tests.support.server_process import (
     ServerProcess,
     new_data_folder,
     postgres_processes,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from taskapp.sockets import allow_many_connections
+from taskapp.runtime.listeners import allow_many_connections
 from tests.faults.crowd import Crowd
 from tests.faults.outage import PATIENCE
-from tests.server_process import ServerProcess, processor_seconds, server_process
+from tests.support.server_process import ServerProcess, processor_seconds, server_process
 
 IDLE, BUSY = 1000, 500
 SECONDS = 6.0

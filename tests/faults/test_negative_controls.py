@@ -12,7 +12,7 @@ import pytest
 from tests.faults.checker import check
 from tests.faults.ledger import writing
 from tests.faults.own_postgres import OwnPostgres, own_postgres
-from tests.server_process import server_process, wait_until
+from tests.support.server_process import server_process, wait_until
 
 BROKEN = Path(__file__).with_name("broken_server.py")
 ATTEMPTS = 5

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from taskapp.embedded import EmbeddedPostgres
+from taskapp.postgres.server import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import COMES_BACK_WITHIN, Ledger, Outcome, going_on, sign_up
 from tests.faults.own_postgres import OwnPostgres, own_postgres
-from tests.server_process import PROGRAM, SYSTEMD, ServerProcess, server_process, wait_until
+from tests.support.server_process import PROGRAM, SYSTEMD, ServerProcess, server_process, wait_until
 
 BROKEN = Path(__file__).with_name("broken_server.py")
 THINKING = 0.5  # seconds that some clients leave at most between two requests of a connection

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-from taskapp.embedded import EmbeddedPostgres
-from tests.database_fixtures import execute
+from taskapp.postgres.server import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import Outcome, going_on, writing
 from tests.faults.lengths import SOAK_SECONDS, WARM_UP_SECONDS
 from tests.faults.outage import Browser
-from tests.server_process import Client, ServerProcess, server_process, wait_until
+from tests.support.database_fixtures import execute
+from tests.support.server_process import Client, ServerProcess, server_process, wait_until
 
 GROWTH = 16 * 1024 * 1024  # bytes that memory may vary, whatever the length
 DATABASE_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'taskapp'"

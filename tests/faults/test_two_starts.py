@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.server_process import ServerProcess, server_process, wait_until
+from tests.support.server_process import ServerProcess, server_process, wait_until
 
 
 def test_of_two_that_start_together_one_serves_and_the_other_says_who_does(folder: Path) -> None:

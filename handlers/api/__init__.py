@@ -1,0 +1,1 @@
+"""The JSON API: one handler class for each route, and its OpenAPI description."""

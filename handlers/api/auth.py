@@ -1,0 +1,43 @@
+"""Register, log in and log out, for scripts (high-level design, 4.1)."""
+
+from handlers.api.base import ApiHandler
+from taskapp.core.errors import NotSignedIn
+from taskapp.operations.accounts import log_in, log_out, register
+
+
+class RegisterApi(ApiHandler):
+    """POST /api/auth/register."""
+
+    is_public = True
+
+    async def post(self) -> None:
+        """Make an account."""
+        user_id = await register(self.services, self.read_json(), self.address)
+        self.show({"message": "User registered successfully", "userId": user_id}, 201)
+
+
+class LoginApi(ApiHandler):
+    """POST /api/auth/login."""
+
+    is_public = True
+
+    async def post(self) -> None:
+        """Begin a session and give its token."""
+        login = await log_in(
+            self.services,
+            self.read_json(),
+            self.address,
+            self.services.tokens.new_bearer,
+            user_agent=self.user_agent,
+        )
+        self.show({"token": login.token, "user": {"id": login.user_id, "email": login.email}})
+
+
+class LogoutApi(ApiHandler):
+    """POST /api/auth/logout."""
+
+    async def post(self) -> None:
+        """End the session; a personal token is revoked."""
+        if not await log_out(self.services, self.session):
+            raise NotSignedIn
+        self.show({"message": "Logged out successfully"})

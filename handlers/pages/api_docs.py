@@ -1,0 +1,28 @@
+"""The page that shows the API's description."""
+
+import json
+
+from handlers.api.openapi import make_document
+from handlers.pages.base import PageHandler
+from handlers.rendering.languages import ENGLISH
+
+
+class DocsPage(PageHandler):
+    """GET /api/docs. In English, as the API is."""
+
+    is_public = True
+    language = ENGLISH
+
+    async def get(self) -> None:
+        """Show the description as a page."""
+        document = make_document(self.services.settings.base_path)
+        operations = [
+            {"path": path, "method": method.upper(), **operation}
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+        ]
+        schemas = {
+            name: json.dumps(schema, indent=2)
+            for name, schema in document["components"]["schemas"].items()
+        }
+        self.show("api_docs.html", operations=operations, schemas=schemas)

@@ -1,0 +1,71 @@
+"""The start page, the choice of a theme, and the static files."""
+
+from handlers.pages.base import PageHandler, read_theme
+from handlers.rendering.static_assets import FILES, StaticFile, choose_coding
+from taskapp.core.errors import NotFound
+
+_THEME_AGE = 400 * 24 * 60 * 60  # seconds; browsers keep no cookie for longer (RFC 6265bis)
+
+
+class HomePage(PageHandler):
+    """The address without a path: the tasks, or the login page for a stranger."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        """Send the browser on."""
+        self.go("/tasks" if self.owner is not None else "/login")
+
+
+class ThemePage(PageHandler):
+    """/theme: light, dark, or as the system has it."""
+
+    is_public = True
+
+    async def post(self) -> None:
+        """Remember the choice in a cookie, and go back."""
+        sent = self.read_form("theme", "next")
+        theme = read_theme(sent.get("theme"))
+        self.remember("theme", theme, max_age=_THEME_AGE if theme else None)
+        self.go(self.own_path(sent.get("next", "")) or "/")
+
+
+class StaticFiles(PageHandler):
+    """The files of static/, for ever once their address carries the digest of their content."""
+
+    is_public = True
+    needs_database = False
+
+    async def get(self, name: str) -> None:
+        """Answer with a file, or with 304 if the browser has it."""
+        file = FILES.get(name)
+        if file is None:
+            raise NotFound
+        coding = choose_coding(self.request.headers.get("Accept-Encoding", ""), file.codings)
+        self._describe(file, coding)
+        if self.check_etag_header():
+            self.set_status(304)
+            self.finish()
+        else:
+            self.finish(file.codings[coding])
+
+    def _describe(self, file: StaticFile, coding: str) -> None:
+        is_current = self.read_query("v") == file.digest
+        age = "max-age=31536000, immutable" if is_current else "max-age=300"
+        self.set_header("Cache-Control", f"public, {age}")
+        self.set_header("Content-Type", file.content_type)
+        self.set_header("Etag", f'"{file.digest}-{coding}"')
+        self.set_header("Vary", "Accept-Encoding")
+        if coding != "identity":
+            self.set_header("Content-Encoding", coding)
+
+    def read_session(self) -> None:
+        """Ask for no session: a file is the same for all."""
+
+
+class RobotsFile(StaticFiles):
+    """/robots.txt: what search engines may read."""
+
+    async def get(self, name: str = "robots.txt") -> None:
+        """Answer with the file."""
+        await super().get(name)

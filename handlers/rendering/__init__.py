@@ -1,0 +1,1 @@
+"""Templates, languages and static files."""

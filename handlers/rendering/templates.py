@@ -1,0 +1,78 @@
+"""The templates of the pages in each language."""
+
+from collections.abc import Callable
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from handlers.rendering.constant_folding import ConstantCalls
+from handlers.rendering.languages import Language
+from handlers.rendering.skeletons import Outlines
+from handlers.rendering.static_assets import digest
+from handlers.rendering.user_agents import describe_device
+from taskapp.config.installation import HOME, version
+from taskapp.config.settings import Settings
+
+_TEMPLATES = HOME / "templates"
+
+
+class Templates:
+    """The templates and their skeletons, made for each language when it is first asked for."""
+
+    def __init__(self, settings: Settings, path: Callable[[str], str]) -> None:
+        """Take the settings, and what puts the base path before a path of this site."""
+        self._settings = settings
+        self._path = path
+        self._environments: dict[str, Environment] = {}
+        self._outlines: dict[str, Outlines] = {}
+
+    def template(self, language: Language, name: str) -> Template:
+        """Return a template with the words of a language."""
+        return self._environment(language).get_template(name)
+
+    def outlines(self, language: Language) -> Outlines:
+        """Return the outlines of the templates with the words of a language."""
+        outlines = self._outlines.get(language.code)
+        if outlines is None:
+            outlines = self._outlines[language.code] = Outlines(self._environment(language))
+        return outlines
+
+    def _environment(self, language: Language) -> Environment:
+        environment = self._environments.get(language.code)
+        if environment is None:
+            environment = _make_environment(self._settings, self._path, language)
+            self._environments[language.code] = environment
+        return environment
+
+
+def _make_environment(
+    settings: Settings, path: Callable[[str], str], language: Language
+) -> Environment:
+    """Make an environment that escapes everything and raises for a name that is not there."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        extensions=["jinja2.ext.i18n", ConstantCalls],
+    )
+    environment.install_gettext_translations(  # type: ignore[attr-defined]  # of the extension
+        language.translations, newstyle=True
+    )
+    environment.globals |= {
+        "language": language,
+        "path": path,
+        "static": lambda name: path(f"/static/{name}?v={digest(name)}"),
+        "settings": settings,
+        "taskapp_version": version,
+    }
+    environment.filters |= {
+        "say": language.say,
+        "number": language.number,
+        "moment": language.moment,
+        "ago": language.ago,
+        "duration": language.duration,
+        "device": describe_device,
+    }
+    return environment

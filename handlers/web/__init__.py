@@ -1,0 +1,1 @@
+"""Tornado's application, server and base handler, adapted; no route is here."""

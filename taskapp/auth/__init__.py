@@ -1,0 +1,1 @@
+"""Password hashes, signatures and rate limits; no database."""

@@ -1,0 +1,211 @@
+"""The settings: one table of name, default and meaning, read from the environment once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from limits import RateLimitItem
+
+from taskapp.config import parsers as values
+from taskapp.config.installation import COMMAND
+from taskapp.core.client_address import Network
+
+PREFIX = "TASKAPP_"
+MASK = "********"
+
+
+class SettingsError(Exception):
+    """Some settings are wrong: `problems` holds a sentence with the fix for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _setting(
+    default: str, read: Callable[[str], Any], meaning: str, *, secret: bool = False
+) -> Any:  # dataclasses.field() has to look like the type of its attribute
+    return field(
+        repr=not secret,
+        metadata={"default": default, "read": read, "meaning": meaning, "secret": secret},
+        kw_only=True,
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, read and checked. Durations are in seconds, paths absolute."""
+
+    host: str = _setting(
+        "127.0.0.1", str, "address to listen on, or unix:/path/of/a/socket; systemd's socket wins"
+    )
+    port: int = _setting("8000", values.whole_number(0, 65535), "port to listen on")
+    processes: int = _setting(
+        "1", values.whole_number(1, 64), "processes that serve: at most as many as there are cores"
+    )
+    data_dir: Path = _setting(
+        "", values.data_dir, "folder of the embedded database, the secret key and backups"
+    )
+    database_url: str = _setting(
+        "",
+        values.database_url,
+        "postgresql://... of a PostgreSQL 15 or later; empty: the embedded one",
+        secret=True,
+    )
+    migration_database_url: str = _setting(
+        "",
+        values.database_url,
+        "the same database as the user who may change tables; empty: TASKAPP_DATABASE_URL",
+        secret=True,
+    )
+    database_pool: int = _setting(
+        "10", values.whole_number(1, 500), "database connections of one process"
+    )
+    backup_every: int = _setting(
+        "24h", values.duration_or_off, "how often it is backed up; off: only by `backup`"
+    )
+    backup_keep: int = _setting("7", values.whole_number(1, 1000), "backups that are kept")
+    backup_dir: Path | None = _setting(
+        "", values.path, "folder of the backups, best on another disk; empty: in the data folder"
+    )
+    secret_key: tuple[str, ...] = _setting(
+        "",
+        values.secret_keys,
+        "signs cookies and tokens; several with commas, newest first; empty: made once and kept",
+        secret=True,
+    )
+    session_idle: int = _setting(
+        "24h", values.duration, "a session ends after this long without use"
+    )
+    bcrypt_rounds: int = _setting(
+        "12",
+        values.whole_number(4, 16),
+        "cost of a hash; raising it re-hashes at the next login",
+    )
+    login_limit: RateLimitItem = _setting(
+        "5/15minute", values.rate_limit, "failed logins of one address"
+    )
+    account_login_limit: RateLimitItem = _setting(
+        "20/hour",
+        values.rate_limit,
+        "failed logins to one account, from addresses where nobody has logged in to it",
+    )
+    registration: str = _setting(
+        "open", values.one_of("open", "closed"), "closed: only `user add` makes accounts"
+    )
+    register_limit: RateLimitItem = _setting(
+        "20/hour", values.rate_limit, "registrations from one address"
+    )
+    api_limit: RateLimitItem = _setting(
+        "100/15minute", values.rate_limit, "API requests of one user"
+    )
+    limit_storage: str = _setting(
+        "",
+        values.limit_storage,
+        "redis://... when several processes must share the counts; empty: in memory",
+        secret=True,
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "", values.networks, "addresses whose X-Forwarded-For and X-Forwarded-Proto are believed"
+    )
+    base_path: str = _setting("/", values.base_path, "prefix of every path, when hosted below one")
+    public_url: str = _setting(
+        "", values.public_url, "https://... in production: Secure cookies, HSTS"
+    )
+    cors_origins: frozenset[str] = _setting(
+        "", values.origins, "origins that may call the API from a browser"
+    )
+    log_format: str = _setting(
+        "auto", values.one_of("auto", "text", "json"), "auto: text on a terminal, JSON elsewhere"
+    )
+    log_level: str = _setting(
+        "info", values.one_of("debug", "info", "warning", "error"), "the least level that is logged"
+    )
+    metrics_allow: tuple[Network, ...] = _setting(
+        "127.0.0.0/8,::1", values.networks, "networks that may read /metrics"
+    )
+    maintenance_flag: Path | None = _setting(
+        "", values.path, "file that `maintenance on` makes; empty: in the data folder"
+    )
+    texts: Mapping[str, str] = field(repr=False, kw_only=True)  # as they were set, by name
+
+    @property
+    def is_https(self) -> bool:
+        """Tell whether people reach this server over https."""
+        return self.public_url.startswith("https://")
+
+    @property
+    def uses_embedded_database(self) -> bool:
+        """Tell whether the database is the one inside."""
+        return not self.database_url
+
+    @property
+    def archives_wal(self) -> bool:
+        """Tell whether every second since the first backup can be restored."""
+        return self.uses_embedded_database and self.backup_every > 0
+
+
+SETTINGS = [item for item in fields(Settings) if item.name != "texts"]
+
+
+def variable(name: str) -> str:
+    """Give the environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def load_settings(environment: Mapping[str, str]) -> Settings:
+    """Read all settings from environment variables.
+
+    A secret may also stand in a file, named by the variable with `_FILE` behind its name.
+
+    Raises:
+        SettingsError: one or more are wrong; it lists all of them at once.
+    """
+    problems: list[str] = []
+    read: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    for item in SETTINGS:
+        name = variable(item.name)
+        try:
+            texts[name] = _text(environment, name, item.metadata)
+            read[item.name] = item.metadata["read"](texts[name])
+        except (ValueError, OSError) as error:
+            problems.append(f"{name}: {error}")
+    problems += _unknown(environment)
+    if problems:
+        raise SettingsError(problems)
+    return Settings(texts=texts, **read)
+
+
+def _text(environment: Mapping[str, str], name: str, metadata: Mapping[str, Any]) -> str:
+    path = environment.get(f"{name}_FILE", "") if metadata["secret"] else ""
+    text = environment.get(name, "").strip()
+    if path and text:
+        raise ValueError(f"is set, and so is {name}_FILE; keep one of them")
+    if path:
+        text = values.text_in(Path(path))
+    return text or metadata["default"]
+
+
+def _unknown(environment: Mapping[str, str]) -> list[str]:
+    known = {variable(item.name) for item in SETTINGS}
+    known |= {f"{variable(item.name)}_FILE" for item in SETTINGS if item.metadata["secret"]}
+    return [
+        f"{name}: there is no such setting; `{COMMAND} settings` lists them"
+        for name in sorted(environment)
+        if name.startswith(PREFIX) and name not in known
+    ]
+
+
+def describe_settings(settings: Settings) -> list[tuple[str, str, str]]:
+    """List name, value and meaning of every setting, with the secrets masked."""
+    rows = []
+    for item in SETTINGS:
+        text = settings.texts[variable(item.name)]
+        if item.name == "data_dir":
+            text = str(settings.data_dir)
+        elif item.metadata["secret"] and text:
+            text = MASK
+        rows.append((variable(item.name), text, item.metadata["meaning"]))
+    return rows

@@ -1,0 +1,1 @@
+"""Errors, messages and small parts that use nothing else of taskapp."""

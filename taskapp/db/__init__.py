@@ -1,0 +1,1 @@
+"""PostgreSQL as a client sees it: connections, statements, transactions, migrations."""

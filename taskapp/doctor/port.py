@@ -1,0 +1,39 @@
+"""What doctor says of the port: whether it is free, and otherwise who answers there."""
+
+import json
+import socket
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
+
+from taskapp.config.settings import Settings
+from taskapp.doctor.findings import Finding, Level
+from taskapp.runtime.listeners import FREE_THE_ADDRESS, UNIX_PREFIX
+
+PATIENCE = 2.0  # seconds
+
+
+def check_port(settings: Settings) -> list[Finding]:
+    """Look whether taskapp answers on its port, or could listen there."""
+    if settings.host.startswith(UNIX_PREFIX) or settings.port == 0:
+        return []  # a socket would be made by looking, and any port will do
+    where = f"{settings.host}, port {settings.port}"
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            probe.bind((settings.host, settings.port))
+    except OSError as error:
+        if _is_taskapp(settings):
+            return [Finding(Level.OK, "port", f"taskapp answers on {where}")]
+        text = f"cannot listen on {where}: {error.strerror}"
+        return [Finding(Level.PROBLEM, "port", text, FREE_THE_ADDRESS)]
+    return [Finding(Level.OK, "port", f"{where} is free")]
+
+
+def _is_taskapp(settings: Settings) -> bool:
+    connection = HTTPConnection(settings.host, settings.port, timeout=PATIENCE)
+    with suppress(OSError, HTTPException, ValueError), closing(connection):
+        connection.request("GET", f"{settings.base_path}/api/health/live")
+        answer = json.loads(connection.getresponse().read(1024))
+        return bool(answer == {"status": "live"})
+    return False

@@ -1,0 +1,1 @@
+"""What may be sent: fields and forms, the same for pages and API."""

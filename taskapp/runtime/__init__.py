@@ -1,0 +1,1 @@
+"""How the process starts, listens and stops."""

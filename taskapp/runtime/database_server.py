@@ -1,0 +1,115 @@
+"""Which PostgreSQL there is, and how its database is made ready for this code.
+
+The database is brought to the revision of this code by the server when it starts, and by the
+command `migrate`. Every other command gives tables to an empty database and leaves one that is
+older or newer alone: to list accounts is no reason to change what a running server works with.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from taskapp.backups.create import backup_folder, make_dump_before
+from taskapp.backups.wal_archive import archive_settings, read_system
+from taskapp.config.installation import COMMAND
+from taskapp.config.settings import Settings
+from taskapp.db.database import Database
+from taskapp.db.migrations import HEAD, NewerDatabaseError, migrate, read_revision
+from taskapp.observability.metrics import Metrics
+from taskapp.postgres.server import MoreSettings, embedded_postgres
+from taskapp.queries.users import count_users
+
+
+class OlderDatabaseError(Exception):
+    """The database has not been migrated to the revision of this code yet."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"The database is at revision {revision}, and this taskapp needs {HEAD}. Run "
+            f"`{COMMAND} migrate` first, or start the server, which does the same."
+        )
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What was done to a database: whether it was migrated, and the backup made before that."""
+
+    migrated: bool
+    backup: Path | None = None
+
+
+@asynccontextmanager
+async def database_server(settings: Settings, *, share: bool = False) -> AsyncIterator[str]:
+    """Give the URL of the database: the one that was set, or the embedded one.
+
+    The embedded one runs for the length of the block; with `share`, one that another process
+    runs will do.
+
+    Raises:
+        DataFolderInUse: another process has the data folder.
+        EmbeddedPostgresError: the embedded PostgreSQL cannot be run.
+    """
+    if not settings.uses_embedded_database:
+        yield settings.database_url
+        return
+    more = _archiving(settings) if settings.archives_wal else None
+    async with embedded_postgres(settings.data_dir, share=share, more_settings=more) as url:
+        yield url
+
+
+def _archiving(settings: Settings) -> MoreSettings:
+    folder = backup_folder(settings)
+    return lambda cluster: archive_settings(folder.archive(read_system(cluster)))
+
+
+async def prepare_database(settings: Settings, url: str) -> Preparation:
+    """Bring the database to the revision of this code; back up an embedded one that holds data.
+
+    Raises:
+        BackupError: there is no backup, so nothing was changed.
+        NewerDatabaseError: the database has a revision that this code does not know.
+        MigrationError: the database refuses.
+        SettingsError: the address of the database cannot be read.
+        Unavailable: the database cannot be reached.
+    """
+    backups: list[Path] = []
+
+    async def back_up(_revision: str) -> None:
+        if await _holds_data(url):
+            backup = await make_dump_before(settings, url, f"migration-{HEAD}")
+            backups.append(backup.path)
+
+    if settings.uses_embedded_database:
+        migrated = await migrate(url, back_up)
+    else:
+        migrated = await migrate(settings.migration_database_url or url)
+    return Preparation(migrated, backups[0] if backups else None)
+
+
+async def require_prepared_database(settings: Settings, url: str) -> None:
+    """Make sure that the database is at the revision of this code; give tables to an empty one.
+
+    Raises:
+        OlderDatabaseError, NewerDatabaseError: it is at another revision.
+        MigrationError: the database refuses.
+        SettingsError: the address of the database cannot be read.
+        Unavailable: the database cannot be reached.
+    """
+    revision = await asyncio.to_thread(read_revision, url)
+    if revision is None:
+        await prepare_database(settings, url)
+    elif revision > HEAD:
+        raise NewerDatabaseError(revision)
+    elif revision < HEAD:
+        raise OlderDatabaseError(revision)
+
+
+async def _holds_data(url: str) -> bool:
+    database = Database(1, Metrics())
+    await database.open(url)
+    try:
+        return await count_users(database) > 0
+    finally:
+        await database.close()

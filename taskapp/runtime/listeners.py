@@ -1,0 +1,146 @@
+"""Where the process listens: an address and port, a Unix socket, or what systemd hands over."""
+
+import errno
+import os
+import resource
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tornado.netutil import bind_sockets
+
+from taskapp.config.settings import Settings
+
+UNIX_PREFIX = "unix:"
+FREE_THE_ADDRESS = "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT."
+BACKLOG = 1024  # connections that may wait to be accepted
+_DESCRIPTORS = 65_536  # what one process can serve is less
+OTHER_FILES = 64  # that a process has open besides its connections
+_FIRST_PASSED = 3  # the first descriptor that systemd passes, by sd_listen_fds(3)
+
+
+class ListenError(Exception):
+    """The process cannot listen where it should; the message says why and what to do."""
+
+
+def listening_sockets(settings: Settings) -> list[socket.socket]:
+    """Open the sockets to listen on, or take those that systemd has opened.
+
+    Raises:
+        ListenError: the address is taken, or not ours; or what was handed over is no socket.
+    """
+    try:
+        return _passed_sockets() or _own_sockets(settings)
+    except (OSError, ValueError) as error:
+        reason = isinstance(error, OSError) and error.strerror
+        raise ListenError(
+            f"Cannot listen on {_wanted(settings)}: {reason or error}. {FREE_THE_ADDRESS}"
+        ) from error
+
+
+def allow_many_connections() -> None:
+    """Raise the number of open files, mostly 1,024 at first, to what the system lets us have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+class SharedListener(socket.socket):
+    """A listening socket that several processes have: each takes one connection at a time.
+
+    Tornado takes all that wait; then the process that wakes up first would have them all.
+    """
+
+    _has_taken = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Take a connection; every second time say that none waits, so that the loop goes on."""
+        if self._has_taken:
+            self._has_taken = False
+            raise BlockingIOError
+        taken = super().accept()
+        self._has_taken = True
+        return taken
+
+
+def shared_sockets(descriptors: Sequence[int]) -> list[socket.socket]:
+    """Take over the sockets that another process of ours has opened, and shares."""
+    return [SharedListener(fileno=descriptor) for descriptor in descriptors]
+
+
+def _own_sockets(settings: Settings) -> list[socket.socket]:
+    path = _unix_path(settings)
+    if path is None:
+        return bind_sockets(settings.port, settings.host, backlog=BACKLOG)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        _bind(listener, path)
+    except OSError:
+        listener.close()
+        raise
+    return [listener]
+
+
+def _bind(listener: socket.socket, path: str) -> None:
+    """Listen at a path, also where a process that was killed left its socket."""
+    try:
+        listener.bind(path)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not _is_abandoned(path):
+            raise
+        Path(path).unlink()
+        listener.bind(path)
+    Path(path).chmod(0o666)  # as a port is: whoever may enter its folder may connect
+    listener.listen(BACKLOG)
+    listener.settimeout(0)  # the event loop waits, not the socket
+
+
+def _is_abandoned(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return Path(path).is_socket()
+        return False
+
+
+def _wanted(settings: Settings) -> str:
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        return "the sockets of LISTEN_FDS"
+    path = _unix_path(settings)
+    return f"the socket {path}" if path else f"{settings.host}, port {settings.port}"
+
+
+def _unix_path(settings: Settings) -> str | None:
+    if not settings.host.startswith(UNIX_PREFIX):
+        return None
+    return settings.host.removeprefix(UNIX_PREFIX)
+
+
+def describe_sockets(settings: Settings, sockets: list[socket.socket]) -> str:
+    """Say where people find the site."""
+    if settings.public_url:
+        return settings.public_url + settings.base_path
+    if sockets[0].family == socket.AF_UNIX:
+        return f"the socket {sockets[0].getsockname()}"
+    host, port = sockets[0].getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}{settings.base_path}"
+
+
+def _passed_sockets() -> list[socket.socket]:
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    sockets = [socket.socket(fileno=_FIRST_PASSED + number) for number in range(count)]
+    for passed in sockets:
+        passed.settimeout(0)  # the event loop waits, not the socket
+    return sockets
+
+
+def room_for_connections(wanted: int, of_database: int) -> int:
+    """Raise the limit of open files, and give how many of the wanted connections have room."""
+    allow_many_connections()
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(wanted, limit - of_database - OTHER_FILES))

@@ -1,0 +1,59 @@
+"""From a database server that may still be starting to one that is migrated and open."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+
+from taskapp.config.settings import Settings
+from taskapp.core.errors import Unavailable
+from taskapp.observability.logs import log
+from taskapp.runtime.database_server import prepare_database
+from taskapp.services import Services
+
+PAUSE = 2.0  # seconds between attempts
+
+
+def stop_event() -> asyncio.Event:
+    """Give the event that SIGTERM and Ctrl-C set."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped
+
+
+async def finish_before(event: asyncio.Event, work: Coroutine[object, object, object]) -> bool:
+    """Do some work; give it up, and say False, when the event comes first."""
+    doing, happening = asyncio.create_task(work), asyncio.create_task(event.wait())
+    await asyncio.wait({doing, happening}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (doing, happening):
+        task.cancel()
+    await asyncio.wait({doing, happening})
+    if not doing.cancelled():
+        doing.result()
+    return not event.is_set()
+
+
+async def open_database(
+    services: Services,
+    url: str,
+    *,
+    unless: asyncio.Event,
+    prepare: Callable[[Settings, str], Awaitable[object]] = prepare_database,
+) -> bool:
+    """Migrate and open the database; give up, and say False, when the event comes first."""
+    return await finish_before(unless, _open(services, url, prepare))
+
+
+async def _open(
+    services: Services, url: str, prepare: Callable[[Settings, str], Awaitable[object]]
+) -> None:
+    """Open the database; while it cannot be reached, say so and try again."""
+    while True:
+        try:
+            await prepare(services.settings, url)
+            await services.database.open(url)
+        except Unavailable as error:
+            log("database.waiting", "warning", reason=error.detail, retrySeconds=PAUSE)
+            await asyncio.sleep(PAUSE)
+        else:
+            return

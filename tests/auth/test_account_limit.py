@@ -1,0 +1,187 @@
+"""Whoever guesses an account's password from many addresses is slowed; its owner is not."""
+
+from typing import Any
+
+import pytest
+
+from taskapp.config.settings import Settings
+from taskapp.operations.accounts import forget_addresses
+from taskapp.services import Services
+from tests.support.api_tools import assert_problem, at_once, running, with_settings
+from tests.support.clients import Answer, ApiClient
+from tests.support.database_fixtures import execute
+from tests.support.page_client import ALICE, PASSWORD, PageClient
+
+pytest_plugins = ["tests.support.page_fixtures"]
+pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
+
+HOME, AWAY = "192.0.2.1", "198.51.100.1"
+RIGHT = {"email": ALICE, "password": PASSWORD}
+WRONG = {"email": ALICE, "password": "not " + PASSWORD}
+UNKNOWN = {"email": "nobody@example.com", "password": "not " + PASSWORD}
+limited = with_settings(ACCOUNT_LOGIN_LIMIT="6/hour", TRUSTED_PROXIES="127.0.0.1,::1")
+
+
+async def log_in(api: ApiClient, address: str, sent: dict[str, str]) -> Answer:
+    """Try to log in from an address."""
+    return await api.post("/api/auth/login", sent, headers={"X-Forwarded-For": address})
+
+
+async def register(api: ApiClient) -> None:
+    """Make Alice's account; she has not logged in yet."""
+    assert (await api.post("/api/auth/register", RIGHT)).status == 201
+
+
+async def guess(api: ApiClient, sent: dict[str, str], tries: int = 7) -> list[Answer]:
+    """Try as often, each time from another address."""
+    return [await log_in(api, f"203.0.113.{number}", sent) for number in range(tries)]
+
+
+def statuses(answers: list[Answer]) -> list[int]:
+    return [answer.status for answer in answers]
+
+
+@limited
+async def test_a_stranger_who_guesses_from_many_addresses_is_slowed(api: ApiClient) -> None:
+    await register(api)
+    answers = await guess(api, WRONG)
+    assert statuses(answers) == [401] * 6 + [429]
+    problem = assert_problem(answers[-1], 429)
+    assert "too many wrong passwords for this e-mail address" in problem["detail"]
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 3600
+    assert answers[-1].headers["RateLimit-Policy"] == '"account";q=6;w=3600'
+    # Not even the right one helps where nobody has logged in before.
+    assert (await log_in(api, AWAY, RIGHT)).status == 429
+
+
+@limited
+async def test_the_owner_gets_in_where_she_has_logged_in_before(api: ApiClient) -> None:
+    await register(api)
+    first = await log_in(api, HOME, RIGHT)
+    headers = {"Authorization": f"Bearer {first.json['token']}"}
+    await api.post("/api/auth/logout", headers=headers | {"X-Forwarded-For": HOME})
+    assert statuses(await guess(api, WRONG))[-1] == 429
+    assert (await log_in(api, HOME, RIGHT)).status == 200
+    assert (await log_in(api, AWAY, RIGHT)).status == 429
+
+
+@limited
+async def test_the_owner_gets_in_where_she_is_logged_in_now(
+    api: ApiClient, visitor: PageClient, settings: Settings
+) -> None:
+    """She logged in elsewhere, as with a telephone that has come home."""
+    await register(api)
+    await log_in(api, HOME, RIGHT)
+    execute(settings.database_url, "UPDATE sessions SET address = %s", AWAY)
+    await guess(api, WRONG)
+    assert (await log_in(api, AWAY, RIGHT)).status == 200
+    execute(settings.database_url, "DELETE FROM login_addresses WHERE address = %s", AWAY)
+    execute(settings.database_url, "UPDATE sessions SET expires_at = now()")
+    assert (await log_in(api, AWAY, RIGHT)).status == 429
+
+
+@limited
+async def test_a_script_makes_no_address_known(api: ApiClient, settings: Settings) -> None:
+    await register(api)
+    await log_in(api, HOME, RIGHT)
+    execute(settings.database_url, "UPDATE sessions SET name = 'CI', address = %s", AWAY)
+    await guess(api, WRONG)
+    assert (await log_in(api, AWAY, RIGHT)).status == 429
+    assert (await log_in(api, HOME, RIGHT)).status == 200
+
+
+@limited
+async def test_one_subscriber_of_ipv6_has_one_address(api: ApiClient) -> None:
+    await register(api)
+    await log_in(api, "2001:db8:0:1::1", RIGHT)
+    await guess(api, WRONG)
+    assert (await log_in(api, "2001:db8:0:1:ffff::2", RIGHT)).status == 200
+    assert (await log_in(api, "2001:db8:0:2::1", RIGHT)).status == 429
+
+
+def shown(answer: Answer) -> tuple[Any, Any]:
+    """Give all of an answer but what differs from request to request."""
+    changing = {"Date", "X-Request-Id", "X-Consumer", "Retry-After", "RateLimit", "Ratelimit"}
+    headers = {name: text for name, text in answer.headers.get_all() if name not in changing}
+    return {**answer.json, "requestId": ""}, headers
+
+
+@limited
+async def test_an_address_without_an_account_is_slowed_likewise_and_looks_the_same(
+    api: ApiClient,
+) -> None:
+    await register(api)
+    await log_in(api, HOME, RIGHT)
+    known, unknown = await guess(api, WRONG), await guess(api, UNKNOWN)
+    assert statuses(known) == statuses(unknown) == [401] * 6 + [429]
+    assert [shown(answer) for answer in known] == [shown(answer) for answer in unknown]
+    for answers in (known, unknown):
+        assert 3500 < int(answers[-1].headers["Retry-After"]) <= 3600
+
+
+@limited
+async def test_accounts_are_counted_apart_and_case_makes_no_other(api: ApiClient) -> None:
+    await register(api)
+    assert statuses(await guess(api, {**WRONG, "email": ALICE.upper()}))[-1] == 429
+    assert (await log_in(api, AWAY, WRONG)).status == 429
+    assert (await log_in(api, AWAY, UNKNOWN)).status == 401
+
+
+async def test_twenty_wrong_tries_at_once_from_as_many_addresses_stop_at_the_limit(
+    settings: Settings,
+) -> None:
+    changes = {"TASKAPP_ACCOUNT_LOGIN_LIMIT": "6/hour", "TASKAPP_TRUSTED_PROXIES": "127.0.0.1"}
+    async with running(settings, **changes) as server:
+        await register(server.client)
+        answers = await at_once(
+            log_in(server.client, f"203.0.113.{number}", WRONG) for number in range(20)
+        )
+    assert sorted(statuses(answers)) == [401] * 6 + [429] * 14
+
+
+@limited
+async def test_the_limit_of_an_address_holds_where_the_owner_is_known_too(
+    settings: Settings,
+) -> None:
+    changes = {"TASKAPP_LOGIN_LIMIT": "2/hour"}
+    async with running(settings, **changes) as server:
+        await register(server.client)
+        assert (await log_in(server.client, HOME, RIGHT)).status == 200
+        answers = [await log_in(server.client, HOME, WRONG) for _ in range(3)]
+    assert statuses(answers) == [401, 401, 429]
+
+
+@limited
+async def test_logins_that_succeed_and_failures_at_home_leave_the_account_open(
+    api: ApiClient,
+) -> None:
+    await register(api)
+    for number in range(8):
+        assert (await log_in(api, f"192.0.2.{number}", RIGHT)).status == 200
+        assert (await log_in(api, f"192.0.2.{number}", WRONG)).status == 401
+    assert (await log_in(api, AWAY, RIGHT)).status == 200
+
+
+@limited
+async def test_an_address_is_forgotten_with_a_new_password_and_after_90_days(
+    visitor: PageClient, api: ApiClient, services: Services, settings: Settings
+) -> None:
+    known = "SELECT address FROM login_addresses ORDER BY address"
+    await register(api)
+    for address in (HOME, AWAY):
+        await log_in(api, address, RIGHT)
+    visitor.headers = {"X-Forwarded-For": HOME}
+    await visitor.log_in(ALICE)
+    await visitor.open("/account")
+    await visitor.submit(
+        "Change it", current_password=PASSWORD, new_password="another horse, another battery"
+    )
+    assert execute(settings.database_url, known) == [(HOME,)]
+    for days, left in ((89, [(HOME,)]), (2, [])):
+        execute(
+            settings.database_url,
+            "UPDATE login_addresses SET last_login_at = last_login_at - make_interval(days => %s)",
+            days,
+        )
+        await forget_addresses(services)
+        assert execute(settings.database_url, known) == left

@@ -1,0 +1,116 @@
+"""Nobody chooses the address by which he is counted, or lets himself in by writing a header."""
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskapp.core.client_address import Network, client_address, is_in, limit_key
+
+PROXIES: tuple[Network, ...] = (
+    ip_network("127.0.0.1"),
+    ip_network("10.0.0.0/8"),
+    ip_network("fd00::/8"),
+    "unix",
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("::ffff:127.0.0.1", True),  # the same, seen by a socket of both kinds
+        ("127.0.0.2", False),
+        ("10.255.0.1", True),
+        ("11.0.0.1", False),
+        ("fd00::1", True),
+        ("fe80::1%eth0", False),
+        ("2001:db8::1", False),
+        ("unix", True),
+        ("", False),
+        ("10.0.0", False),
+        ("10.0.0.1:80", False),
+        ("localhost", False),
+    ],
+)
+def test_an_address_is_in_a_network_whatever_its_spelling(address: str, expected: bool) -> None:
+    assert is_in(address, PROXIES) is expected
+    assert is_in(address, ()) is False
+    assert is_in(address, (ip_network("0.0.0.0/0"), ip_network("::/0"))) is not (
+        address == "unix" or not _is_address(address)
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "expected"),
+    [
+        ("203.0.113.9", "", "203.0.113.9"),
+        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # a stranger writes what he likes
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("127.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("127.0.0.1", "1.2.3.4, 198.51.100.1", "198.51.100.1"),  # 1.2.3.4 is the client's word
+        ("127.0.0.1", "127.0.0.1, 198.51.100.1", "198.51.100.1"),
+        ("127.0.0.1", "198.51.100.1, 10.1.1.1", "198.51.100.1"),  # two proxies of ours
+        ("127.0.0.1", "6.6.6.6,198.51.100.1,10.1.1.1,10.2.2.2", "198.51.100.1"),
+        ("127.0.0.1", "10.1.1.1, 10.2.2.2", "10.1.1.1"),  # a client inside
+        ("127.0.0.1", " 198.51.100.1 ", "198.51.100.1"),
+        ("127.0.0.1", "198.51.100.1,", "127.0.0.1"),  # nonsense in the last place: nobody knows
+        ("127.0.0.1", "198.51.100.1, unknown", "127.0.0.1"),
+        ("127.0.0.1", "198.51.100.1, unix", "127.0.0.1"),
+        ("127.0.0.1", "198.51.100.1, <script>, 10.1.1.1", "10.1.1.1"),
+        ("127.0.0.1", "198.51.100.1:4711", "127.0.0.1"),
+        ("::ffff:127.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("127.0.0.1", "2001:db8::1", "2001:db8::1"),
+        ("fd00::1", "2001:db8::1, fd00::2", "2001:db8::1"),
+        ("unix", "198.51.100.1", "198.51.100.1"),
+        ("unix", "6.6.6.6, 198.51.100.1", "198.51.100.1"),
+        ("unix", "", "unix"),
+    ],
+)
+def test_only_trusted_proxies_are_believed(peer: str, forwarded_for: str, expected: str) -> None:
+    assert client_address(peer, forwarded_for, PROXIES) == expected
+    assert client_address(peer, forwarded_for, ()) == peer
+
+
+addresses = st.ip_addresses().map(str)
+
+
+@given(client=addresses, written=st.text() | st.lists(addresses).map(", ".join))
+def test_what_a_client_writes_never_changes_its_address(client: str, written: str) -> None:
+    """A proxy of ours appends what it saw; before that the client may have written anything."""
+    if not is_in(client, PROXIES):
+        assert client_address("127.0.0.1", f"{written}, {client}", PROXIES) == client
+        assert client_address(client, written, PROXIES) == client
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("198.51.100.1", "198.51.100.1"),
+        ("::ffff:198.51.100.1", "198.51.100.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("unix", "unix"),
+    ],
+)
+def test_a_limit_counts_an_ipv6_subscriber_once(address: str, expected: str) -> None:
+    assert limit_key(address) == expected
+
+
+@given(network=st.ip_addresses(v=6), host=st.integers(0, 2**64 - 1))
+def test_no_address_of_a_subscriber_is_counted_apart(network: object, host: int) -> None:
+    first = int(ip_address(str(network))) >> 64 << 64
+    if first:  # below lie the forms of IPv4 addresses
+        assert limit_key(str(ip_address(first | host))) == limit_key(str(ip_address(first)))

@@ -1,0 +1,236 @@
+"""So many are allowed and no more, for each by itself; without the counts, nobody passes."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from limits import parse
+
+from taskapp.auth.rate_limits import Limit, Limits, MovingWindows
+from taskapp.core.client_address import limit_key
+from taskapp.core.errors import Allowance, TooManyRequests, Unavailable
+
+ALICE, BOB = "198.51.100.1", "198.51.100.2"
+PATIENCE = 3.0  # seconds in which a missing Redis has to be noticed
+
+
+def answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+        connection.connect(str(path))
+        return True
+    return False
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = ["redis-server", "--port", "0", "--unixsocket", "redis.sock", "--save", ""]
+    with subprocess.Popen([*command], cwd=folder, stdout=subprocess.DEVNULL) as server:
+        while not answers(folder / "redis.sock"):
+            assert server.poll() is None
+            time.sleep(0.01)
+        try:
+            yield server
+        finally:
+            server.send_signal(signal.SIGCONT)
+            server.terminate()
+
+
+@pytest.fixture(scope="module")
+def redis_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))  # a socket's path has to be short
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def redis_url(redis_folder: Path) -> Iterator[str]:
+    with redis_server(redis_folder):
+        yield f"redis+unix://{redis_folder}/redis.sock"
+
+
+@pytest.fixture(params=["memory", "redis"])
+def storage(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("redis_url")) if request.param == "redis" else ""
+
+
+@asynccontextmanager
+async def open_limits(storage: str, api: str = "3/15minute") -> AsyncIterator[Limits]:
+    limits = Limits(
+        storage,
+        failed_logins=parse("5/15minute"),
+        failed_logins_of_account=parse("10/hour"),
+        registrations=parse("20/hour"),
+        api=parse(api),
+    )
+    yield limits
+    await limits.close()
+
+
+async def take_all(limit: Limit, key: str) -> list[Allowance]:
+    """Take until it is refused."""
+    taken: list[Allowance] = []
+    with suppress(TooManyRequests):
+        while len(taken) < 1000:
+            taken.append(await limit.take(key))
+    return taken
+
+
+def test_so_many_are_allowed_and_the_next_is_told_when_to_come_back(storage: str) -> None:
+    async def scenario() -> None:
+        async with open_limits(storage) as limits:
+            limit = limits.api
+            assert await limit.allowance("alice") == Allowance("api", 3, 3, 900, 900)
+            await limit.check("alice")
+            taken = await take_all(limit, "alice")
+            assert [allowance.remaining for allowance in taken] == [2, 1, 0]
+            with pytest.raises(TooManyRequests):
+                await limit.check("alice")
+            with pytest.raises(TooManyRequests) as refusal:
+                await limit.take("alice")
+        assert refusal.value.allowance.remaining == 0
+        assert 890 <= refusal.value.allowance.reset == refusal.value.retry_after <= 900
+
+    asyncio.run(scenario())
+
+
+def test_keys_and_limits_are_counted_apart(storage: str) -> None:
+    async def scenario() -> None:
+        async with open_limits(storage) as limits:
+            await take_all(limits.api, ALICE)
+            assert len(await take_all(limits.api, BOB)) == 3
+            assert len(await take_all(limits.failed_logins, ALICE)) == 5
+            assert len(await take_all(limits.failed_logins_of_account, ALICE)) == 10
+            assert len(await take_all(limits.registrations, ALICE)) == 20
+
+    asyncio.run(scenario())
+
+
+def test_refusals_and_looks_are_not_counted(storage: str) -> None:
+    async def scenario() -> None:
+        async with open_limits(storage, "2/second") as limits:
+            limit = limits.api
+            await limit.take("carol")
+            await asyncio.sleep(0.6)
+            await limit.take("carol")
+            for _ in range(5):
+                with pytest.raises(TooManyRequests) as refusal:
+                    await limit.take("carol")
+                assert refusal.value.retry_after == 1
+            await asyncio.sleep(0.6)  # the first has ended, the second has not
+            await limit.check("carol")
+            assert (await limit.take("carol")).remaining == 0
+
+    asyncio.run(scenario())
+
+
+def test_many_at_once_are_counted_one_by_one(storage: str) -> None:
+    async def scenario() -> None:
+        async with open_limits(storage, "7/15minute") as limits:
+            outcomes = await asyncio.gather(
+                *(limits.api.take("dave") for _ in range(50)), return_exceptions=True
+            )
+        taken = [outcome for outcome in outcomes if isinstance(outcome, Allowance)]
+        refused = [outcome for outcome in outcomes if isinstance(outcome, TooManyRequests)]
+        assert (len(taken), len(refused)) == (7, 43)
+
+    asyncio.run(scenario())
+
+
+def test_an_ipv6_subscriber_has_one_count(storage: str) -> None:
+    async def scenario() -> None:
+        async with open_limits(storage) as limits:
+            for host in range(3):
+                await limits.api.take(limit_key(f"2001:db8:0:1::{host:x}"))
+            with pytest.raises(TooManyRequests):
+                await limits.api.take(limit_key("2001:db8:0:1:ffff::1"))
+            await limits.api.take(limit_key("2001:db8:0:2::1"))
+
+    asyncio.run(scenario())
+
+
+def test_two_processes_share_the_counts_in_redis(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with open_limits(redis_url) as one, open_limits(redis_url) as other:
+            await one.api.take("erin")
+            assert (await other.api.take("erin")).remaining == 1
+
+    asyncio.run(scenario())
+
+
+async def assert_fails_closed(limits: Limits) -> None:
+    started = time.monotonic()
+    outcomes = await asyncio.gather(
+        limits.api.take(ALICE),
+        limits.failed_logins.check(ALICE),
+        limits.registrations.allowance(ALICE),
+        return_exceptions=True,
+    )
+    assert time.monotonic() - started < PATIENCE
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+
+
+def test_without_redis_nobody_passes_and_afterwards_all_is_well() -> None:
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))
+
+    async def scenario() -> None:
+        async with open_limits(f"redis+unix://{folder}/redis.sock") as limits:
+            await assert_fails_closed(limits)
+            with redis_server(folder) as server:
+                await limits.api.take(ALICE)
+                server.send_signal(signal.SIGSTOP)
+                await assert_fails_closed(limits)
+            await assert_fails_closed(limits)
+            with redis_server(folder):
+                await limits.api.take(ALICE)
+
+    asyncio.run(scenario())
+    shutil.rmtree(folder)
+
+
+def test_a_redis_that_nobody_runs_is_unavailable() -> None:
+    async def scenario() -> None:
+        async with open_limits("redis://127.0.0.1:1/0") as limits:
+            await assert_fails_closed(limits)
+
+    asyncio.run(scenario())
+
+
+def test_in_memory_a_hit_costs_the_same_however_many_others_there_are() -> None:
+    async def spent(windows: MovingWindows, keys: int) -> float:
+        item = parse("100/hour")
+        for number in range(keys):
+            await windows.take(item, "api", str(number))
+        started = time.process_time()
+        for number in range(2000):
+            await windows.take(item, "api", str(number % keys))
+        await asyncio.sleep(0.1)  # nor does it leave work behind
+        return time.process_time() - started
+
+    few, many = (asyncio.run(spent(MovingWindows(), keys)) for keys in (100, 20_000))
+    assert many < 5 * few + 0.05
+
+
+def count(windows: MovingWindows) -> int:
+    return len(vars(windows)["_windows"])
+
+
+def test_in_memory_what_has_ended_is_forgotten() -> None:
+    async def scenario() -> None:
+        windows = MovingWindows()
+        for number in range(1000):
+            await windows.take(parse("5/second"), "api", f"short {number}")
+        assert count(windows) == 1000
+        await asyncio.sleep(1.05)
+        for number in range(501):
+            await windows.take(parse("5/hour"), "api", f"long {number}")
+        assert count(windows) == 501
+
+    asyncio.run(scenario())

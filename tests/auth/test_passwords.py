@@ -1,0 +1,250 @@
+"""Weak passwords are refused, every character counts, and hashing holds nobody else up."""
+
+import asyncio
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+from taskapp.auth.passwords import LOW_PRIORITY, MINIMUM_LENGTH, WAITING_ROOM, PasswordHasher
+from taskapp.core.errors import Unavailable
+
+EMAIL = "ada.lovelace@example.com"
+COMMONEST = [word for word in FREQUENCY_LISTS["passwords"][:3000] if len(word) >= MINIMUM_LENGTH]
+LONG_NAME = "k3jf9w8e7ry2hf8s7dyfh3kjfh9sd8f7y3hkjdhf93rkjfhsdkfjh30fj30"
+# Every character of it may stand for others, in hundreds of ways, each of which is looked up.
+SLOWEST = "4@8({[<369|!17+0$5%2" * 12
+
+
+@asynccontextmanager
+async def hasher(rounds: int = 4) -> AsyncIterator[PasswordHasher]:
+    passwords = PasswordHasher(rounds)
+    try:
+        yield passwords
+    finally:
+        passwords.close()
+
+
+def is_weak(password: str, email: str = EMAIL) -> bool:
+    async def judge() -> bool:
+        async with hasher() as passwords:
+            return await passwords.is_weak(password, email)
+
+    return asyncio.run(judge())
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "SecurePass123!",
+        "correct horse battery staple",
+        "\u05e1\u05d9\u05e1\u05de\u05d4 \u05d8\u05d5\u05d1\u05d4 \u05de\u05d0\u05d5\u05d3",
+        "   x   7   q   ",
+        "\x01\x02 kM9 \x03",
+    ],
+)
+def test_a_good_password_is_accepted(password: str) -> None:
+    assert not is_weak(password)
+
+
+@pytest.mark.parametrize(
+    ("password", "email"),
+    [
+        ("aaaaaaaaaaaa", EMAIL),
+        ("a" * 256, EMAIL),
+        ("12345678", EMAIL),
+        ("qwertyuiop", EMAIL),
+        ("p4ssw0rd", EMAIL),
+        ("19911991", EMAIL),
+        (EMAIL, EMAIL),
+        (EMAIL.upper(), EMAIL),
+        ("ada.lovelace", EMAIL),
+        ("Ada.Lovelace", EMAIL),
+        ("ada.lovelace1", EMAIL),
+        ("example.com", EMAIL),
+        (f"{LONG_NAME}@example.com", f"{LONG_NAME}@example.com"),
+        (LONG_NAME, f"{LONG_NAME}@example.com"),
+        (LONG_NAME.title(), f"{LONG_NAME}@example.com"),
+    ],
+)
+def test_a_password_that_is_easily_guessed_is_weak(password: str, email: str) -> None:
+    assert is_weak(password, email)
+
+
+def test_each_of_the_commonest_passwords_is_weak_in_whatever_case() -> None:
+    async def judge() -> list[str]:
+        async with hasher() as passwords:
+            variants = [
+                case(word)
+                for number, word in enumerate(COMMONEST)
+                for case in (str, (str.upper, str.title, str.swapcase)[number % 3])
+            ]
+            return [word for word in variants if not await passwords.is_weak(word, EMAIL)]
+
+    assert len(COMMONEST) > 800
+    assert asyncio.run(judge()) == []
+
+
+def test_no_password_takes_long_to_judge() -> None:
+    before = time.process_time()
+    is_weak(SLOWEST)
+    assert time.process_time() - before < 2
+
+
+@settings(max_examples=50)
+@given(password=st.text(min_size=MINIMUM_LENGTH, max_size=40), local=st.text(max_size=10))
+def test_any_text_can_be_judged(password: str, local: str) -> None:
+    assert is_weak(password, f"{local}@example.com") in {True, False}
+
+
+def test_a_hash_is_bcrypts_at_the_cost_that_was_asked_for() -> None:
+    async def scenario() -> None:
+        async with hasher(12) as passwords:
+            password_hash = await passwords.hash("SecurePass123!")
+            assert password_hash.startswith("$2b$12$")
+            assert len(password_hash) == 60
+            assert not passwords.is_outdated(password_hash)
+        async with hasher(4) as cheaper:
+            assert cheaper.is_outdated(password_hash)
+            assert await cheaper.matches("SecurePass123!", password_hash)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("password", "other"),
+    [
+        ("SecurePass123!", "securePass123!"),
+        ("SecurePass123!", "SecurePass123! "),
+        ("x" * 72 + "a", "x" * 72 + "b"),  # bcrypt itself reads 72 bytes
+        ("x" * 72, "x" * 73),
+        ("x" * 255 + "a", "x" * 255 + "b"),
+        ("\U0001f600" * 255 + "\U0001f600", "\U0001f600" * 255 + "\U0001f601"),
+        ("before\0after", "before\0other"),  # and not beyond a zero byte
+        ("before\0after", "before"),
+        ("\u00e9", "e\u0301"),  # exactly as typed
+        ("", " "),
+    ],
+)
+def test_every_character_of_a_password_counts(password: str, other: str) -> None:
+    async def scenario() -> None:
+        async with hasher() as passwords:
+            password_hash = await passwords.hash(password)
+            assert await passwords.matches(password, password_hash)
+            assert not await passwords.matches(other, password_hash)
+            assert password_hash != await passwords.hash(password)  # it has a salt
+            assert not await passwords.matches(password, None)
+
+    asyncio.run(scenario())
+
+
+def test_an_unknown_user_costs_the_same_as_a_wrong_password() -> None:
+    async def scenario() -> tuple[float, float]:
+        async with hasher(8) as passwords:
+            password_hash = await passwords.hash("SecurePass123!")
+            seconds: dict[str | None, list[float]] = {password_hash: [], None: []}
+            for _ in range(15):
+                for known, spent in seconds.items():
+                    started = time.process_time()
+                    assert not await passwords.matches("wrong", known)
+                    spent.append(time.process_time() - started)
+        wrong, unknown = (statistics.median(spent) for spent in seconds.values())
+        return wrong, unknown
+
+    wrong, unknown = asyncio.run(scenario())
+    assert wrong > 0.005
+    assert 0.67 < unknown / wrong < 1.5
+
+
+def test_turns_are_taken_one_at_a_time_in_the_order_of_asking() -> None:
+    inside, order = 0, []
+
+    async def take(passwords: PasswordHasher, number: int) -> None:
+        nonlocal inside
+        async with passwords.turn():
+            inside += 1
+            assert inside == 1
+            await passwords.hash("SecurePass123!")
+            order.append(number)
+            inside -= 1
+
+    async def scenario() -> None:
+        async with hasher() as passwords:
+            await asyncio.gather(*(take(passwords, number) for number in range(20)))
+
+    asyncio.run(scenario())
+    assert order == list(range(20))
+
+
+def test_a_full_waiting_room_turns_people_away_and_empties_again() -> None:
+    async def scenario() -> None:
+        async with hasher() as passwords:
+            go = asyncio.Event()
+
+            async def stay() -> None:
+                async with passwords.turn():
+                    await go.wait()
+
+            for _ in range(2):
+                go.clear()
+                staying = [asyncio.create_task(stay()) for _ in range(WAITING_ROOM)]
+                await asyncio.sleep(0)
+                with pytest.raises(Unavailable, match="Too many people") as refusal:
+                    async with passwords.turn():
+                        pytest.fail("there was room for one more")
+                assert refusal.value.retry_after > 0
+                for task in staying[1::2]:
+                    task.cancel()  # those who go away make room as well
+                go.set()
+                await asyncio.gather(*staying, return_exceptions=True)
+            async with asyncio.timeout(1), passwords.turn():
+                pass
+
+    asyncio.run(scenario())
+
+
+def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
+    async def scenario() -> int:
+        async with hasher(13) as passwords:
+            work = asyncio.create_task(passwords.hash("SecurePass123!"))
+            ticks = 0
+            while not work.done():
+                await asyncio.sleep(0.005)
+                ticks += 1
+            return ticks
+
+    assert asyncio.run(scenario()) > 20
+
+
+@pytest.fixture
+def low_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let passwords be hashed as in a server, not as for the other tests."""
+    monkeypatch.setattr("taskapp.auth.passwords.LOW_PRIORITY", LOW_PRIORITY)
+
+
+def priorities_of_threads() -> dict[int, int]:
+    threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
+    return {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority")
+@pytest.mark.usefixtures("low_priority")
+def test_only_the_thread_that_hashes_has_a_low_priority() -> None:
+    async def scenario() -> dict[int, int]:
+        async with hasher() as passwords:
+            await passwords.hash("SecurePass123!")
+            return priorities_of_threads()
+
+    usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    priorities = asyncio.run(scenario())
+    assert priorities[threading.get_native_id()] == usual
+    assert list(priorities.values()).count(LOW_PRIORITY) == 1

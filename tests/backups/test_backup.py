@@ -1,0 +1,272 @@
+"""Backups of the embedded PostgreSQL: made whole or not at all, found damaged, kept for a while."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from taskapp.backups import base_backup as base_backups
+from taskapp.backups.create import backup_folder, make_backup
+from taskapp.backups.repository import DESCRIPTION, Backup, BackupError
+from taskapp.backups.status import ARCHIVE_PATIENCE, BackupStatus
+from taskapp.backups.verify import verify_backup
+from taskapp.backups.wal_archive import WANTED
+from taskapp.config.settings import Settings
+from taskapp.doctor.backups import check_backups
+from taskapp.doctor.findings import Level
+from taskapp.runtime.database_server import database_server
+from tests.support.backup_tools import House, flip, house, original
+from tests.support.server_process import server_process, wait_until
+
+__all__ = ["house", "original"]  # fixtures
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has this case")
+
+
+def verify(house: House) -> str:
+    """Verify the newest backup, and give what is wrong."""
+    try:
+        asyncio.run(verify_backup(house.settings()))
+    except BackupError as error:
+        assert not (house.data_dir / "verify").exists()
+        return str(error)
+    return ""
+
+
+# Verifying
+
+
+def test_a_good_backup_is_verified_with_its_archive(house: House) -> None:
+    (backup,) = house.backups
+    assert backup.tables["users"][0] == backup.tables["tasks"][0] == 1
+    verified = asyncio.run(verify_backup(house.settings()))
+    assert (verified.backup, verified.rows) == (
+        backup,
+        5,
+    )  # a session, a token and the revision, too
+    assert verified.wal_files == len(house.wal) > 1
+    assert not (house.data_dir / "verify").exists()
+
+
+@pytest.mark.parametrize("name", ["base.tar.gz", "pg_wal.tar.gz", "backup_manifest"])
+def test_a_changed_bit_is_found_and_its_file_named(house: House, name: str) -> None:
+    flip(house.backups[0].path / name)
+    assert f"is damaged: {name}." in verify(house)
+
+
+def test_a_missing_file_is_found(house: House) -> None:
+    (house.backups[0].path / "pg_wal.tar.gz").unlink()
+    assert "is damaged: pg_wal.tar.gz." in verify(house)
+
+
+@pytest.mark.parametrize("noted", [[2, "0"], [1, "0"]], ids=["one row more", "other rows"])
+def test_rows_that_are_not_those_that_were_there_are_found(
+    house: House, noted: list[object]
+) -> None:
+    path = house.backups[0].path / DESCRIPTION
+    content = json.loads(path.read_text())
+    content["tables"]["tasks"] = noted
+    path.write_text(json.dumps(content))
+    assert f"does not hold what the database held: tasks has 1 rows, and had {noted[0]}" in verify(
+        house
+    )
+
+
+def test_a_damaged_or_missing_file_of_the_archive_is_found(house: House) -> None:
+    assert len(house.wal) > 2
+    flip(house.wal[-1], -6)  # in its checksum
+    assert f"is damaged: {house.wal[-1].stem}." in verify(house)
+    house.wal[-2].unlink()
+    assert "has a gap between" in verify(house)
+
+
+def test_a_description_that_cannot_be_read_is_named(house: House) -> None:
+    (house.backups[0].path / DESCRIPTION).write_text("{")
+    assert "backup.json is damaged" in verify(house)
+
+
+# What is whole, and what is not
+
+
+def test_a_killed_backup_is_never_taken_for_one(house: House) -> None:
+    command = [sys.executable, "-m", "server", "backup"]
+    environment = {**os.environ, "TASKAPP_DATA_DIR": str(house.data_dir)}
+    folder = house.data_dir / "backups"
+    before = house.backups
+    with subprocess.Popen(
+        command, env=environment, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL
+    ) as process:
+        wait_until(lambda: any(folder.glob("*.partial/base.tar.gz")))
+        process.send_signal(signal.SIGKILL)
+    assert any(folder.glob("*.partial"))
+    assert house.backups == before
+    house.back_up()
+    assert not any(folder.glob("*.partial"))
+    assert len(house.backups) == 2
+
+
+def test_an_archive_that_takes_nothing_fails_the_backup_and_is_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = house.backups
+    house.archive.chmod(0o500)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(base_backups, "ARCHIVE_PATIENCE", 1)
+        with pytest.raises(BackupError, match=r"not take what is to be archived: \d+ files wait"):
+            house.back_up()
+    assert BackupStatus(house.settings()).waiting_wal[0] > 0
+    assert house.backups == before
+    assert not any((house.data_dir / "backups").glob("*.partial"))
+    house.archive.chmod(0o700)
+    house.back_up()
+    assert BackupStatus(house.settings()).waiting_wal[0] == 0
+
+
+def test_another_file_of_the_same_name_is_never_replaced(house: House) -> None:
+    newest = house.wal[-1]
+    number = int(newest.stem, 16) + 1
+    stranger = newest.with_name(f"{number:024X}.gz")
+    shutil.copy(newest, stranger)
+    os.chown(stranger, newest.stat().st_uid, newest.stat().st_gid)
+    content = stranger.read_bytes()
+    house.write("third")
+    assert stranger.read_bytes() == content
+    waiting, _ = BackupStatus(house.settings()).waiting_wal
+    assert waiting >= 1
+
+
+def test_of_two_that_find_a_backup_due_one_makes_it(house: House) -> None:
+    settings = house.settings()
+    make_late(house)
+    status = BackupStatus(settings)
+
+    async def scenario() -> list[Backup | None]:
+        async with database_server(settings) as url:
+            return await asyncio.gather(
+                *(make_backup(settings, url, only_if=lambda: status.is_due) for _ in range(2))
+            )
+
+    assert status.is_due
+    made = asyncio.run(scenario())
+    assert made.count(None) == 1
+    assert len(house.backups) == 2
+
+
+# What is kept
+
+
+def test_old_backups_go_with_the_wal_that_only_they_needed(house: House) -> None:
+    (first,) = house.backups
+    stranger = first.path.with_name("20200101T000000.000000Z-base")
+    shutil.copytree(first.path, stranger)
+    content = json.loads((stranger / DESCRIPTION).read_text())
+    (stranger / DESCRIPTION).write_text(json.dumps(content | {"database": "42/postgres"}))
+    second = house.back_up(BACKUP_KEEP="2")
+    assert [backup.name for backup in house.backups] == [second.name, first.name, stranger.name]
+    third = house.back_up(BACKUP_KEEP="2")
+    assert [backup.name for backup in house.backups] == [third.name, second.name, stranger.name]
+    assert house.wal[0].stem == second.first_wal
+    house.restore()
+    assert house.titles() == ["before the backup", "first", "second"]
+
+
+def test_nothing_is_archived_before_the_first_backup(original: House, tmp_path: Path) -> None:
+    assert (original.cluster / WANTED).exists()
+    fresh = House(tmp_path / "d")
+    fresh.fill()
+    assert not (fresh.data_dir / "backups").exists()
+    assert BackupStatus(fresh.settings()).waiting_wal == (0, 0.0)
+
+
+def test_without_an_archive_a_backup_is_a_dump_that_can_be_restored(house: House) -> None:
+    dump = house.back_up(BACKUP_EVERY="off")
+    assert dump.kind == "dump"
+    assert verify(house) == ""
+    house.write("third")
+    done = house.restore(BACKUP_EVERY="off")
+    assert done.moment == dump.moment
+    assert house.titles() == ["before the backup", "first", "second"]
+    assert house.back_up().kind == "base"  # of a new cluster, with an archive of its own
+    assert len([*(house.data_dir / "backups").glob("wal-*")]) == 2
+
+
+@needs_root
+def test_backups_belong_to_whom_the_data_folder_belongs_to(house: House) -> None:
+    os.chown(house.data_dir, 65534, 65534)
+    shutil.rmtree(house.data_dir / "backups")
+    backup = house.back_up()
+    for path in (backup.path.parent, backup.path, *backup.path.iterdir()):
+        assert (path.stat().st_uid, path.stat().st_mode & 0o007) == (65534, 0)
+
+
+# Health, metrics and doctor
+
+
+def make_late(house: House) -> None:
+    """Have the only backup begun long ago, by its name."""
+    (backup,) = house.backups
+    backup.path.rename(backup.path.with_name("20260101T000000.000000Z-base"))
+
+
+def levels(settings: Settings) -> tuple[str, Level]:
+    return BackupStatus(settings).in_a_word(), check_backups(settings).level
+
+
+def test_the_state_of_the_backups_is_told(house: House) -> None:
+    assert levels(house.settings()) == ("current", Level.OK)
+    assert levels(house.settings(BACKUP_EVERY="off")) == ("off", Level.WARNING)
+    waiting = house.cluster / "pg_wal/archive_status/000000010000000000000099.ready"
+    waiting.touch()
+    assert levels(house.settings()) == ("current", Level.OK)
+    long_ago = waiting.stat().st_mtime - ARCHIVE_PATIENCE - 1
+    os.utime(waiting, (long_ago, long_ago))
+    assert levels(house.settings()) == ("failing", Level.PROBLEM)
+    waiting.unlink()
+    make_late(house)
+    assert levels(house.settings()) == ("late", Level.PROBLEM)
+    shutil.rmtree(house.data_dir / "backups")
+    assert levels(house.settings()) == ("none", Level.INFO)
+    assert backup_folder(house.settings()).list_backups() == []
+
+
+def test_a_stop_does_not_wait_for_a_backup(house: House) -> None:
+    def programs() -> list[str]:  # pg_basebackup copies by one process and receives WAL by another
+        pattern = f"pg_basebackup.*{house.data_dir}"
+        found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False)
+        return found.stdout.decode().split()
+
+    shutil.rmtree(house.data_dir / "backups")
+    with server_process(house.data_dir, settings={"TASKAPP_BACKUP_EVERY": "2s"}) as server:
+        server.wait_until_ready()
+        wait_until(lambda: len(programs()) == 2)
+        assert server.end() == 0
+        assert programs() == []
+        assert server.surprises() == []
+
+
+def test_the_server_backs_up_by_itself_and_says_so(house: House) -> None:
+    shutil.rmtree(house.data_dir / "backups")
+    with server_process(house.data_dir, settings={"TASKAPP_BACKUP_EVERY": "2s"}) as server:
+        client = server.wait_until_ready().client()
+        assert client.send("GET", "/api/health").json["backupAge"] is None
+        wait_until(lambda: client.send("GET", "/api/health").json["backup"] == "current", 60)
+        assert client.send("GET", "/api/health").json["backupAge"] < 60
+        metrics = client.send("GET", "/metrics").body.decode()
+        assert server.end() == 0
+        made = [line for line in server.log if line["event"] == "backup.made"]
+        assert made
+        assert server.complaints() == []
+    for line in (
+        "wal_archive_failures 0.0",
+        "wal_archive_waiting 0.0",
+        "backup_failures_total 0.0",
+    ):
+        assert f"taskapp_{line}\n" in metrics
+    assert "taskapp_backup_last_success_timestamp_seconds 1." in metrics
+    assert house.backups

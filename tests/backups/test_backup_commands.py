@@ -1,0 +1,186 @@
+"""The commands for backups: what they say, and what they refuse."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import closing
+
+import click
+import psycopg2
+import pytest
+from click.testing import CliRunner
+
+from taskapp.backups.dump import restore_dump
+from taskapp.backups.repository import DESCRIPTION, Backup, BackupError
+from taskapp.cli.backups import BACKUP_COMMANDS
+from taskapp.config.settings import load_settings
+from taskapp.db.migrations import migrate
+from taskapp.observability.logs import configure_logging
+from tests.support.backup_tools import House, house, original
+from tests.support.database_fixtures import add_tasks, add_user, execute, new_database
+from tests.support.server_process import wait_until
+
+__all__ = ["house", "original"]  # fixtures
+
+cli = click.Group("taskapp", commands={str(each.name): each for each in BACKUP_COMMANDS})
+TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+MOMENT = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+
+
+@pytest.fixture(autouse=True)
+def _same_logging_afterwards() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    configure_logging(load_settings({}))
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("taskapp.postgresql").setLevel(logging.NOTSET)
+
+
+def run(house: House, *arguments: str, code: int = 0, **changes: str) -> str:
+    texts = house.settings(**changes).texts
+    result = CliRunner().invoke(cli, arguments, env=dict(texts))
+    if isinstance(result.exception, Exception):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_backups_are_made_listed_verified_and_restored(house: House) -> None:
+    assert re.fullmatch(r"Made /\S+Z-base, \d\.\d MiB\.\n", run(house, "backup"))
+    heading, newest, oldest = run(house, "backup", "list").splitlines()
+    assert heading.split() == ["NAME", "STATE", "OF", "CONTENTS"]
+    assert re.search(rf"Z-base  {MOMENT}  1 account, 3 tasks, \d\.\d MiB$", newest)
+    assert re.search(rf"Z-base  {MOMENT}  1 account, 1 task, \d\.\d MiB$", oldest)
+    said = run(house, "backup", "verify", oldest.split()[0])
+    assert re.match(rf"/\S+ is good: it starts, and holds the 5 rows of {MOMENT}", said)
+    assert re.search(r"The archive after it is good: \d+ files\.\n$", said)
+    said = run(house, "restore", "--backup", oldest.split()[0])
+    assert re.match(rf"Restored {MOMENT}\.\nIt holds 1 account and 1 task; the last change", said)
+    assert "Everybody has to log in again, and scripts need new tokens: 2 sessions ended.\n" in said
+    assert f"What was there before is in {house.data_dir}/postgres.before-" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["restore", "--to", "yesterday"], "is no moment such as", 2),
+        (["restore", "--to", "2026-01-01 10:00", "--backup", "x"], "not both", 2),
+        (["restore", "--replace"], "is for a PostgreSQL of your own", 2),
+        (["restore", "--backup", "x"], "There is no backup x in", 1),
+        (["backup", "verify", "x"], "There is no backup x in", 1),
+        (["restore", "--to", "2001-01-01 10:00"], "from before 2001-01-01 10:00:00 UTC", 1),
+        (["restore", "--to", "2001-01-01T10:00+02:00"], "from before 2001-01-01 08:00:00 UTC", 1),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    original: House, arguments: list[str], said: str, code: int
+) -> None:
+    assert said in run(original, *arguments, code=code)
+
+
+# A PostgreSQL of one's own
+
+
+def test_a_server_of_ones_own_is_dumped_verified_and_restored(
+    house: House, database_url: str
+) -> None:
+    (house.backups[0].path).rename(house.data_dir / "moved")
+    with new_database(database_url) as url, new_database(database_url) as other:
+        assert "Made " in run(house, "backup", DATABASE_URL=url)
+        add_user(url, "alice")
+        assert "-dump, " in run(house, "backup", DATABASE_URL=url)
+        assert "0 accounts, 0 tasks" in run(house, "backup", "list").splitlines()[2]
+        assert "holds the 2 rows" in run(house, "backup", "verify", DATABASE_URL=url)
+        said = run(house, "restore", DATABASE_URL=other)
+        assert re.match(rf"Restored {MOMENT}\.\nIt holds 1 account and 0 tasks", said)
+        assert execute(other, "SELECT email FROM users") == [("alice@example.com",)]
+        add_user(other, "bob")
+        said = run(house, "restore", DATABASE_URL=other, code=1)
+        assert "The database holds tables already." in said
+        assert len(execute(other, "SELECT email FROM users")) == 2
+        oldest = house.backups[-1]
+        said = run(house, "restore", "--replace", "--backup", oldest.name, DATABASE_URL=other)
+        assert "It holds 0 accounts" in said
+        kept = house.backups[0]
+        assert f"What was there before is in {kept.path};" in said
+        assert kept.tables["users"][0] == 2
+        said = run(house, "restore", "--to", "2026-01-01 10:00", DATABASE_URL=other, code=2)
+        assert "A dump holds one moment." in said
+
+
+def test_a_dump_of_a_newer_schema_or_a_damaged_one_is_refused(
+    house: House, database_url: str
+) -> None:
+    with new_database(database_url) as url, new_database(database_url) as other:
+        run(house, "backup", DATABASE_URL=url)
+        dump = house.backups[0].path
+        content = (dump / DESCRIPTION).read_text()
+        (dump / DESCRIPTION).write_text(
+            re.sub('"revision": "[0-9]+"', '"revision": "9999"', content)
+        )
+        said = run(house, "restore", DATABASE_URL=other, code=1)
+        assert "revision 9999" in said
+        (dump / DESCRIPTION).write_text(content)
+        (dump / "database.dump").write_bytes(b"")
+        assert "is damaged: database.dump." in run(house, "restore", DATABASE_URL=other, code=1)
+        assert execute(other, TABLES) == [(0,)]
+
+
+@pytest.fixture
+def dump(house: House, database_url: str) -> Backup:
+    """A dump of more tasks than fit into the pipes between the programs that restore it."""
+    with new_database(database_url) as url:
+        asyncio.run(migrate(url))
+        add_tasks(url, add_user(url, "alice"), 10_000)
+        run(house, "backup", DATABASE_URL=url)
+    return house.backups[0]
+
+
+def test_a_dump_is_restored_as_a_whole_or_not_at_all(dump: Backup, database_url: str) -> None:
+    path = dump.path / "database.dump"
+    content = path.read_bytes()
+    with new_database(database_url) as url:
+        for end in (0, 100, len(content) // 2, len(content) - 1000):
+            path.write_bytes(content[:end])
+            with pytest.raises(BackupError, match="pg_restore: error: "):
+                asyncio.run(restore_dump(dump, url))
+            assert execute(url, TABLES) == [(0,)]
+        path.write_bytes(content)
+        asyncio.run(restore_dump(dump, url))
+        with pytest.raises(BackupError, match="already exists"):
+            asyncio.run(restore_dump(dump, url))
+        assert execute(url, "SELECT count(*) FROM tasks") == [(10_000,)]
+
+
+def test_a_restore_that_is_cancelled_leaves_the_database_empty(
+    dump: Backup, database_url: str
+) -> None:
+    waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
+    others = (
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+    async def scenario(url: str) -> None:
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE tasks ()")  # which the restore waits for
+            restore = asyncio.create_task(restore_dump(dump, url))
+            await asyncio.to_thread(wait_until, lambda: bool(execute(url, waiting)))
+            restore.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await restore
+        wait_until(lambda: not execute(url, others))
+        assert execute(url, TABLES) == [(0,)]
+
+    with new_database(database_url) as url:
+        asyncio.run(scenario(url))
+
+
+def test_a_database_that_is_away_fails_the_backup_without_its_password(house: House) -> None:
+    said = run(house, "backup", DATABASE_URL="postgresql://ada:hidden@127.0.0.1:1/x", code=1)
+    assert "cannot be reached" in said
+    assert "hidden" not in said

@@ -1,0 +1,208 @@
+"""Every state of every page can be used by everybody (WCAG 2.2 AA), in each language and theme."""
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import ElementHandle, Page
+
+from tests.support.browser_fixtures import CHECKOUT
+from tests.support.page_site import FILLED, Site, Visit, running_site
+from tests.support.page_states import STATES, State
+
+AXE = (CHECKOUT / "tests" / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
+AXE_OPTIONS = {
+    "resultTypes": ["violations", "incomplete"],
+    "rules": {"target-size": {"enabled": True}},  # of WCAG 2.2, which axe leaves out by itself
+}
+CHECKS = (CHECKOUT / "tests" / "browser" / "page_checks.js").read_text("utf-8")
+LOCALES = ("en-GB", "de-DE")
+NARROW, WIDE = 360, 1280  # pixels
+# What Chromium says of answers that are meant, as the states tell, and of those that a state stops.
+MEANT = re.compile(
+    r"Failed to load resource: (the server responded with a status of [45]\d\d|net::ERR_FAILED).*"
+)
+FOCUSED = {"login", "tasks", "edit", "delete", "tasks-help", "account-password"}
+FOCUSED_STATES = [state for state in STATES if state.name in FOCUSED]
+UNCHECKED = "main :is([role=checkbox][aria-checked=false], li [type=checkbox]:not(:checked))"
+CHECKED = "main :is([role=checkbox][aria-checked=true], li [type=checkbox]:checked)"
+CONTROLS = "a[href], button, input, textarea, summary, [tabindex]"
+MARGIN = 6  # pixels around an element, in which its outline is
+
+
+# Not for the whole session: Playwright's loop would run in the thread of the other tests' loops.
+@pytest.fixture(scope="module")
+def site(database_url: str, short_folder: Path) -> Iterator[Site]:
+    with running_site(short_folder / "accessibility", database_url) as site:
+        yield site
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(state, locale) for locale in LOCALES for state in STATES],
+    ids=lambda parameter: f"{parameter[0].name}-{parameter[1]}",
+)
+def visit(request: pytest.FixtureRequest, site: Site) -> Iterator[Visit]:
+    """Open a page in a state, once for all the tests of it."""
+    state, locale = request.param
+    with state.visit(site, locale) as visit:
+        yield visit
+
+
+def look(page: Page, *, width: int, scheme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 740})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+
+
+def ask(page: Page, question: str, *values: object) -> Any:
+    """Ask something of page_checks.js. The page's own policy (CSP) does not bind Playwright."""
+    return page.evaluate(f"async values => {{ {CHECKS}; return {question}(...values); }}", values)
+
+
+# The checker that finds most
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", NARROW), ("dark", WIDE)])
+def test_axe_finds_nothing(visit: Visit, scheme: str, width: int) -> None:
+    look(visit.page, width=width, scheme=scheme)
+    if not visit.page.evaluate("Boolean(globalThis.axe)"):
+        visit.page.evaluate(f"() => {{ {AXE} }}")
+    found = visit.page.evaluate("options => axe.run(options)", AXE_OPTIONS)
+    assert [describe(rule) for rule in found["violations"]] == []
+    assert [describe(rule) for rule in found["incomplete"]] == []
+
+
+def describe(rule: dict[str, Any]) -> str:
+    places = [f"{node['target']} {node.get('failureSummary', '')}" for node in rule["nodes"][:5]]
+    return f"{rule['id']}: {rule['help']}: {places}"
+
+
+# Small windows, and large letters
+
+
+@pytest.mark.parametrize("width", [320, 360])
+def test_no_page_is_wider_than_a_small_telephone(visit: Visit, width: int) -> None:
+    look(visit.page, width=width, scheme="light")
+    assert ask(visit.page, "findWhatIsTooWide") == []
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_letters_of_twice_the_size_are_all_seen(visit: Visit, width: int) -> None:
+    look(visit.page, width=width, scheme="light")
+    visit.page.evaluate("document.documentElement.style.fontSize = '200%'")
+    found = [
+        *ask(visit.page, "findWhatIsTooWide"),
+        *ask(visit.page, "findCutText"),
+        *ask(visit.page, "findWhatIsSqueezed"),
+    ]
+    visit.page.evaluate("document.documentElement.style.fontSize = ''")
+    assert found == []
+
+
+# Last of those on a visit, for it looks back at all of them
+
+
+def test_the_console_has_no_error(visit: Visit) -> None:
+    assert [line for line in visit.console if not MEANT.fullmatch(line)] == []
+
+
+# What is seen of focus, checkboxes, and where one is
+
+
+@pytest.fixture(scope="module")
+def pixels(site: Site) -> Page:
+    """Give a page that reads pictures; those of the site may not, by its policy."""
+    return site.browser.new_page()
+
+
+@pytest.fixture(params=["light", "dark", "forced colors"])
+def colors(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def prepare(page: Page, colors: str) -> None:
+    page.set_viewport_size({"width": WIDE, "height": 3000})  # so that nothing has to be scrolled
+    page.emulate_media(
+        color_scheme="dark" if colors == "dark" else "light",
+        forced_colors="active" if colors == "forced colors" else "none",
+    )
+
+
+@pytest.mark.parametrize("state", FOCUSED_STATES, ids=lambda state: state.name)
+def test_the_focus_is_seen_on_every_kind_of_control(
+    site: Site, pixels: Page, state: State, colors: str
+) -> None:
+    unseen = []
+    with state.visit(site) as visit:
+        prepare(visit.page, colors)
+        for element in tab_stops(visit.page):
+            focused = photograph(visit.page, element)
+            visit.page.evaluate("document.activeElement.blur()")
+            changes = ask(pixels, "countChanges", focused, photograph(visit.page, element))
+            if changes < half_perimeter(element):
+                unseen.append((ask(visit.page, "nameOf", element), changes))
+    assert unseen == []
+
+
+def test_a_box_is_seen_and_so_is_its_check(site: Site, pixels: Page, colors: str) -> None:
+    marks = []
+    with site.visit(FILLED) as visit:
+        visit.open("/tasks")
+        prepare(visit.page, colors)
+        for selector in (UNCHECKED, CHECKED):
+            box = visit.page.query_selector(selector)
+            assert box
+            marks.append(ask(pixels, "countMarks", photograph(visit.page, box)))
+            enough = half_perimeter(box)
+    assert marks[0] >= enough
+    assert marks[1] >= marks[0] + enough / 2
+
+
+def test_the_part_of_the_list_that_is_shown_is_marked_by_a_line(site: Site, colors: str) -> None:
+    with site.visit(FILLED) as visit:
+        visit.open("/tasks")
+        prepare(visit.page, colors)
+        line = """link => {
+            const { borderBlockEndWidth, borderBlockEndColor } = getComputedStyle(link);
+            return borderBlockEndWidth !== "0px" && borderBlockEndColor !== "rgba(0, 0, 0, 0)";
+        }"""
+        marked = [link.evaluate(line) for link in visit.page.locator(".filter a").all()]
+        assert marked == [True, False, False]
+
+
+def tab_stops(page: Page) -> Iterator[ElementHandle]:
+    """Go through a page with the Tab key, and give the first control of each kind."""
+    seen = set()
+    for _ in range(page.locator(CONTROLS).count()):
+        page.keyboard.press("Tab")
+        element = page.evaluate_handle("document.activeElement").as_element()
+        assert element
+        kind = element.evaluate("({ localName, type, className }) => [localName, type, className]")
+        if kind[0] != "body" and tuple(kind) not in seen:
+            seen.add(tuple(kind))
+            yield element
+
+
+def photograph(page: Page, element: ElementHandle) -> str:
+    """Take a picture of an element and what is close around it, for page_checks.js."""
+    box = element.bounding_box()
+    assert box
+    picture = page.screenshot(
+        animations="disabled",
+        clip={
+            "x": box["x"] - MARGIN,
+            "y": box["y"] - MARGIN,
+            "width": box["width"] + 2 * MARGIN,
+            "height": box["height"] + 2 * MARGIN,
+        },
+    )
+    return base64.b64encode(picture).decode("ascii")
+
+
+def half_perimeter(element: ElementHandle) -> float:
+    box = element.bounding_box()
+    assert box
+    return box["width"] + box["height"]

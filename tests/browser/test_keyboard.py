@@ -1,0 +1,292 @@
+"""Everything can be done with the keyboard alone, and what is read out is right."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.stories import (
+    add,
+    add_several,
+    box,
+    field_of_new_task,
+    link,
+    notice,
+    rows,
+    titles,
+    with_scripts,
+)
+
+pytest_plugins = ["tests.support.story_fixtures"]
+
+THEMES = ["System", "Light", "Dark"]
+
+
+@pytest.fixture
+def three(tasks: Page) -> Page:
+    """A list of three, with the focus on nothing."""
+    add_several(tasks, "One", "Two", "Three")
+    expect(titles(tasks)).to_have_count(3)
+    tasks.locator(":focus").blur()
+    return tasks
+
+
+def focused(page: Page) -> str:
+    """Give the name of what has the focus."""
+    name: str = page.evaluate(
+        "(document.activeElement.ariaLabel ?? document.activeElement.labels?.[0]?.textContent"
+        " ?? document.activeElement.textContent).trim().replace(/\\s+/g, ' ')"
+    )
+    return name
+
+
+def tab_to(page: Page, name: str) -> None:
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if focused(page).startswith(name):
+            return
+    raise AssertionError(f"the Tab key does not lead to {name}")
+
+
+def test_everything_can_be_done_with_the_keyboard_alone(tasks: Page) -> None:
+    expect(field_of_new_task(tasks)).to_be_focused()
+    tasks.keyboard.type("Buy milk")
+    tasks.keyboard.press("Enter")
+    expect(titles(tasks)).to_have_text(["Buy milk"])
+    tab_to(tasks, "Buy milk")
+    tasks.keyboard.press("Space")
+    expect(box(tasks, "Buy milk")).to_be_checked()
+    expect(notice(tasks)).to_contain_text("Task completed.")
+    tasks.goto("/tasks")
+    tab_to(tasks, "Edit: Buy milk")
+    tasks.keyboard.press("Enter")
+    expect(tasks.get_by_label("Title")).to_be_focused()
+    tasks.keyboard.press("Control+A")
+    tasks.keyboard.type("Buy bread")
+    tasks.keyboard.press("Enter")
+    expect(titles(tasks)).to_have_text(["Buy bread"])
+    tasks.goto("/tasks")
+    tab_to(tasks, "Completed 1")
+    tasks.keyboard.press("Enter")
+    tasks.wait_for_url("**/tasks?status=completed")
+    tab_to(tasks, "Dark")
+    tasks.keyboard.press("Enter")
+    expect(tasks.locator("html")).to_have_attribute("data-theme", "dark")
+    tab_to(tasks, "Delete: Buy bread")
+    tasks.keyboard.press("Enter")
+    tasks.wait_for_url("**/delete?status=completed")
+    tab_to(tasks, "Delete")
+    tasks.keyboard.press("Enter")
+    expect(notice(tasks)).to_have_text("Task deleted.")
+    tab_to(tasks, "Log out")
+    tasks.keyboard.press("Enter")
+    expect(notice(tasks)).to_have_text("You are logged out.")
+
+
+def test_what_is_done_seldom_can_be_done_with_the_keyboard_too(tasks: Page) -> None:
+    keys = tasks.keyboard
+    tab_to(tasks, "Several at once")
+    keys.press("Enter")
+    tab_to(tasks, "Tasks")
+    keys.type("One")
+    keys.press("Enter")
+    keys.type("Two")
+    tab_to(tasks, "Add them all")
+    keys.press("Enter")
+    expect(titles(tasks)).to_have_text(["One", "Two"])
+    tab_to(tasks, "One")
+    keys.press("Space")
+    expect(notice(tasks)).to_contain_text("Task completed.")
+    tab_to(tasks, "Undo")
+    keys.press("Enter")
+    expect(box(tasks, "One")).not_to_be_checked()
+    tab_to(tasks, "One")
+    keys.press("Space")
+    expect(link(tasks, "Delete completed (1)")).to_be_visible()
+    tab_to(tasks, "Delete completed (1)")
+    keys.press("Enter")
+    expect(tasks.get_by_role("heading", name="Delete 1 completed task?")).to_be_visible()
+    tab_to(tasks, "Delete")
+    keys.press("Enter")
+    expect(titles(tasks)).to_have_text(["Two"])
+    tab_to(tasks, "Account")
+    keys.press("Enter")
+    expect(tasks.get_by_role("heading", name="Account", exact=True)).to_be_visible()
+    tab_to(tasks, "New token")
+    keys.press("Enter")
+    tab_to(tasks, "Name")
+    keys.type("Backup")
+    tab_to(tasks, "Make the token")
+    keys.press("Enter")
+    expect(tasks.get_by_role("heading", name="Your new token")).to_be_visible()
+
+
+def test_the_tab_key_goes_through_the_page_as_it_is_read(tasks: Page, *, has_scripts: bool) -> None:
+    add(tasks, "Buy milk")
+    tasks.goto("/tasks")
+    expect(field_of_new_task(tasks)).to_be_focused()
+    order = []
+    while focused(tasks) != "Dark":
+        tasks.keyboard.press("Tab")
+        order.append(focused(tasks))
+    assert order == [
+        "Add",
+        "With a description",
+        "Several at once",
+        "All 1",
+        "Pending 1",
+        "Completed 0",
+        "Buy milk",
+        "Edit: Buy milk",
+        "Delete: Buy milk",
+        *(["Keyboard shortcuts"] if has_scripts else []),
+        *THEMES,
+    ]
+
+
+def test_the_list_is_read_out_as_a_list_of_checkboxes(tasks: Page) -> None:
+    add(tasks, "Done")
+    add(tasks, "To do", "word " * 60)
+    box(tasks, "Done").click()
+    expect(notice(tasks)).to_contain_text("Task completed.")
+    tasks.goto("/tasks")
+    expect(tasks.get_by_role("main").get_by_role("list")).to_match_aria_snapshot(
+        """
+        - list:
+          - listitem:
+            - checkbox "To do"
+            - paragraph: To do
+            - group: /word/
+            - paragraph:
+              - time: just now
+            - paragraph:
+              - 'link "Edit: To do"'
+              - 'link "Delete: To do"'
+          - listitem:
+            - checkbox "Done" [checked]
+            - paragraph: Done
+            - paragraph:
+              - text: Completed ·
+              - time: just now
+            - paragraph:
+              - 'link "Edit: Done"'
+              - 'link "Delete: Done"'
+        """
+    )
+
+
+def test_a_page_is_read_out_by_its_landmarks(tasks: Page) -> None:
+    add(tasks, "Buy milk")
+    tasks.goto("/tasks")
+    expect(tasks.locator("body")).to_match_aria_snapshot(
+        """
+        - banner:
+          - link "taskapp"
+          - navigation "Account":
+            - button "Log out"
+        - status
+        - main:
+          - heading "Tasks" [level=1]
+          - region "Add a task"
+          - navigation "Filter":
+            - link "All 1"
+            - link "Pending 1"
+            - link "Completed 0"
+          - list
+        - contentinfo:
+          - paragraph: /Logged in as/
+          - form "Theme":
+            - button "System" [pressed]
+            - button "Light"
+            - button "Dark"
+        """
+    )
+
+
+def test_what_was_done_is_read_out_with_the_way_back(tasks: Page) -> None:
+    add(tasks, "Buy milk")
+    box(tasks, "Buy milk").click()
+    expect(tasks.get_by_role("status")).to_match_aria_snapshot(
+        """
+        - status:
+          - paragraph: Task completed.
+          - button "Undo"
+        """
+    )
+
+
+# Shortcuts
+
+
+@with_scripts
+def test_each_key_does_what_the_help_says(three: Page) -> None:
+    keys = three.keyboard
+    keys.press("j")
+    expect(box(three, "One")).to_be_focused()
+    keys.press("j")
+    keys.press("x")
+    expect(box(three, "Two")).to_be_checked()
+    expect(notice(three)).to_contain_text("Task completed.")
+    keys.press("k")
+    keys.press("e")
+    expect(three.get_by_label("Title")).to_have_value("One")
+    keys.press("Escape")
+    keys.press("/")
+    expect(link(three, "All")).to_be_focused()
+    keys.press("?")
+    help_ = three.get_by_role("dialog", name="Keyboard shortcuts")
+    expect(help_).to_be_visible()
+    shown = help_.locator("kbd").all_inner_texts()
+    assert shown == ["n", "j", "k", "x", "e", "#", "/", "?"]
+    keys.press("Escape")
+    expect(help_).to_be_hidden()
+    keys.press("n")
+    expect(field_of_new_task(three)).to_be_focused()
+    box(three, "Three").focus()
+    keys.press("#")
+    expect(three.get_by_role("heading", name="Delete this task?")).to_be_visible()
+    expect(three.get_by_text("Three")).to_be_visible()
+
+
+@with_scripts
+def test_no_key_does_anything_while_somebody_types(three: Page) -> None:
+    typed = "njkxe#/?"
+    field_of_new_task(three).press_sequentially(typed)
+    expect(field_of_new_task(three)).to_have_value(typed)
+    expect(field_of_new_task(three)).to_be_focused()
+    three.get_by_text("With a description").click()
+    three.get_by_label("Description").press_sequentially(typed)
+    expect(three.get_by_label("Description")).to_have_value(typed)
+    expect(three.get_by_role("dialog")).to_have_count(0)
+    expect(rows(three).get_by_role("checkbox", checked=True)).to_have_count(0)
+
+
+@with_scripts
+@pytest.mark.parametrize("held", ["ctrlKey", "altKey", "metaKey", "isComposing"])
+def test_no_key_does_anything_with_another_or_in_a_composition(three: Page, held: str) -> None:
+    box(three, "One").focus()
+    press = """([key, held]) => document.activeElement.dispatchEvent(
+        new KeyboardEvent("keydown", { key, [held]: true, bubbles: true, cancelable: true }))"""
+    for key in "njkxe#/?":
+        assert three.evaluate(press, [key, held]), key  # nobody has stopped it
+    expect(box(three, "One")).to_be_focused()
+    expect(three.get_by_role("dialog")).to_have_count(0)
+
+
+@with_scripts
+def test_shortcuts_that_are_switched_off_stay_off(three: Page) -> None:
+    three.get_by_role("button", name="Keyboard shortcuts").click()
+    three.get_by_label("Use these shortcuts").uncheck()
+    three.get_by_role("button", name="Close").click()
+    three.keyboard.press("n")
+    expect(field_of_new_task(three)).not_to_be_focused()
+    three.reload()
+    box(three, "One").focus()
+    three.keyboard.press("x")
+    three.keyboard.press("j")
+    expect(box(three, "One")).to_be_focused()
+    expect(box(three, "One")).not_to_be_checked()
+    three.get_by_role("button", name="Keyboard shortcuts").click()
+    expect(three.get_by_label("Use these shortcuts")).not_to_be_checked()
+    three.get_by_label("Use these shortcuts").check()
+    three.get_by_role("button", name="Close").click()
+    three.keyboard.press("n")
+    expect(field_of_new_task(three)).to_be_focused()

@@ -1,0 +1,270 @@
+"""Whatever fails, a script that saves reloads loses nothing: no server, no session, no page."""
+
+import pytest
+from playwright.sync_api import BrowserContext, Dialog, Page, expect
+
+from tests.support.browser_fixtures import Account
+from tests.support.stories import (
+    add,
+    add_several,
+    box,
+    edit,
+    enter,
+    field_of_new_task,
+    hold_the_first,
+    link,
+    notice,
+    path_of,
+    rows,
+    title_field,
+    titles,
+    with_scripts,
+)
+
+pytest_plugins = ["tests.support.story_fixtures"]
+pytestmark = with_scripts
+
+AWAY = "The server cannot be reached. Nothing is lost: try again in a moment."
+
+
+def cut(page: Page, address: str = "**/tasks**") -> None:
+    """Let what the page sends reach nobody."""
+    page.route(address, lambda route: route.abort())
+
+
+def spoil_proof(page: Page, form: str) -> None:
+    """Let a form lack the proof that a page of ours sent it."""
+    page.locator(f"{form} [name=csrf_token]").evaluate("node => { node.value = 'x' }")
+
+
+def test_without_the_server_a_box_goes_back_and_the_reason_is_said(tasks: Page) -> None:
+    add(tasks, "Buy milk")
+    cut(tasks)
+    box(tasks, "Buy milk").click()
+    expect(notice(tasks)).to_have_text(AWAY)
+    expect(box(tasks, "Buy milk")).not_to_be_checked()
+    tasks.unroute("**/tasks**")
+    box(tasks, "Buy milk").click()
+    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(box(tasks, "Buy milk")).to_be_checked()
+
+
+def test_without_the_server_what_was_typed_stays(tasks: Page) -> None:
+    add(tasks, "Buy milk")
+    edit(tasks, "Buy milk")
+    title_field(tasks).fill("Buy bread")
+    cut(tasks)
+    title_field(tasks).press("Enter")
+    expect(notice(tasks)).to_have_text(AWAY)
+    expect(title_field(tasks)).to_have_value("Buy bread")
+    field_of_new_task(tasks).fill("Another")
+    field_of_new_task(tasks).press("Enter")
+    expect(field_of_new_task(tasks)).to_have_value("Another")
+    tasks.unroute("**/tasks**")
+    field_of_new_task(tasks).press("Enter")
+    expect(titles(tasks).first).to_have_text("Another")
+
+
+@pytest.mark.parametrize("body", ["", "<h1>Bad gateway</h1>"])
+def test_an_answer_that_is_no_page_of_ours_is_none(tasks: Page, body: str) -> None:
+    add(tasks, "Buy milk")
+    tasks.route("**/tasks**", lambda route: route.fulfill(status=502, body=body))
+    box(tasks, "Buy milk").click()
+    expect(notice(tasks)).to_have_text(AWAY)
+    expect(box(tasks, "Buy milk")).not_to_be_checked()
+    field_of_new_task(tasks).fill("Another")
+    field_of_new_task(tasks).press("Enter")
+    expect(field_of_new_task(tasks)).to_have_value("Another")
+    link(tasks, "Edit: Buy milk").click()
+    expect(notice(tasks)).to_have_text(AWAY)
+    tasks.unroute("**/tasks**")
+    edit(tasks, "Buy milk")
+    title_field(tasks).fill("Buy bread")
+    tasks.route("**/tasks**", lambda route: route.fulfill(status=504, body=body))
+    title_field(tasks).press("Enter")
+    expect(notice(tasks)).to_have_text(AWAY)
+    tasks.unroute("**/tasks**")
+    title_field(tasks).press("Enter")
+    expect(titles(tasks)).to_have_text(["Buy bread"])
+    field_of_new_task(tasks).press("Enter")
+    expect(titles(tasks)).to_have_text(["Another", "Buy bread"])
+
+
+def test_without_the_server_more_is_not_loaded_and_the_link_stays(tasks: Page) -> None:
+    add_several(tasks, *(f"Task {number}" for number in range(60)))
+    expect(titles(tasks)).to_have_count(50)
+    cut(tasks)
+    link(tasks, "Load more").click()
+    expect(notice(tasks)).to_have_text(AWAY)
+    link(tasks, "Edit: Task 33").click()
+    expect(notice(tasks)).to_have_text(AWAY)
+    tasks.unroute("**/tasks**")
+    link(tasks, "Load more").click()
+    expect(titles(tasks)).to_have_count(60)
+
+
+@pytest.mark.parametrize(("first", "is_cut"), [("First", True), ("x" * 300, False)])
+def test_what_was_not_taken_and_what_was_typed_meanwhile_are_both_there(
+    tasks: Page, first: str, is_cut: bool
+) -> None:
+    first_request = hold_the_first(tasks, "**/tasks")
+    field_of_new_task(tasks).fill(first)
+    field_of_new_task(tasks).press("Enter")
+    expect(field_of_new_task(tasks)).to_have_value("")
+    field_of_new_task(tasks).press_sequentially("Second")
+    first_request().abort() if is_cut else first_request().continue_()
+    expect(field_of_new_task(tasks)).to_have_value(f"{first} Second")
+    tasks.reload()
+    expect(field_of_new_task(tasks)).to_have_value(f"{first} Second")
+
+
+@pytest.mark.parametrize(("first", "is_cut"), [("First", True), ("x" * 300, False)])
+def test_what_was_not_taken_is_in_the_field_again_though_the_next_was(
+    tasks: Page, first: str, is_cut: bool
+) -> None:
+    first_request = hold_the_first(tasks, "**/tasks")
+    for title in (first, "Second"):
+        field_of_new_task(tasks).fill(title)
+        field_of_new_task(tasks).press("Enter")
+    expect(titles(tasks)).to_have_text(["Second"])
+    first_request().abort() if is_cut else first_request().continue_()
+    expect(field_of_new_task(tasks)).to_have_value(first)
+    expect(titles(tasks)).to_have_text(["Second"])
+    tasks.reload()
+    expect(field_of_new_task(tasks)).to_have_value(first)
+
+
+def test_an_error_of_the_server_is_told_in_its_words(tasks: Page) -> None:
+    add(tasks, "Buy milk")
+    tasks.evaluate(
+        "document.querySelectorAll('#list [name=csrf_token]').forEach(node => node.value = 'x')"
+    )
+    box(tasks, "Buy milk").click()
+    expect(notice(tasks)).to_have_text("The form was not taken")
+    expect(box(tasks, "Buy milk")).not_to_be_checked()
+    tasks.evaluate(
+        "document.querySelectorAll('#add [name=csrf_token]').forEach(node => node.value = 'x')"
+    )
+    field_of_new_task(tasks).fill("Typed with care")
+    field_of_new_task(tasks).press("Enter")
+    expect(tasks.get_by_role("heading", name="The form was not taken")).to_be_visible()
+    tasks.get_by_role("button", name="Send it again").click()
+    expect(titles(tasks).first).to_have_text("Typed with care")
+    expect(field_of_new_task(tasks)).to_have_value("")
+
+
+def test_whoever_leaves_the_page_of_an_error_has_what_was_typed(tasks: Page) -> None:
+    tasks.get_by_text("With a description").click()
+    tasks.get_by_label("Description").fill("word " * 60_000)
+    field_of_new_task(tasks).fill("The whole book")
+    field_of_new_task(tasks).press("Enter")
+    expect(tasks.get_by_role("heading", name="Too large")).to_be_visible()
+    link(tasks, "Back to the start").click()
+    expect(field_of_new_task(tasks)).to_have_value("The whole book")
+    tasks.get_by_label("Description").fill("Chapter one")
+    field_of_new_task(tasks).press("Enter")
+    expect(rows(tasks)).to_contain_text("Chapter one")
+
+
+def test_a_session_that_ended_leads_to_the_login_page(
+    tasks: Page, context: BrowserContext, account: Account
+) -> None:
+    add(tasks, "Buy milk")
+    context.clear_cookies(name="taskapp-session")
+    box(tasks, "Buy milk").click()
+    expect(tasks.get_by_role("heading", name="Log in")).to_be_visible()
+    assert path_of(tasks).startswith("/login")
+    enter(tasks, account)
+    expect(box(tasks, "Buy milk")).not_to_be_checked()
+
+
+def test_a_draft_survives_a_reload_until_it_is_sent(tasks: Page) -> None:
+    tasks.get_by_text("With a description").click()
+    tasks.get_by_label("Description").fill("Oat")
+    field_of_new_task(tasks).fill("Buy milk")
+    tasks.reload()
+    expect(field_of_new_task(tasks)).to_have_value("Buy milk")
+    expect(tasks.get_by_label("Description")).to_have_value("Oat")
+    tasks.get_by_role("button", name="Add", exact=True).click()
+    expect(rows(tasks)).to_contain_text("Oat")
+    tasks.reload()
+    expect(rows(tasks)).to_have_count(1)
+    expect(field_of_new_task(tasks)).to_have_value("")
+
+
+def test_a_draft_of_an_older_version_is_not_put_over_a_newer(
+    tasks: Page, context: BrowserContext
+) -> None:
+    add(tasks, "Buy milk")
+    edit(tasks, "Buy milk")
+    title_field(tasks).fill("Old draft")
+    other = context.new_page()
+    other.goto("/tasks")
+    edit(other, "Buy milk")
+    title_field(other).fill("By the other")
+    title_field(other).press("Enter")
+    expect(titles(other)).to_have_text(["By the other"])
+    tasks.goto("/tasks")
+    edit(tasks, "By the other")
+    expect(title_field(tasks)).to_have_value("By the other")
+
+
+def test_a_draft_of_one_task_is_kept_while_another_is_edited(tasks: Page) -> None:
+    add_several(tasks, "One", "Two")
+    edit(tasks, "One")
+    title_field(tasks).fill("Half a sent")
+    edit(tasks, "Two")
+    tasks.keyboard.press("Escape")
+    edit(tasks, "One")
+    expect(title_field(tasks)).to_have_value("Half a sent")
+
+
+def test_nothing_that_was_typed_stays_behind_after_the_logout(tasks: Page) -> None:
+    field_of_new_task(tasks).fill("A secret")
+    tasks.get_by_role("button", name="Log out").click()
+    expect(notice(tasks)).to_have_text("You are logged out.")
+    assert tasks.evaluate("Object.keys(sessionStorage)") == []
+
+
+@pytest.mark.parametrize("typed", ["", "Unsaved"])
+def test_whoever_leaves_with_unsaved_text_is_asked(tasks: Page, typed: str) -> None:
+    asked: list[str] = []
+
+    def answer(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    tasks.on("dialog", answer)
+    field_of_new_task(tasks).press_sequentially(typed)
+    link(tasks, "Pending").click()  # the draft is kept, so nobody has to be asked
+    tasks.wait_for_url("**/tasks?status=pending")
+    assert asked == []
+    expect(field_of_new_task(tasks)).to_have_value(typed)
+    field_of_new_task(tasks).press("End")  # a browser asks only people who did something
+    with tasks.expect_event("close"):
+        tasks.close(run_before_unload=True)
+    assert asked == (["beforeunload"] if typed else [])
+
+
+def test_whoever_has_looked_at_the_help_is_asked_as_before(tasks: Page) -> None:
+    field_of_new_task(tasks).press_sequentially("Unsaved")
+    tasks.get_by_role("button", name="Keyboard shortcuts").click()
+    tasks.get_by_role("button", name="Close").click()
+    assert tasks.evaluate("Object.keys(sessionStorage).length") == 1
+    with tasks.expect_event("dialog") as asked:
+        tasks.close(run_before_unload=True)
+    asked.value.accept()
+    assert asked.value.type == "beforeunload"
+
+
+def test_nothing_that_was_typed_stays_behind_after_the_account(
+    tasks: Page, account: Account
+) -> None:
+    field_of_new_task(tasks).fill("Typed for long")
+    assert tasks.evaluate("Object.keys(sessionStorage).length") == 1
+    tasks.on("dialog", lambda dialog: dialog.accept())
+    tasks.goto("/account/delete")
+    tasks.get_by_label("Password", exact=True).fill(account.password)
+    tasks.get_by_role("button", name="Delete my account").click()
+    expect(notice(tasks)).to_contain_text("Your account is deleted")
+    assert tasks.evaluate("Object.keys(sessionStorage)") == []

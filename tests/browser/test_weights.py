@@ -1,0 +1,69 @@
+"""What comes over the wire for a page: few files, and little of each."""
+
+import gzip
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Request
+
+from tests.support.page_site import MANY, Site, running_site
+
+KB = 1024
+HEAVIEST_LIST = 12 * KB  # 50 tasks, compressed
+HEAVIEST_STYLESHEET = 8 * KB  # compressed
+HEAVIEST_SCRIPT = 4 * KB  # compressed
+LONGEST_SCRIPT = 8 * KB  # as it is
+ICONS = "link[rel~=icon], link[rel=apple-touch-icon], link[rel=manifest]"
+
+
+@pytest.fixture(scope="module")
+def site(database_url: str, short_folder: Path) -> Iterator[Site]:
+    with running_site(short_folder / "weights", database_url) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def requests(site: Site) -> list[Request]:
+    """Open the list for the first time, and give what the browser asked for, without the icons."""
+    page = site.new_page()
+    page.context.add_cookies(site.owner(MANY).cookies)
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request))  # noqa: PLW0108  # no built-in will do
+    page.goto("/tasks", wait_until="networkidle")
+    icons = page.evaluate(f"[...document.querySelectorAll('{ICONS}')].map(link => link.href)")
+    return [request for request in asked if request.url not in icons]
+
+
+def bodies(requests: list[Request], kind: str) -> list[bytes]:
+    """Give what was answered to the requests of a kind."""
+    answers = [request.response() for request in requests if request.resource_type == kind]
+    return [answer.body() for answer in answers if answer]
+
+
+def compressed(body: bytes) -> int:
+    return len(gzip.compress(body, 9))
+
+
+def test_the_first_load_of_the_list_asks_for_three_files(requests: list[Request]) -> None:
+    kinds = Counter(request.resource_type for request in requests)
+    assert kinds == {"document": 1, "stylesheet": 1, "script": 1}, [one.url for one in requests]
+
+
+def test_the_list_of_fifty_tasks_is_light(requests: list[Request]) -> None:
+    [page] = bodies(requests, "document")
+    assert len(re.findall(rb"<li ", page)) == 50
+    assert compressed(page) <= HEAVIEST_LIST
+
+
+def test_the_stylesheet_is_light(requests: list[Request]) -> None:
+    [stylesheet] = bodies(requests, "stylesheet")
+    assert compressed(stylesheet) <= HEAVIEST_STYLESHEET
+
+
+def test_the_script_is_light_and_short(requests: list[Request]) -> None:
+    [script] = bodies(requests, "script")
+    assert compressed(script) <= HEAVIEST_SCRIPT
+    assert len(script) < LONGEST_SCRIPT

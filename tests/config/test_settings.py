@@ -1,0 +1,341 @@
+"""Settings are read from one table, refused all at once with the fix, and secrets are not shown."""
+
+import multiprocessing
+import re
+import secrets
+import stat
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from taskapp.config.installation import HOME
+from taskapp.config.secret_key import load_secret_keys
+from taskapp.config.settings import (
+    MASK,
+    SETTINGS,
+    SettingsError,
+    describe_settings,
+    load_settings,
+    variable,
+)
+
+# Section 2 of the design, and what ADR 0013 adds.
+DEFAULTS = {
+    "TASKAPP_HOST": "127.0.0.1",
+    "TASKAPP_PORT": "8000",
+    "TASKAPP_PROCESSES": "1",
+    "TASKAPP_DATA_DIR": "",
+    "TASKAPP_DATABASE_URL": "",
+    "TASKAPP_MIGRATION_DATABASE_URL": "",
+    "TASKAPP_DATABASE_POOL": "10",
+    "TASKAPP_BACKUP_EVERY": "24h",
+    "TASKAPP_BACKUP_KEEP": "7",
+    "TASKAPP_BACKUP_DIR": "",
+    "TASKAPP_SECRET_KEY": "",
+    "TASKAPP_SESSION_IDLE": "24h",
+    "TASKAPP_BCRYPT_ROUNDS": "12",
+    "TASKAPP_LOGIN_LIMIT": "5/15minute",
+    "TASKAPP_ACCOUNT_LOGIN_LIMIT": "20/hour",
+    "TASKAPP_REGISTRATION": "open",
+    "TASKAPP_REGISTER_LIMIT": "20/hour",
+    "TASKAPP_API_LIMIT": "100/15minute",
+    "TASKAPP_LIMIT_STORAGE": "",
+    "TASKAPP_TRUSTED_PROXIES": "",
+    "TASKAPP_BASE_PATH": "/",
+    "TASKAPP_PUBLIC_URL": "",
+    "TASKAPP_CORS_ORIGINS": "",
+    "TASKAPP_LOG_FORMAT": "auto",
+    "TASKAPP_LOG_LEVEL": "info",
+    "TASKAPP_METRICS_ALLOW": "127.0.0.0/8,::1",  # loopback
+    "TASKAPP_MAINTENANCE_FLAG": "",
+}
+KEY = "kMp4vX9qLz2Ws7Tn5Bf8Gh3Jd6Rc1Yae"
+OTHER_KEY = "Zr8wQ2nE5tY7uI9oP1aS3dF4gH6jK0lX"
+SECRETS = (
+    "TASKAPP_DATABASE_URL",
+    "TASKAPP_MIGRATION_DATABASE_URL",
+    "TASKAPP_SECRET_KEY",
+    "TASKAPP_LIMIT_STORAGE",
+)
+
+
+def problems(environment: Mapping[str, str]) -> list[str]:
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(environment)
+    return refusal.value.problems
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    assert {variable(item.name): item.metadata["default"] for item in SETTINGS} == DEFAULTS
+
+
+def test_without_any_variable_the_defaults_are_read() -> None:
+    settings = load_settings({})
+    assert settings.data_dir == HOME / "data"
+    assert settings.uses_embedded_database
+    assert not settings.is_https
+    assert (settings.port, settings.session_idle, settings.base_path) == (8000, 86400, "")
+    assert (settings.login_limit.amount, settings.login_limit.get_expiry()) == (5, 900)
+    assert (settings.register_limit.amount, settings.register_limit.get_expiry()) == (20, 3600)
+    assert (settings.api_limit.amount, settings.api_limit.get_expiry()) == (100, 900)
+    assert load_settings(dict.fromkeys(DEFAULTS, " ")) == settings  # empty is as good as unset
+
+
+def test_without_a_checkout_the_data_lies_where_the_user_keeps_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskapp.config.parsers.IS_CHECKOUT", False)
+    assert load_settings({}).data_dir == platformdirs.user_data_path("taskapp")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("HOST", "::", "::"),
+        ("HOST", "unix:/run/taskapp.sock", "unix:/run/taskapp.sock"),
+        ("PORT", "0", 0),
+        ("PORT", "65535", 65535),
+        ("DATA_DIR", "/srv/taskapp", Path("/srv/taskapp")),
+        ("DATA_DIR", "here", Path.cwd() / "here"),
+        ("DATA_DIR", "~/tasks", Path.home() / "tasks"),
+        ("DATABASE_URL", "postgresql://u:p@host/db", "postgresql://u:p@host/db"),
+        ("DATABASE_URL", "postgres://a:1,b:2/db", "postgres://a:1,b:2/db"),
+        ("DATABASE_URL", "postgresql:///db?host=/run", "postgresql:///db?host=/run"),
+        ("DATABASE_POOL", "500", 500),
+        ("SECRET_KEY", KEY, (KEY,)),
+        ("SECRET_KEY", f"{KEY} , {OTHER_KEY},", (KEY, OTHER_KEY)),
+        ("SESSION_IDLE", "90s", 90),
+        ("SESSION_IDLE", "45m", 2700),
+        ("SESSION_IDLE", "7d", 604800),
+        ("BACKUP_EVERY", "12h", 43200),
+        ("BACKUP_EVERY", "off", 0),
+        ("BCRYPT_ROUNDS", "4", 4),
+        ("REGISTRATION", "closed", "closed"),
+        ("LIMIT_STORAGE", "redis://:p@host:6379/0", "redis://:p@host:6379/0"),
+        ("LIMIT_STORAGE", "rediss://host", "rediss://host"),
+        ("LIMIT_STORAGE", "redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
+        ("BASE_PATH", "/tasks/", "/tasks"),
+        ("BASE_PATH", "/a/b-c_d.e~f", "/a/b-c_d.e~f"),
+        ("PUBLIC_URL", "https://Tasks.example.com/", "https://tasks.example.com"),
+        ("PUBLIC_URL", "https://tasks.example.com:443", "https://tasks.example.com"),
+        ("PUBLIC_URL", "http://[::1]:80", "http://[::1]"),
+        ("PUBLIC_URL", "http://localhost:8080", "http://localhost:8080"),
+        ("CORS_ORIGINS", "https://a.org, http://b.org:1", {"https://a.org", "http://b.org:1"}),
+        ("LOG_FORMAT", "json", "json"),
+        ("LOG_LEVEL", "debug", "debug"),
+    ],
+)
+def test_what_is_right_is_read(name: str, text: str, expected: object) -> None:
+    settings = load_settings({f"TASKAPP_{name}": text})
+    assert getattr(settings, name.lower()) == expected
+
+
+def test_networks_of_both_kinds_and_unix_sockets_are_read() -> None:
+    text = "127.0.0.1, 10.0.0.0/8,::1,2001:db8::/32, unix"
+    settings = load_settings({"TASKAPP_TRUSTED_PROXIES": text, "TASKAPP_METRICS_ALLOW": text})
+    assert settings.trusted_proxies == settings.metrics_allow
+    assert [str(network) for network in settings.trusted_proxies] == [
+        "127.0.0.1/32",
+        "10.0.0.0/8",
+        "::1/128",
+        "2001:db8::/32",
+        "unix",
+    ]
+
+
+WRONG = [
+    ("PORT", "65536", "from 0 to 65535"),
+    ("PORT", "-1", "from 0 to 65535"),
+    ("PORT", "http", "from 0 to 65535"),
+    ("PORT", "٨٠٠٠", "from 0 to 65535"),
+    ("PORT", "9" * 5000, "from 0 to 65535"),
+    ("DATA_DIR", "~nobody-of-this-name/data", "home"),
+    ("DATABASE_URL", "mysql://host/db", "postgresql://"),
+    ("DATABASE_URL", "host=localhost", "postgresql://"),
+    ("DATABASE_POOL", "0", "from 1 to 500"),
+    ("DATABASE_POOL", "501", "from 1 to 500"),
+    ("DATABASE_POOL", "1e2", "from 1 to 500"),
+    ("SECRET_KEY", "x" * 31, "32 characters"),
+    ("SECRET_KEY", f"{KEY},{KEY[:31]}", "32 characters"),
+    ("SECRET_KEY", ",", "32 characters"),
+    ("SECRET_KEY", "a" * 64, "well-known"),
+    ("SECRET_KEY", "secret" * 6, "well-known"),
+    ("SECRET_KEY", "changeme-changeme-changeme-change", "well-known"),
+    ("SECRET_KEY", f"{KEY},{'Password' * 5}", "well-known"),
+    ("SECRET_KEY", "your-secret-key-please-change-it-now", "well-known"),
+    ("SECRET_KEY", "__TODO:_GENERATE_YOUR_OWN_RANDOM_VALUE_HERE__", "well-known"),
+    ("SECRET_KEY", "0123456789" * 4, "well-known"),
+    ("SESSION_IDLE", "24", "45m, 24h or 7d"),
+    ("SESSION_IDLE", "0h", "45m, 24h or 7d"),
+    ("SESSION_IDLE", "-1h", "45m, 24h or 7d"),
+    ("SESSION_IDLE", "1w", "45m, 24h or 7d"),
+    ("BACKUP_EVERY", "never", "45m, 24h or 7d, or off"),
+    ("BCRYPT_ROUNDS", "3", "from 4 to 16"),
+    ("BCRYPT_ROUNDS", "17", "from 4 to 16"),
+    ("LOGIN_LIMIT", "5", "5/15minute"),
+    ("LOGIN_LIMIT", "0/minute", "5/15minute"),
+    ("REGISTER_LIMIT", "5/minute;20/hour", "5/15minute"),
+    ("API_LIMIT", "many/day", "5/15minute"),
+    ("REGISTRATION", "Closed", "open, closed"),
+    ("LIMIT_STORAGE", "memcached://host", "redis://"),
+    ("LIMIT_STORAGE", "redis://host:port/0", "redis://"),
+    ("TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.0/8"),
+    ("TRUSTED_PROXIES", "localhost", "127.0.0.1"),
+    ("BASE_PATH", "tasks", "such as /"),
+    ("BASE_PATH", "//evil", "such as /"),
+    ("BASE_PATH", "/a/../b", "such as /"),
+    ("BASE_PATH", "/a b", "such as /"),
+    ("PUBLIC_URL", "tasks.example.com", "https://tasks.example.com"),
+    ("PUBLIC_URL", "https://tasks.example.com/app", "https://tasks.example.com"),
+    ("PUBLIC_URL", "https://tasks.example.com?x=1", "https://tasks.example.com"),
+    ("PUBLIC_URL", "https://me:pass@tasks.example.com", "https://tasks.example.com"),
+    ("PUBLIC_URL", "https://tasks.example.com:99999", "https://tasks.example.com"),
+    ("PUBLIC_URL", "https://[::1", "https://tasks.example.com"),
+    ("CORS_ORIGINS", "*", "https://tasks.example.com"),
+    ("CORS_ORIGINS", "https://a.org,b.org", "https://tasks.example.com"),
+    ("LOG_FORMAT", "xml", "auto, text, json"),
+    ("LOG_LEVEL", "trace", "debug, info, warning, error"),
+    ("METRICS_ALLOW", "everybody", "127.0.0.1"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "fix"), WRONG)
+def test_what_is_wrong_is_refused_with_the_fix(name: str, text: str, fix: str) -> None:
+    [problem] = problems({f"TASKAPP_{name}": text})
+    assert problem.startswith(f"TASKAPP_{name}: ")
+    assert fix in problem
+
+
+def test_all_that_is_wrong_is_listed_at_once() -> None:
+    wrong = {f"TASKAPP_{name}": text for name, text, _ in WRONG} | {"TASKAPP_COLOUR": "blue"}
+    found = problems(wrong)
+    assert {problem.partition(":")[0] for problem in found} == set(wrong)
+    assert len(found) == len(wrong)
+
+
+def test_a_name_that_is_no_setting_is_refused_and_others_are_not_ours() -> None:
+    assert problems({"TASKAPP_SECRETKEY": "x", "TASKAPP_PORT_FILE": "y", "PATH": "/bin"}) == [
+        "TASKAPP_PORT_FILE: there is no such setting; `python server.py settings` lists them",
+        "TASKAPP_SECRETKEY: there is no such setting; `python server.py settings` lists them",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["postgresql://u:s3cret\N{ACCOUNT OF}@host/db", "mysql://u:s3cret@[host/db"]
+)
+@pytest.mark.parametrize("name", ["DATABASE_URL", "LIMIT_STORAGE"])
+def test_a_refusal_does_not_tell_the_secret(name: str, text: str) -> None:
+    environment = {f"TASKAPP_{name}": text}
+    try:
+        load_settings(environment)
+    except SettingsError as refusal:
+        assert "s3cret" not in str(refusal)  # noqa: PT017  # some are left to libpq to refuse
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    values = ("postgresql://u:p@host/db", "postgresql://o:p@host/db", KEY, "redis://:p@host")
+    environment = {}
+    for name, value in zip(SECRETS, values, strict=True):
+        path = tmp_path / name
+        path.write_text(f"{value}\n")
+        environment[f"{name}_FILE"] = str(path)
+    settings = load_settings(environment)
+    assert (settings.database_url, settings.migration_database_url) == values[:2]
+    assert (settings.secret_key, settings.limit_storage) == ((KEY,), values[3])
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for path in ("nothing", "empty", "binary", "."):
+        [problem] = problems({f"{name}_FILE": str(tmp_path / path)})
+        assert problem.startswith(f"{name}: ")
+        assert str(tmp_path / path) in problem
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_given_twice_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text(KEY)
+    [problem] = problems({name: KEY, f"{name}_FILE": str(path)})
+    assert problem == f"{name}: is set, and so is {name}_FILE; keep one of them"
+
+
+def test_settings_are_described_without_their_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text(KEY)
+    settings = load_settings(
+        {
+            "TASKAPP_DATABASE_URL": "postgresql://u:s3cret@host/db",
+            "TASKAPP_MIGRATION_DATABASE_URL": "postgresql://o:s3cret@host/db",
+            "TASKAPP_SECRET_KEY_FILE": str(path),
+            "TASKAPP_LIMIT_STORAGE": "redis://:s3cret@host",
+            "TASKAPP_PORT": "8080",
+            "TASKAPP_DATA_DIR": str(tmp_path),
+        }
+    )
+    rows = describe_settings(settings)
+    shown = {name: text for name, text, _ in rows}
+    assert shown == DEFAULTS | dict.fromkeys(SECRETS, MASK) | {
+        "TASKAPP_PORT": "8080",
+        "TASKAPP_DATA_DIR": str(tmp_path),
+    }
+    assert all(meaning for _, _, meaning in rows)
+    for text in (str(rows), repr(settings)):
+        assert "s3cret" not in text
+        assert KEY not in text
+    assert {name: text for name, text, _ in describe_settings(load_settings({}))} == (
+        DEFAULTS | {"TASKAPP_DATA_DIR": str(HOME / "data")}
+    )
+
+
+def test_random_keys_are_never_taken_for_well_known() -> None:
+    for _ in range(500):
+        for key in (secrets.token_urlsafe(32), secrets.token_hex(32)):
+            assert load_settings({"TASKAPP_SECRET_KEY": key}).secret_key == (key,)
+
+
+def _keys_in(folder: str) -> tuple[str, ...]:
+    return load_secret_keys(load_settings({"TASKAPP_DATA_DIR": folder}))
+
+
+def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(8, mp_context=context) as pool:
+        found = set(pool.map(_keys_in, [str(folder)] * 32))
+    [(key,)] = found
+    assert re.fullmatch(r"[\w-]{64}", key)
+    assert [path.name for path in folder.iterdir()] == ["secret-key"]
+    assert stat.S_IMODE((folder / "secret-key").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert _keys_in(str(folder)) == (key,)
+
+
+def test_a_key_is_made_at_the_first_start_and_kept(tmp_path: Path) -> None:
+    first = _keys_in(str(tmp_path / "one"))
+    assert _keys_in(str(tmp_path / "one")) == first != _keys_in(str(tmp_path / "other"))
+
+
+def test_a_key_that_is_set_needs_no_file(tmp_path: Path) -> None:
+    settings = load_settings({"TASKAPP_DATA_DIR": str(tmp_path), "TASKAPP_SECRET_KEY": KEY})
+    assert load_secret_keys(settings) == (KEY,)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", ["", "\n", "short", "secret" * 8, "\udcff"])
+def test_a_kept_key_that_cannot_be_trusted_is_refused_by_name(tmp_path: Path, kept: str) -> None:
+    path = tmp_path / "secret-key"
+    path.write_text(kept, errors="surrogateescape")
+    with pytest.raises(SettingsError, match=f"The secret key in {path} cannot be used: "):
+        _keys_in(str(tmp_path))
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"file/data/secret-key cannot be used: .+"):
+        _keys_in(str(tmp_path / "file" / "data"))

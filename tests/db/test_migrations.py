@@ -1,0 +1,231 @@
+"""Migrations make the tables of `schema.tables`, from whatever was there, one process at a time."""
+
+import asyncio
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, NullPool, create_engine, make_url, text
+
+from schema.tables import metadata
+from taskapp.core.errors import Unavailable
+from taskapp.db.migrations import FOLDER, HEAD, LOCK, MigrationError, NewerDatabaseError, migrate
+from tests.support.database_fixtures import add_session, add_user, as_user, execute, new_database
+
+REVISIONS = [path.name[:4] for path in sorted((FOLDER / "versions").glob("[0-9]*.py"))]
+# Everything of the tables that PostgreSQL knows, by name, and as it writes it.
+CATALOG = """
+    SELECT 'column', table_name || '.' || column_name,
+           concat_ws(' ', data_type, is_nullable, column_default)
+    FROM information_schema.columns WHERE table_schema = 'public'
+    UNION ALL
+    SELECT 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT 'index', tablename || '.' || indexname, indexdef
+    FROM pg_indexes WHERE schemaname = 'public'
+"""
+
+
+@pytest.fixture
+def url(database_url: str) -> Iterator[str]:
+    """The URL of a database without tables."""
+    with new_database(database_url) as own_url:
+        yield own_url
+
+
+@contextmanager
+def connection(url: str) -> Iterator[Connection]:
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg2"), poolclass=NullPool)
+    with engine.connect() as opened:
+        yield opened
+
+
+def alembic(url: str, work: Callable[[Config], None]) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    with connection(url) as opened:
+        config.attributes["connection"] = opened
+        work(config)
+        opened.commit()
+
+
+def catalog(url: str) -> dict[tuple[str, str], str]:
+    return {(kind, name): text for kind, name, text in execute(url, CATALOG)}
+
+
+def revision_of(url: str) -> str:
+    [[revision]] = execute(url, "SELECT version_num FROM alembic_version")
+    return str(revision)
+
+
+def test_the_migrations_make_what_the_tables_say(url: str, database_url: str) -> None:
+    assert asyncio.run(migrate(url)) is True
+    alembic(url, command.check)
+    with connection(url) as opened:
+        context = MigrationContext.configure(
+            opened, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    with new_database(database_url) as direct_url, connection(direct_url) as opened:
+        metadata.create_all(opened)
+        opened.commit()
+        expected = catalog(direct_url)
+    found = {key: text for key, text in catalog(url).items() if "alembic_version" not in key[1]}
+    assert found == expected
+    assert len(expected) > 30
+
+
+def test_head_is_the_last_of_one_line_of_revisions() -> None:
+    script = ScriptDirectory(str(FOLDER))
+    assert script.get_heads() == [HEAD] == REVISIONS[-1:]
+    assert [revision.revision for revision in script.walk_revisions()] == REVISIONS[::-1]
+
+
+def test_a_migrated_database_is_left_alone(url: str) -> None:
+    assert [asyncio.run(migrate(url)) for _ in range(3)] == [True, False, False]
+    assert revision_of(url) == HEAD
+
+
+def test_it_goes_down_to_nothing_and_up_again_step_by_step(url: str) -> None:
+    def step(direction: Callable[[Config, str], None], revision: str) -> dict[tuple[str, str], str]:
+        alembic(url, lambda config: direction(config, revision))
+        return catalog(url)
+
+    on_the_way_up = [step(command.upgrade, revision) for revision in REVISIONS]
+    on_the_way_down = [step(command.downgrade, revision) for revision in REVISIONS[-2::-1]]
+    assert on_the_way_down == on_the_way_up[-2::-1]
+    nothing = step(command.downgrade, "base")
+    assert {name.split(".")[0] for _, name in nothing} == {"alembic_version"}
+    assert asyncio.run(migrate(url)) is True
+    assert catalog(url) == on_the_way_up[-1]
+
+
+def test_what_is_stored_survives_every_migration(url: str) -> None:
+    alembic(url, lambda config: command.upgrade(config, "0001"))
+    alice = add_user(url, "alice")
+    add_session(url, alice)
+    asyncio.run(migrate(url))
+    assert execute(url, "SELECT id::text, email FROM users") == [(alice, "alice@example.com")]
+    assert execute(url, "SELECT user_id::text FROM sessions") == [(alice,)]
+
+
+def _migrate(url: str) -> bool:
+    return asyncio.run(migrate(url))
+
+
+def test_of_processes_that_start_at_once_one_migrates_and_all_go_on(url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(3, mp_context=context) as pool:
+        outcomes = list(pool.map(_migrate, [url] * 3))
+    assert sorted(outcomes) == [False, False, True]
+    assert revision_of(url) == HEAD
+
+
+def test_it_waits_for_another_process_and_leaves_the_lock_behind(url: str) -> None:
+    """Two at once in one process take turns just so; and no connection holds anybody up."""
+
+    async def scenario() -> list[bool]:
+        return await asyncio.gather(*(migrate(url) for _ in range(4)))
+
+    assert sorted(asyncio.run(scenario())) == [False, False, False, True]
+    assert execute(url, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'") == []
+    left = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'taskapp migrations'"
+    assert execute(url, left) == []
+
+
+def test_a_newer_database_is_refused_and_left_as_it_is(url: str) -> None:
+    asyncio.run(migrate(url))
+    execute(url, "UPDATE alembic_version SET version_num = '9999'")
+    before = catalog(url)
+    with pytest.raises(NewerDatabaseError, match=rf"at revision 9999, .* none after {HEAD}\."):
+        asyncio.run(migrate(url))
+    assert (catalog(url), revision_of(url)) == (before, "9999")
+
+
+def test_a_revision_that_nobody_made_is_refused(url: str) -> None:
+    asyncio.run(migrate(url))
+    execute(url, "UPDATE alembic_version SET version_num = '0000'")
+    with pytest.raises(MigrationError, match=r"cannot be migrated: .*0000"):
+        asyncio.run(migrate(url))
+    assert revision_of(url) == "0000"
+
+
+def test_a_failing_migration_changes_nothing(url: str) -> None:
+    alembic(url, lambda config: command.upgrade(config, "0001"))
+    execute(url, "CREATE VIEW tasks AS SELECT 1")  # in the way of the next one
+    before = catalog(url)
+    with pytest.raises(MigrationError, match=r"The database refuses: .*tasks"):
+        asyncio.run(migrate(url))
+    assert (catalog(url), revision_of(url)) == (before, "0001")
+
+
+def test_a_backup_is_made_before_a_database_that_holds_tables_is_changed(url: str) -> None:
+    backups: list[str] = []
+
+    async def back_up(revision: str) -> None:
+        assert revision_of(url) == revision
+        backups.append(revision)
+
+    async def fail(revision: str) -> None:
+        raise OSError(f"no space for a backup of {revision}")
+
+    asyncio.run(migrate(url, back_up))
+    assert backups == []  # it was empty
+    alembic(url, lambda config: command.downgrade(config, "0001"))
+    with pytest.raises(OSError, match="no space"):
+        asyncio.run(migrate(url, fail))
+    assert revision_of(url) == "0001"
+    asyncio.run(migrate(url, back_up))
+    assert backups == ["0001"]
+    asyncio.run(migrate(url, back_up))
+    assert backups == ["0001"]
+
+
+def test_a_database_that_cannot_be_reached_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="cannot be reached") as refusal:
+        asyncio.run(migrate("postgresql://taskapp:s3cret@127.0.0.1:1/taskapp"))
+    assert "s3cret" not in str(refusal.value)
+
+
+def test_a_database_that_may_not_be_read_is_not_taken_for_an_empty_one(url: str) -> None:
+    asyncio.run(migrate(url))
+    execute(url, "CREATE ROLE stranger LOGIN")
+    try:
+        with pytest.raises(MigrationError, match="permission denied"):
+            asyncio.run(migrate(as_user(url, "stranger")))
+    finally:
+        execute(url, "DROP ROLE stranger")
+
+
+def test_a_connection_that_is_lost_while_it_waits_is_unavailable(url: str) -> None:
+    waiting = "FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+
+    async def scenario() -> None:
+        with connection(url) as holder:
+            holder.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+            attempt = asyncio.create_task(migrate(url))
+            async with asyncio.timeout(10):
+                while not execute(url, f"SELECT pg_terminate_backend(pid) {waiting}"):
+                    assert not attempt.done()
+                    await asyncio.sleep(0.01)
+            with pytest.raises(Unavailable):
+                await attempt
+
+    asyncio.run(scenario())
+    assert asyncio.run(migrate(url)) is True
+
+
+def test_no_column_has_a_value_that_only_python_knows() -> None:
+    """Statements are compiled at import, and such values would compile to NULL."""
+    for table in metadata.tables.values():
+        for column in table.columns:
+            assert column.default is None, column
+            assert column.onupdate is None, column

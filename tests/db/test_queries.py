@@ -1,0 +1,781 @@
+"""Every statement uses an index, sees its owner's rows only, and does what its name says."""
+
+import asyncio
+import importlib
+import itertools
+import pkgutil
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import psycopg2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from uuid_utils import uuid7
+
+from taskapp import queries
+from taskapp.auth.signing import SessionProof
+from taskapp.db.database import Database, Transaction
+from taskapp.db.migrations import migrate
+from taskapp.db.statements import Statement
+from taskapp.observability.metrics import Metrics
+from taskapp.queries import list_versions, sessions, task_batches, tasks, users
+from taskapp.queries.tasks import COUNT_LIMIT, Overview, Task, TaskAccess
+from tests.support.database_fixtures import (
+    NO_HASH,
+    add_session,
+    add_tasks,
+    add_user,
+    add_uuidv7,
+    execute,
+    new_database,
+)
+
+STATEMENTS = {
+    value.name: value
+    for module in pkgutil.iter_modules(queries.__path__)
+    for value in vars(importlib.import_module(f"{queries.__name__}.{module.name}")).values()
+    if isinstance(value, Statement)
+}
+# What reads a whole table on purpose, and why.
+FULL_READS = {
+    "users.list": "the operator's list of all accounts",
+    "users.count": "counts all accounts, for a gauge and the doctor",
+    "users.count_active": "counts all accounts by their last day, for a gauge",
+    "sessions.count_live": "counts all that are alive, and most are",
+}
+# What reads as many rows as it counts, makes or deletes, by an index.
+COUNTING = {
+    "tasks.overview",
+    "tasks.list_with_overview",
+    "tasks.list_status_with_overview",
+    "tasks.find_completed",
+    "tasks.insert_several",
+    "sessions.list",
+    "sessions.delete_others",
+    "sessions.delete_of_user",
+    "sessions.delete_ended",
+    "login_addresses.delete_of_user",
+    "login_addresses.delete_old",
+}
+TABLES = ("users", "sessions", "tasks", "login_addresses")
+LATER = "2999-01-01T00:00:00Z"
+MANY = """
+    INSERT INTO users (id, email, password_hash)
+        SELECT uuidv7(), 'user' || n || '@example.com', repeat('x', 60)
+        FROM generate_series(1, 1000) n;
+    INSERT INTO sessions (id, user_id, secret_hash, expires_at)
+        SELECT uuidv7(), id, sha256(convert_to(email || n, 'UTF8')),
+               now() + make_interval(
+                   hours => CASE WHEN email <> 'user1@example.com' AND random() < 0.03
+                                 THEN -1 ELSE 24 END
+               )
+        FROM users, generate_series(1, 3) n;
+    INSERT INTO login_addresses (user_id, address, last_login_at)
+        SELECT id, '192.0.2.' || n, now() - make_interval(days => CASE n WHEN 9 THEN 91 ELSE 1 END)
+        FROM users, generate_series(1, 9) n;
+    INSERT INTO tasks (id, user_id, title, description, status, idempotency_key)
+        SELECT uuidv7(make_interval(secs => n)), id, 'Task ' || n, repeat('Words ', 20),
+               CASE WHEN n % 10 = 0 THEN 'pending' ELSE 'completed' END,
+               CASE WHEN n % 3 = 0 THEN 'key ' || n END
+        FROM users, generate_series(1, CASE email WHEN 'user1@example.com' THEN 2000 ELSE 30 END) n;
+    ANALYZE
+"""
+
+
+@dataclass
+class Many:
+    """A database of many rows, and what a statement may be asked about them."""
+
+    url: str
+    values: dict[str, Any]
+
+
+@contextmanager
+def database_of(rows: str, server_url: str) -> Iterator[str]:
+    """Give a database of one's own with these rows, of which it knows the tasks."""
+    with new_database(server_url) as url:
+        asyncio.run(migrate(url))
+        add_uuidv7(url)
+        execute(url, rows)
+        execute(url, "VACUUM ANALYZE tasks")  # as autovacuum does
+        yield url
+
+
+@pytest.fixture(scope="module")
+def many(database_url: str) -> Iterator[Many]:
+    with database_of(MANY, database_url) as url:
+        owner = "user1@example.com"
+        [(user, password_hash, session)] = execute(
+            url,
+            "SELECT u.id::text, password_hash, secret_hash"
+            " FROM users u JOIN sessions s ON user_id = u.id"
+            " WHERE email = %s AND expires_at > now() LIMIT 1",
+            owner,
+        )
+        [(task,)] = execute(
+            url, "SELECT id::text FROM tasks WHERE user_id = %s LIMIT 1 OFFSET 700", user
+        )
+        values = {
+            "session": bytes(session),
+            "user": user,
+            "task": task,
+            "id": str(uuid7()),
+            "email": owner,
+            "account": owner,
+            "password_hash": password_hash,
+            "old_hash": password_hash,
+            "new_hash": NO_HASH,
+            "idle": "1 hour",
+            "limit": 51,
+            "seed": "seed",
+            "new_title": "New",
+            "new_description": "",
+            "new_status": "completed",
+            "tasks": [str(uuid7()), str(uuid7())],
+            "new_titles": ["New", "Newer"],
+            "until": LATER,
+            "user_agent": "curl/8.5.0",
+            "new_address": "192.0.2.1",
+            "new_session": secrets.token_bytes(32),
+            "name": "Backup script",
+            "is_read_only": True,
+        }
+        yield Many(url, values)
+
+
+# Parameters that may be absent change what a statement does, so each is tried both ways.
+CHOICES: dict[str, list[object]] = {
+    "status": ["completed", "pending"],
+    "after": [None, "task"],
+    "key": [None, "key 3"],
+    "keys": [[None, None], ["key 3", "another"]],
+    "versions": [None, ["2026-02-02T10:00:00Z"]],
+    "known": [["another"], ["another", "0" * 32]],
+    "address": ["192.0.2.1", "198.51.100.1"],
+    "lasts": [None, "30 days"],
+    "kept": [None, secrets.token_bytes(32)],
+}
+
+
+def variants(statement: Statement, many: Many) -> Iterator[dict[str, Any]]:
+    """Give each way in which a statement may be asked."""
+    names = set(re.findall(r"%\((\w+)\)s", statement.text))
+    chosen = sorted(names & CHOICES.keys())
+    for choice in itertools.product(*(CHOICES[name] for name in chosen)):
+        values = many.values | statement.defaults | dict(zip(chosen, choice, strict=True))
+        if values.get("after"):
+            values["after"] = values["task"]
+        if statement.name == "sessions.insert":
+            values["session"] = secrets.token_bytes(32)
+        elif statement.name.endswith(".insert"):
+            values |= {"task": str(uuid7()), "email": "new@example.com"}
+        yield {name: values[name] for name in names}
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def scans(cursor: Any) -> dict[str, int]:
+    """Tell how often this transaction read each table from end to end, its triggers included."""
+    cursor.execute("SELECT relname, seq_scan FROM pg_stat_xact_user_tables")
+    return {name: count for name, count in cursor.fetchall() if name in TABLES}
+
+
+def explain(
+    url: str, statement: Statement, values: dict[str, Any], plan_cache: str
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Run a statement, and take it back; give its plan and the tables it read as a whole."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SET plan_cache_mode = {plan_cache}")
+        cursor.execute(statement.prepare)
+        before = scans(cursor)
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.execute}", values)
+        [[[explained]]] = cursor.fetchall()
+        after = scans(cursor)
+    plan: dict[str, Any] = explained["Plan"]
+    return plan, {name: after[name] - before.get(name, 0) for name in after}
+
+
+# PostgreSQL plans a statement for its values five times, and then may keep a plan for any.
+PLAN_CACHES = ("force_custom_plan", "force_generic_plan")
+
+
+def with_plans(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Give each name with the plans that its statement may be run by."""
+    return [
+        (name, plan_cache)
+        for name in names
+        for plan_cache in PLAN_CACHES[: 2 if STATEMENTS[name].keeps_plan else 1]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "plan_cache"), with_plans(sorted(STATEMENTS.keys() - FULL_READS.keys()))
+)
+def test_a_statement_reads_by_an_index_what_it_needs_and_no_more(
+    name: str, plan_cache: str, many: Many
+) -> None:
+    statement = STATEMENTS[name]
+    for values in variants(statement, many):
+        plan, full_reads = explain(many.url, statement, values, plan_cache)
+        assert not any(full_reads.values()), (plan, full_reads)
+        for node in nodes(plan):
+            assert node["Node Type"] != "Seq Scan" or node["Relation Name"] not in TABLES, plan
+            assert "Index" not in node["Node Type"] or "Index Cond" in node, plan
+            assert node.get("Rows Removed by Filter", 0) <= 1, plan
+            assert node["Node Type"] != "Sort", plan
+            assert node["Actual Rows"] <= values.get("limit", 1) or name in COUNTING, plan
+
+
+FEW = """
+    INSERT INTO users (id, email, password_hash)
+        SELECT gen_random_uuid(), 'user' || n || '@example.com', 'hash'
+        FROM generate_series(1, 3) n;
+    INSERT INTO sessions (id, user_id, secret_hash, expires_at)
+        SELECT id, id, sha256('1'), now() + interval '1 hour' FROM users
+        WHERE email = 'user1@example.com';
+    INSERT INTO tasks (id, user_id, title)
+        SELECT uuidv7(interval '-1 year'), id, 'Old' FROM users, generate_series(1, 100)
+        WHERE email = 'user1@example.com';
+    INSERT INTO tasks (id, user_id, title)
+        SELECT uuidv7(), id, 'New' FROM users, generate_series(1, 50000)
+        WHERE email <> 'user1@example.com'
+"""
+
+
+@pytest.fixture(scope="module")
+def few(database_url: str) -> Iterator[str]:
+    with database_of(FEW, database_url) as url:
+        yield url
+
+
+LISTS = [
+    "tasks.list",
+    "tasks.list_status",
+    "tasks.list_with_overview",
+    "tasks.list_status_with_overview",
+    "tasks.list_unless_known",
+    "tasks.list_status_unless_known",
+]
+UNKNOWN = {"seed": "", "known": ["another"]}
+
+
+@pytest.mark.parametrize(("name", "plan_cache"), with_plans(LISTS))
+def test_a_list_does_not_read_through_the_newer_tasks_of_others(
+    name: str, plan_cache: str, few: str
+) -> None:
+    values = {"session": sha256(b"1").digest(), "limit": 51, "after": None} | UNKNOWN
+    for status in ("pending", "completed"):
+        parameters = STATEMENTS[name].defaults | values | {"status": status}
+        plan, _ = explain(few, STATEMENTS[name], parameters, plan_cache)
+        assert all(node.get("Rows Removed by Filter", 0) <= 1 for node in nodes(plan)), plan
+        assert not any(node["Node Type"] == "Sort" for node in nodes(plan)), plan
+
+
+MOSTLY_COMPLETED = """
+    INSERT INTO users (id, email, password_hash)
+        SELECT gen_random_uuid(), name || '@example.com', 'hash'
+        FROM unnest(ARRAY['busy', 'done', 'new']) name;
+    INSERT INTO sessions (id, user_id, secret_hash, expires_at)
+        SELECT id, id, sha256(convert_to(split_part(email, '@', 1), 'UTF8')),
+               now() + interval '1 hour' FROM users;
+    INSERT INTO tasks (id, user_id, title, status)
+        SELECT uuidv7(make_interval(secs => n - 100000)), id, 'Old', 'completed'
+        FROM users, generate_series(1, 100) n;
+    INSERT INTO tasks (id, user_id, title, status)
+        SELECT uuidv7(), id, 'New', 'pending' FROM users, generate_series(1, 3000)
+        WHERE email = 'busy@example.com';
+    INSERT INTO tasks (id, user_id, title, status)
+        SELECT uuidv7(), id, 'New', 'completed' FROM users, generate_series(1, 50000)
+        WHERE email = 'done@example.com'
+"""
+
+
+@pytest.fixture(scope="module")
+def mostly_completed(database_url: str) -> Iterator[str]:
+    with database_of(MOSTLY_COMPLETED, database_url) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("name", "plan_cache"),
+    with_plans(["tasks.find_completed", "tasks.delete_completed", *LISTS]),
+)
+def test_whoever_asks_for_the_completed_tasks_does_not_read_through_the_pending_ones(
+    name: str, plan_cache: str, mostly_completed: str
+) -> None:
+    statement = STATEMENTS[name]
+    for who, after, limit in itertools.product(
+        ("busy", "done", "new"), (None, str(uuid7())), (51, 1000)
+    ):
+        values = {"session": sha256(who.encode()).digest(), "until": LATER}
+        values |= statement.defaults | {"after": after, "limit": limit, "status": "completed"}
+        values |= UNKNOWN
+        plan, _ = explain(mostly_completed, statement, values, plan_cache)
+        assert all(node.get("Rows Removed by Filter", 0) == 0 for node in nodes(plan)), plan
+        assert not any(node["Node Type"] in {"Sort", "Seq Scan"} for node in nodes(plan)), plan
+        most = COUNT_LIMIT if name in COUNTING else limit
+        assert max(node["Actual Rows"] for node in nodes(plan)) <= most, plan
+
+
+def test_the_exceptions_are_statements_that_read_a_whole_table(many: Many) -> None:
+    for name in FULL_READS:
+        statement = STATEMENTS[name]
+        plan, _ = explain(many.url, statement, statement.defaults, "auto")
+        assert max(node["Actual Rows"] for node in nodes(plan)) >= 1000
+
+
+def test_every_statement_has_a_name_of_its_own_that_begins_with_its_table() -> None:
+    assert len(STATEMENTS) > 20
+    assert all(name.partition(".")[0] in TABLES for name in STATEMENTS)
+
+
+def test_whatever_changes_tasks_needs_a_session_that_may() -> None:
+    changes = [name for name in STATEMENTS if name.startswith("tasks.")]
+    changes = [name for name in changes if not STATEMENTS[name].is_read]
+    assert len(changes) == 5
+    for name in changes:
+        assert "NOT sessions.is_read_only" in STATEMENTS[name].text, name
+
+
+@pytest.fixture
+def alice(empty_database: str) -> SessionProof:
+    """Alice, who owns, logged in."""
+    return add_session(empty_database, add_user(empty_database, "alice"))
+
+
+@pytest.fixture
+def bob(empty_database: str) -> SessionProof:
+    """Bob, the stranger, logged in."""
+    return add_session(empty_database, add_user(empty_database, "bob"))
+
+
+@pytest.fixture
+def run(empty_database: str) -> Iterator[Callable[[Callable[[Database], Awaitable[Any]]], Any]]:
+    """Give what runs work on a pool, the same for the whole test."""
+    with asyncio.Runner() as runner:
+        database = Database(4, Metrics())
+        runner.run(database.open(empty_database))
+
+        async def start(work: Callable[[Database], Awaitable[Any]]) -> Any:
+            return await work(database)
+
+        yield lambda work: runner.run(start(work))
+        runner.run(database.close())
+
+
+Run = Callable[[Callable[[Database], Awaitable[Any]]], Any]
+several_examples = settings(
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+async def new_task(
+    database: Database, owner: SessionProof, title: str = "Buy milk", **more: Any
+) -> Task | None:
+    fields = {"description": "", "status": "pending", "key": None} | more
+    return await tasks.insert_task(database, owner, title=title, **fields)
+
+
+def all_rows(url: str) -> list[tuple[Any, ...]]:
+    return execute(url, "SELECT * FROM tasks ORDER BY id") + execute(
+        url, "SELECT * FROM sessions ORDER BY id"
+    )
+
+
+async def list_unless_known(database: Database, owner: SessionProof) -> list[Task]:
+    ask: dict[str, Any] = {"status": None, "after": None, "limit": 100} | UNKNOWN
+    _, rows = await list_versions.list_tasks_unless_known(database, owner, **ask)
+    return rows
+
+
+ATTACKS: dict[str, Callable[[Database, SessionProof, str], Awaitable[Any]]] = {
+    "find": tasks.find_task,
+    "find by key": lambda database, who, _: tasks.find_task_by_key(database, who, "key"),
+    "update": lambda database, who, task: tasks.update_task(database, who, task, title="Bob was"),
+    "complete": lambda database, who, task: tasks.update_task(
+        database, who, task, status="completed"
+    ),
+    "delete": tasks.delete_task,
+    "delete completed": lambda database, who, _: task_batches.delete_completed_tasks(
+        database, who, until=LATER, after=None, limit=100
+    ),
+    "list": lambda database, who, _: tasks.list_tasks(
+        database, who, status=None, after=None, limit=100
+    ),
+    "list unless known": lambda database, who, _: list_unless_known(database, who),
+    "list behind": lambda database, who, task: tasks.list_tasks(
+        database, who, status="pending", after=task, limit=100
+    ),
+}
+
+
+@several_examples
+@given(attack=st.sampled_from(sorted(ATTACKS)), who=st.sampled_from(["bob", "late", "nobody"]))
+def test_nobody_reaches_the_tasks_of_another(
+    attack: str, who: str, empty_database: str, alice: SessionProof, bob: SessionProof, run: Run
+) -> None:
+    """Neither with a session of his own, nor with one of Alice that is over, nor with none."""
+    proofs = {
+        "bob": SessionProof(alice.user_id, bob.secret_hash),  # whatever he says of himself
+        "late": add_session(empty_database, alice.user_id, lasts="-1 second"),
+        "nobody": SessionProof(alice.user_id, secrets.token_bytes(32)),
+    }
+    made = run(lambda database: new_task(database, alice, key=secrets.token_hex(4)))
+    run(lambda database: new_task(database, alice, key="key"))
+    run(lambda database: new_task(database, alice, status="completed"))
+    before = all_rows(empty_database)
+    assert not run(lambda database: ATTACKS[attack](database, proofs[who], made.id))
+    assert all_rows(empty_database) == before
+
+
+def test_a_session_that_is_over_makes_no_task_and_gets_no_overview(
+    empty_database: str, alice: SessionProof, run: Run
+) -> None:
+    late = add_session(empty_database, alice.user_id, lasts="-1 second")
+    assert run(lambda database: new_task(database, late)) is None
+    ask: dict[str, Any] = {"status": None, "after": None, "limit": 10}
+    assert run(lambda database: tasks.list_tasks_with_overview(database, late, **ask)) == ([], None)
+    assert run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask)) == (
+        [],
+        Overview("alice@example.com", 0, 0),
+    )
+
+
+def test_why_a_task_was_not_found_is_told(
+    empty_database: str, alice: SessionProof, bob: SessionProof, run: Run
+) -> None:
+    [task] = add_tasks(empty_database, alice.user_id, 1)
+    nobody = SessionProof(alice.user_id, secrets.token_bytes(32))
+    reader = add_session(empty_database, alice.user_id)
+    hash_of_reader = reader.secret_hash
+    execute(
+        empty_database,
+        "UPDATE sessions SET is_read_only = true WHERE secret_hash = %s",
+        hash_of_reader,
+    )
+    for who, user, may_write in (
+        (alice, alice.user_id, True),
+        (bob, bob.user_id, True),
+        (reader, alice.user_id, False),
+        (nobody, None, False),
+    ):
+        for sought, owner in ((task, alice.user_id), (str(uuid7()), None)):
+            access = run(lambda database: tasks.find_access(database, who, sought))  # noqa: B023  # it runs at once
+            assert access == TaskAccess(user, owner, may_write)
+
+
+@several_examples
+@given(
+    statuses=st.lists(st.sampled_from(["pending", "completed"]), max_size=12),
+    status=st.sampled_from([None, "pending", "completed"]),
+    size=st.integers(1, 13),
+)
+def test_paging_meets_every_task_once_from_the_newest_to_the_oldest(
+    statuses: list[str],
+    status: str | None,
+    size: int,
+    empty_database: str,
+    alice: SessionProof,
+    bob: SessionProof,
+    run: Run,
+) -> None:
+    execute(empty_database, "DELETE FROM tasks")
+    made = []
+    for each in statuses:
+        made += [(add_tasks(empty_database, alice.user_id, 1, status=each)[0], each)]
+        add_tasks(empty_database, bob.user_id, 1, status=each)
+
+    async def walk(database: Database) -> list[str]:
+        met: list[str] = []
+        while True:
+            after = met[-1] if met else None
+            page = await tasks.list_tasks(database, alice, status=status, after=after, limit=size)
+            assert len(page) <= size
+            assert len(met) <= len(made)
+            if not page:
+                return met
+            met += [task.id for task in page]
+            await new_task(database, alice)  # newer ones do not disturb it
+
+    assert run(walk) == [task for task, each in reversed(made) if status in (None, each)]
+
+
+def test_tasks_that_are_made_at_once_have_an_order() -> None:
+    ids = [str(uuid7()) for _ in range(10_000)]
+    assert ids == sorted(set(ids))
+
+
+def test_the_overview_comes_with_the_list_and_its_counts_stop(
+    empty_database: str, alice: SessionProof, bob: SessionProof, run: Run
+) -> None:
+    add_tasks(empty_database, alice.user_id, 3, status="completed")
+    add_tasks(empty_database, bob.user_id, 5)
+    ask: dict[str, Any] = {"status": "completed", "after": None, "limit": 2}
+    found, overview = run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask))
+    assert [task.title for task in found] == ["task 3", "task 2"]
+    assert overview == Overview("alice@example.com", 0, 3)
+    add_tasks(empty_database, alice.user_id, COUNT_LIMIT + 1)
+    _, overview = run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask))
+    assert overview == Overview("alice@example.com", COUNT_LIMIT, 3)
+
+
+def test_what_is_not_given_stays_as_it_is(alice: SessionProof, run: Run) -> None:
+    async def scenario(database: Database) -> None:
+        task = await new_task(database, alice, "Buy milk", description="Two litres")
+        assert task
+        changes: list[dict[str, Any]] = [
+            {"title": "x"},
+            {"description": ""},
+            {"status": "completed"},
+        ]
+        for change in changes:
+            changed = await tasks.update_task(database, alice, task.id, **change)
+            assert changed
+            for name in ("id", "title", "description", "status", "created_at"):
+                assert getattr(changed, name) == change.get(name, getattr(task, name))
+            assert await tasks.find_task(database, alice, task.id) == changed
+            task = changed
+
+    run(scenario)
+
+
+def test_a_version_grows_with_every_change_whatever_the_clock_does(
+    empty_database: str, alice: SessionProof, run: Run
+) -> None:
+    values: dict[str, Any] = dict.fromkeys(("new_title", "new_description", "versions"))
+    values |= {"session": alice.secret_hash, "new_status": "completed"}
+
+    async def burst(transaction: Transaction) -> list[str]:
+        """Within a transaction the clock stands still."""
+        update = STATEMENTS["tasks.update"]
+        return [(await transaction.run(update, **values))[0][-1] for _ in range(5)]
+
+    async def scenario(database: Database) -> list[str]:
+        task = await new_task(database, alice)
+        assert task
+        values["task"] = task.id
+        versions = [task.updated_at]
+        for _ in range(5):
+            changed = await tasks.update_task(database, alice, task.id, title="x")
+            assert changed
+            versions.append(changed.updated_at)
+        versions += await database.transaction("burst", burst)
+        # As if the clock had been put back by an hour.
+        execute(empty_database, "UPDATE tasks SET updated_at = now() + interval '1 hour'")
+        task = await tasks.find_task(database, alice, task.id)
+        assert task
+        versions.append(task.updated_at)
+        return versions + await database.transaction("burst", burst)
+
+    versions = run(scenario)
+    moments = [execute(empty_database, "SELECT %s::timestamptz", each)[0][0] for each in versions]
+    assert moments == sorted(set(moments))
+
+
+def test_a_change_can_be_tied_to_a_version(alice: SessionProof, run: Run) -> None:
+    async def scenario(database: Database) -> None:
+        task = await new_task(database, alice)
+        assert task
+        stale = "2026-02-02T10:00:00.5Z"
+        for versions in ([], [stale]):
+            kept = await tasks.update_task(database, alice, task.id, title="x", versions=versions)
+            assert kept is None
+            assert not await tasks.delete_task(database, alice, task.id, versions=versions)
+        versions = [stale, task.updated_at]
+        changed = await tasks.update_task(database, alice, task.id, title="x", versions=versions)
+        assert changed
+        assert not await tasks.delete_task(database, alice, task.id, versions=versions)
+        assert await tasks.delete_task(database, alice, task.id, versions=[changed.updated_at])
+        assert not await tasks.delete_task(database, alice, task.id)
+
+    run(scenario)
+
+
+def test_an_idempotency_key_makes_one_task_of_each_owner(
+    alice: SessionProof, bob: SessionProof, run: Run
+) -> None:
+    async def scenario(database: Database) -> None:
+        made = await asyncio.gather(
+            *(new_task(database, alice, f"Task {number}", key="k") for number in range(8))
+        )
+        [only] = [task for task in made if task]
+        assert await tasks.find_task_by_key(database, alice, "k") == only
+        assert await tasks.find_task_by_key(database, bob, "k") is None
+        of_bob = await new_task(database, bob, key="k")
+        assert of_bob
+        assert await tasks.find_task_by_key(database, bob, "k") == of_bob
+        assert [await new_task(database, alice) for _ in range(2)].count(None) == 0
+
+    run(scenario)
+
+
+def test_two_changes_of_one_version_are_one_change(alice: SessionProof, run: Run) -> None:
+    async def scenario(database: Database) -> None:
+        task = await new_task(database, alice)
+        assert task
+        versions = [task.updated_at]
+        outcomes = await asyncio.gather(
+            *(
+                tasks.update_task(database, alice, task.id, title=str(number), versions=versions)
+                for number in range(8)
+            )
+        )
+        [winner] = [changed for changed in outcomes if changed]
+        assert await tasks.find_task(database, alice, task.id) == winner
+
+    run(scenario)
+
+
+def test_the_number_of_tasks_is_estimated(
+    empty_database: str, alice: SessionProof, run: Run
+) -> None:
+    add_tasks(empty_database, alice.user_id, 100)
+    execute(empty_database, "ANALYZE tasks")
+    assert run(tasks.estimate_tasks) == 100
+
+
+WHERE = {"address": "192.0.2.1", "user_agent": "curl/8.5.0"}
+
+
+def test_a_session_lasts_as_long_as_it_is_used_and_thirty_days_at_most(
+    empty_database: str, run: Run
+) -> None:
+    user = add_user(empty_database, "carol")
+    left = (
+        "SELECT round(extract(epoch FROM expires_at - now())), last_used_at = created_at"
+        " FROM sessions WHERE secret_hash = %s"
+    )
+
+    def later(interval: str) -> None:
+        """Let time pass, by putting into the past what has happened."""
+        execute(
+            empty_database,
+            "UPDATE sessions SET created_at = created_at - %s::interval,"
+            " last_used_at = last_used_at - %s::interval, expires_at = expires_at - %s::interval",
+            *(interval, interval, interval),
+        )
+
+    async def scenario(database: Database) -> None:
+        secret, hour, day = secrets.token_bytes(32), 3600, 86400
+        begin = {"user_id": user, "password_hash": NO_HASH} | WHERE
+        assert await sessions.insert_session(database, secret_hash=secret, idle=hour, **begin)
+        assert execute(empty_database, left, secret) == [(hour, True)]
+        later("30 seconds")
+        await sessions.touch_session(
+            database, secret, hour, "192.0.2.1"
+        )  # it was written less than a minute ago
+        assert execute(empty_database, left, secret) == [(hour - 30, True)]
+        later("31 seconds")
+        await sessions.touch_session(database, secret, hour, "192.0.2.1")
+        assert execute(empty_database, left, secret) == [(hour, False)]
+        later("59 minutes")
+        assert await sessions.find_session_user(database, secret) == user
+        later("2 minutes")
+        await sessions.touch_session(database, secret, hour, "192.0.2.1")  # what is over stays so
+        assert await sessions.find_session_user(database, secret) is None
+
+        secret = secrets.token_bytes(32)
+        assert await sessions.insert_session(database, secret_hash=secret, idle=90 * day, **begin)
+        assert execute(empty_database, left, secret) == [(30 * day, True)]
+        later("29 days")
+        await sessions.touch_session(database, secret, 90 * day, "192.0.2.1")
+        assert execute(empty_database, left, secret) == [(day, False)]
+
+    run(scenario)
+
+
+def test_a_session_begins_only_with_the_password_that_was_checked(
+    empty_database: str, run: Run
+) -> None:
+    user = add_user(empty_database, "carol")
+
+    async def scenario(database: Database) -> None:
+        for who, password_hash in ((user, "another"), (str(uuid7()), NO_HASH)):
+            secret = secrets.token_bytes(32)
+            assert not await sessions.insert_session(
+                database, who, secret, password_hash=password_hash, idle=60, **WHERE
+            )
+        assert await sessions.count_live_sessions(database) == 0
+
+    run(scenario)
+
+
+def test_sessions_end_one_by_one_all_of_a_user_or_by_themselves(
+    empty_database: str, alice: SessionProof, bob: SessionProof, run: Run
+) -> None:
+    late = add_session(empty_database, bob.user_id, lasts="-1 second")
+    others = [add_session(empty_database, alice.user_id) for _ in range(3)]
+
+    async def scenario(database: Database) -> None:
+        assert await sessions.count_live_sessions(database) == 5
+        listed, email = await sessions.list_sessions(database, alice)
+        assert (len(listed), email) == (4, "alice@example.com")
+        assert await sessions.list_sessions(database, late) == ([], None)
+        assert await sessions.delete_session(database, alice.secret_hash) == alice.user_id
+        assert await sessions.delete_session(database, alice.secret_hash) is None
+        assert await sessions.delete_session(database, late.secret_hash) is None
+        assert await sessions.find_session_user(database, others[0].secret_hash) == alice.user_id
+
+        async def end_all(transaction: Transaction) -> tuple[int, int]:
+            return await sessions.delete_sessions_of_user(transaction, alice.user_id)
+
+        assert await database.transaction("end", end_all) == (3, 0)
+        assert await sessions.delete_ended_sessions(database) == 1
+        assert await sessions.count_live_sessions(database) == 1
+        assert await sessions.find_session_user(database, bob.secret_hash) == bob.user_id
+
+    run(scenario)
+
+
+def test_accounts_are_found_changed_and_deleted_with_all_they_own(
+    empty_database: str, alice: SessionProof, bob: SessionProof, run: Run
+) -> None:
+    add_tasks(empty_database, alice.user_id, 2)
+    [kept] = add_tasks(empty_database, bob.user_id, 1)
+    email = "alice@example.com"
+
+    async def hash_of_alice(database: Database) -> str | None:
+        found = await users.find_credentials(database, email, "192.0.2.1")
+        return found and found.password_hash
+
+    async def scenario(database: Database) -> None:
+        assert await users.find_credentials(database, email, "192.0.2.1") == (
+            *(alice.user_id, email, NO_HASH),
+            False,
+        )
+        assert await users.find_credentials(database, email.upper(), "192.0.2.1") is None
+        listed = await users.list_users(database)
+        assert [user.email for user in listed] == [email, "bob@example.com"]
+        assert await users.count_users(database) == 2
+
+        await users.replace_password_hash(database, alice.user_id, "another", "new")
+        assert await hash_of_alice(database) == NO_HASH
+        await users.replace_password_hash(database, alice.user_id, NO_HASH, "new")
+        assert await hash_of_alice(database) == "new"
+
+        async def change(transaction: Transaction) -> tuple[str | None, str | None]:
+            return (
+                await users.update_password(transaction, email, "newer"),
+                await users.update_password(transaction, "carol@example.com", "newer"),
+            )
+
+        assert await database.transaction("change", change) == (alice.user_id, None)
+        assert await hash_of_alice(database) == "newer"
+
+        assert await users.delete_user(database, email) == alice.user_id
+        assert await users.delete_user(database, email) is None
+        assert [user.email for user in await users.list_users(database)] == ["bob@example.com"]
+
+    run(scenario)
+    assert execute(empty_database, "SELECT id::text FROM tasks") == [(kept,)]
+    assert execute(empty_database, "SELECT user_id::text FROM sessions") == [(bob.user_id,)]

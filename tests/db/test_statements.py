@@ -1,0 +1,67 @@
+"""Plans that PostgreSQL keeps for a connection, and what happens where it cannot."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import ARRAY, DateTime, Integer, all_, bindparam, cast, func, literal, select, text
+
+from taskapp.db.statements import Statement
+from tests.support.database_fixtures import open_database
+
+DOUBLE = Statement("double", select(literal(2) * bindparam("number", type_=Integer)))
+PASSED = Statement(
+    "passed", select(func.now() > all_(cast(bindparam("moments"), ARRAY(DateTime(timezone=True)))))
+)
+PLANS = Statement(
+    "plans", text("SELECT name, generic_plans + custom_plans FROM pg_prepared_statements")
+)
+
+
+def run(url: str, *steps: tuple[Statement, dict[str, Any]]) -> list[Any]:
+    """Run statements one after the other on one connection, and give the rows of each."""
+
+    async def scenario() -> list[Any]:
+        async with open_database(url, 1) as database:
+            return [await database.fetch_all(step, **values) for step, values in steps]
+
+    return asyncio.run(scenario())
+
+
+def test_a_statement_is_planned_for_a_connection_and_kept(empty_database: str) -> None:
+    twice = [(DOUBLE, {"number": 4}), (DOUBLE, {"number": 21})]
+    assert run(empty_database, *twice, (PLANS, {})) == [[(8,)], [(42,)], [(DOUBLE.key, 2)]]
+
+
+def test_a_list_reaches_a_kept_plan_as_what_it_is(empty_database: str) -> None:
+    for moments, is_passed in [
+        (["2025-02-02T10:00Z"], True),
+        (["2025-02-02", "9999-01-01"], False),
+    ]:
+        assert run(empty_database, (PASSED, {"moments": moments})) == [[(is_passed,)]]
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["DEALLOCATE ALL", f"DEALLOCATE {DOUBLE.key}; {PASSED.prepare}"],
+    ids=["a server that knows nothing of us", "a server on which another process was before"],
+)
+def test_behind_a_pooler_that_changes_servers_each_statement_is_run_and_none_kept(
+    empty_database: str, elsewhere: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change: tuple[Statement, dict[str, Any]] = (
+        Statement("change", text(elsewhere.replace(":", "\\:"))),
+        {},
+    )
+    double, passed = (DOUBLE, {"number": 21}), (PASSED, {"moments": ["2025-01-01"]})
+    steps = [double, change, passed, double, passed, double, (PLANS, {})]
+    *_, first, second, third, fourth, kept = run(empty_database, *steps)
+    assert [first, second, third, fourth] == [[(True,)], [(42,)], [(True,)], [(42,)]]
+    assert DOUBLE.key not in dict(kept)
+    assert "connection_lost" not in capsys.readouterr().err
+
+
+def test_statements_of_the_same_words_have_one_name_and_no_others() -> None:
+    texts = ["SELECT 1", "SELECT 1", "SELECT 2"]
+    first, same, other = (Statement(name, text(name)).key for name in texts)
+    assert first == same != other

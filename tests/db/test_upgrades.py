@@ -1,0 +1,64 @@
+"""What is stored at an earlier revision of the tables is of use at this one."""
+
+import asyncio
+
+import pytest
+from alembic import command
+
+from taskapp.auth.passwords import PasswordHasher
+from taskapp.auth.signing import Tokens
+from taskapp.db.migrations import HEAD
+from tests.db.test_migrations import REVISIONS, alembic, revision_of
+from tests.support.database_fixtures import add_session, add_tasks, add_user, execute, new_database
+from tests.support.server_process import (
+    PASSWORD,
+    Client,
+    new_data_folder,
+    server_process,
+)
+
+ALICE = "alice@example.com"
+KEY = "only-for-tests-0123456789-abcdefghijklmnop"
+FIRST_WITH_TASKS = "0002"
+
+
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_accounts_tasks_and_sessions_of_an_earlier_revision_are_of_use(
+    database_url: str, revision: str
+) -> None:
+    with new_database(database_url) as url, new_data_folder() as folder:
+        alembic(url, lambda config: command.upgrade(config, revision))
+        token, tasks = fill(url, has_tasks=revision >= FIRST_WITH_TASKS)
+        settings = {"TASKAPP_DATABASE_URL": url, "TASKAPP_SECRET_KEY": KEY}
+        with server_process(folder, settings=settings) as server:
+            alice = server.wait_until_ready().client()
+            alice.token = token
+            assert listed(alice) == tasks
+            alice.log_in(ALICE)
+            assert listed(alice) == tasks
+            assert alice.send("POST", "/api/tasks", {"title": "new"}).status == 201
+        assert revision_of(url) == HEAD
+
+
+def fill(url: str, *, has_tasks: bool) -> tuple[str, dict[str, str]]:
+    """Add Alice with her password, a live session and tasks; give its token and their states."""
+    user_id = add_user(url, "alice")
+    hasher = PasswordHasher(4)
+    password_hash = asyncio.run(hasher.hash(PASSWORD))
+    hasher.close()
+    execute(url, "UPDATE users SET password_hash = %s", password_hash)
+    token, secret_hash = Tokens((KEY,)).new_bearer(user_id)
+    add_session(url, user_id)
+    execute(url, "UPDATE sessions SET secret_hash = %s", secret_hash)
+    if not has_tasks:
+        return token, {}
+    add_tasks(url, user_id, 2)
+    add_tasks(url, user_id, 1, status="completed")
+    rows = execute(url, "SELECT id::text, title || status FROM tasks")
+    return token, {row[0]: row[1] for row in rows}
+
+
+def listed(client: Client) -> dict[str, str]:
+    answer = client.send("GET", "/api/tasks")
+    assert answer.status == 200, answer.body
+    return {task["id"]: task["title"] + task["status"] for task in answer.json["tasks"]}

@@ -1,0 +1,170 @@
+"""Every command in the documents is run, or it is said here why not and what proves it instead.
+
+A page's blocks are run in their order, as they are written, in a fresh copy of the checkout.
+"""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from server import cli
+from tests.support.database_fixtures import new_database
+from tests.support.document_blocks import PAGES, Block, read_blocks
+from tests.support.document_shell import READY, Terminal, read_commands, terminal_in_a_copy
+from tests.support.server_process import CHECKOUT
+
+LANGUAGES = {"sh", "console", "text"}
+RUN = ["README.md", "docs/how-to/first-ten-problems.md"]
+SERVES = re.compile(r"^(?:TASKAPP_\w+=\S+ )*make run\n$")
+INSTALLED = "tests/deploy/test_how_to.py::test_what_a_page_installs_is_installed_as_it_is_written"
+NO_SYSTEMD = "systemd is not the first process where the tests run"
+# Blocks that are not run here, by page and first line: a test that proves them, or the reason.
+ELSEWHERE = {
+    "README.md": {
+        '.venv/bin/python server.py restore --to "2026-11-23 10:00"': "tests/docs/test_tutorial.py"
+        "::test_the_tutorial_leads_from_nothing_to_a_restored_task",
+    },
+    "docs/backup.md": {
+        "export TASKAPP_DATA_DIR=/tmp/measured": "tests/deploy/test_how_to.py"
+        "::test_what_backups_take_is_measured_as_it_is_written",
+        "pgbackrest --stanza=taskapp stanza-create": "not ours, and of the database's machine",
+    },
+    "docs/how-to/behind-nginx.md": {
+        "cp deploy/nginx.conf /etc/nginx/nginx.conf": INSTALLED,
+    },
+    "docs/how-to/containers.md": {
+        "docker build -t taskapp .": "tests/deploy/test_image.py"
+        "::test_what_was_built_serves_without_root_on_a_read_only_file_system",
+        "docker compose -f deploy/compose.yaml stop taskapp-1 taskapp-2": "tests/deploy/"
+        "test_compose.py::test_a_backup_of_one_process_is_restored_by_the_one_who_may_change_tables",
+    },
+    "docs/how-to/monitoring.md": {
+        "apt install prometheus prometheus-alertmanager prometheus-node-exporter": "it installs, "
+        "as tests/system_packages.sh does",
+        "cp deploy/prometheus/*.yml /etc/prometheus/": INSTALLED,
+        "systemctl reload prometheus": NO_SYSTEMD,
+        "mkdir -p /etc/systemd/journald.conf.d": INSTALLED,
+        "systemctl restart systemd-journald rsyslog": NO_SYSTEMD,
+    },
+    "docs/how-to/one-file.md": {
+        "make binary": "tests/deploy/test_binary.py::test_it_is_small",
+        "./taskapp": "tests/deploy/test_binary.py::test_it_does_the_whole_job",
+        "make wheel": "tests/deploy/test_wheel.py::test_its_command_serves",
+    },
+    "docs/how-to/own-postgresql.md": {
+        "psql -f deploy/postgresql-roles.sql": "tests/deploy/test_own_postgresql.py"
+        "::test_the_role_of_the_process_can_neither_make_nor_drop",
+        "export TASKAPP_DATABASE_URL=postgresql://taskapp:PASSWORD@127.0.0.1/taskapp": "tests/"
+        "deploy/test_own_postgresql.py::test_the_role_of_the_process_does_all_that_people_ask",
+    },
+    "docs/how-to/release.md": {
+        'git tag --annotate v1.2.0 --message "taskapp 1.2.0"': "it publishes",
+        "make binary wheel image": "tests/deploy/test_release.py"
+        "::test_every_file_of_a_release_has_a_digest_that_sha256sum_finds_right",
+    },
+    "docs/how-to/systemd.md": {
+        "cp -r . /opt/taskapp": INSTALLED,
+        "mkdir -p /etc/sysusers.d /etc/taskapp": INSTALLED,
+        "systemctl daemon-reload": NO_SYSTEMD,
+        "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the address": INSTALLED,
+    },
+    "docs/how-to/upgrade.md": {
+        "python server.py backup list": "tests/deploy/test_earlier_versions.py"
+        "::test_it_restores_the_backup_made_before_the_migration_and_goes_on",
+        'python server.py maintenance on --message "New disks: back at 10:30 UTC."': "tests/"
+        "runtime/test_maintenance.py::test_it_begins_and_ends_in_every_process_without_a_restart",
+        "docker compose -f deploy/compose.yaml exec taskapp-1 python server.py maintenance on": (
+            "tests/deploy/test_compose.py::test_what_compose_starts_works_together"
+        ),
+    },
+    "docs/security.md": {
+        "python3 -m venv /tmp/scanners && /tmp/scanners/bin/pip install schemathesis wapiti3 "
+        "sqlmap": "it takes hours, and scanners that are not locked",
+        "url=http://127.0.0.1:8777": "it takes hours, and scanners that are not locked",
+    },
+}
+# What a reader replaces by an address too.
+OWN_DATABASE = "postgresql://taskapp:password@db.example.com/taskapp"
+ALICE = "echo 'SecurePass123!' | .venv/bin/python server.py user add alice@example.com"
+PREPARED = {"docs/how-to/first-ten-problems.md": ALICE}
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(CHECKOUT))
+
+
+def read_page(name: str) -> str:
+    return (CHECKOUT / name).read_text(encoding="utf-8")
+
+
+def blocks_of_commands(name: str) -> list[Block]:
+    return [block for block in read_blocks(read_page(name)) if block.language != "text"]
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_the_commands_of_a_page_run_as_they_are_written(name: str, database_url: str) -> None:
+    elsewhere = ELSEWHERE.get(name, {})
+    blocks = [block for block in blocks_of_commands(name) if block.first_line not in elsewhere]
+    with new_database(database_url) as url, terminal_in_a_copy() as terminal:
+        terminal.replaced = {OWN_DATABASE: f"'{url}'"}
+        if name in PREPARED:
+            terminal.run(PREPARED[name])
+        run_all(terminal, blocks)
+
+
+def run_all(terminal: Terminal, blocks: list[Block]) -> None:
+    """Run blocks one after another; what follows one that serves is run beside it."""
+    for place, block in enumerate(blocks):
+        if SERVES.match(block.text):
+            with terminal.serving(block.text) as said:
+                assert READY in said, said
+                run_all(terminal, blocks[place + 1 : place + 2])
+            return run_all(terminal, blocks[place + 2 :])
+        for command, _ in read_commands(block):
+            terminal.run(command)
+    return None
+
+
+def test_every_block_of_commands_is_run_or_it_is_said_why_not() -> None:
+    run = {*RUN, "docs/tutorial.md"}  # which has a test of its own
+    for page in PAGES:
+        name = name_of(page)
+        blocks = {block.first_line for block in blocks_of_commands(name)}
+        listed = {*ELSEWHERE.get(name, {})}
+        assert listed <= blocks, name
+        assert name in run or listed == blocks, name
+    assert {*ELSEWHERE} <= {name_of(page) for page in PAGES}
+
+
+def test_what_proves_the_others_is_there() -> None:
+    for proof in [text for reasons in ELSEWHERE.values() for text in reasons.values()]:
+        path, _, test = proof.partition("::")
+        assert not test or f"def {test}(" in read_page(path), proof
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_says_what_it_is(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert {block.language for block in read_blocks(text)} <= LANGUAGES
+    assert len(read_blocks(text)) * 2 == len(re.findall(r"^ *```", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_in_sentences_exist(page: Path) -> None:
+    for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+        for words in re.findall(r"(?<=server\.py )[a-z-]+(?: [a-z-]+)*", code):
+            assert is_command(words.split()), code
+        for target in re.findall(r"^make ([a-z-]+)$", code):
+            assert f"\n{target}:" in read_page("Makefile"), code
+
+
+def is_command(words: list[str]) -> bool:
+    """Tell whether words name a command; after one that has no others, they are its arguments."""
+    command: click.Command | None = cli
+    for word in words:
+        if not isinstance(command, click.Group):
+            return command is not None
+        command = command.commands.get(word)
+    return command is not None

@@ -1,0 +1,48 @@
+"""The pages of reference say what the code says: commands, metrics, log lines, the data folder."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.backup_tools import House
+from tests.support.reference_pages import METRICS_AND_LOGS, PARTS, find_events, replace_part
+from tests.support.server_process import CHECKOUT, new_data_folder, server_process
+
+ROW = re.compile(r"^\| (`[^|]*) \| [^|]* \| ([^|]*?) ?\|$", re.MULTILINE)
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize(("page", "name", "write"), PARTS, ids=[part[1] for part in PARTS])
+def test_what_is_made_of_the_code_is_up_to_date(
+    page: Path, name: str, write: Callable[[], str]
+) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert replace_part(text, name, write()) == text
+
+
+def test_every_line_of_the_log_is_described_with_its_fields() -> None:
+    table = METRICS_AND_LOGS.read_text(encoding="utf-8").partition("## Lines of the log")[2]
+    described = {event: set(names(row[1])) for row in ROW.findall(table) for event in names(row[0])}
+    logged: set[str] = set()
+    for pattern, fields in find_events().items():
+        matching = {event for event in described if re.fullmatch(pattern, event)}
+        assert matching, pattern
+        assert all(described[event] == fields for event in matching), pattern
+        logged |= matching
+    assert set(described) == logged
+
+
+def test_everything_in_the_data_folder_is_described() -> None:
+    page = (CHECKOUT / "docs" / "data-folder.md").read_text(encoding="utf-8")
+    described = {names(row)[0].rstrip("/") for row in re.findall(r"^\| `.*", page, re.MULTILINE)}
+    with new_data_folder() as folder:
+        House(folder).fill()
+        with server_process(folder) as server:
+            server.wait_until_ready()
+        backup = {"backups"}  # which the server makes after a minute
+        assert {path.name for path in folder.iterdir()} | backup == described

@@ -1,0 +1,479 @@
+"""The account page over real HTTP: sessions, the password, and the end of an account."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from handlers.web.application import Application
+from taskapp.config.settings import Settings
+from taskapp.core.errors import TaskappError
+from taskapp.operations.own_account import change_password
+from taskapp.operations.personal_tokens import create_token
+from taskapp.services import Services
+from tests.support.api_tools import NO_TASK, assert_problem, running, with_settings
+from tests.support.clients import ApiClient
+from tests.support.database_fixtures import execute
+from tests.support.page_client import ALICE, BOB, HOSTILE, PASSWORD, PageClient
+
+pytest_plugins = ["tests.support.page_fixtures"]
+pytestmark = pytest.mark.gen_test(timeout=30)
+NEW_PASSWORD = "another horse, another battery"
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
+@pytest.fixture
+def other(http_client: Any, base_url: str) -> PageClient:
+    """Another browser of Alice, not logged in yet."""
+    browser = PageClient(http_client, base_url)
+    browser.headers = {"User-Agent": FIREFOX}
+    return browser
+
+
+@pytest.fixture
+def bobs(http_client: Any, base_url: str, bob: ApiClient, io_loop: Any) -> PageClient:
+    """The browser of Bob, who is logged in."""
+    browser = PageClient(http_client, base_url)
+    io_loop.run_sync(lambda: browser.log_in(BOB))
+    return browser
+
+
+def rows(settings: Settings, columns: str = "*") -> list[tuple[Any, ...]]:
+    query = f"SELECT {columns} FROM sessions JOIN users ON users.id = user_id ORDER BY sessions.id"  # noqa: S608  # our names
+    return execute(settings.database_url, query)
+
+
+async def is_logged_in(browser: PageClient) -> bool:
+    return (await browser.open("/tasks")).address == "/tasks"
+
+
+async def works(api: ApiClient) -> bool:
+    return (await api.get("/api/tasks")).status == 200
+
+
+# Sessions
+
+
+async def test_every_page_of_somebody_who_is_logged_in_leads_to_the_account(
+    mine: PageClient, task: dict[str, str]
+) -> None:
+    for address in ("/tasks", f"/tasks/{task['id']}/edit", "/account", "/nowhere"):
+        assert (await mine.open(address)).link("Account") == "/account"
+    await mine.submit("Log out")
+    assert not mine.page.has_link("Account")
+
+
+async def test_sessions_are_listed_with_device_place_and_last_use_and_this_one_is_marked(
+    mine: PageClient, other: PageClient, settings: Settings
+) -> None:
+    """The token of a login at the API is a session as well: Alice's fixture has one."""
+    await other.log_in(ALICE)
+    execute(
+        settings.database_url,
+        "UPDATE sessions SET last_used_at = now() - interval '3 hours', address = '192.0.2.7'"
+        " WHERE user_agent LIKE '%%Firefox%%'",
+    )
+    page = await mine.open("/account")
+    assert f"Logged in as {ALICE}" in page.text
+    assert "Firefox on Linux 192.0.2.7 · last used 3 hours ago End" in page.text
+    assert "Tornado (a program) this session 127.0.0.1 · last used just now" in page.text
+    assert page.text.count("this session") == 1
+    assert page.has_link("End: Firefox on Linux, 192.0.2.7")
+    times = [tag for tag in page.tags("time") if "hours" not in tag["title"]]
+    assert len(times) == 3
+    assert all(tag["datetime"].endswith("Z") and tag["title"].endswith("UTC") for tag in times)
+    page = await other.open("/account")
+    assert "Firefox on Linux this session" in page.text
+
+
+@with_settings(TRUSTED_PROXIES="127.0.0.1,::1")
+async def test_the_place_of_a_session_is_where_it_was_used_last(
+    visitor: PageClient, app: Application, settings: Settings
+) -> None:
+    visitor.headers = {"X-Forwarded-For": "2001:db8:0:1::7"}
+    await visitor.sign_up(ALICE)
+    await visitor.log_in(ALICE)
+    assert "2001:db8:0:1::/64" in (await visitor.open("/account")).text
+    execute(
+        settings.database_url, "UPDATE sessions SET last_used_at = now() - interval '2 minutes'"
+    )
+    vars(app)["_touched"].clear()
+    visitor.headers = {"X-Forwarded-For": "198.51.100.7"}
+    await visitor.open("/tasks")
+    assert await app.drain(5)
+    assert "198.51.100.7" in (await visitor.open("/account")).text
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "é" * 10, "x" * 5000])
+async def test_what_a_client_calls_itself_harms_nobody(
+    mine: PageClient, api: ApiClient, name: str
+) -> None:
+    headers = {"User-Agent": name}
+    sent = {"email": ALICE, "password": PASSWORD}
+    assert (await api.post("/api/auth/login", sent, headers=headers)).status == 200
+    page = await mine.open("/account")
+    assert (page.status, page.tags("svg"), len(page.tags("script"))) == (200, [], 1)
+    assert page.text.count("last used") == 3
+
+
+async def test_a_session_is_ended_at_once_and_only_that(
+    mine: PageClient, other: PageClient, alice: ApiClient
+) -> None:
+    await other.log_in(ALICE)
+    page = await mine.open("/account")
+    page = await mine.open(page.link("End: Firefox on Linux, 127.0.0.1"))
+    assert "Firefox on Linux · 127.0.0.1 · last used just now" in page.text
+    page = await mine.submit("End it", password=PASSWORD)
+    assert (page.address, page.notice) == ("/account", "Session ended.")
+    assert "Firefox" not in page.text
+    assert not await is_logged_in(other)
+    assert await works(alice)
+    assert await is_logged_in(mine)
+
+
+async def test_all_other_sessions_are_ended_at_once_and_tokens_stay(
+    mine: PageClient, other: PageClient, alice: ApiClient, api: ApiClient
+) -> None:
+    await other.log_in(ALICE)
+    script = await mine.make_token()
+    page = await mine.open("/account")
+    await mine.open(page.link("End all others"))
+    page = await mine.submit("End all others", password=PASSWORD)
+    assert page.notice == "2 sessions ended."
+    assert not page.has_link("End all others")
+    assert [await is_logged_in(other), await works(alice)] == [False, False]
+    assert [await is_logged_in(mine), await works(script)] == [True, True]
+
+
+async def test_a_login_at_the_api_can_be_ended(mine: PageClient, alice: ApiClient) -> None:
+    page = await mine.open("/account")
+    await mine.open(page.link("End: Tornado (a program), 127.0.0.1"))
+    await mine.submit("End it", password=PASSWORD)
+    assert_problem(await alice.get("/api/tasks"), 401)
+
+
+async def test_a_script_that_has_logged_in_a_thousand_times_does_not_hide_the_page(
+    mine: PageClient, alice: ApiClient, settings: Settings
+) -> None:
+    execute(
+        settings.database_url,
+        "INSERT INTO sessions (id, user_id, secret_hash, expires_at, last_used_at)"
+        " SELECT gen_random_uuid(), %s, sha256(convert_to(n::text, 'UTF8')),"
+        " now() + interval '1 hour', now() - interval '1 hour' FROM generate_series(1, 1000) n",
+        alice.user_id,
+    )
+    page = await mine.open("/account")
+    assert "These are the ones used last, of 1,002." in page.text
+    assert page.text.count("last used") == 50
+    assert "this session" in page.text
+    await mine.open(page.link("End all others"))
+    page = await mine.submit("End all others", password=PASSWORD)
+    assert page.notice == "1,001 sessions ended."
+
+
+@pytest.mark.parametrize(("password", "why"), [("wrong", "not your password"), ("", "needed")])
+async def test_no_session_and_no_token_is_ended_without_the_right_password(
+    mine: PageClient, alice: ApiClient, password: str, why: str
+) -> None:
+    script = await mine.make_token()
+    account = await mine.open("/account")
+    for link, button in [
+        ("End: Tornado (a program), 127.0.0.1", "End it"),
+        ("Revoke: Backup script", "Revoke it"),
+        ("End all others", "End all others"),
+    ]:
+        await mine.open(account.link(link))
+        page = await mine.send(button, password=password)
+        assert page.status == 400
+        assert page.text.startswith("Error: ")
+        assert why in page.error_beside(button, "password")
+    assert [await works(alice), await works(script), await is_logged_in(mine)] == [True] * 3
+
+
+# Nobody else's
+
+
+async def test_bob_ends_none_of_alices_sessions_and_tokens_and_learns_nothing(
+    mine: PageClient, bobs: PageClient, api: ApiClient, settings: Settings
+) -> None:
+    await mine.make_token()
+    of_alice = "sessions.id::text, secret_hash, name, email"
+    before = [row for row in rows(settings, of_alice) if row[-1] == ALICE]
+    assert len(before) == 3
+    answers = set()
+    for wanted in (*(row[0] for row in before), NO_TASK, "1", "%00", "x" * 3000):
+        address = f"/account/sessions/{wanted}/end"
+        for page in (
+            await bobs.fetch("GET", address),
+            await bobs.fetch("POST", address, bobs.proof),
+            await bobs.fetch("POST", address, bobs.proof | {"password": PASSWORD}),
+        ):
+            assert page.status == 404
+            assert "No such session or token" in page.text
+            answers.add(page.text.replace(page.headers["X-Request-ID"], ""))
+    assert len(answers) == 1
+    await bobs.open("/account/sessions/others/end")
+    await bobs.submit("End all others", password=PASSWORD)
+    assert [row for row in rows(settings, of_alice) if row[-1] == ALICE] == before
+
+
+@pytest.mark.parametrize(
+    "path", ["sessions/{id}/end", "sessions/others/end", "tokens", "password", "delete"]
+)
+async def test_a_stranger_and_an_ended_session_change_nothing(
+    mine: PageClient, settings: Settings, path: str
+) -> None:
+    session_id = rows(settings, "sessions.id::text")[0][0]
+    address = f"/account/{path.replace('{id}', session_id)}"
+    fields = mine.proof | {
+        "name": "Backup",
+        "expires": "never",
+        "password": PASSWORD,
+        "current_password": PASSWORD,
+        "new_password": NEW_PASSWORD,
+    }
+    cookie = mine.cookies.pop("taskapp-session")
+    before = rows(settings)
+    assert (await mine.fetch("POST", address, fields)).location == "/login"
+    mine.cookies["taskapp-session"] = cookie
+    execute(settings.database_url, "UPDATE sessions SET expires_at = now() WHERE user_agent <> ''")
+    ended = rows(settings)
+    assert (await mine.fetch("POST", address, fields)).location == "/login"
+    assert rows(settings) == ended
+    assert len(ended) == len(before)
+
+
+# The password
+
+
+async def test_a_new_password_needs_the_old_one_and_keeps_this_session_with_a_new_secret(
+    mine: PageClient, other: PageClient, alice: ApiClient, api: ApiClient
+) -> None:
+    await other.log_in(ALICE)
+    script = await mine.make_token()
+    old_cookie = mine.cookies["taskapp-session"]
+    page = await mine.open("/account")
+    assert "A new password ends all other sessions and revokes all API tokens." in page.text
+    page = await mine.submit("Change it", current_password=PASSWORD, new_password=NEW_PASSWORD)
+    assert (page.address, page.notice) == ("/account", "Password changed.")
+    assert mine.cookies["taskapp-session"] != old_cookie
+    assert await is_logged_in(mine)
+    assert [await works(alice), await works(script), await is_logged_in(other)] == [False] * 3
+    other.cookies["taskapp-session"] = old_cookie
+    assert not await is_logged_in(other)
+    assert (await other.log_in(ALICE)).status == 401
+    assert (await other.log_in(ALICE, NEW_PASSWORD)).address == "/tasks"
+
+
+@pytest.mark.parametrize(
+    ("current", "new", "field", "message"),
+    [
+        ("not " + PASSWORD, NEW_PASSWORD, "current_password", "This is not your password."),
+        ("", NEW_PASSWORD, "current_password", "This is needed."),
+        (PASSWORD, "short", "new_password", "At least 8 characters are needed."),
+        (PASSWORD, "password1234", "new_password", "This password is easily guessed."),
+        (PASSWORD, ALICE, "new_password", "This password is easily guessed."),
+        (PASSWORD, PASSWORD, "new_password", "This is your password already."),
+    ],
+)
+async def test_a_refused_password_changes_nothing_and_says_why_beside_the_field(
+    mine: PageClient, alice: ApiClient, current: str, new: str, field: str, message: str
+) -> None:
+    await mine.open("/account")
+    page = await mine.send("Change it", current_password=current, new_password=new)
+    assert page.status == 400
+    assert page.text.startswith("Error: Account")
+    assert message in page.error_beside("Change it", field)
+    assert set(page.form("Change it").fields.values()) & {current, new} <= {""}
+    assert await works(alice)
+    assert await is_logged_in(mine)
+
+
+@with_settings(LOGIN_LIMIT="4/15minute")
+async def test_wrong_current_passwords_count_as_failed_logins(
+    mine: PageClient, api: ApiClient
+) -> None:
+    await mine.open("/account")
+    sent = {"current_password": "wrong", "new_password": NEW_PASSWORD}
+    assert (await mine.send("Change it", **sent)).status == 400
+    await mine.open("/account/delete")
+    assert (await mine.send("Delete my account", password="wrong")).status == 400
+    others = "/account/sessions/others/end"
+    await mine.open(others)
+    assert (await mine.send("End all others", password="wrong")).status == 400
+    answer = await api.post("/api/auth/login", {"email": ALICE, "password": "wrong"})
+    assert answer.status == 401
+    for address, button, fields in [
+        ("/account", "Change it", {**sent, "current_password": PASSWORD}),
+        ("/account/delete", "Delete my account", {"password": PASSWORD}),
+        (others, "End all others", {"password": PASSWORD}),
+    ]:
+        await mine.open(address)
+        page = await mine.send(button, **fields)
+        assert page.status == 429
+        assert 0 < int(page.headers["Retry-After"]) <= 900
+        assert "That was too often. Try again in 15 minutes." in page.text
+
+
+async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
+    services: Services, settings: Settings, mine: PageClient, api: ApiClient
+) -> None:
+    """Logins with the old password and tokens of other sessions race with the change of it."""
+    owners = []
+    for _ in range(4):
+        browser = PageClient(mine.http_client, mine.base_url)
+        await browser.log_in(ALICE)
+        owner = services.tokens.read_cookie(browser.cookies["taskapp-session"])
+        assert owner
+        owners.append(owner)
+    new_cookie = services.tokens.new_cookie
+    sent = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    login = {"email": ALICE, "password": PASSWORD}
+
+    async def make_tokens(owner: Any, number: int) -> None:
+        for place in range(10):
+            token = {"name": f"{number} {place}", "expires": "never"}
+            await create_token(services, owner, token)
+
+    async def log_in_again() -> None:
+        for _ in range(10):
+            await api.post("/api/auth/login", login)
+
+    outcomes = await asyncio.gather(
+        change_password(services, owners[0], sent, "127.0.0.1", new_cookie),
+        *(make_tokens(owner, number) for number, owner in enumerate(owners[1:])),
+        log_in_again(),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[0], str), outcomes
+    assert all(outcome is None or isinstance(outcome, TaskappError) for outcome in outcomes[1:])
+    kept = services.tokens.read_cookie(outcomes[0])
+    assert kept
+    [(secret_hash,)] = rows(settings, "secret_hash")
+    assert bytes(secret_hash) == kept.secret_hash
+
+
+# The end
+
+
+async def test_deleting_the_account_says_what_is_lost_and_leaves_nothing_of_it(
+    mine: PageClient, alice: ApiClient, bob: ApiClient, settings: Settings, api: ApiClient
+) -> None:
+    await alice.add_task()
+    kept = await bob.add_task()
+    script = await mine.make_token()
+    await mine.open("/account")
+    page = await mine.open(mine.page.link("Delete my account"))
+    assert "1 task" in page.text
+    page = await mine.submit("Delete my account", password=PASSWORD)
+    assert page.address == "/login"
+    assert page.notice == "Your account is deleted, with everything in it."
+    assert "taskapp-session" not in mine.cookies
+    assert [await works(alice), await works(script), await works(bob)] == [False, False, True]
+    assert (await mine.log_in(ALICE)).status == 401
+    for table in ("tasks", "sessions", "login_addresses"):
+        owners = execute(settings.database_url, f"SELECT DISTINCT user_id::text FROM {table}")  # noqa: S608  # our names
+        assert owners == [(bob.user_id,)]
+    assert (await bob.get(f"/api/tasks/{kept['id']}")).status == 200
+    await mine.sign_up(ALICE)
+    assert (await mine.log_in(ALICE)).titles == []
+
+
+@pytest.mark.parametrize(("password", "why"), [("wrong", "not your password"), ("", "needed")])
+async def test_the_account_stays_without_the_right_password(
+    mine: PageClient, alice: ApiClient, password: str, why: str
+) -> None:
+    await mine.open("/account/delete")
+    page = await mine.send("Delete my account", password=password)
+    assert page.status == 400
+    assert why in page.error_beside("Delete my account", "password")
+    assert await works(alice)
+
+
+# Tokens, on their page
+
+
+async def test_a_token_is_shown_once_and_nowhere_else(
+    mine: PageClient, api: ApiClient, settings: Settings
+) -> None:
+    script = await mine.make_token()
+    shown, text = mine.page, script.headers["Authorization"].removeprefix("Bearer ")
+    assert shown.headers["Cache-Control"] == "no-store"
+    assert text not in shown.address + str(mine.cookies) + str(shown.headers)
+    assert shown.html.count(text) == 1
+    page = await mine.open(shown.link("I have copied it"))
+    assert "Backup script" in page.text
+    assert text[:20] not in page.html
+    assert text[8:28] not in str(rows(settings, "sessions::text, users::text"))
+
+
+async def test_a_token_is_listed_with_what_it_may_until_when_and_its_last_use(
+    mine: PageClient, api: ApiClient, app: Application, settings: Settings
+) -> None:
+    reader = await mine.make_token(name="Reader", read_only="yes", expires="never")
+    await mine.make_token(name="Writer", expires="30")
+    page = await mine.open("/account")
+    assert "Reader Only reads · never expires · not used yet Revoke" in page.text
+    assert "Writer Reads and changes · expires" in page.text
+    execute(settings.database_url, "UPDATE sessions SET last_used_at = now() - interval '2 days'")
+    assert (
+        "Reader Only reads · never expires · last used 2 days ago"
+        in (await mine.open("/account")).text
+    )
+    assert await works(reader)
+    assert await app.drain(5)
+    used = "never expires · last used just now · 127.0.0.1 Revoke"
+    assert used in (await mine.open("/account")).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "message"),
+    [
+        ({"name": ""}, "name", "A token needs a name."),
+        ({"name": "\u200b "}, "name", "A token needs a name."),
+        ({"name": "x" * 101}, "name", "At most 100 characters are possible; this has 101."),
+        ({"name": "\0"}, "name", "cannot be stored"),
+        ({"name": "Taken"}, "name", "You have a token of this name already."),
+        ({"expires": "31"}, "expires", "This has to be one of these: 30, 90, 365, never."),
+        ({"read_only": "no"}, "read_only", "This has to be one of these: yes."),
+    ],
+)
+async def test_a_refused_token_says_why_beside_the_field_and_keeps_what_was_typed(
+    mine: PageClient, api: ApiClient, fields: dict[str, str], field: str, message: str
+) -> None:
+    await mine.make_token(name="Taken")
+    await mine.open("/account")
+    page = await mine.send("Make the token", **{"name": "Kept", **fields})
+    assert page.status == 400
+    assert page.text.startswith("Error: Account")
+    assert any(message in text for name, text in page.ids.items() if name.endswith("-error"))
+    if field != "name":
+        assert page.form("Make the token").fields["name"] == "Kept"
+
+
+async def test_so_many_tokens_and_no_more(
+    mine: PageClient, api: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskapp.operations.personal_tokens.MOST_TOKENS", 2)
+    for name in ("One", "Two"):
+        await mine.make_token(name=name)
+    await mine.open("/account")
+    page = await mine.send("Make the token", name="Three")
+    assert page.error_beside("Make the token", "name") == "2 tokens are the most; revoke one first."
+
+
+async def test_a_revoked_token_is_refused_at_once_on_every_process(
+    mine: PageClient, api: ApiClient, settings: Settings
+) -> None:
+    script = await mine.make_token()
+    async with running(settings) as elsewhere:
+        there = elsewhere.as_user(script)
+        assert [await works(script), await works(there)] == [True, True]
+        page = await mine.open("/account")
+        await mine.open(page.link("Revoke: Backup script"))
+        page = await mine.submit("Revoke it", password=PASSWORD)
+        assert page.notice == "Token revoked."
+        for client in (script, there):
+            assert_problem(await client.get("/api/tasks"), 401)
+            assert_problem(await client.post("/api/tasks", {"title": "x"}), 401)
+    assert "Backup script" not in (await mine.open("/account")).text

@@ -1,0 +1,171 @@
+"""Deleting what is completed: the list offers it, a page asks, and what was counted is deleted."""
+
+import pytest
+
+from taskapp.core.errors import FormNotTrusted
+from taskapp.services import Services
+from tests.support.clients import ApiClient
+from tests.support.database_fixtures import add_tasks
+from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient, titles
+
+pytest_plugins = ["tests.support.page_fixtures"]
+pytestmark = pytest.mark.gen_test(timeout=30)
+ADDRESS = "/tasks/completed/delete"
+
+
+@pytest.fixture
+def done(empty_database: str, alice: ApiClient, bob: ApiClient) -> list[str]:
+    """Give Alice two completed tasks and one that is pending, and Bob a completed one."""
+    add_tasks(empty_database, bob.user_id, 1, status="completed")
+    completed = add_tasks(empty_database, alice.user_id, 2, status="completed")
+    add_tasks(empty_database, alice.user_id, 1)
+    return completed
+
+
+async def test_the_list_offers_it_where_there_is_something_to_delete(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    task = await alice.add_task("Buy milk")
+    for number in (0, 1):
+        for query in ("", "?status=pending", "?status=completed"):
+            page = await mine.open(f"/tasks{query}")
+            offered = [link for link in page.links if link.startswith(ADDRESS)]
+            assert offered == [ADDRESS + query] * number
+            if number:
+                assert page.link("Delete completed (1)") == ADDRESS + query
+                page = await mine.open(ADDRESS + query)
+                assert page.link("Keep them") == f"/tasks{query}"
+        await alice.put(f"/api/tasks/{task['id']}", {"status": "completed"})
+
+
+@pytest.mark.parametrize(
+    ("number", "question", "notice"),
+    [
+        (1, "Delete 1 completed task?", "1 completed task deleted."),
+        (2, "Delete 2 completed tasks?", "2 completed tasks deleted."),
+        (1234, "Delete 1,234 completed tasks?", "1,234 completed tasks deleted."),
+        (9_999, "Delete 9,999 completed tasks?", "9,999 completed tasks deleted."),
+        (10_000, "Delete all completed tasks?", "10,000 completed tasks deleted."),
+    ],
+)
+async def test_it_asks_first_and_then_deletes_and_counts(
+    mine: PageClient,
+    alice: ApiClient,
+    empty_database: str,
+    number: int,
+    question: str,
+    notice: str,
+) -> None:
+    add_tasks(empty_database, alice.user_id, number, status="completed")
+    add_tasks(empty_database, alice.user_id, 1)
+    page = await mine.open("/tasks")
+    shown = f"{number:,}" if number < 10_000 else "9,999+"
+    page = await mine.open(page.link(f"Delete completed ({shown})"))
+    assert page.text.startswith("Delete completed tasks")
+    assert question in page.text
+    assert "Pending tasks stay." in page.text
+    assert len(await titles(alice)) == min(number + 1, 50)
+    answer = await mine.send("Delete")
+    assert (answer.status, answer.location) == (303, "/tasks")
+    page = await mine.follow(answer)
+    assert page.notice == notice
+    assert page.titles == await titles(alice) == ["task 1"]
+
+
+@pytest.mark.usefixtures("done")
+async def test_the_tasks_of_others_stay(mine: PageClient, alice: ApiClient, bob: ApiClient) -> None:
+    await mine.open(ADDRESS)
+    assert (await mine.submit("Delete")).notice == "2 completed tasks deleted."
+    assert (await bob.get("/api/tasks?status=completed")).json["tasks"]
+    assert not (await alice.get("/api/tasks?status=completed")).json["tasks"]
+
+
+async def test_a_task_that_changed_after_the_question_survives(
+    mine: PageClient, alice: ApiClient, done: list[str]
+) -> None:
+    late = await alice.add_task("Late")
+    await mine.open(ADDRESS)
+    await alice.put(f"/api/tasks/{late['id']}", {"status": "completed"})
+    await alice.put(f"/api/tasks/{done[0]}", {"title": "Opened again", "status": "pending"})
+    page = await mine.submit("Delete")
+    assert page.notice == "1 completed task deleted."
+    assert page.titles == ["Late", "task 1", "Opened again"]
+
+
+@pytest.mark.usefixtures("done")
+async def test_a_second_click_deletes_nothing_that_was_completed_in_between(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    question = await mine.open(ADDRESS)
+    await mine.submit("Delete")
+    await alice.add_task("Late", status="completed")
+    mine.page = question
+    assert (await mine.submit("Delete")).titles == ["Late", "task 1"]
+
+
+async def test_where_nothing_is_completed_nothing_is_asked(
+    mine: PageClient, task: dict[str, str]
+) -> None:
+    page = await mine.open(ADDRESS)
+    assert "No task is completed" in page.text
+    assert not page.has_form("Delete")
+    assert (await mine.open(page.link("Back to the tasks"))).titles == [task["title"]]
+
+
+@pytest.mark.usefixtures("done")
+@pytest.mark.parametrize("until", [None, "", "now", "infinity", "2026-02-30T10:00:00Z", "' OR 1"])
+async def test_without_the_moment_of_the_question_nothing_is_deleted(
+    mine: PageClient, alice: ApiClient, until: str | None
+) -> None:
+    await mine.open(ADDRESS)
+    page = await mine.send("Delete", until=until)
+    assert page.status == 400
+    assert "It is not clear which tasks are meant; open the page again." in page.text
+    assert len(await titles(alice)) == 3
+
+
+@pytest.mark.usefixtures("done")
+@pytest.mark.parametrize("headers", [None, *FROM_ELSEWHERE])
+async def test_a_form_that_no_page_of_ours_sent_deletes_nothing(
+    mine: PageClient, alice: ApiClient, headers: dict[str, str] | None
+) -> None:
+    await mine.open(ADDRESS)
+    mine.headers = headers or {}
+    page = await mine.send("Delete", **({} if headers else {"csrf_token": None}))
+    assert page.status == 403
+    assert FormNotTrusted.title in page.text
+    assert len(await titles(alice)) == 3
+
+
+@pytest.mark.usefixtures("done")
+async def test_a_session_that_ended_after_the_question_deletes_nothing(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    question = await mine.open(ADDRESS)
+    await mine.send("Log out")
+    mine.page = question
+    page = await mine.send("Delete")
+    assert (page.status, page.location) == (303, "/login")
+    assert len(await titles(alice)) == 3
+
+
+@pytest.mark.usefixtures("done")
+async def test_a_login_leads_to_the_question(mine: PageClient) -> None:
+    del mine.cookies["taskapp-session"]
+    page = await mine.open(f"{ADDRESS}?status=completed")
+    page = await mine.submit("Log in", email=ALICE, password=PASSWORD)
+    assert "Delete 2 completed tasks?" in page.text
+    assert page.link("Keep them") == "/tasks?status=completed"
+
+
+@pytest.mark.usefixtures("done")
+async def test_without_a_database_nothing_is_deleted_and_it_says_when_to_try_again(
+    mine: PageClient, alice: ApiClient, services: Services
+) -> None:
+    await mine.open(ADDRESS)
+    await services.database.close()
+    page = await mine.send("Delete")
+    await services.database.open(services.settings.database_url)
+    assert page.status == 503
+    assert "Try again in 2 seconds." in page.text
+    assert len(await titles(alice)) == 3

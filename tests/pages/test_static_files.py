@@ -1,0 +1,309 @@
+"""The static files: what is sent, how it is compressed, how long it is kept; icons, manifest."""
+
+import gzip
+import json
+import re
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import brotli
+import pytest
+from tornado.httpclient import HTTPResponse
+
+from handlers.rendering.static_assets import (
+    FILES,
+    FOLDER,
+    StaticFile,
+    choose_coding,
+    digest,
+    list_files,
+)
+from handlers.web.application import Application
+from taskapp.services import Services
+from tests.support.api_tools import with_settings
+from tests.support.browser_fixtures import running_browser, running_server
+from tests.support.page_client import PageClient
+
+DECODERS: dict[str | None, Callable[[bytes], bytes]] = {
+    "br": brotli.decompress,
+    "gzip": gzip.decompress,
+    None: bytes,
+}
+CODINGS = ["br", "gzip", "identity"]
+YEAR = "public, max-age=31536000, immutable"
+MINUTES = "public, max-age=300"
+Fetch = Callable[..., Awaitable[HTTPResponse]]
+
+
+@pytest.fixture
+def visitor(http_client: Any, base_url: str, app: Application) -> PageClient:
+    return PageClient(http_client, base_url)
+
+
+@pytest.fixture
+def fetch(http_client: Any, base_url: str, app: Application) -> Fetch:
+    """Ask for a path and get what is sent, as it is sent."""
+
+    async def ask(path: str, method: str = "GET", **headers: str) -> HTTPResponse:
+        answer: HTTPResponse = await http_client.fetch(
+            base_url + path,
+            method=method,
+            headers={name.replace("_", "-"): text for name, text in headers.items()},
+            decompress_response=False,
+            raise_error=False,
+        )
+        return answer
+
+    return ask
+
+
+def png_header(path: Path) -> tuple[int, int, int, int]:
+    """Read a PNG's width, height, bit depth and colour type."""
+    header: tuple[int, int, int, int] = struct.unpack(">IIBB", path.read_bytes()[16:26])
+    return header
+
+
+# What is sent
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("name", sorted(FILES))
+async def test_a_file_is_sent_whole_and_with_its_type(fetch: Fetch, name: str) -> None:
+    types = {
+        ".css": "text/css; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
+        ".svg": "image/svg+xml; charset=utf-8",
+        ".png": "image/png",
+        ".txt": "text/plain; charset=utf-8",
+        ".webmanifest": "application/manifest+json",
+    }
+    for accepted in CODINGS:
+        answer = await fetch(f"/static/{name}", Accept_Encoding=accepted)
+        decode = DECODERS[answer.headers.get("Content-Encoding")]
+        assert (answer.code, decode(answer.body)) == (200, (FOLDER / name).read_bytes())
+        assert answer.headers["Content-Type"] == types[Path(name).suffix]
+        assert answer.headers["Content-Length"] == str(len(answer.body))
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert not {"Accept-Ranges", "Set-Cookie"} & set(answer.headers)
+        head = await fetch(f"/static/{name}", "HEAD", Accept_Encoding=accepted)
+        assert (head.code, head.body) == (200, b"")
+        varying = {"Date", "X-Request-Id"}
+        assert [(name, text) for name, text in head.headers.get_all() if name not in varying] == [
+            (name, text) for name, text in answer.headers.get_all() if name not in varying
+        ]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_search_engines_find_their_rules(fetch: Fetch, method: str) -> None:
+    answer = await fetch("/robots.txt", method)
+    assert (answer.code, answer.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert answer.headers["Content-Length"] == str(len((FOLDER / "robots.txt").read_bytes()))
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("none.css", "", "STYLE.CSS", "style.css/", "x/style.css", "./style.css", "style.css%00"),
+        *("../server.py", "..%2fserver.py", "%2e%2e/server.py", "/etc/passwd", "..%5cserver.py"),
+    ],
+)
+async def test_no_other_file_can_be_had(fetch: Fetch, path: str) -> None:
+    answer = await fetch(f"/static/{path}")
+    assert (answer.code, answer.headers["Content-Type"]) == (404, "text/html; charset=UTF-8")
+    assert b"Back to the start" in answer.body
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_hidden_files_folders_and_files_of_other_types_are_not_listed(tmp_path: Path) -> None:
+    for name in [".hidden.css", ".css", "a.css", "a.css~", "a.py", "a", "b.svg"]:
+        (tmp_path / name).touch()
+    (tmp_path / "folder").mkdir()
+    assert set(list_files(tmp_path)) == {"a.css", "b.svg"}
+
+
+@pytest.mark.gen_test
+async def test_a_file_needs_neither_the_database_nor_a_session(
+    visitor: PageClient, services: Services
+) -> None:
+    await visitor.sign_up("alice@example.com")
+    await visitor.log_in("alice@example.com")
+    await services.database.close()
+    assert (await visitor.fetch("GET", "/static/style.css")).status == 200
+    assert (await visitor.fetch("GET", "/static/none.css")).status == 404
+    assert (await visitor.fetch("GET", "/tasks")).status == 503
+
+
+@pytest.mark.gen_test
+async def test_a_file_stays_as_it_was_when_it_was_first_asked_for(
+    fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "passing.css"
+    path.write_bytes(b"early")
+    monkeypatch.setitem(FILES, path.name, StaticFile(path))
+    path.write_bytes(b"first " * 99)
+    named = digest(path.name)
+    path.write_bytes(b"second " * 99)
+    for accepted in CODINGS * 2:
+        answer = await fetch(f"/static/{path.name}?v={named}", Accept_Encoding=accepted)
+        assert DECODERS[answer.headers.get("Content-Encoding")](answer.body) == b"first " * 99
+        assert answer.headers["Cache-Control"] == YEAR
+        path.unlink(missing_ok=True)
+
+
+# Compression
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("", "identity"),
+        ("br", "br"),
+        ("gzip", "gzip"),
+        ("gzip, deflate, br, zstd", "br"),
+        ("gzip,br", "br"),
+        ("GZIP ; Q=0.8", "gzip"),
+        ("*", "br"),
+        ("*;q=0.5, gzip", "gzip"),
+        ("br;q=0, *", "gzip"),
+        ("br;q=0.5, gzip;q=1.0", "gzip"),
+        ("br;q=0.001", "br"),
+        ("br;q=0.5, gzip;q=0.5, identity", "identity"),
+        ("br;q=0", "identity"),
+        ("*;q=0", "identity"),
+        ("identity;q=0", "identity"),
+        ("identity;q=0, gzip", "gzip"),
+        ("gzip;q=0.5, *;q=0", "gzip"),
+        ("deflate, zstd", "identity"),
+        ("br;q=2, gzip;q=nonsense, ;q=1, ,,=", "identity"),
+        ("br gzip", "identity"),
+        ("," * 10_000 + " " * 10_000 + "x", "identity"),
+    ],
+)
+def test_the_client_gets_the_coding_that_it_likes_most(accepted: str, coding: str) -> None:
+    assert choose_coding(accepted, CODINGS) == coding
+
+
+def test_a_coding_that_is_not_offered_is_not_chosen() -> None:
+    assert choose_coding("br, gzip;q=0.1", ["gzip", "identity"]) == "gzip"
+    assert choose_coding("br, gzip, *", ["identity"]) == "identity"
+
+
+@pytest.mark.gen_test
+async def test_text_is_compressed_and_what_would_not_get_smaller_is_not(fetch: Fetch) -> None:
+    sizes = {}
+    for accepted in CODINGS:
+        answer = await fetch("/static/style.css", Accept_Encoding=accepted)
+        assert answer.headers.get("Content-Encoding", "identity") == accepted
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        sizes[accepted] = len(answer.body)
+        for name in ["robots.txt", "icon-180.png"]:
+            answer = await fetch(f"/static/{name}", Accept_Encoding=accepted)
+            assert "Content-Encoding" not in answer.headers
+            assert answer.headers["Vary"] == "Accept-Encoding"
+    assert sizes["br"] < sizes["gzip"] < sizes["identity"] / 2
+
+
+# How long a file is kept
+
+
+@pytest.mark.gen_test
+async def test_a_file_that_the_browser_has_is_not_sent_again(fetch: Fetch) -> None:
+    tags: set[str] = set()
+    for accepted in CODINGS:
+        first = await fetch("/static/style.css", Accept_Encoding=accepted)
+        tag = first.headers["ETag"]
+        for known in [tag, f"W/{tag}", f'"x", {tag}', "*"]:
+            again = await fetch("/static/style.css", Accept_Encoding=accepted, If_None_Match=known)
+            assert (again.code, again.body) == (304, b"")
+            for name in ["ETag", "Cache-Control", "Vary"]:
+                assert again.headers[name] == first.headers[name]
+            assert not {"Content-Encoding", "Content-Type"} & set(again.headers)
+        for other in [*tags, '"x"', tag.strip('"')]:
+            answer = await fetch("/static/style.css", Accept_Encoding=accepted, If_None_Match=other)
+            assert answer.code == 200
+        tags.add(tag)
+    assert len(tags) == len(CODINGS)
+    assert all(re.fullmatch('"[0-9a-f]{16}-[a-z]+"', tag) for tag in tags)
+
+
+@pytest.mark.gen_test
+async def test_only_the_address_of_the_present_content_is_kept_for_a_year(fetch: Fetch) -> None:
+    present = digest("style.css")
+    assert re.fullmatch("[0-9a-f]{16}", present)
+    for query, kept in [
+        (f"?v={present}", YEAR),
+        ("", MINUTES),
+        ("?v=", MINUTES),
+        ("?v=0123456789abcdef", MINUTES),
+        (f"?v={present.upper()}x", MINUTES),
+        (f"?w={present}", MINUTES),
+        ("?v=%ff", MINUTES),
+    ]:
+        answer = await fetch(f"/static/style.css{query}")
+        assert (answer.code, answer.headers["Cache-Control"]) == (200, kept)
+
+
+@pytest.mark.gen_test
+@with_settings(BASE_PATH="/my/tasks.d")
+async def test_the_files_that_a_page_names_are_kept_for_a_year_below_a_path_too(
+    visitor: PageClient, fetch: Fetch
+) -> None:
+    page = await visitor.open("/my/tasks.d/login")
+    links = {tag["rel"]: tag["href"] for tag in page.tags("link")}
+    assert {"stylesheet", "icon"} <= set(links)
+    for address in links.values():
+        assert address.startswith("/my/tasks.d/static/")
+        assert (await fetch(address)).headers["Cache-Control"] == YEAR
+    assert (await fetch("/my/tasks.d/robots.txt")).code == 200
+    assert (await fetch("/static/style.css")).code == 404
+
+
+# Icons and the manifest
+
+
+def test_the_manifest_names_icons_that_exist_with_these_types_and_sizes() -> None:
+    manifest = json.loads((FOLDER / "manifest.webmanifest").read_text(encoding="utf-8"))
+    icons = manifest["icons"]
+    assert [icon.get("purpose", "any") for icon in icons] == ["any", "maskable"]
+    for icon in icons:
+        assert icon["type"] == FILES[icon["src"]].content_type.partition(";")[0]
+        path = FOLDER / icon["src"]
+        if path.suffix == ".png":
+            width, height, *_ = png_header(path)
+            assert icon["sizes"] == f"{width}x{height}"
+        else:
+            assert icon["sizes"] == "any"
+            assert 'viewBox="0 0 32 32"' in path.read_text(encoding="utf-8")
+
+
+def test_the_icon_of_a_home_screen_is_small_and_has_no_transparent_parts() -> None:
+    path = FOLDER / "icon-180.png"
+    width, height, _, colour_type = png_header(path)
+    assert (width, height) == (180, 180)
+    assert colour_type == 2  # without an alpha channel (PNG, 11.2.1)
+    assert path.stat().st_size < 4096
+
+
+def test_chromium_reads_what_it_installs_by_below_a_path(
+    database_url: str, short_folder: Path
+) -> None:
+    settings = {"TASKAPP_DATABASE_URL": database_url, "TASKAPP_BASE_PATH": "/my/tasks"}
+    with running_server(short_folder / "manifest", **settings) as url, running_browser() as browser:
+        page = browser.new_page()
+        page.goto(f"{url}/login")
+        session = page.context.new_cdp_session(page)
+        answer = session.send("Page.getAppManifest")
+        assert (answer["url"].partition("?")[0], answer["errors"]) == (
+            f"{url}/static/manifest.webmanifest",
+            [],
+        )
+        manifest = answer["manifest"]
+        assert (manifest["startUrl"], manifest["scope"]) == (f"{url}/tasks", f"{url}/")
+        assert (manifest["name"], manifest["display"]) == ("taskapp", "kStandalone")
+        for icon in manifest["icons"]:
+            content_type = page.request.get(icon["url"]).headers["content-type"]
+            assert content_type.partition(";")[0] == icon["type"]

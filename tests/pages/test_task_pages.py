@@ -1,0 +1,336 @@
+"""The pages of tasks, over real HTTP: the list, and adding, editing and deleting."""
+
+import asyncio
+from html import unescape
+
+import pytest
+
+from tests.support.clients import ApiClient
+from tests.support.page_client import HOSTILE, PageClient, stored, titles
+
+pytest_plugins = ["tests.support.page_fixtures"]
+pytestmark = pytest.mark.gen_test
+UNUSUAL = [
+    "שלום עולם",
+    "مرحبا",
+    "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER} \N{WHITE FLAG}",
+    "e\N{COMBINING ACUTE ACCENT} and é",
+    "\N{MATHEMATICAL FRAKTUR CAPITAL U}",
+    "a\N{RIGHT-TO-LEFT OVERRIDE}b",
+]
+LONG = "x" * 300
+
+
+# The list
+
+
+async def test_a_list_without_tasks_says_what_could_be_there(mine: PageClient) -> None:
+    for query, words in [
+        ("", "Nothing here yet. Write down the first thing you have to do."),
+        ("?status=pending", "Nothing here yet. Write down the first thing you have to do."),
+        ("?status=completed", "Nothing completed yet. What you tick off is kept here."),
+    ]:
+        page = await mine.open(f"/tasks{query}")
+        assert words in page.text
+        assert page.titles == []
+
+
+async def test_a_list_whose_tasks_are_all_done_says_so(mine: PageClient, alice: ApiClient) -> None:
+    await alice.add_task("Done", status="completed")
+    page = await mine.open("/tasks?status=pending")
+    assert "All done. Nothing is left to do." in page.text
+
+
+async def test_the_list_shows_the_newest_first_with_its_texts(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    await alice.add_task("First", description="About the first")
+    await alice.add_task("Second")
+    page = await mine.open("/tasks")
+    assert page.titles == ["Second", "First"]
+    assert "About the first" in page.text
+    assert "Logged in as alice@example.com" in page.text
+
+
+async def test_a_long_description_is_in_the_list_whole_behind_its_beginning(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    lines = [f"Point {number}" for number in range(30)]
+    await alice.add_task("Minutes", description="\n".join(lines))
+    page = await mine.open("/tasks")
+    assert "Point 0 Point 1 Point 2… MoreLess Point 0 Point 1 Point 2 Point 3" in page.text
+    assert "Point 29" in page.text
+
+
+async def test_nobody_sees_the_tasks_of_somebody_else(
+    mine: PageClient, bob: ApiClient, alice: ApiClient
+) -> None:
+    await bob.add_task("Bob's secret")
+    await alice.add_task("Alice's own")
+    page = await mine.open("/tasks")
+    assert page.titles == ["Alice's own"]
+    assert page.has_link("All 1")
+
+
+async def test_a_filter_is_kept_in_the_address_and_counts(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    await alice.add_task("To do")
+    await alice.add_task("To do as well")
+    await alice.add_task("Done", status="completed")
+    page = await mine.open("/tasks")
+    assert page.link("All 3") == "/tasks"
+    assert page.link("Pending 2") == "/tasks?status=pending"
+    page = await mine.open(page.link("Completed 1"))
+    assert page.titles == ["Done"]
+    current = [tag["href"] for tag in page.tags("a") if "aria-current" in tag]
+    assert current == ["/tasks?status=completed"]
+
+
+async def test_more_than_fifty_tasks_are_walked_page_by_page(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    for number in range(103):
+        await alice.add_task(f"Task {number}", status="completed" if number % 2 else "pending")
+    await _walk(mine, "/tasks", [50, 50, 3])
+    await _walk(mine, "/tasks?status=pending", [50, 2])
+
+
+async def _walk(visitor: PageClient, address: str, sizes: list[int]) -> None:
+    page = await visitor.open(address)
+    assert not page.has_link("Back to the newest")
+    seen = [page.titles]
+    while page.has_link("Load more"):
+        page = await visitor.open(page.link("Load more"))
+        assert page.link("Back to the newest") == address
+        seen.append(page.titles)
+    assert [len(part) for part in seen] == sizes
+    assert len({title for part in seen for title in part}) == sum(sizes)
+
+
+@pytest.mark.parametrize(
+    "query", ["status=nonsense", "status=pending&status=completed", "after=altered", "after=%ff"]
+)
+async def test_an_address_that_makes_no_sense_is_an_error_page(
+    mine: PageClient, query: str
+) -> None:
+    page = await mine.open(f"/tasks?{query}")
+    assert page.status == 400
+    assert page.link("Back to the start") == "/"
+
+
+# Adding
+
+
+async def test_an_added_task_is_in_the_list_at_once(mine: PageClient, alice: ApiClient) -> None:
+    answer = await mine.send("Add", title="Buy milk", description="Oat")
+    assert (answer.status, answer.location) == (303, "/tasks")
+    page = await mine.follow(answer)
+    assert page.titles == ["Buy milk"]
+    assert page.notice == "Task added."
+    assert (await mine.open("/tasks")).notice == ""
+    assert (await alice.get("/api/tasks")).json["tasks"][0]["description"] == "Oat"
+
+
+async def test_the_button_below_the_description_sends_the_title_too(mine: PageClient) -> None:
+    page = await mine.submit("Add with the description", title="Buy milk", description="Oat")
+    assert page.titles == ["Buy milk"]
+    assert "Oat" in page.text
+
+
+async def test_a_task_needs_no_description(mine: PageClient) -> None:
+    assert (await mine.add_task("Buy milk")).titles == ["Buy milk"]
+
+
+@pytest.mark.parametrize(
+    ("title", "description", "field", "message"),
+    [
+        ("", "Kept", "title", "A task needs a title."),
+        ("   ", "Kept", "title", "A task needs a title."),
+        (LONG, "Kept", "title", "At most 255 characters are possible; this has 300."),
+        ("Kept", "x" * 10_001, "description", "At most 10,000 characters are possible"),
+        ("with a \0", "Kept", "title", "cannot be stored"),
+    ],
+)
+async def test_a_refused_task_keeps_both_texts_and_says_why_beside_the_field(
+    mine: PageClient, alice: ApiClient, title: str, description: str, field: str, message: str
+) -> None:
+    page = await mine.send("Add", title=title, description=description)
+    assert page.status == 400
+    assert page.text.startswith("Error: Tasks")
+    assert message in page.error_beside("Add", field)
+    assert page.form("Add").fields["title"] == title
+    assert page.form("Add").fields["description"] == description
+    assert ["open" in tag for tag in page.tags("details")] == [True, False]
+    assert [tag["name"] for tag in page.focused] == [field]
+    assert await titles(alice) == []
+    assert (await mine.submit("Add", title="Better", description="")).titles == ["Better"]
+
+
+async def test_a_form_that_is_sent_twice_makes_one_task(mine: PageClient, alice: ApiClient) -> None:
+    form = mine.page
+    await mine.send("Add", title="Buy milk")
+    mine.page = form
+    assert (await mine.send("Add", title="Buy milk")).status == 303
+    assert await titles(alice) == ["Buy milk"]
+
+
+@pytest.mark.parametrize("altered", [{"title": "Buy soap"}, {"description": "Oat"}])
+async def test_what_was_altered_before_a_form_was_sent_again_is_not_lost(
+    mine: PageClient, alice: ApiClient, altered: dict[str, str]
+) -> None:
+    form = mine.page
+    await mine.send("Add", title="Buy milk")
+    mine.page = form
+    page = await mine.submit("Add", **{"title": "Buy milk"} | altered)
+    assert len(page.rows) == 2
+    (task, _) = (await alice.get("/api/tasks")).json["tasks"]
+    assert task.items() >= altered.items()
+
+
+async def test_a_double_click_makes_one_task(mine: PageClient, alice: ApiClient) -> None:
+    form = mine.page.form("Add")
+    fields = form.fields | {"title": "Buy milk"}
+    answers = await asyncio.gather(*(mine.fetch("POST", "/tasks", fields) for _ in range(5)))
+    assert [answer.status for answer in answers] == [303] * 5
+    assert await titles(alice) == ["Buy milk"]
+
+
+async def test_each_form_makes_a_task_of_its_own(mine: PageClient, alice: ApiClient) -> None:
+    await mine.add_task("Buy milk")
+    await mine.add_task("Buy milk")
+    assert await titles(alice) == ["Buy milk", "Buy milk"]
+
+
+@pytest.mark.parametrize("text", [*UNUSUAL, *HOSTILE])
+async def test_any_text_is_kept_and_shown_as_it_was_typed(
+    mine: PageClient, alice: ApiClient, text: str
+) -> None:
+    page = await mine.add_task(text, f"{text}\n{text}")
+    assert page.titles == [text]
+    kept = (await alice.get("/api/tasks")).json["tasks"][0]
+    assert (kept["title"], kept["description"]) == (text, f"{text}\n{text}")
+    assert page.link(f"Edit: {text}") == f"/tasks/{kept['id']}/edit"
+    assert page.link(f"Delete: {text}") == f"/tasks/{kept['id']}/delete"
+    for address in ("/tasks", f"/tasks/{kept['id']}/edit", f"/tasks/{kept['id']}/delete"):
+        page = await mine.open(address)
+        assert text in unescape(page.html)
+        assert page.tags("svg") == []
+        assert [set(tag) for tag in page.tags("script")] == [{"type", "src"}]
+        assert page.html.count("</title>") == 1
+        assert "49" not in page.text.replace(kept["id"], "").split()
+
+
+# Editing
+
+
+async def test_an_edited_task_is_saved_and_shown(
+    mine: PageClient, alice: ApiClient, task: dict[str, str]
+) -> None:
+    await mine.open("/tasks")
+    page = await mine.open(mine.page.link("Edit: Buy milk"))
+    assert page.form("Save").fields["title"] == "Buy milk"
+    assert page.form("Save").fields["description"] == "Oat"
+    answer = await mine.send("Save", title="Buy bread", description="Rye", status="completed")
+    assert (answer.status, answer.location) == (303, f"/tasks#task-{task['id']}")
+    page = await mine.follow(answer)
+    assert page.titles == ["Buy bread"]
+    assert page.notice == "Task saved."
+    kept = await stored(alice, task)
+    assert (kept["title"], kept["description"], kept["status"]) == ("Buy bread", "Rye", "completed")
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"title": ""}, "title", "A task needs a title."),
+        ({"title": LONG}, "title", "this has 300"),
+        ({"description": "x" * 10_001}, "description", "this has 10,001"),
+        ({"status": "nonsense"}, "status", "pending, completed"),
+    ],
+)
+async def test_a_refused_edit_keeps_the_texts_and_says_why_beside_the_field(
+    mine: PageClient,
+    alice: ApiClient,
+    task: dict[str, str],
+    change: dict[str, str],
+    field: str,
+    message: str,
+) -> None:
+    await mine.open(f"/tasks/{task['id']}/edit")
+    page = await mine.send("Save", **change)
+    assert page.status == 400
+    assert page.text.startswith("Error: Edit task")
+    assert message in page.error_beside("Save", field)
+    for name, text in change.items():
+        assert name == "status" or page.form("Save").fields[name] == text
+    assert await stored(alice, task) == task
+    assert (await mine.send("Save", title="Better", description="", status="pending")).status == 303
+
+
+@pytest.mark.parametrize(
+    "description",
+    ["\na line end first", "a\n\nb\n", "\n", "  spaces  ", "a\r\nb\r\n", "a\rb"],
+)
+async def test_a_description_survives_an_edit_of_the_title_unchanged(
+    mine: PageClient, alice: ApiClient, description: str
+) -> None:
+    task = await alice.add_task("Buy milk", description=description)
+    await mine.open(f"/tasks/{task['id']}/edit")
+    shown = mine.page.form("Save").fields["description"]
+    as_a_browser_reads = shown.replace("\r\n", "\n").replace("\r", "\n")
+    await mine.send("Save", title="Buy bread", description=as_a_browser_reads)
+    kept = await stored(alice, task)
+    assert (kept["title"], kept["description"]) == ("Buy bread", description)
+
+
+async def test_line_ends_that_are_typed_are_kept_as_line_feeds(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    await mine.send("Add", title="Lines", description="\none\ntwo\n")
+    assert (await alice.get("/api/tasks")).json["tasks"][0]["description"] == "\none\ntwo\n"
+
+
+async def test_a_conflict_shows_both_texts_and_then_saving_works(
+    mine: PageClient, alice: ApiClient, task: dict[str, str]
+) -> None:
+    await mine.open(f"/tasks/{task['id']}/edit")
+    await alice.put(f"/api/tasks/{task['id']}", {"title": "By the other", "description": "Theirs"})
+    page = await mine.send("Save", title="By me", description="Mine")
+    assert page.status == 409
+    assert "The task was changed meanwhile" in page.text
+    assert "By the other" in page.text
+    assert "Theirs" in page.text
+    assert page.form("Save").fields["title"] == "By me"
+    assert page.form("Save").fields["description"] == "Mine"
+    assert (await stored(alice, task))["title"] == "By the other"
+    assert (await mine.submit("Save")).titles == ["By me"]
+
+
+async def test_saving_twice_by_a_double_click_is_no_conflict(
+    mine: PageClient, task: dict[str, str]
+) -> None:
+    form = await mine.open(f"/tasks/{task['id']}/edit")
+    await mine.send("Save", title=" By me ")
+    mine.page = form
+    assert (await mine.send("Save", title=" By me ")).status == 303
+
+
+# Deleting
+
+
+async def test_deleting_asks_first_and_then_deletes(
+    mine: PageClient, alice: ApiClient, task: dict[str, str]
+) -> None:
+    await mine.open("/tasks")
+    page = await mine.open(mine.page.link("Delete: Buy milk"))
+    assert page.text.startswith("Delete task · taskapp")
+    assert "Delete this task? Buy milk Oat" in page.text
+    assert page.link("Keep it") == "/tasks"
+    assert await titles(alice) == ["Buy milk"]
+    answer = await mine.send("Delete")
+    assert (answer.status, answer.location) == (303, "/tasks")
+    page = await mine.follow(answer)
+    assert page.notice == "Task deleted."
+    assert page.titles == []
+    assert await titles(alice) == []

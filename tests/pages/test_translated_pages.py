@@ -1,0 +1,114 @@
+"""Pages speak the language that the browser asks for; the API speaks English."""
+
+from urllib.parse import quote
+
+import pytest
+
+from handlers.pages.base import PageHandler
+from handlers.rendering.languages import LANGUAGES, Language
+from handlers.web.application import Application
+from taskapp.core.errors import Invalid
+from taskapp.core.messages import Message
+from tests.support.clients import ApiClient
+from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient
+
+pytest_plugins = ["tests.support.page_fixtures"]
+pytestmark = pytest.mark.gen_test
+ACCOUNT = {"email": ALICE, "password": PASSWORD}
+
+
+@pytest.mark.parametrize(
+    ("header", "code", "words"),
+    [
+        ({"Accept-Language": "de-AT,de;q=0.9,en;q=0.5"}, "de", "Anmelden · taskapp"),
+        ({"Accept-Language": "fr, en;q=0.5"}, "en", "Log in · taskapp"),
+        ({"Accept-Language": "de;q=0"}, "en", "Log in · taskapp"),
+        ({"Accept-Language": "\xff"}, "en", "Log in · taskapp"),
+        ({}, "en", "Log in · taskapp"),
+    ],
+)
+async def test_a_page_is_in_the_language_that_the_browser_asks_for(
+    visitor: PageClient, header: dict[str, str], code: str, words: str
+) -> None:
+    visitor.headers = header
+    page = await visitor.open("/login")
+    assert page.text.startswith(words)
+    assert page.tags("html")[0]["lang"] == page.headers["Content-Language"] == code
+    assert "Accept-Language" in page.headers["Vary"].split(", ")
+
+
+async def test_german_is_spoken_from_the_account_to_the_last_task(visitor: PageClient) -> None:
+    visitor.headers = {"Accept-Language": "de"}
+    await visitor.open("/register")
+    page = await visitor.submit("Konto anlegen", email="", password="x" * 1257)
+    assert page.text.startswith("Fehler: Registrieren · taskapp")
+    assert page.error_beside("Konto anlegen", "email") == "Diese Angabe fehlt noch."
+    assert "hier sind es 1.257." in page.error_beside("Konto anlegen", "password")
+    page = await visitor.submit("Konto anlegen", **ACCOUNT)
+    assert page.notice == "Dein Konto ist bereit. Melde dich an, dann kann es losgehen."
+    await visitor.submit("Anmelden", **ACCOUNT)
+    page = await visitor.submit("Hinzufügen", title="Milch kaufen")
+    assert (page.notice, page.titles) == ("Aufgabe hinzugefügt.", ["Milch kaufen"])
+    assert "gerade eben" in page.text
+    page = await visitor.submit("Alle hinzufügen", titles="Brot\nButter")
+    assert page.notice == "2 Aufgaben hinzugefügt."
+    page = await visitor.submit("Alle hinzufügen", titles="")
+    assert page.error_beside("Alle hinzufügen", "titles") == "Schreib mindestens eine Zeile."
+    page = await visitor.submit("Butter")
+    assert page.notice == "Aufgabe erledigt. Rückgängig"
+    page = await visitor.submit("Abmelden")
+    assert page.notice == "Du bist abgemeldet."
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/auth/login", "/nowhere"])
+async def test_the_api_speaks_english_whatever_is_asked_for(api: ApiClient, path: str) -> None:
+    asked: dict[str, str]
+    answers = []
+    for asked in ({}, {"Accept-Language": "de"}):
+        answer = await api.post(f"/api{path}", {"email": 1}, headers=asked)
+        assert "Content-Language" not in answer.headers
+        answers.append({**answer.json, "requestId": ""})
+    assert answers[0] == answers[1]
+    assert answers[0]["title"] in {"Not logged in", "Invalid data", "Not found"}
+
+
+async def test_the_description_of_the_api_is_in_english(visitor: PageClient) -> None:
+    visitor.headers = {"Accept-Language": "de"}
+    page = await visitor.open("/api/docs")
+    assert page.tags("html")[0]["lang"] == page.headers["Content-Language"] == "en"
+
+
+class Echo(PageHandler):
+    """Refuses whatever it is sent, in the sender's words."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        value = self.read_query("value")
+        raise Invalid({value: Message("%(name)s was sent more than once.", name=value)})
+
+
+@pytest.mark.parametrize("language", LANGUAGES.values(), ids=str)
+@pytest.mark.parametrize("value", [*HOSTILE, "100 % &amp; %(name)s ⟦"])
+async def test_a_value_in_a_sentence_is_seen_as_it_was_sent(
+    app: Application, visitor: PageClient, language: Language, value: str
+) -> None:
+    app.add_handlers(".*", [("/echo", Echo)])
+    visitor.headers = {"Accept-Language": language.code}
+    page = await visitor.open(f"/echo?value={quote(value)}")
+    sentence = Message("%(name)s was sent more than once.", name=value)
+    assert language.say(sentence) in page.text
+    assert (page.tags("svg"), len(page.tags("script"))) == ([], 1)
+
+
+@pytest.mark.parametrize("language", LANGUAGES.values(), ids=str)
+async def test_an_address_in_a_sentence_is_seen_as_it_is(
+    visitor: PageClient, language: Language
+) -> None:
+    visitor.headers = {"Accept-Language": language.code}
+    account = {"email": "{{7*7}}%s&quot'@example.com", "password": PASSWORD}
+    for path in ("/register", "/login"):
+        await visitor.open(path)
+        await visitor.follow(await visitor.fetch("POST", path, visitor.proof | account))
+    sentence = Message("Logged in as %(email)s", email=account["email"])
+    assert language.say(sentence) in visitor.page.text

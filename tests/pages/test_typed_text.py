@@ -1,0 +1,115 @@
+"""Text is never lost: whatever goes wrong with a form, what was typed can be sent again."""
+
+import pytest
+
+from taskapp.services import Services
+from tests.support.clients import ApiClient
+from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient, stored, titles
+
+pytest_plugins = ["tests.support.page_fixtures"]
+pytestmark = pytest.mark.gen_test
+
+
+# The session ended
+
+
+async def test_what_was_typed_while_the_session_ended_is_added_after_the_login(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    del mine.cookies["taskapp-session"]
+    page = await mine.send("Add", title="Typed for long", description="\nWith <care>")
+    assert page.status == 401
+    assert "Your session has ended." in page.text
+    await mine.send("Log in", email=ALICE, password="wrong at first")
+    page = await mine.send("Log in", email=ALICE, password=PASSWORD)
+    assert page.form("Save it now").fields["title"] == "Typed for long"
+    assert page.form("Save it now").fields["description"] == "\nWith <care>"
+    assert page.has_form("Log out")
+    assert (await mine.submit("Save it now")).titles == ["Typed for long"]
+    assert (await alice.get("/api/tasks")).json["tasks"][0]["description"] == "\nWith <care>"
+
+
+async def test_an_edit_that_was_typed_while_the_session_ended_is_saved_after_the_login(
+    mine: PageClient, alice: ApiClient, task: dict[str, str]
+) -> None:
+    form = await mine.open(f"/tasks/{task['id']}/edit")
+    await mine.send("Log out")
+    mine.cookies["taskapp-session"] = "is over"
+    mine.page = form
+    page = await mine.send("Save", title="Typed for long", status="completed")
+    assert page.status == 401
+    assert "taskapp-session" not in mine.cookies
+    page = await mine.send("Log in", email=ALICE, password=PASSWORD)
+    assert page.form("Save it now").fields["title"] == "Typed for long"
+    assert (await mine.submit("Save it now")).titles == ["Typed for long"]
+    assert (await stored(alice, task))["status"] == "completed"
+
+
+async def test_an_edit_after_the_login_still_notices_a_conflict(
+    mine: PageClient, alice: ApiClient, task: dict[str, str]
+) -> None:
+    await mine.open(f"/tasks/{task['id']}/edit")
+    del mine.cookies["taskapp-session"]
+    await mine.send("Save", title="By me")
+    await alice.put(f"/api/tasks/{task['id']}", {"title": "By the other"})
+    await mine.send("Log in", email=ALICE, password=PASSWORD)
+    page = await mine.send("Save it now")
+    assert page.status == 409
+    assert "By the other" in page.text
+
+
+async def test_what_was_typed_survives_a_database_that_is_away(
+    mine: PageClient, services: Services, alice: ApiClient, task: dict[str, str]
+) -> None:
+    add_form = await mine.open("/tasks")
+    edit_form = await mine.open(f"/tasks/{task['id']}/edit")
+    await services.database.close()
+    mine.page = add_form
+    added = await mine.send("Add", title="Typed", description="At length")
+    mine.page = edit_form
+    edited = await mine.send("Save", title="Edited", description="At length")
+    await services.database.open(services.settings.database_url)
+    for page, title in ((added, "Typed"), (edited, "Edited")):
+        assert page.status == 503
+        assert "Try again in 2 seconds." in page.text
+        assert page.form("Send it again").fields["title"] == title
+        assert page.form("Send it again").fields["description"] == "At length"
+        mine.page = page
+        assert (await mine.send("Send it again")).status == 303
+    assert await titles(alice) == ["Typed", "Edited"]
+
+
+async def test_a_broken_form_keeps_what_can_be_read_of_it(mine: PageClient) -> None:
+    token = mine.proof["csrf_token"].encode("ascii")
+    page = await mine.fetch(
+        "POST", "/tasks", b"csrf_token=" + token + b"&title=Typed&description=%ff"
+    )
+    assert page.status == 400
+    assert page.form("Send it again").fields["title"] == "Typed"
+
+
+# A form that no page of ours sent
+
+
+@pytest.mark.parametrize("headers", [None, *FROM_ELSEWHERE])
+async def test_what_was_typed_into_an_untrusted_add_form_can_be_sent_again(
+    mine: PageClient, alice: ApiClient, headers: dict[str, str] | None
+) -> None:
+    without: dict[str, str | None] = {} if headers else {"csrf_token": None}
+    mine.headers = headers or {}
+    page = await mine.send("Add", title="Typed", description="\nlong", **without)
+    mine.headers = {}
+    assert page.status == 403
+    assert page.form("Send it again").fields["title"] == "Typed"
+    assert (await mine.submit("Send it again")).titles == ["Typed"]
+    assert (await alice.get("/api/tasks")).json["tasks"][0]["description"] == "\nlong"
+
+
+async def test_what_was_typed_into_an_untrusted_edit_form_can_be_sent_again(
+    mine: PageClient, alice: ApiClient, task: dict[str, str]
+) -> None:
+    await mine.open(f"/tasks/{task['id']}/edit")
+    page = await mine.send("Save", title="Typed", status="completed", csrf_token="forged")
+    assert page.status == 403
+    assert (await mine.submit("Send it again")).titles == ["Typed"]
+    assert (await stored(alice, task))["status"] == "completed"

@@ -1,0 +1,468 @@
+"""The PostgreSQL inside starts, stops, survives what kills it, and says what is in its way."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from taskapp.postgres.permissions import Account, open_parents
+from taskapp.postgres.processes import find_processes
+from taskapp.postgres.server import (
+    DataFolderInUse,
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    embedded_postgres,
+    program,
+)
+from tests.support.environment import inherited_environment
+
+CHECKOUT = Path(__file__).parents[2]
+NOBODY = Account(65534, 65534)
+# Owns a data folder until its standard input ends.
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from taskapp.postgres.server import embedded_postgres
+
+async def own():
+    async with embedded_postgres(Path(sys.argv[1])) as url:
+        print(url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(own())
+"""
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has this case")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux has what this is about")
+
+
+@pytest.fixture
+def new_folder() -> Iterator[Path]:
+    parent = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))  # a short path
+    yield parent / "data"
+    wait_until(lambda: not processes(parent / "data"))  # those whose owner was killed
+    shutil.rmtree(parent)
+
+
+@pytest.fixture(scope="module")
+def used_folder() -> Iterator[Path]:
+    parent = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))  # a short path
+    asyncio.run(start_and_stop(parent / "data"))
+    yield parent / "data"
+    shutil.rmtree(parent)
+
+
+@pytest.fixture
+def data_folder(used_folder: Path) -> Iterator[Path]:
+    """A data folder that was in use before; its tests share it, which is quicker than initdb."""
+    yield used_folder
+    wait_until(lambda: not processes(used_folder))
+
+
+@contextmanager
+def owner(folder: Path, user: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", OWNER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=CHECKOUT,
+        env=inherited_environment(measured=user is None),
+        user=user,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def url_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def acknowledge_rows(url: str, until: Callable[[], bool]) -> list[int]:
+    """Write rows until the server goes or it is enough; give those that were acknowledged."""
+    acknowledged: list[int] = []
+    with suppress(psycopg2.Error):
+        execute(url, "CREATE TABLE IF NOT EXISTS numbers (number integer)")
+        while not until():
+            execute(url, "INSERT INTO numbers VALUES (%s)", len(acknowledged))
+            acknowledged.append(len(acknowledged))
+    return acknowledged
+
+
+def rows(url: str) -> set[int]:
+    return {number for (number,) in execute(url, "SELECT number FROM numbers")}
+
+
+def processes(folder: Path) -> list[int]:
+    return find_processes(str(folder), folder)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def postmaster_of(folder: Path) -> int:
+    return int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+
+
+async def start_and_stop(folder: Path) -> None:
+    async with embedded_postgres(folder):
+        pass
+
+
+def test_data_survives_a_stop_and_a_start(new_folder: Path) -> None:
+    async def scenario() -> None:
+        async with embedded_postgres(new_folder) as url:
+            written = acknowledge_rows(url, lambda: len(rows(url)) == 3)
+        async with embedded_postgres(new_folder) as url:
+            assert rows(url) == set(written)
+
+    asyncio.run(scenario())
+
+
+def test_the_server_is_durable_and_reached_by_its_private_socket_only(new_folder: Path) -> None:
+    expected = {
+        "data_checksums": "on",
+        "fsync": "on",
+        "full_page_writes": "on",
+        "listen_addresses": "",
+        "server_encoding": "UTF8",
+        "synchronous_commit": "on",
+        "TimeZone": "UTC",
+    }
+
+    async def scenario() -> None:
+        async with embedded_postgres(new_folder) as url:
+            assert {name: execute(url, f"SHOW {name}")[0][0] for name in expected} == expected
+            assert execute(url, "SELECT datlocale FROM pg_database LIMIT 1") == [("C.UTF-8",)]
+            for private in ("postgres", "socket"):
+                assert (new_folder / private).stat().st_mode & 0o777 == 0o700
+
+    asyncio.run(scenario())
+
+
+def test_a_clean_stop_leaves_no_process_and_no_word(data_folder: Path) -> None:
+    with owner(data_folder) as process:
+        url_of(process)
+        _, complaints = process.communicate("")
+        assert (process.returncode, complaints) == (0, "")
+    assert processes(data_folder) == []
+    assert not (data_folder / "postgres" / "postmaster.pid").exists()
+
+
+@needs_linux
+def test_killing_the_owner_stops_its_postgresql(data_folder: Path) -> None:
+    with owner(data_folder) as process:
+        url_of(process)
+        assert processes(data_folder)
+        process.kill()
+        wait_until(lambda: not processes(data_folder))
+
+
+def test_after_killing_the_owner_the_next_start_works_at_once(new_folder: Path) -> None:
+    async def start_again() -> set[int]:
+        async with embedded_postgres(new_folder) as url:
+            return rows(url)
+
+    with owner(new_folder) as process:
+        url = url_of(process)
+        until = time.monotonic() + 0.3
+        acknowledged = acknowledge_rows(url, lambda: time.monotonic() > until)
+        process.kill()
+        acknowledged_at_the_end = acknowledge_rows(url, lambda: False)
+        found = asyncio.run(start_again())
+    assert acknowledged
+    assert found >= {*acknowledged, *acknowledged_at_the_end}
+
+
+def test_an_orphan_that_nothing_ended_is_ended_by_the_next_start(data_folder: Path) -> None:
+    cluster, socket_folder = data_folder / "postgres", data_folder / "socket"
+    command: list[str | Path] = [program("postgres"), "-D", cluster, "-h", "", "-k", socket_folder]
+    user = cluster.stat().st_uid if os.geteuid() == 0 else None
+    with subprocess.Popen(command, user=user, stderr=subprocess.DEVNULL) as orphan:
+        wait_until(lambda: len(processes(data_folder)) > 3)
+        asyncio.run(start_and_stop(data_folder))
+        assert orphan.wait(5) == 0
+
+
+def test_a_killed_postmaster_comes_back_by_itself_with_all_that_was_acknowledged(
+    new_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with embedded_postgres(new_folder) as url:
+            for _ in range(2):
+                acknowledged = acknowledge_rows(url, lambda: len(rows(url)) >= 3)
+                killed = postmaster_of(new_folder)
+                os.kill(killed, signal.SIGKILL)
+                await asyncio.to_thread(wait_until, lambda: _answers(url))
+                assert postmaster_of(new_folder) != killed
+                assert rows(url) >= set(acknowledged)
+
+    asyncio.run(scenario())
+    assert "ended unasked (signal SIGKILL)" in caplog.text
+
+
+def _answers(url: str) -> bool:
+    with suppress(psycopg2.OperationalError):
+        return bool(execute(url, "SELECT 1"))
+    return False
+
+
+def test_a_second_owner_is_told_who_holds_the_folder(data_folder: Path) -> None:
+    with owner(data_folder) as process:
+        url = url_of(process)
+        with pytest.raises(DataFolderInUse, match=rf"in use by process {process.pid}\. Stop that"):
+            asyncio.run(start_and_stop(data_folder))
+        assert _answers(url)
+
+
+def test_sharing_waits_for_the_server_of_another_process_and_leaves_it_running(
+    new_folder: Path,
+) -> None:
+    async def share() -> tuple[str, int]:
+        async with embedded_postgres(new_folder, share=True) as url:
+            return url, postmaster_of(new_folder)
+
+    with owner(new_folder) as process:
+        wait_until((new_folder / "postgres.new").exists)
+        shared, postmaster = asyncio.run(share())
+        assert (shared, postmaster) == (url_of(process), postmaster_of(new_folder))
+        assert _answers(shared)
+
+
+def test_sharing_starts_and_stops_a_server_where_there_is_none(data_folder: Path) -> None:
+    async def scenario() -> None:
+        async with embedded_postgres(data_folder, share=True) as url:
+            assert _answers(url)
+
+    asyncio.run(scenario())
+    assert processes(data_folder) == []
+
+
+def test_a_start_after_an_interrupted_initdb_begins_anew(new_folder: Path) -> None:
+    with owner(new_folder) as process:
+        wait_until((new_folder / "postgres.new" / "base").exists)
+        process.kill()
+        asyncio.run(start_and_stop(new_folder))
+    assert not (new_folder / "postgres.new").exists()
+
+
+def test_a_cancelled_start_leaves_nothing_behind(new_folder: Path) -> None:
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await EmbeddedPostgres(new_folder).start()
+        assert processes(new_folder) == []
+        await start_and_stop(new_folder)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["stranger", "zombie"])
+def test_the_traces_of_a_killed_server_do_not_block(data_folder: Path, kind: str) -> None:
+    cluster = data_folder / "postgres"
+    user = cluster.stat().st_uid if os.geteuid() == 0 else None
+    lasting = "60" if kind == "stranger" else "0"
+    with subprocess.Popen(["sleep", lasting], user=user) as process:
+        time.sleep(0.1)
+        trace = f"{process.pid}\n{cluster}\n1700000000\n5432\n{data_folder / 'socket'}\n"
+        for path in (cluster / "postmaster.pid", data_folder / "socket" / ".s.PGSQL.5432.lock"):
+            path.write_text(trace)
+            os.chown(path, cluster.stat().st_uid, -1)
+        asyncio.run(start_and_stop(data_folder))
+        process.kill()
+
+
+def test_a_socket_path_that_is_too_long_is_refused_with_its_length(new_folder: Path) -> None:
+    with pytest.raises(EmbeddedPostgresError, match=r"is 1\d\d bytes long.*TASKAPP_DATA_DIR"):
+        asyncio.run(start_and_stop(new_folder / ("x" * 90)))
+
+
+def test_a_cluster_of_another_version_is_refused_by_name(data_folder: Path) -> None:
+    version = data_folder / "postgres" / "PG_VERSION"
+    version.write_text("17\n")
+    with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 17, and .* PostgreSQL 18"):
+        asyncio.run(start_and_stop(data_folder))
+    version.write_text("18\n")
+
+
+def test_a_failed_start_gives_the_last_words_and_lets_go_of_the_folder(data_folder: Path) -> None:
+    override = data_folder / "postgres" / "postgresql.auto.conf"
+    override.write_text("shared_buffers = 'nonsense'\n")
+    with pytest.raises(EmbeddedPostgresError, match=r"while it was starting .*shared_buffers"):
+        asyncio.run(start_and_stop(data_folder))
+    override.write_text("")
+    asyncio.run(start_and_stop(data_folder))
+
+
+def test_a_server_that_fails_to_come_back_is_tried_again(
+    data_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    override = data_folder / "postgres" / "postgresql.auto.conf"
+
+    async def scenario() -> None:
+        async with embedded_postgres(data_folder) as url:
+            override.write_text("shared_buffers = 'nonsense'\n")
+            os.kill(postmaster_of(data_folder), signal.SIGKILL)
+            await asyncio.to_thread(wait_until, lambda: "while it was starting" in caplog.text)
+            override.write_text("")
+            await asyncio.to_thread(wait_until, lambda: _answers(url))
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_does_not_react_is_ended_by_force(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = [(way, 0.2) for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)]
+    monkeypatch.setattr("taskapp.postgres.processes._WAYS_TO_END", ways)
+
+    async def scenario() -> None:
+        async with embedded_postgres(data_folder):
+            os.kill(postmaster_of(data_folder), signal.SIGSTOP)
+        await start_and_stop(data_folder)
+
+    asyncio.run(scenario())
+
+
+def test_a_data_folder_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedPostgresError, match=r"can't run in the data folder .*file"):
+        asyncio.run(start_and_stop(tmp_path / "file"))
+
+
+def test_the_log_holds_nothing_that_people_wrote(
+    data_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def scenario() -> None:
+        async with embedded_postgres(data_folder) as url:
+            execute(url, "CREATE TABLE people (email text UNIQUE, age integer)")
+            execute(url, "INSERT INTO people VALUES ('ada@example.com')")
+            for value in ("'ada@example.com'", "'bob', 'ada@example.com'"):
+                with pytest.raises(psycopg2.Error):
+                    execute(url, f"INSERT INTO people VALUES ({value})")  # noqa: S608  # on purpose
+            crash = "SELECT 'ada@example.com', pg_sleep(60)"
+            with pytest.raises(psycopg2.Error):
+                await asyncio.to_thread(_killed_while, url, crash)
+
+    asyncio.run(scenario())
+    assert "was terminated by signal 9" in caplog.text
+    assert "ada@" not in caplog.text
+
+
+def _killed_while(url: str, statement: str) -> None:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        pid = connection.get_backend_pid()
+        command = f"sleep 0.2; kill -9 {pid}"
+        with subprocess.Popen(["sh", "-c", command]):
+            cursor.execute(statement)
+
+
+@needs_linux
+def test_an_owner_that_reads_no_log_does_not_block_postgresql(data_folder: Path) -> None:
+    chatter = "DO $$ BEGIN FOR i IN 1..20000 LOOP RAISE LOG '%', repeat('x', 100); END LOOP; END $$"
+    with owner(data_folder) as process:
+        url = url_of(process)
+        process.send_signal(signal.SIGSTOP)
+        execute(f"{url}&options=-cstatement_timeout%3D10s", chatter)
+
+
+@needs_root
+def test_root_opens_only_what_its_user_needs(
+    new_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    asyncio.run(start_and_stop(new_folder))
+    assert f"pass through {new_folder.parent}, {new_folder}" in caplog.text
+    for folder in (new_folder, new_folder.parent):
+        assert folder.stat().st_mode & 0o067 == 0  # of the mask, search alone
+        with pytest.raises(subprocess.CalledProcessError):
+            subprocess.run(["ls", folder / "socket"], user=NOBODY.uid, check=True)
+
+
+@pytest.fixture
+def nobody_folder(new_folder: Path) -> Iterator[Path]:
+    """A data folder of an ordinary user, who can run this Python and this checkout."""
+    needed = [Path(sys.executable).resolve(), Path(os.__file__), Path(__file__).resolve()]
+    parents = {parent for path in needed for parent in path.parents}
+    before = {parent: (parent.stat().st_mode, _acl(parent)) for parent in parents}
+    new_folder.parent.chmod(0o755)
+    new_folder.mkdir(mode=0o700)
+    os.chown(new_folder, *NOBODY)
+    open_parents(NOBODY, needed)
+    yield new_folder
+    for parent, (mode, acl) in before.items():
+        if _acl(parent) != acl:
+            if acl:
+                os.setxattr(parent, "system.posix_acl_access", acl)
+            else:
+                os.removexattr(parent, "system.posix_acl_access")
+                parent.chmod(mode & 0o7777)
+
+
+def _acl(folder: Path) -> bytes | None:
+    with suppress(OSError):
+        return os.getxattr(folder, "system.posix_acl_access")
+    return None
+
+
+@needs_root
+@needs_linux
+def test_an_ordinary_user_runs_it_and_root_may_after_that(nobody_folder: Path) -> None:
+    for user in (NOBODY.uid, None, NOBODY.uid):
+        with owner(nobody_folder, user) as process:
+            assert _answers(url_of(process))
+            _, complaints = process.communicate("")
+            assert (process.returncode, complaints) == (0, "")
+    assert (nobody_folder / "postgres").stat().st_uid == NOBODY.uid
+
+
+@needs_root
+def test_a_cluster_that_root_copied_there_is_given_back_to_its_user(data_folder: Path) -> None:
+    user = (data_folder / "postgres").stat().st_uid
+    subprocess.run(["chown", "-R", "0:0", data_folder], check=True)
+    asyncio.run(start_and_stop(data_folder))
+    assert (data_folder / "postgres" / "base").stat().st_uid == user
+
+
+@needs_root
+@needs_linux
+def test_an_ordinary_user_is_told_that_the_folder_is_another_ones(nobody_folder: Path) -> None:
+    folder = nobody_folder.with_name("of-root")
+    asyncio.run(start_and_stop(folder))
+    with owner(folder, NOBODY.uid) as process:
+        _, complaints = process.communicate("")
+    assert "can't be used by this user" in complaints
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    assert program("pg_dump").is_absolute()
+    with pytest.raises(EmbeddedPostgresError, match="program pg_nothing is not installed"):
+        program("pg_nothing")

@@ -1,0 +1,150 @@
+"""The rules of the architecture that import-linter cannot say, read from source and routes."""
+
+import ast
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers.api.base import ApiHandler, NotFoundApi, TooLargeApi
+from handlers.api.openapi import make_document
+from handlers.pages.base import NotFoundPage, PageHandler, TooLargePage
+from handlers.routes import ROUTES
+from handlers.web.application import METHODS
+from handlers.web.base import BaseHandler
+from tests.support.api_tools import NO_TASK
+from tests.support.clients import ApiClient
+
+CHECKOUT = Path(__file__).parents[2]
+ROOMS = ["handlers", "taskapp", "schema"]
+SOURCES = [
+    CHECKOUT / "server.py",
+    *(path for room in ROOMS for path in sorted((CHECKOUT / room).rglob("*.py"))),
+]
+UNDESCRIBED = {"/api/docs", "/api/openapi.json", "/api/:path"}  # about the API, not of it
+# The answers to addresses without a route and to bodies that are too large.
+UNROUTED = {NotFoundPage, TooLargePage, TooLargeApi}
+PUBLIC = {
+    *("/", "/register", "/login", "/logout", "/theme", "/status"),
+    *("/api/auth/register", "/api/auth/login"),
+    *("/api/openapi.json", "/api/docs"),
+    *("/api/health", "/api/health/live", "/api/health/ready", "/metrics"),
+    *("/static/:path", "/robots.txt", "/api/:path"),
+}
+
+
+def name_of(path: Path) -> str:
+    """Give a module's name, such as "taskapp.operations.tasks"."""
+    parts = path.relative_to(CHECKOUT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+# Reading requests
+
+
+def test_no_page_or_api_reads_what_tornado_would_alter() -> None:
+    altering = {"get_argument", "get_arguments", "get_body_argument", "get_query_argument"}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in altering, f"{path}: {node.attr}"
+
+
+# Words
+
+VERBS = {"find", "require", "list", "count", "insert", "update", "delete"}
+OTHER_VERBS = {"touch", "replace", "estimate"}  # seldom, and no synonyms of those above
+
+
+def test_a_query_begins_with_one_of_the_few_verbs() -> None:
+    for path in SOURCES:
+        if name_of(path).startswith("taskapp.queries."):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.AsyncFunctionDef):
+                    assert node.name.split("_")[0] in VERBS | OTHER_VERBS, node.name
+
+
+def test_a_query_on_tasks_takes_the_owner_first() -> None:
+    for node in ast.parse((CHECKOUT / "taskapp" / "queries" / "tasks.py").read_text()).body:
+        if isinstance(node, ast.AsyncFunctionDef) and node.name != "estimate_tasks":
+            assert [argument.arg for argument in node.args.args[:2]] == ["database", "owner"]
+
+
+# Routes
+
+
+def handlers_of(base: type[BaseHandler]) -> Iterator[type[BaseHandler]]:
+    """Give all handlers of the program that derive from one, and from which none derives."""
+    own = [part for part in base.__subclasses__() if part.__module__.startswith("handlers.")]
+    if not own:
+        yield base
+    for handler in own:
+        yield from handlers_of(handler)
+
+
+def test_every_handler_has_a_route() -> None:
+    for path in (CHECKOUT / "handlers").rglob("*.py"):
+        import_module(name_of(path))
+    routed = {handler for _, handler in ROUTES}
+    assert set(handlers_of(BaseHandler)) - routed == UNROUTED
+    assert routed & UNROUTED == set()
+    assert NotFoundApi in routed
+
+
+def test_every_route_is_named_once_and_after_its_kind() -> None:
+    paths = [path for path, _ in ROUTES]
+    assert len(set(paths)) == len(paths)
+    for path, handler in ROUTES:
+        is_api = path.startswith("/api/") and path != "/api/docs"
+        assert issubclass(handler, ApiHandler if is_api or path == "/metrics" else PageHandler)
+
+
+def test_the_routes_of_the_api_are_those_of_its_description() -> None:
+    routed = {path.replace(":id", "{id}") for path, _ in ROUTES if path.startswith("/api/")}
+    assert set(make_document("")["paths"]) == routed - UNDESCRIBED
+
+
+def test_only_these_routes_are_public() -> None:
+    assert {path for path, handler in ROUTES if handler.is_public} == PUBLIC
+    assert {path for path, handler in ROUTES if not handler.is_public} == {
+        *("/account", "/account/password", "/account/tokens", "/account/delete"),
+        *("/account/sessions/:id/end", "/account/sessions/others/end"),
+        *("/tasks", "/tasks/several", "/tasks/completed/delete"),
+        *("/tasks/:id/edit", "/tasks/:id/status", "/tasks/:id/delete"),
+        *("/api/auth/logout", "/api/tasks", "/api/tasks/:id"),
+    }
+
+
+def private_methods() -> list[Any]:
+    return [
+        pytest.param(path.replace(":id", NO_TASK), method, issubclass(handler, ApiHandler))
+        for path, handler in ROUTES
+        if not handler.is_public
+        for method in handler.allowed_methods()
+        if method != "OPTIONS"
+    ]
+
+
+@pytest.mark.gen_test(timeout=30)
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize(("path", "method", "is_api"), private_methods())
+async def test_whatever_is_not_public_refuses_a_stranger(
+    api: ApiClient, path: str, method: str, *, is_api: bool
+) -> None:
+    answer = await api.send(method, path, raw=b"{}")
+    if is_api:
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    elif method in {"GET", "HEAD"}:
+        assert answer.status == 303
+        assert answer.headers["Location"].startswith("/login?next=")
+    else:
+        assert answer.status in {303, 401, 403}
+        assert not answer.headers.get("Location", "/login").startswith("/tasks")
+
+
+def test_the_methods_that_are_measured_are_those_that_handlers_have() -> None:
+    used = {method for _, handler in ROUTES for method in handler.allowed_methods()}
+    assert used == set(METHODS)

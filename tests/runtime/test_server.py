@@ -1,0 +1,375 @@
+"""The real `server.py` as a process: it starts, stops, and gets over what is done to it."""
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg2
+import pytest
+
+from taskapp.postgres.server import EmbeddedPostgres
+from tests.faults.checker import assert_all_is_well
+from tests.faults.ledger import writing
+from tests.support.database_fixtures import locked_tasks
+from tests.support.server_process import (
+    Answer,
+    Client,
+    NoAnswer,
+    free_port,
+    new_data_folder,
+    ordinary_user,
+    postgres_processes,
+    postmaster_of,
+    processor_seconds,
+    server_process,
+    stopped_processes,
+    wait_until,
+)
+
+STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
+SHORT_DRAIN = ("handlers.web_server", "DRAIN_SECONDS", 0.5)
+LONG_PAUSE = ("taskapp.runtime.startup", "PAUSE", 60.0)
+STARTED_IN = 5.0  # seconds that a start on an existing folder may take
+BIND_SOCKETS = "ignore::ResourceWarning"  # Tornado's leaves a socket to the garbage collector
+OLD_KEY, NEW_KEY = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture
+def new_folder() -> Iterator[Path]:
+    with new_data_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def data_folder() -> Iterator[Path]:
+    """A data folder that was in use before; the tests share it, which is quicker than initdb."""
+    with new_data_folder() as folder:
+        with server_process(folder) as server:
+            server.wait_until_ready()
+            server.end()
+        yield folder
+
+
+def somebody() -> str:
+    return f"{uuid4().hex}@example.com"
+
+
+def is_waiting_for_lock(url: str) -> bool:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchall()[0][0])
+
+
+def add(client: Client, title: str, key: str = "") -> Answer:
+    headers = {"Idempotency_Key": key} if key else {}
+    return client.send("POST", "/api/tasks", {"title": title}, **headers)
+
+
+# Start
+
+
+def test_the_first_start_answers_health_at_once_and_says_where_all_is(new_folder: Path) -> None:
+    with server_process(new_folder) as server, server.client() as client:
+        wait_until(lambda: client.status("/api/health/live") == 200)
+        starting = client.send("GET", "/api/health/ready")
+        assert (starting.status, starting.json) == (503, {"status": "starting"})
+        assert client.send("GET", "/api/health").json["status"] == "unhealthy"
+        assert server.said == ""
+        server.wait_until_ready()
+        assert client.send("GET", "/api/health").json["database"] == "connected"
+        assert server.said.splitlines() == [
+            f"taskapp is ready at http://127.0.0.1:{server.address}",
+            f"Your data is in {new_folder}",
+            "Ctrl-C stops it.",
+        ]
+        assert new_folder.stat().st_mode & 0o077 & ~0o011 == 0
+        assert server.end() == 0
+    with server_process(new_folder) as server:
+        server.wait_until_ready(STARTED_IN)
+
+
+def test_with_a_postgresql_of_ones_own_none_is_started(database_url: str, new_folder: Path) -> None:
+    with server_process(new_folder, settings={"TASKAPP_DATABASE_URL": database_url}) as server:
+        server.wait_until_ready(STARTED_IN)
+        assert "Your data is in your PostgreSQL" in server.said
+        assert postgres_processes(new_folder) == []
+        assert [path.name for path in new_folder.iterdir()] == ["secret-key"]
+        assert server.end() == 0
+        assert server.complaints() == []
+
+
+def test_a_postgresql_that_comes_late_is_waited_for_with_words(
+    data_folder: Path, new_folder: Path
+) -> None:
+    postgres = EmbeddedPostgres(data_folder)
+
+    with server_process(new_folder, settings={"TASKAPP_DATABASE_URL": postgres.url}) as server:
+        wait_until(lambda: bool(server.complaints()))
+        asyncio.run(_run_while(postgres, server.wait_until_ready))
+        assert "database.waiting" in server.complaints()[0]
+        assert "cannot be reached" in server.complaints()[0]
+
+
+async def _run_while(postgres: EmbeddedPostgres, work: Callable[[], object]) -> None:
+    await postgres.start()
+    try:
+        await asyncio.to_thread(work)
+    finally:
+        await postgres.stop()
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_stop_while_waiting_for_the_database_waits_for_nothing(
+    new_folder: Path, number: int
+) -> None:
+    url = f"postgresql://taskapp@127.0.0.1:{free_port()}/postgres"
+    settings = {"TASKAPP_DATABASE_URL": url}
+    with server_process(new_folder, settings=settings, constant=LONG_PAUSE) as server:
+        wait_until(lambda: bool(server.complaints()))
+        before = sum(processor_seconds(server.pid))
+        started = time.monotonic()
+        server.process.send_signal(number)
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+        took = time.monotonic() - started
+        worked = sum(processor_seconds(server.pid)) - before
+        assert server.process.wait() == 0
+    assert took - worked < 1  # however long a busy machine took for the work itself
+
+
+# Stop
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_stop_says_so_finishes_what_was_begun_and_leaves_nothing_running(
+    data_folder: Path, number: int
+) -> None:
+    url = EmbeddedPostgres(data_folder).url
+    with server_process(data_folder) as server, ThreadPoolExecutor(1) as other:
+        server.wait_until_ready()
+        user = server.client().sign_up(somebody())
+        watcher = server.client()
+        assert watcher.status("/api/health/ready") == 200
+        with locked_tasks(url):
+            begun = other.submit(add, user, "begun before the signal")
+            wait_until(lambda: is_waiting_for_lock(url))
+            server.process.send_signal(number)
+            started = time.monotonic()
+            wait_until(lambda: watcher.status("/api/health/ready") == 503, 3)
+        assert begun.result().status == 201
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - started < 10
+        assert "database system is shut down" in server.log_text
+        assert server.log[-1]["event"] == "stopped"
+        assert server.complaints() == []
+        assert postgres_processes(data_folder) == []
+
+
+def test_a_body_that_is_still_being_sent_at_the_stop_is_received_and_answered(
+    data_folder: Path,
+) -> None:
+    with server_process(data_folder) as server:
+        server.wait_until_ready()
+        with server.client().sign_up(somebody()) as user:
+            body = b'{"title": "sent slowly"}'
+            head = (
+                "POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                f"Authorization: Bearer {user.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
+            with socket.create_connection(("127.0.0.1", int(server.address))) as sender:
+                sender.sendall(head.encode() + body[:5])
+                assert user.status("/api/health/ready") == 200  # so the first half has arrived
+                server.process.send_signal(signal.SIGTERM)
+                wait_until(lambda: user.status("/api/health/ready") != 200)
+                sender.sendall(body[5:])
+                assert sender.recv(100).startswith(b"HTTP/1.1 201 ")
+            assert server.process.wait(10) == 0
+            assert server.complaints() == []
+
+
+def test_an_answer_that_is_read_slowly_at_the_stop_is_sent_to_its_end(data_folder: Path) -> None:
+    with server_process(data_folder) as server:
+        server.wait_until_ready()
+        with server.client().sign_up(somebody()) as user:
+            for _ in range(100):
+                user.send("POST", "/api/tasks", {"title": "long", "description": "€" * 10_000})
+            with socket.socket() as reader:
+                reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                reader.connect(("127.0.0.1", int(server.address)))
+                reader.sendall(
+                    b"GET /api/tasks?limit=100 HTTP/1.1\r\nHost: localhost\r\n"
+                    b"Authorization: Bearer " + user.token.encode() + b"\r\n\r\n"
+                )
+                start = reader.recv(20)
+                server.process.send_signal(signal.SIGTERM)
+                wait_until(lambda: user.status("/api/health/ready") != 200)
+                rest = b"".join(iter(lambda: reader.recv(65536), b""))
+            assert start.startswith(b"HTTP/1.1 200")
+            assert rest.endswith(b'"nextCursor":null}')
+            assert server.process.wait(10) == 0
+            assert server.complaints() == []
+
+
+def test_a_request_that_hangs_is_cut_when_its_time_is_over(data_folder: Path) -> None:
+    url = EmbeddedPostgres(data_folder).url
+    with (
+        server_process(data_folder, constant=SHORT_DRAIN) as server,
+        ThreadPoolExecutor(1) as other,
+    ):
+        server.wait_until_ready()
+        user = server.client().sign_up(somebody())
+        with locked_tasks(url):
+            hanging = other.submit(add, user, "hangs")
+            wait_until(lambda: is_waiting_for_lock(url))
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(NoAnswer):
+                hanging.result(3)
+        assert server.process.wait(10) == 0
+        assert "requests.cut" in server.complaints()[0]
+
+
+def test_ctrl_c_reaches_the_whole_process_group_and_stops_as_cleanly(data_folder: Path) -> None:
+    with server_process(data_folder, start_new_session=True) as server:
+        server.wait_until_ready()
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.process.wait(10) == 0
+        assert "database system is shut down" in server.log_text
+        assert server.complaints() == []
+
+
+def test_a_stop_under_load_loses_nothing_and_complains_of_nothing(data_folder: Path) -> None:
+    port = str(free_port())
+    with server_process(data_folder, settings={"TASKAPP_PORT": port}) as server:
+        server.wait_until_ready()
+        with writing(port, random.Random(1)) as ledger:  # noqa: S311  # for no secret
+            time.sleep(0.3)
+            assert server.end() == 0
+        assert {answer.status for answer in ledger.answers} <= {200, 201}
+        assert server.complaints() == []
+    with server_process(data_folder, settings={"TASKAPP_PORT": port}) as server:
+        server.wait_until_ready()
+        assert_all_is_well(ledger, EmbeddedPostgres(data_folder).url)
+
+
+def test_a_stop_does_not_wait_for_a_statement_that_hangs(data_folder: Path) -> None:
+    with (
+        server_process(data_folder, constant=SHORT_DRAIN) as server,
+        ThreadPoolExecutor(1) as other,
+    ):
+        user = server.wait_until_ready().client().sign_up(somebody())
+        backends = {*postgres_processes(data_folder)} - {postmaster_of(data_folder)}
+        with stopped_processes(backends):
+            hanging = other.submit(add, user, "hangs")
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(NoAnswer):
+                hanging.result(3)
+            wait_until(lambda: "shutdown request" in server.log_text, 8)
+        assert server.process.wait(10) == 0
+
+
+# What stands in the way of a start
+
+
+def test_a_port_that_is_taken_is_one_sentence_and_nothing_is_started(new_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with server_process(
+            new_folder, settings={"TASKAPP_PORT": port}, forgiven=BIND_SOCKETS
+        ) as server:
+            assert server.process.wait(10) == 1
+            assert server.log_text == (
+                f"Cannot listen on 127.0.0.1, port {port}: Address already in use. "
+                "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT.\n"
+            )
+    assert not (new_folder / "postgres").exists()
+
+
+def test_a_data_folder_in_use_is_a_sentence_that_names_the_process(data_folder: Path) -> None:
+    with server_process(data_folder) as first:
+        first.wait_until_ready()
+        with server_process(data_folder) as second:
+            assert second.process.wait(10) == 1
+            assert f"in use by process {first.pid}. Stop that one first" in second.log_text
+            assert len(second.log_text.splitlines()) == 1
+        assert first.client().status("/api/health/ready") == 200
+        assert first.end() == 0
+
+
+def test_wrong_settings_are_all_listed_at_once(new_folder: Path) -> None:
+    wrong = {"TASKAPP_PORT": "99999", "TASKAPP_BCRYPT_ROUNDS": "99", "TASKAPP_PROT": "80"}
+    with server_process(new_folder, settings=wrong) as server:
+        assert server.process.wait(10) == 2
+        for name in wrong:
+            assert f"{name}: " in server.log_text
+        assert len(server.log_text.splitlines()) == len(wrong)
+    assert not new_folder.exists()
+
+
+def test_help_lists_the_commands_and_an_unknown_one_is_refused(new_folder: Path) -> None:
+    with server_process(new_folder, "--help") as server:
+        assert server.process.wait(10) == 0
+        for command in ("serve", "migrate", "settings", "user", "sessions", "doctor"):
+            assert f"\n  {command} " in server.said
+    with server_process(new_folder, "sreve") as server:
+        assert server.process.wait(10) == 2
+        assert "No such command 'sreve'" in server.log_text
+    assert not new_folder.exists()
+
+
+# Several processes, and other users
+
+
+def test_what_one_process_begins_and_ends_holds_on_the_other(
+    database_url: str, new_folder: Path
+) -> None:
+    shared = {"TASKAPP_DATABASE_URL": database_url, "TASKAPP_SECRET_KEY": NEW_KEY}
+    with (
+        server_process(new_folder, settings=shared) as one,
+        server_process(new_folder, settings=shared) as other,
+    ):
+        user = one.wait_until_ready().client().sign_up(somebody())
+        other.wait_until_ready()
+        same_user = other.client()
+        same_user.token = user.token
+        assert add(same_user, "from the other process").status == 201
+        assert user.titles() == ["from the other process"]
+        assert user.send("POST", "/api/auth/logout").status == 200
+        assert same_user.status("/api/tasks") == 401
+
+
+def test_a_new_key_logs_nobody_out_until_the_old_one_is_dropped(
+    database_url: str, new_folder: Path
+) -> None:
+    user = Client("")
+    for keys, email, expected in (
+        (OLD_KEY, somebody(), 200),
+        (f"{NEW_KEY},{OLD_KEY}", "", 200),
+        (NEW_KEY, "", 401),
+    ):
+        settings = {"TASKAPP_DATABASE_URL": database_url, "TASKAPP_SECRET_KEY": keys}
+        with server_process(new_folder, settings=settings) as server:
+            user.moved_to(server.wait_until_ready().address)
+            if email:
+                user.sign_up(email)
+            assert user.status("/api/tasks") == expected
+            user.close()
+
+
+def test_an_ordinary_user_runs_it_as_root_does(new_folder: Path) -> None:
+    with ordinary_user(new_folder) as user:
+        with server_process(new_folder, **user) as server:
+            server.wait_until_ready().client().sign_up(somebody())
+            assert server.end() == 0
+            assert server.complaints() == []
+        owners = {path.stat().st_uid for path in [new_folder, *new_folder.iterdir()]}
+        assert owners == {user.get("user", os.getuid())}

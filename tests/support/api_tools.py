@@ -1,0 +1,156 @@
+"""What the tests of the API share: the one shape of an error, other servers, raw requests."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from tornado.httpclient import AsyncHTTPClient
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+
+from handlers.routes import make_application
+from handlers.web.application import Application
+from taskapp.config.settings import Settings, load_settings
+from taskapp.observability.metrics import Metrics
+from taskapp.services import Services, make_services
+from tests.support.clients import Answer, ApiClient
+
+PROBLEM_MEMBERS = {"type", "title", "status", "detail", "requestId"}
+NO_TASK = "01900000-0000-7000-8000-000000000000"  # an id that no task has
+
+
+def with_settings(**settings: str) -> pytest.MarkDecorator:
+    """Run a test with some settings changed; it has to use the fixture `app`, by name or mark."""
+    changes = {f"TASKAPP_{name}": value for name, value in settings.items()}
+    return pytest.mark.parametrize("setting_changes", [changes], ids=["changed"])
+
+
+def assert_problem(answer: Answer, status: int) -> dict[str, Any]:
+    """Check that an answer is an error of the one shape, and give it."""
+    assert answer.status == status, answer.response.body
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json
+    members = set(problem)
+    assert PROBLEM_MEMBERS <= members <= PROBLEM_MEMBERS | {"errors"}
+    assert problem["type"] == "about:blank"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["requestId"] == answer.headers["X-Request-ID"]
+    for error in problem.get("errors", []):
+        assert set(error) == {"field", "message"}
+        assert error["message"]
+    return problem
+
+
+def wrong_fields(answer: Answer) -> set[str]:
+    """Check that an answer is a 400 that names fields, and give their names."""
+    return {error["field"] for error in assert_problem(answer, 400)["errors"]}
+
+
+def changed(settings: Settings, changes: dict[str, str]) -> Settings:
+    """Give settings with some changes."""
+    return load_settings({**settings.texts, **changes})
+
+
+class Running:
+    """An application of its own with its server and a client, as another process would be."""
+
+    def __init__(self, services: Services, application: Application, client: ApiClient) -> None:
+        self.services = services
+        self.application = application
+        self.client = client
+
+    def as_user(self, user: ApiClient) -> ApiClient:
+        """Give a client of this server that sends the token of a user of another server."""
+        return ApiClient(
+            self.client.http_client, self.client.base_url, user.headers, user.email, user.user_id
+        )
+
+
+@asynccontextmanager
+async def running(settings: Settings, **changes: str) -> AsyncIterator[Running]:
+    """Serve one more application on the same database, with some settings changed.
+
+    Its client has as many connections as a test may need at once.
+    """
+    services = make_services(changed(settings, changes))
+    await services.database.open(settings.database_url)
+    application = make_application(services)
+    application.state = "ready"
+    server = HTTPServer(application)
+    listener, port = bind_unused_port()
+    server.add_socket(listener)
+    http_client = AsyncHTTPClient(force_instance=True, max_clients=60)
+    base_url = f"http://127.0.0.1:{port}{services.settings.base_path}"
+    try:
+        yield Running(services, application, ApiClient(http_client, base_url))
+        assert await application.drain(10)
+    finally:
+        http_client.close()
+        server.stop()
+        await server.close_all_connections()
+        await services.database.close()
+        services.passwords.close()
+
+
+async def at_once(requests: Iterable[Any]) -> list[Answer]:
+    """Send requests together and give their answers in the same order."""
+    answers: list[Answer] = await asyncio.gather(*requests)
+    return answers
+
+
+async def send_raw(base_url: str, request: bytes) -> bytes:
+    """Send these very bytes and give all that comes back until the server hangs up."""
+    parts = urlsplit(base_url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(request)
+        await writer.drain()
+        return await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def log_in_as_browser(
+    api: ApiClient, email: str, password: str
+) -> tuple[dict[str, str], str]:
+    """Log in by the form, and give the cookies with the proof that the session's pages carry."""
+    cookies: dict[str, str] = {}
+
+    async def send(method: str, path: str, raw: bytes | None = None) -> Answer:
+        sent = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+        if raw is not None:
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+        answer = await api.send(method, path, raw=raw, headers=sent)
+        for cookie in answer.headers.get_list("Set-Cookie"):
+            name, _, value = cookie.partition(";")[0].partition("=")
+            cookies[name] = value
+        return answer
+
+    proof = proof_in(await send("GET", "/login"))
+    form = urlencode({"csrf_token": proof, "email": email, "password": password})
+    assert (await send("POST", "/login", form.encode())).status == 303
+    return cookies, proof_in(await send("GET", "/tasks"))
+
+
+def proof_in(answer: Answer) -> str:
+    """Give the proof that the forms of a page carry."""
+    match = re.search(r'name="csrf_token" value="([^"]+)"', answer.response.body.decode())
+    assert match
+    return match[1]
+
+
+def statement_counts(metrics: Metrics) -> dict[str, int]:
+    """Count the statements that have been run, by their names."""
+    return {
+        sample.labels["statement"]: int(sample.value)
+        for family in metrics.statements.collect()
+        for sample in family.samples
+        if sample.name.endswith("_count")
+    }

@@ -1,0 +1,170 @@
+"""What the tests of backups share: a data folder with an account, and what it holds."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from taskapp.backups.create import backup_folder, make_backup
+from taskapp.backups.repository import DESCRIPTION, Backup
+from taskapp.backups.restore import Restored, restore_embedded
+from taskapp.config.settings import Settings, load_settings
+from taskapp.runtime.database_server import database_server, prepare_database
+from tests.conftest import TEST_SETTINGS
+from tests.support.database_fixtures import add_session, add_user, execute
+
+
+@contextmanager
+def short_parent() -> Iterator[Path]:
+    """Give a folder whose path leaves room for a socket's name."""
+    parent = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))
+    try:
+        yield parent
+    finally:
+        shutil.rmtree(parent)
+
+
+def make_backup_folder(data_dir: Path, *, age: float) -> None:
+    """Make what looks like a dump of so many days ago, as long as nobody reads it."""
+    moment = datetime.now(UTC) - timedelta(days=age)
+    folder = data_dir / "backups" / f"{moment:%Y%m%dT%H%M%S.%fZ}-dump"
+    folder.mkdir(parents=True)
+    (folder / DESCRIPTION).touch()
+
+
+@dataclass
+class House:
+    """A data folder with its backups, whose PostgreSQL runs while something is done."""
+
+    data_dir: Path
+
+    def settings(self, **changes: str) -> Settings:
+        names = {f"TASKAPP_{name}": value for name, value in changes.items()}
+        return load_settings(TEST_SETTINGS | {"TASKAPP_DATA_DIR": str(self.data_dir)} | names)
+
+    @property
+    def cluster(self) -> Path:
+        return self.data_dir / "postgres"
+
+    @property
+    def backups(self) -> list[Backup]:
+        return backup_folder(self.settings()).list_backups()
+
+    @property
+    def archive(self) -> Path:
+        (archive,) = (self.data_dir / "backups").glob("wal-*")
+        return archive
+
+    @property
+    def wal(self) -> list[Path]:
+        """Give the archived files of WAL, oldest first."""
+        return sorted(self.archive.glob("0" * 7 + "?" * 17 + ".gz"))
+
+    def copied_to(self, parent: Path) -> "House":
+        shutil.copytree(self.data_dir, parent / "data", symlinks=True)
+        if os.geteuid() == 0:
+            for path in self.data_dir.rglob("*"):
+                owner = path.lstat()
+                copy = parent / "data" / path.relative_to(self.data_dir)
+                os.chown(copy, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        return House(parent / "data")
+
+    def fill(self) -> None:
+        """Make the database, with Alice, her session, and her token for scripts."""
+
+        async def scenario() -> None:
+            async with database_server(self.settings()) as url:
+                await prepare_database(self.settings(), url)
+                alice = add_user(url, "alice")
+                token = add_session(url, alice, lasts="infinity")
+                execute(
+                    url,
+                    "UPDATE sessions SET name = 'Backup script' WHERE secret_hash = %s",
+                    token.secret_hash,
+                )
+                add_session(url, alice)
+
+        asyncio.run(scenario())
+
+    def back_up(self, **changes: str) -> Backup:
+        """Make a backup, with a server that runs for as long."""
+
+        async def scenario() -> Backup:
+            settings = self.settings(**changes)
+            async with database_server(settings, share=True) as url:
+                made = await make_backup(settings, url)
+                assert made
+                return made
+
+        return asyncio.run(scenario())
+
+    def write(self, *titles: str) -> list[datetime]:
+        """Write tasks one by one, and give for each a moment after it and before the next."""
+        moments = []
+
+        async def scenario() -> None:
+            async with database_server(self.settings()) as url:
+                for title in titles:
+                    insert(url, title)
+                    await asyncio.sleep(0.05)
+                    moments.append(datetime.now(UTC))
+                    await asyncio.sleep(0.05)
+
+        asyncio.run(scenario())
+        return moments
+
+    def restore(self, moment: datetime | None = None, name: str = "", **changes: str) -> Restored:
+        return asyncio.run(restore_embedded(self.settings(**changes), moment, name))
+
+    def titles(self) -> list[str]:
+        async def scenario() -> list[str]:
+            async with database_server(self.settings()) as url:
+                return titles(url)
+
+        return asyncio.run(scenario())
+
+
+def insert(url: str, title: str) -> None:
+    execute(
+        url,
+        "INSERT INTO tasks (id, user_id, title)"
+        " SELECT gen_random_uuid(), id, %s FROM users LIMIT 1",
+        title,
+    )
+
+
+def titles(url: str) -> list[str]:
+    return [title for (title,) in execute(url, "SELECT title FROM tasks ORDER BY created_at")]
+
+
+@pytest.fixture(scope="module")
+def original() -> Iterator[House]:
+    """A data folder with Alice, one base backup, two tasks after it, and nobody who runs it."""
+    with short_parent() as parent:
+        house = House(parent / "data")
+        house.fill()
+        house.write("before the backup")
+        house.back_up()
+        house.write("first", "second")
+        yield house
+
+
+@pytest.fixture
+def house(original: House) -> Iterator[House]:
+    """A copy of it for one test."""
+    with short_parent() as parent:
+        yield original.copied_to(parent)
+
+
+def flip(path: Path, position: int = 1000) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)

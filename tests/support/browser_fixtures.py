@@ -1,0 +1,86 @@
+"""A real Chromium, and a real server in a process of its own, for the tests of the pages."""
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.support.environment import inherited_environment
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CHROMIUM = "/usr/bin/chromium-headless-shell"
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PASSWORD = "SecurePass123!"
+SERVER_SETTINGS = {
+    "TASKAPP_PORT": "0",
+    "TASKAPP_BCRYPT_ROUNDS": "4",
+    "TASKAPP_API_LIMIT": "1000000/minute",
+    "TASKAPP_REGISTER_LIMIT": "1000000/minute",
+    "TASKAPP_LOGIN_LIMIT": "1000000/minute",
+    "TASKAPP_ACCOUNT_LOGIN_LIMIT": "1000000/minute",
+    "TASKAPP_LOG_LEVEL": "error",
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account of nobody else, so that tests do not get into each other's way."""
+
+    email: str
+    password: str = PASSWORD
+
+
+def new_account(name: str) -> Account:
+    return Account(f"{name}-{secrets.token_hex(6)}@example.com")
+
+
+@contextmanager
+def running_server(data_dir: Path, **settings: str) -> Iterator[str]:
+    """Serve taskapp as its users do, and give its address."""
+    with subprocess.Popen(
+        [sys.executable, "server.py"],
+        cwd=CHECKOUT,
+        env=inherited_environment()
+        | SERVER_SETTINGS
+        | {"TASKAPP_DATA_DIR": str(data_dir)}
+        | settings,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            yield _read_address(server)
+        finally:
+            server.terminate()
+            server.communicate(timeout=20)
+
+
+def _read_address(server: "subprocess.Popen[str]") -> str:
+    assert server.stdout
+    for line in server.stdout:
+        if line.startswith("taskapp is ready at "):
+            return line.removeprefix("taskapp is ready at ").strip()
+    raise AssertionError("the server ended before it was ready")
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """Run Chromium without a window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -1,0 +1,118 @@
+"""What tests put into a real database, and ask it, behind the back of the application."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg2
+from uuid_utils import uuid7
+
+from taskapp.auth.signing import SessionProof
+from taskapp.db.database import Database
+from taskapp.observability.metrics import Metrics
+
+NO_HASH = "$2b$04$" + "." * 53  # the hash of no password
+
+FIRST_WITH_UUIDV7 = 180000  # server_version_num
+UUIDV7 = """
+    CREATE FUNCTION uuidv7(shift interval DEFAULT '0') RETURNS uuid LANGUAGE sql AS $$
+        SELECT (
+            lpad(to_hex((extract(epoch FROM clock_timestamp() + shift) * 1000)::bigint), 12, '0')
+            || substr(replace(gen_random_uuid()::text, '-', ''), 13)
+        )::uuid
+    $$
+"""
+
+
+@asynccontextmanager
+async def open_database(
+    url: str, pool_size: int = 4, metrics: Metrics | None = None
+) -> AsyncIterator[Database]:
+    """Give a pool that is open for as long as the block lasts."""
+    database = Database(pool_size, metrics or Metrics())
+    await database.open(url)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@contextmanager
+def new_database(url: str) -> Iterator[str]:
+    """Give the URL of a database of one's own, without tables, on the same server."""
+    name = f"test_{secrets.token_hex(4)}"
+    execute(url, f"CREATE DATABASE {name} TEMPLATE template0")
+    own_url = urlsplit(url)._replace(path=f"/{name}").geturl()
+    try:
+        yield own_url
+    finally:
+        execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def add_uuidv7(url: str) -> None:
+    """Add the function to a database whose server does not have it."""
+    [[version]] = execute(url, "SELECT current_setting('server_version_num')::int")
+    if version < FIRST_WITH_UUIDV7:
+        execute(url, UUIDV7)
+
+
+def as_user(url: str, name: str) -> str:
+    """Give the URL by which another user, who has no password, reaches the same database."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{name}@{host}").geturl()
+
+
+def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Run a statement on a connection of its own and give its rows."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(statement, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def locked_tasks(url: str) -> Iterator[None]:
+    """Let every change of tasks wait for as long as the block lasts."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE tasks")
+        yield
+        connection.rollback()
+
+
+def add_user(url: str, name: str) -> str:
+    """Add a user without a password, and give the id."""
+    user_id = str(uuid7())
+    execute(
+        url,
+        "INSERT INTO users (id, email, password_hash) VALUES (%s, %s, %s)",
+        *(user_id, f"{name}@example.com", NO_HASH),
+    )
+    return user_id
+
+
+def add_session(url: str, user_id: str, lasts: str = "1 hour") -> SessionProof:
+    """Add a session that lasts so long from now, and give its proof."""
+    secret_hash = secrets.token_bytes(32)
+    execute(
+        url,
+        "INSERT INTO sessions (id, user_id, secret_hash, expires_at)"
+        " VALUES (%s, %s, %s, now() + %s::interval)",
+        *(str(uuid7()), user_id, secret_hash, lasts),
+    )
+    return SessionProof(user_id, secret_hash)
+
+
+def add_tasks(url: str, user_id: str, number: int, *, status: str = "pending") -> list[str]:
+    """Add tasks, and give their ids from the oldest to the newest."""
+    ids = [str(uuid7()) for _ in range(number)]
+    execute(
+        url,
+        "INSERT INTO tasks (id, user_id, title, status)"
+        " SELECT id, %s, 'task ' || place, %s FROM"
+        " unnest(%s::uuid[]) WITH ORDINALITY AS made (id, place)",
+        *(user_id, status, ids),
+    )
+    return ids

@@ -1,0 +1,121 @@
+"""Does what a document says in a terminal, in a fresh copy of the checkout."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.document_blocks import Block
+from tests.support.server_process import CHECKOUT, free_port, new_data_folder, wait_until
+
+DONE = "===done==="
+READY = "Ctrl-C stops it."
+PARTS = (
+    *("server.py", "Makefile", "pyproject.toml", "requirements.lock", "deploy"),
+    *("taskapp", "handlers", "schema", "templates", "static"),
+)
+
+
+@dataclass
+class Terminal:
+    """A shell in a copy of the checkout, which has a port of its own in place of 8000."""
+
+    folder: Path
+    port: str
+    replaced: dict[str, str] = field(default_factory=dict)  # what a reader puts in its place
+    launcher: tuple[str, ...] = ()  # starts the shell where it does no harm
+
+    def __post_init__(self) -> None:
+        given = {"TASKAPP_PORT": self.port}
+        inherited = {name: text for name, text in os.environ.items() if "TASKAPP" not in name}
+        self._environment = inherited | given
+        self._shell = subprocess.Popen(
+            [*self.launcher, "bash", "-eu"],
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._shell.communicate(timeout=30)  # its input ends, and so does it
+
+    def run(self, command: str, typed: str = "") -> str:
+        """Run a command, type what it asks for, and give what it says.
+
+        Fails the test when the command fails, for then the shell ends.
+        """
+        assert self._shell.stdin
+        assert self._shell.stdout
+        answer = f"{typed}\n" if typed else ""
+        self._shell.stdin.write(f"{self._here(command)}\n{answer}printf '\\n%s\\n' {DONE}\n")
+        self._shell.stdin.flush()
+        said = ""
+        for line in self._shell.stdout:
+            if line.rstrip() == DONE:
+                return said
+            said += line
+        raise AssertionError(f"{command}: {said}")
+
+    @contextmanager
+    def serving(self, command: str = "make run") -> Iterator[str]:
+        """Run the server in a terminal of its own; give what it says when it is ready."""
+        log = self.folder / "log"
+        with (
+            log.open("wb") as logged,
+            subprocess.Popen(
+                ["bash", "-c", self._here(command)],
+                cwd=self.folder,
+                env=self._environment,
+                stdout=logged,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            ) as server,
+        ):
+            try:
+                wait_until(lambda: READY in log.read_text() or server.poll() is not None, 20)
+                yield log.read_text()
+            finally:
+                os.killpg(server.pid, signal.SIGINT)  # as Ctrl-C does
+                server.wait(20)
+
+    def as_written(self, said: str) -> str:
+        """Give what was said as it is in a document."""
+        return said.replace(f":{self.port}", ":8000")
+
+    def _here(self, command: str) -> str:
+        for written, here in {":8000": f":{self.port}", **self.replaced}.items():
+            command = command.replace(written, here)
+        return command
+
+
+@contextmanager
+def terminal_in_a_copy(*launcher: str) -> Iterator[Terminal]:
+    """Give a terminal in a copy of the checkout without any data."""
+    with new_data_folder() as data_folder:
+        folder = data_folder.parent / "taskapp"
+        folder.mkdir()
+        data_folder.parent.chmod(0o755)
+        for name in PARTS:
+            copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy2
+            copy(CHECKOUT / name, folder / name)
+        (folder / ".venv").symlink_to(CHECKOUT / ".venv")
+        with Terminal(folder, str(free_port()), launcher=launcher) as terminal:
+            yield terminal
+
+
+def read_commands(block: Block) -> list[tuple[str, str]]:
+    """Give the commands of a block, each with what it says; that is not shown in a `sh` block."""
+    if block.language == "sh":
+        return [(block.text, "")]
+    commands = [part.partition("\n") for part in f"\n{block.text}".split("\n$ ")[1:]]
+    return [(command, said) for command, _, said in commands]

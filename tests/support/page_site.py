@@ -1,0 +1,250 @@
+"""A site to look at in Chromium: its servers, its accounts with their tasks, and visits of it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import APIRequestContext, Browser, Page, Response
+
+from taskapp.maintenance_mode import raise_flag
+from tests.support.browser_fixtures import Account, new_account, running_browser, running_server
+from tests.support.database_fixtures import execute, new_database
+from tests.support.sample_tasks import COMPLETED, HARD_TO_DRAW, ordinary_tasks
+
+OPEN, STRICT, FAILING, CLOSED = "open", "strict", "failing", "closed"  # the servers
+_SETTINGS: Mapping[str, dict[str, str]] = {
+    OPEN: {},
+    STRICT: {"TASKAPP_REGISTRATION": "closed", "TASKAPP_LOGIN_LIMIT": "1/15minute"},
+    FAILING: {},
+    CLOSED: {},  # for maintenance
+}
+
+# Whose visit it is. What a state changes must belong to an account of its own: NEW.
+NOBODY, EMPTY, FILLED, MANY, NEW = "nobody", "empty", "filled", "many", "new"
+_TASKS: Mapping[str, list[tuple[str, str]]] = {
+    EMPTY: [],
+    FILLED: HARD_TO_DRAW,
+    MANY: ordinary_tasks(60),
+    NEW: [("Buy milk", "Oat, two of them")],
+}
+
+
+@dataclass
+class Owner:
+    """An account, its tasks' ids by their titles, and what its browser remembers."""
+
+    account: Account
+    tasks: dict[str, str] = field(default_factory=dict)
+    cookies: list[Any] = field(default_factory=list)
+
+
+class Visit:
+    """A page that is open, and what can be done there in any language of its words."""
+
+    def __init__(self, site: "Site", page: Page, owner: Owner) -> None:
+        self.site = site
+        self.page = page
+        self.owner = owner
+        self.console: list[str] = []
+        self.document: Response | None = None
+        page.on("console", self._hear)
+        page.on("pageerror", self._hear_exception)
+        page.on("response", self._keep_document)
+
+    def end(self) -> None:
+        """Listen to the page no longer."""
+        self.page.remove_listener("console", self._hear)
+        self.page.remove_listener("pageerror", self._hear_exception)
+        self.page.remove_listener("response", self._keep_document)
+
+    def open(self, path: str) -> None:
+        """Open a path of the site."""
+        self.page.goto(path)
+
+    def task(self, title: str, action: str = "edit") -> str:
+        """Give the path at which something is done with a task."""
+        return f"/tasks/{self.owner.tasks[title]}/{action}"
+
+    def send(self, **fields: str) -> None:
+        """Fill fields in, and send the form that the first of them is in."""
+        for name, text in fields.items():
+            closed = f"main details:not([open]):has([name={name}]) > summary"
+            if self.page.locator(closed).count():
+                self.press(closed)
+            self.page.locator(f"main [name={name}]").fill(text)
+        form = f"main form:has([name={next(iter(fields))}])"
+        self.press(f"{form} button:not([type=button])")
+
+    def log_in(self) -> None:
+        """Send the login form that is open, or the one that makes the account."""
+        self.send(email=self.owner.account.email, password=self.owner.account.password)
+
+    def press(self, selector: str) -> None:
+        """Press the first thing that a CSS selector finds."""
+        self.page.locator(selector).first.click()
+        self.page.wait_for_load_state()
+
+    def forget(self, purpose: str) -> None:
+        """Take a cookie from the browser."""
+        self.page.context.clear_cookies(name=f"taskapp-{purpose}")
+
+    def _hear(self, message: Any) -> None:
+        if message.type in {"error", "warning"}:
+            self.console.append(f"{message.text} ({message.location['url']})")
+
+    def _hear_exception(self, error: Any) -> None:
+        self.console.append(str(error))
+
+    def _keep_document(self, response: Response) -> None:
+        request = response.request
+        if request.is_navigation_request() and request.frame == self.page.main_frame:
+            self.document = response
+
+
+class Site:
+    """The servers on one database, each started when it is first needed, and the accounts."""
+
+    def __init__(self, browser: Browser, folder: Path, database_url: str, ends: ExitStack) -> None:
+        self.browser = browser
+        self._folder = folder
+        self._database_url = database_url
+        self._ends = ends
+        self._addresses: dict[str, str] = {}
+        self._owners: dict[str, Owner] = {}
+        self._pages: dict[tuple[str, str, bool], Page] = {}
+
+    def address(self, server: str = OPEN) -> str:
+        """Give the address of a server."""
+        if server not in self._addresses:
+            url = self._failing_database if server == FAILING else self._database_url
+            flag = self._folder / f"maintenance-{server}"
+            if server == CLOSED:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                raise_flag(flag, "New disks, until eight.")
+            running = running_server(
+                self._folder,
+                TASKAPP_DATABASE_URL=url,
+                TASKAPP_MAINTENANCE_FLAG=str(flag),
+                **_SETTINGS[server],
+            )
+            self._addresses[server] = self._ends.enter_context(running)
+        return self._addresses[server]
+
+    @contextmanager
+    def visit(
+        self,
+        whose: str = NOBODY,
+        *,
+        server: str = OPEN,
+        locale: str = "en-GB",
+        has_scripts: bool = True,
+    ) -> Iterator[Visit]:
+        """Visit as somebody, with nothing left of other visits but what the browser caches."""
+        owner = self.owner(whose)
+        kind = (server, locale, has_scripts)
+        page = self._pages.pop(kind, None)  # to make another takes longer than to open a page
+        page = self._forget(page, has_scripts=has_scripts) if page else self.new_page(*kind)
+        page.context.add_cookies(owner.cookies)
+        visit = Visit(self, page, owner)
+        try:
+            yield visit
+        finally:
+            visit.end()
+        self._pages[kind] = page
+
+    def new_page(self, server: str = OPEN, locale: str = "en-GB", has_scripts: bool = True) -> Page:
+        """Open a page in a browser without a history."""
+        context = self.browser.new_context(
+            base_url=self.address(server),
+            locale=locale,
+            java_script_enabled=has_scripts,
+            reduced_motion="reduce",
+        )
+        context.set_default_timeout(30_000)
+        return context.new_page()
+
+    def _forget(self, page: Page, *, has_scripts: bool) -> Page:
+        page.context.clear_cookies()
+        if has_scripts:
+            page.goto("/robots.txt")  # only a page of the site can empty the site's storage
+            page.evaluate("localStorage.clear(); sessionStorage.clear()")
+        page.emulate_media(color_scheme="light", forced_colors="none")
+        page.set_viewport_size({"width": 1280, "height": 720})
+        return page
+
+    def owner(self, whose: str) -> Owner:
+        """Give an account; NEW is another each time."""
+        if whose == NOBODY:
+            return Owner(new_account("stranger"))
+        if whose == NEW or whose not in self._owners:
+            self._owners[whose] = self._make_owner(_TASKS[whose])
+        return self._owners[whose]
+
+    def _make_owner(self, tasks: list[tuple[str, str]]) -> Owner:
+        owner = Owner(new_account("alice.with.a.rather.long.name"))
+        page = self._page_of_owners
+        page.context.clear_cookies()
+        _add_tasks(page.request, owner, tasks)
+        visit = Visit(self, page, owner)
+        visit.open("/login")
+        visit.log_in()
+        page.wait_for_url("**/tasks")
+        visit.end()
+        owner.cookies = list(page.context.cookies())
+        return owner
+
+    @cached_property
+    def _page_of_owners(self) -> Page:
+        return self.new_page(has_scripts=False)
+
+    @cached_property
+    def _failing_database(self) -> str:
+        return self._ends.enter_context(new_database(self._database_url))
+
+    @contextmanager
+    def no_database(self) -> Iterator[None]:
+        """Keep the failing server from its database."""
+        name = self._failing_database.rpartition("?")[0].rpartition("/")[2]
+        connections = "FROM pg_stat_activity WHERE datname = %s"
+        execute(self._database_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        execute(self._database_url, f"SELECT pg_terminate_backend(pid) {connections}", name)
+        try:
+            yield
+        finally:
+            execute(self._database_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+    @contextmanager
+    def no_table_of_tasks(self) -> Iterator[None]:
+        """Let the failing server meet an error that nobody expects."""
+        execute(self._failing_database, "ALTER TABLE tasks RENAME TO gone")
+        try:
+            yield
+        finally:
+            execute(self._failing_database, "ALTER TABLE gone RENAME TO tasks")
+
+
+def _add_tasks(request: APIRequestContext, owner: Owner, tasks: list[tuple[str, str]]) -> None:
+    """Make the account and its tasks through the API."""
+    sent = {"email": owner.account.email, "password": owner.account.password}
+    assert request.post("/api/auth/register", data=sent).ok
+    token = request.post("/api/auth/login", data=sent).json()["token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    for title, description in tasks:
+        task = {"title": title, "description": description}
+        made = request.post("/api/tasks", data=task, headers=headers)
+        assert made.ok, made.text()
+        owner.tasks[title] = made.json()["id"]
+    for title in COMPLETED:
+        if title in owner.tasks:
+            path = f"/api/tasks/{owner.tasks[title]}"
+            assert request.put(path, data={"status": "completed"}, headers=headers).ok
+
+
+@contextmanager
+def running_site(folder: Path, database_url: str) -> Iterator[Site]:
+    """Run a browser, and, when they are needed, the servers that it visits."""
+    with running_browser() as browser, ExitStack() as ends:
+        yield Site(browser, folder, database_url, ends)

@@ -1,0 +1,99 @@
+"""Write what docs/ takes from the code: `python -m tests.support.reference_pages`.
+
+The tables between the marks of a page are made; the words around them are written by hand.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+
+import click
+from click.testing import CliRunner
+
+from server import cli
+from taskapp.observability.metrics import DatabaseStatistics, Metrics
+from tests.support.server_process import CHECKOUT
+
+COMMAND_LINE = CHECKOUT / "docs" / "command-line.md"
+METRICS_AND_LOGS = CHECKOUT / "docs" / "metrics-and-logs.md"
+PROGRAM = "server.py"
+OWN_HELP = "  --help  Show this message and exit.\n"
+
+
+def list_commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
+    """Give the words of every command that people may use, a group before its members."""
+    for name, command in sorted(group.commands.items()):
+        if not command.hidden:
+            yield (*before, name)
+        if isinstance(command, click.Group):
+            yield from list_commands(command, *before, name)
+
+
+def help_of(*words: str) -> str:
+    """Give the help of a command as a terminal of 80 columns shows it."""
+    done = CliRunner().invoke(cli, [*words, "--help"], prog_name=PROGRAM, terminal_width=80)
+    return done.output
+
+
+def write_command_line() -> str:
+    """Give the help of every command, below a heading each."""
+    parts = [f"```text\n{help_of()}```\n"]
+    parts += [
+        f"### {' '.join(words)}\n\n```text\n{help_of(*words)}```\n" for words in list_commands(cli)
+    ]
+    return "\n".join(parts)
+
+
+def write_metrics() -> str:
+    """Give every metric with its kind and meaning, as Prometheus reads them."""
+    metrics = Metrics()
+    metrics.database.statistics = DatabaseStatistics(*[0] * len(DatabaseStatistics._fields))
+    lines = ["| metric | kind | meaning |", "|---|---|---|"]
+    families = [*metrics.registry.collect(), *metrics.common.collect()]
+    for family in sorted(families, key=lambda each: each.name):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        lines.append(f"| `{name}` | {family.type} | {family.documentation} |")
+    return "\n".join(lines) + "\n"
+
+
+def find_events() -> dict[str, set[str]]:
+    """Give the fields of every event that the code logs, as patterns where a part varies."""
+    found: dict[str, set[str]] = {}
+    sources = [CHECKOUT / PROGRAM, *(CHECKOUT / "taskapp").rglob("*.py")]
+    for path in [*sources, *(CHECKOUT / "handlers").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"log", "logs.log"}:
+                fields = {keyword.arg for keyword in node.keywords if keyword.arg}
+                for event in read_texts(node.args[0]):
+                    found.setdefault(event, set()).update(fields)
+    return found | {"log": {"logger", "message", "traceback"}}  # what libraries say
+
+
+def read_texts(node: ast.expr) -> list[str]:
+    """Give the texts that an expression may be, as patterns."""
+    if isinstance(node, ast.IfExp):
+        return read_texts(node.body) + read_texts(node.orelse)
+    if isinstance(node, ast.JoinedStr):
+        parts = [
+            re.escape(str(part.value)) for part in node.values if isinstance(part, ast.Constant)
+        ]
+        return [r"\w+".join([*parts, ""])]
+    return [re.escape(str(ast.literal_eval(node)))]
+
+
+def replace_part(page: str, name: str, part: str) -> str:
+    """Put a part between its marks in a page."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}{part}{end}{rest.partition(end)[2]}"
+
+
+PARTS = (
+    (COMMAND_LINE, "commands", write_command_line),
+    (METRICS_AND_LOGS, "metrics", write_metrics),
+)
+
+if __name__ == "__main__":
+    for path, name, write in PARTS:
+        text = path.read_text(encoding="utf-8")
+        path.write_text(replace_part(text, name, write()), encoding="utf-8")

@@ -1,0 +1,131 @@
+"""What people do in the pages, in the words of a test, and where things are on a page."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
+
+from tests.support.browser_fixtures import Account
+
+with_scripts = pytest.mark.parametrize("context", ["scripts on"], indirect=True)
+
+
+@dataclass
+class Watch:
+    """The requests that loaded a page anew, and those of scripts."""
+
+    loads: list[str] = field(default_factory=list)
+    fetches: list[str] = field(default_factory=list)
+
+
+def register(page: Page, account: Account) -> None:
+    page.goto("/register")
+    page.get_by_label("E-mail").fill(account.email)
+    page.get_by_label("Password", exact=True).fill(account.password)
+    page.get_by_role("button", name="Make my account").click()
+
+
+def log_in(page: Page, account: Account) -> None:
+    page.goto("/login")
+    enter(page, account)
+    page.wait_for_url("**/tasks")
+
+
+def enter(page: Page, account: Account) -> None:
+    page.get_by_label("E-mail").fill(account.email)
+    page.get_by_label("Password", exact=True).fill(account.password)
+    page.get_by_role("button", name="Log in").click()
+
+
+def field_of_new_task(page: Page) -> Locator:
+    return page.get_by_label("New task")
+
+
+def add(page: Page, title: str, description: str = "") -> None:
+    """Add a task, and wait until the page says so."""
+    field_of_new_task(page).fill(title)
+    if description:
+        page.get_by_text("With a description").click()
+        page.get_by_label("Description").fill(description)
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(titles(page).first).to_have_text(title)
+
+
+def add_several(page: Page, *lines: str) -> None:
+    page.get_by_text("Several at once").click()
+    page.get_by_label("Tasks", exact=True).fill("\n".join(lines))
+    page.get_by_role("button", name="Add them all").click()
+
+
+def have(context: BrowserContext, account: Account, *lines: str, status: str = "pending") -> None:
+    """Let an account have tasks, the first on top, without looking at a page."""
+    sent = {"email": account.email, "password": account.password}
+    token = context.request.post("/api/auth/login", data=sent).json()["token"]
+    for line in reversed(lines):
+        made = context.request.post(
+            "/api/tasks",
+            data={"title": line, "status": status},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        assert made.status == 201
+
+
+def rows(page: Page) -> Locator:
+    return page.get_by_role("main").get_by_role("listitem")
+
+
+def titles(page: Page) -> Locator:
+    return rows(page).locator(".title")
+
+
+def box(page: Page, title: str) -> Locator:
+    return page.get_by_role("checkbox", name=title, exact=True)
+
+
+def link(page: Page, name: str) -> Locator:
+    return page.get_by_role("link", name=name)
+
+
+def notice(page: Page) -> Locator:
+    return page.locator("#notice")
+
+
+def counts(page: Page) -> str:
+    """Give what the filter says, such as "All 3 Pending 2 Completed 1"."""
+    return " ".join(page.get_by_role("navigation", name="Filter").inner_text().split())
+
+
+def path_of(page: Page) -> str:
+    """Give where the browser is, without the place on the page."""
+    parts = urlsplit(page.url)
+    return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def hold_the_first(page: Page, address: str) -> Callable[[], Route]:
+    """Hold the first request to an address, let the others pass, and give what waits for it."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    def first() -> Route:
+        while not held:
+            page.wait_for_timeout(10)  # milliseconds
+        return held[0]
+
+    page.route(address, hold)
+    return first
+
+
+def title_field(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Title", exact=True)
+
+
+def edit(page: Page, title: str) -> None:
+    page.get_by_role("link", name=f"Edit: {title}", exact=True).click()
+    expect(title_field(page)).to_be_focused()

@@ -1,0 +1,89 @@
+"""The fixtures of stories in Chromium: a server, browsers with scripts and without, Alice's list.
+
+A test module that wants them names this one in `pytest_plugins`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
+
+from tests.support.browser_fixtures import Account, new_account, running_browser, running_server
+from tests.support.stories import Watch, log_in
+
+PATIENCE = 15_000  # milliseconds, for a machine that has other things to do
+
+
+# Not for the whole session: Playwright's loop would run in the thread of the other tests' loops.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
+    with running_browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def address(database_url: str, short_folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    folder = short_folder / request.module.__name__.rpartition(".")[2]
+    with running_server(folder, TASKAPP_DATABASE_URL=database_url) as url:
+        yield url
+
+
+@pytest.fixture(params=["scripts on", "scripts off"])
+def context(
+    request: pytest.FixtureRequest, browser: Browser, address: str
+) -> Iterator[BrowserContext]:
+    made = browser.new_context(
+        base_url=address,
+        locale="en-GB",
+        java_script_enabled=request.param == "scripts on",
+        reduced_motion="reduce",  # nobody has to wait for a page to fade in
+    )
+    made.set_default_timeout(PATIENCE)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def has_scripts(context: BrowserContext, request: pytest.FixtureRequest) -> bool:
+    """Tell in which of the two browsers a story is told."""
+    return "scripts on" in request.node.name
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page in which nothing may go wrong unheard: no script may fail."""
+    made = context.new_page()
+    failures: list[str] = []
+    made.on("pageerror", lambda error: failures.append(str(error)))
+    yield made
+    assert failures == []
+
+
+@pytest.fixture
+def account(context: BrowserContext) -> Account:
+    made = new_account("alice")
+    sent = {"email": made.email, "password": made.password}
+    assert context.request.post("/api/auth/register", data=sent).status == 201
+    return made
+
+
+@pytest.fixture
+def tasks(page: Page, account: Account) -> Page:
+    """The list of somebody who has just logged in."""
+    log_in(page, account)
+    return page
+
+
+@pytest.fixture
+def watch(page: Page) -> Watch:
+    """What the page asks the server for from now on."""
+    seen = Watch()
+
+    def note(request: Request) -> None:
+        kind = seen.loads if request.is_navigation_request() else seen.fetches
+        kind.append(f"{request.method} {request.url}")
+
+    page.on("request", note)
+    return seen

@@ -1,0 +1,276 @@
+"""What is refused before there is a request: malformed, too much, too slow, too many."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from handlers.web.base import HSTS, NOTHING_ALLOWED, SAFE_HEADERS
+from taskapp.runtime.listeners import OTHER_FILES
+from tests.support.server_process import CHECKOUT, Client, ServerProcess, server_process, wait_until
+
+HOST = b"Host: localhost\r\n"
+CONSTANTS = {
+    "IDLE_SECONDS": "handlers.web_server",
+    "CONNECTIONS": "handlers.web_server",
+    "BODY_SECONDS": "handlers.web.application",
+}
+MALFORMED = {
+    "no request line": b"\r\n\r\n",
+    "half of a request line": b"GET\r\n\r\n",
+    "a version that there is not": b"GET / HTTP/9.9\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1, 2\r\n\r\na",
+    "a length that is negative": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n",
+    "a length beyond everything": b"POST / HTTP/1.1\r\n"
+    + HOST
+    + b"Content-Length: 1%s\r\n\r\n" % (b"0" * 12),
+    "a length and chunks": b"POST / HTTP/1.1\r\n"
+    + HOST
+    + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "an unknown coding": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: xchunked\r\n\r\n",
+    "a chunk that is none": b"POST / HTTP/1.1\r\n"
+    + HOST
+    + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+    "a folded header": b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n\tb\x00\r\n\r\n",
+    "a header without a name": b"GET / HTTP/1.1\r\n" + HOST + b": x\r\n\r\n",
+    "101 parameters": b"GET /tasks?" + b"a=b&" * 101 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+    "20 KB of headers": b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 20_000 + b"\r\n\r\n",
+    "5,000 headers": b"GET / HTTP/1.1\r\n" + HOST + b"a: \r\n" * 5_000 + b"\r\n",
+    "an endless address": b"GET /" + b"a" * 20_000,
+}
+
+
+@pytest.fixture(scope="module")
+def server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
+    """A server behind https, which logs all that it can."""
+    settings = {
+        "TASKAPP_DATABASE_URL": database_url,
+        "TASKAPP_PUBLIC_URL": "https://tasks.example.com",
+        "TASKAPP_LOG_LEVEL": "debug",
+    }
+    with server_process(short_folder / "refusals", settings=settings) as running:
+        yield running.wait_until_ready()
+
+
+def with_constants(**constants: float) -> list[str]:
+    """Give what starts `server.py`, named behind it, with other constants of its handlers."""
+    changed = "".join(
+        f"import {CONSTANTS[name]}; {CONSTANTS[name]}.{name} = {value}; "
+        for name, value in constants.items()
+    )
+    code = f"import sys, server; del sys.argv[1]; {changed}server.cli()"
+    return [sys.executable, "-W", "error", "-c", code]
+
+
+def exchange(server: ServerProcess, sent: bytes) -> bytes:
+    """Send bytes, and give all that comes back until the server hangs up."""
+    with socket.create_connection(("127.0.0.1", int(server.address)), 10) as connection:
+        connection.sendall(sent)
+        answer = b""
+        try:
+            while part := connection.recv(65536):
+                answer += part
+        except ConnectionResetError:
+            pass  # it hung up before it had read everything
+        return answer
+
+
+def read(answer: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
+    """Give status, headers and problem of an answer."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode("ascii").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert len(headers) == len(lines)
+    assert int(headers["Content-Length"]) == len(body)
+    return int(first.split()[1]), headers, json.loads(body)
+
+
+def assert_refused(answer: bytes, status: int) -> dict[str, str]:
+    """Check that an answer is a problem with all the safe headers, and give those."""
+    found, headers, problem = read(answer)
+    assert found == problem["status"] == status
+    assert headers["Content-Type"] == "application/problem+json"
+    assert problem["requestId"] == headers["X-Request-ID"]
+    assert headers["Strict-Transport-Security"] == HSTS
+    assert headers["Content-Security-Policy"] == NOTHING_ALLOWED
+    assert dict(SAFE_HEADERS).items() <= headers.items()
+    assert headers["Connection"] == "close"
+    assert "Server" not in headers
+    return headers
+
+
+@pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED.keys())
+def test_what_cannot_be_parsed_is_refused_in_the_one_shape_and_logged(
+    server: ServerProcess, sent: bytes
+) -> None:
+    headers = assert_refused(exchange(server, sent), 400)
+    lines = [line for line in server.log if line.get("requestId") == headers["X-Request-ID"]]
+    assert [(line["event"], line["status"]) for line in lines] == [("request.refused", 400)]
+    assert server.surprises() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        ("application/x-www-form-urlencoded", "a=b&" * 101),
+        ("multipart/form-data; boundary=x", "--x--\r\n"),
+    ],
+)
+def test_forms_that_no_page_sends_are_refused_by_their_address(
+    server: ServerProcess, kind: str, form: str
+) -> None:
+    for path, shown in [("/login", "text/html"), ("/api/tasks", "application/problem+json")]:
+        connection = server.client().connected()
+        connection.request("POST", path, form, {"Content-Type": kind})
+        answer = connection.getresponse()
+        assert answer.status == 400
+        assert (answer.headers["Content-Type"] or "").startswith(shown)
+    assert server.surprises() == []
+
+
+def test_a_refusal_says_nothing_of_what_was_sent(server: ServerProcess) -> None:
+    for sent in [
+        b"GET /canary HTTP/1.1\r\nCookie: canary\x00\r\n\r\n",
+        b"canary\r\n\r\n",
+        b"POST /canary HTTP/1.1\r\n" + HOST + b"Content-Length: canary\r\n\r\n",
+    ]:
+        assert b"canary" not in exchange(server, sent)
+    assert "canary" not in server.log_text
+
+
+def test_two_requests_are_never_made_of_one(server: ServerProcess) -> None:
+    smuggled = b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
+    for framing in [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n" % len(smuggled),
+        b"Content-Length: +0\r\n\r\n",
+        b"Content-Length: 0x0\r\n\r\n",
+    ]:
+        answer = exchange(server, b"POST /login HTTP/1.1\r\n" + HOST + framing + smuggled)
+        assert_refused(answer, 400)
+
+
+# Slow clients
+
+
+@pytest.fixture(scope="module")
+def hasty_server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
+    """A server that waits one second where the real one waits 30 or 75."""
+    settings = {"TASKAPP_DATABASE_URL": database_url}
+    hasty = with_constants(IDLE_SECONDS=1.0, BODY_SECONDS=1.0)
+    with server_process(short_folder / "hasty", settings=settings, launcher=hasty) as running:
+        yield running.wait_until_ready()
+
+
+SLOW = {
+    "headers": b"GET /login HTTP/1.1\r\nX-Slow: ",
+    "a body": b"POST /login HTTP/1.1\r\n" + HOST + b"Content-Length: 1000\r\n\r\nemail=",
+    "chunks": b"POST /login HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n",
+    "nothing at all": b"",
+    "a second request": b"GET /login HTTP/1.1\r\n" + HOST + b"\r\nGET /",
+}
+
+
+@pytest.mark.parametrize("beginning", SLOW.values(), ids=SLOW.keys())
+def test_whoever_is_slow_is_hung_up_on_and_keeps_nobody_waiting(
+    hasty_server: ServerProcess, beginning: bytes
+) -> None:
+    address = ("127.0.0.1", int(hasty_server.address))
+    slow = [socket.create_connection(address, 10) for _ in range(100)]
+    stopped = threading.Event()
+    feeder = threading.Thread(target=feed, args=(slow, stopped, beginning != b""))
+    try:
+        for connection in slow:
+            connection.sendall(beginning)
+        feeder.start()
+        took = [hasty_server.client().send("GET", "/login").seconds for _ in range(50)]
+        assert max(took) < 1
+        wait_until(lambda: all(is_closed(connection) for connection in slow), 15)
+    finally:
+        stopped.set()
+        feeder.join()
+        for connection in slow:
+            connection.close()
+    assert hasty_server.surprises() == []
+
+
+def feed(connections: list[socket.socket], stopped: threading.Event, is_wanted: bool) -> None:
+    """Send one byte on each connection now and then, as slow attacks do."""
+    while is_wanted and not stopped.wait(0.2):
+        for connection in connections:
+            try:
+                connection.send(b"1")
+            except OSError:
+                return
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Tell whether the server has hung up; drop what it sent."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(65536):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+# Many connections
+
+
+def test_a_connection_more_than_there_is_room_for_is_turned_away_with_words(
+    short_folder: Path, database_url: str
+) -> None:
+    settings = {
+        "TASKAPP_DATABASE_URL": database_url,
+        "TASKAPP_PUBLIC_URL": "https://tasks.example.com",
+    }
+    small = with_constants(CONNECTIONS=20)
+    with server_process(short_folder / "small", settings=settings, launcher=small) as server:
+        server.wait_until_ready()
+        clients = [server.client() for _ in range(20)]
+        for client in clients:
+            wait_until(partial(is_alive, client))  # the one that saw it ready may still hang on
+        assert int(assert_refused(exchange(server, b""), 503)["Retry-After"]) >= 1
+        assert all(is_alive(client) for client in clients)
+        clients[0].close()
+        wait_until(partial(is_alive, server.client()))
+        assert server.surprises() == []
+
+
+def is_alive(client: Client) -> bool:
+    return client.status("/api/health/live") == 200
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "room"),
+    [
+        (1024, 4096, 1900),
+        (1024, 1024, 1024 - 10 - OTHER_FILES),  # as many as there is room for
+        (64, 64, 1),
+    ],
+)
+def test_the_bound_fits_the_limit_of_open_files(limit: int, most: int, room: int) -> None:
+    program = (
+        "import resource\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {most}))\n"
+        "from taskapp.runtime.listeners import room_for_connections\n"
+        "print(room_for_connections(1900, 10))"
+    )
+    asked = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=CHECKOUT
+    )
+    assert int(asked.stdout) == room
