@@ -221,7 +221,7 @@ _folder = click.Path(path_type=Path, file_okay=False, resolve_path=True)
     "--peers",
     type=_folder,
     default=_PEERS if _PEERS.is_dir() else None,
-    help="Folder of the peers with their run.py; by default ../shared/bench, if it is there.",
+    help="Folder of the peers with their run.py (bench/README.md).",
 )
 @click.option("--alone", is_flag=True, help="Measure taskapp without peers.")
 @click.option(

@@ -1,4 +1,4 @@
-"""Register, log in and log out, for scripts (high-level design, 4.1)."""
+"""Register, log in and log out, for scripts (docs/design/api.md)."""
 
 from handlers.api.base import ApiHandler
 from taskapp.core.errors import NotSignedIn

@@ -24,7 +24,7 @@ class _OperatorsApi(ApiHandler):
 
 
 class HealthApi(_OperatorsApi):
-    """GET /api/health (high-level design, 10.6)."""
+    """GET /api/health (docs/design/api.md)."""
 
     async def get(self) -> None:
         """Say whether the process and its database work: 200 healthy, 503 not."""

@@ -1,4 +1,4 @@
-"""Tasks, for scripts (high-level design, 4.2)."""
+"""Tasks, for scripts (docs/design/api.md)."""
 
 from handlers.api.base import ApiHandler
 from taskapp.forms.fields import (

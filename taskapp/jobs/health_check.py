@@ -11,7 +11,7 @@ from taskapp.db.statements import Statement
 from taskapp.observability.availability import Problem
 from taskapp.services import Services
 
-TIME_LIMIT = 4.5  # seconds; the high-level design (10.6) promises an answer within five
+TIME_LIMIT = 4.5  # seconds; MON-11 in docs/design/requirements.md promises a response within 5
 LEAST_FREE_SPACE = 64 * 1024 * 1024  # bytes; a write of the database's log takes sixteen million
 _PING = Statement("health.ping", select(literal(1)))
 _started = monotonic()

@@ -1,7 +1,7 @@
-"""What is asked of the database: one module a table, every statement compiled at import.
+"""Every SQL statement that serves requests, compiled at import.
 
-The owner comes first in every signature and stands in every WHERE. It is the proof of a session
-rather than a user's id: the statement that does the work also asks whether the session is alive,
-so a request makes one trip to the database. Only when a statement finds nothing does a second
-one ask why.
+The owner is the first argument of every function and part of every WHERE clause. It is a session
+rather than a user id: the statement that does the work also checks that the session is live, so a
+request makes one round trip. A second statement runs only if the first found nothing, to find the
+reason.
 """

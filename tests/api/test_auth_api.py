@@ -1,4 +1,4 @@
-"""Accounts, sessions and limits of the API (high-level design, 4.1 and 7; design, section 5)."""
+"""Accounts, sessions and limits of the API (docs/design/api.md)."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Bad input of every kind: a clear 4xx, never a 500, and nothing is changed (issue 2)."""
+"""Bad input of every kind: a clear 4xx, never a 500, and nothing is changed."""
 
 import asyncio
 import json

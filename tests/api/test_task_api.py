@@ -1,4 +1,4 @@
-"""The contract of the task endpoints (high-level design, 4.2; design, section 3)."""
+"""The contract of the task endpoints (docs/design/api.md)."""
 
 import asyncio
 import re

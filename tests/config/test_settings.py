@@ -22,7 +22,7 @@ from taskapp.config.settings import (
     variable,
 )
 
-# Section 2 of the design, and what ADR 0013 adds.
+# Names and defaults are public: a change of one is a line in CHANGELOG.md.
 DEFAULTS = {
     "TASKAPP_HOST": "127.0.0.1",
     "TASKAPP_PORT": "8000",

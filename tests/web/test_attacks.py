@@ -1,4 +1,4 @@
-"""Attacks of the usual kinds, as tables: each changes nothing and tells nothing (issue 5)."""
+"""Attacks of the usual kinds, as tables: each changes nothing and tells nothing."""
 
 import base64
 import json
