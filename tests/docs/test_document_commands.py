@@ -16,7 +16,7 @@ from tests.support.document_shell import READY, Terminal, read_commands, termina
 from tests.support.server_process import CHECKOUT
 
 LANGUAGES = {"sh", "console", "text"}
-RUN = ["README.md", "docs/how-to/first-ten-problems.md"]
+RUN = ["README.md", "docs/how-to/first-ten-problems.md", "docs/how-to/own-postgresql.md"]
 SERVES = re.compile(r"^(?:TASKAPP_\w+=\S+ )*make run\n$")
 INSTALLED = "tests/deploy/test_how_to.py::test_what_a_page_installs_is_installed_as_it_is_written"
 NO_SYSTEMD = "systemd is not the first process where the tests run"
@@ -156,7 +156,7 @@ def test_commands_in_sentences_exist(page: Path) -> None:
     for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
         for words in re.findall(r"(?<=server\.py )[a-z-]+(?: [a-z-]+)*", code):
             assert is_command(words.split()), code
-        for target in re.findall(r"^make ([a-z-]+)$", code):
+        for target in re.findall(r"(?:^|&& )make ([a-z-]+)(?=$| &&)", code):
             assert f"\n{target}:" in read_page("Makefile"), code
 
 
