@@ -13,7 +13,7 @@ from tests.support.server_process import CHECKOUT
 
 FOLDER = CHECKOUT / "docs" / "pictures" / "badges"
 CI = {"GitHub": ".github/workflows/ci.yml", "GitLab": ".gitlab-ci.yml"}
-LETTER, MARGIN, HEIGHT = 6.6, 7, 20  # pixels
+LETTER, MARGIN, HEIGHT = 6.1, 7, 20  # pixels
 STYLE = "text{font:11px Verdana,DejaVu Sans,sans-serif;fill:#fff}"
 
 
@@ -31,7 +31,7 @@ def read_badges() -> dict[str, tuple[str, str]]:
         "licence": ("licence", project["license"]),
         "python": ("Python", project["requires-python"].replace(">=", "≥ ")),
         "coverage": ("coverage", f"≥ {coverage['fail_under']} %"),
-        "asvs": ("OWASP ASVS level 1", f"{len(checked)} of {len(rows)} checked"),
+        "asvs": ("ASVS level 1", f"{len(checked)} of {len(rows)} checked"),
     }
 
 
