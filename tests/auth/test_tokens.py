@@ -81,7 +81,7 @@ def test_every_session_has_a_secret_of_its_own_that_only_its_hash_names() -> Non
 
 
 def test_programs_that_search_for_leaked_secrets_know_a_personal_token_by_its_form() -> None:
-    """The pattern stands in the README; nothing else that is signed looks like that."""
+    """The pattern stands in docs/api.md; nothing else that is signed looks like that."""
     pattern = r"taskapp_[A-Za-z0-9_-]{48}\.[A-Za-z0-9_-]{43}"
     for purpose in READERS:
         assert bool(re.fullmatch(pattern, make(purpose))) == (purpose == "personal")
