@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from handlers.web_server import STOP_SECONDS, Site
+from handlers.web_server import STOP_SECONDS, WebServer
 from handlers.worker import worker
 from taskapp.cli.backups import BACKUP_COMMANDS
-from taskapp.cli.commands import COMMANDS, EPILOG, plain_errors, read_settings
+from taskapp.cli.commands import COMMANDS, EPILOG, read_settings, report_errors
 from taskapp.cli.maintenance import maintenance
 from taskapp.config.installation import IS_ONE_FILE, version
 from taskapp.config.settings import Settings
-from taskapp.jobs.backup_schedule import keep_backed_up
-from taskapp.jobs.housekeeping import keep_up, keep_watch
+from taskapp.jobs.backup_schedule import run_backup_schedule
+from taskapp.jobs.housekeeping import run_health_checks, run_housekeeping
 from taskapp.observability.logs import configure_logging, log
 from taskapp.runtime.database_server import database_server
 from taskapp.runtime.listeners import describe_sockets, listening_sockets
-from taskapp.runtime.startup import open_database, stop_event
+from taskapp.runtime.startup import install_stop_signals, open_database
 from taskapp.runtime.supervisor import Workers, running_workers
-from taskapp.runtime.systemd import reported
+from taskapp.runtime.systemd import notify_systemd
 from taskapp.services import Services, make_services
 
 if TYPE_CHECKING:
@@ -31,28 +31,28 @@ WORKER = (sys.executable, *(() if IS_ONE_FILE else (__file__,)), "worker")
 
 async def serve_until_stopped(settings: Settings, services: Services) -> None:
     """Serve until SIGTERM or Ctrl-C, by itself or by workers, then finish what was begun."""
-    stopped = stop_event()
+    stopped = install_stop_signals()
     sockets = listening_sockets(settings)
-    front: AbstractAsyncContextManager[Site | Workers] = (
-        Site(services, sockets)
+    front: AbstractAsyncContextManager[WebServer | Workers] = (
+        WebServer(services, sockets)
         if settings.processes == 1
         else running_workers(services, sockets, STOP_SECONDS, program=WORKER)
     )
     try:  # serving comes first: health says from the first moment how the database is
         async with (
             front as serving,
-            services.maintenance.followed(),
+            services.maintenance.watching(),
             database_server(settings) as url,
         ):
-            if await open_database(services, url, unless=stopped) and await serving.open(
-                url, unless=stopped
+            if await open_database(services, url, stop=stopped) and await serving.open(
+                url, stop=stopped
             ):
                 _announce(settings, describe_sockets(settings, sockets))
                 async with (
-                    keep_up(services),
-                    keep_watch(services),
-                    keep_backed_up(services, url),
-                    reported(services),
+                    run_housekeeping(services),
+                    run_health_checks(services),
+                    run_backup_schedule(services, url),
+                    notify_systemd(services),
                 ):
                     await stopped.wait()
             await serving.drain()
@@ -82,7 +82,7 @@ def cli(context: click.Context, *, asks_version: bool) -> None:
 
 @cli.command(epilog=EPILOG)
 @click.option("--processes", metavar="N", help="How many serve; TASKAPP_PROCESSES if absent.")
-@plain_errors
+@report_errors
 def serve(processes: str | None) -> None:
     """Serve the pages and the API until SIGTERM or Ctrl-C."""
     settings = read_settings(TASKAPP_PROCESSES=processes)

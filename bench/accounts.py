@@ -12,9 +12,9 @@ from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 from bench.connection import Connection, write_request
 from bench.load import PASSWORD
-from taskapp.cli.commands import Failure
+from taskapp.cli.commands import CliError
 
-_PATIENCE = 30.0  # seconds
+_TIMEOUT = 30.0  # seconds
 _FORM_PROOF = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 
@@ -64,14 +64,14 @@ def cookie_header(port: int, account: Account) -> str:
     jar = CookieJar()
     browser = build_opener(HTTPCookieProcessor(jar))
     address = f"http://127.0.0.1:{port}/login"
-    with browser.open(address, timeout=_PATIENCE) as page:
+    with browser.open(address, timeout=_TIMEOUT) as page:
         proof = _FORM_PROOF.search(page.read().decode())
     if not proof:
-        raise Failure("The form for logging in has no proof in it.")
+        raise CliError("The form for logging in has no proof in it.")
     fields = {"csrf_token": proof[1], "email": account.email, "password": PASSWORD}
-    with browser.open(address, urlencode(fields).encode(), timeout=_PATIENCE) as page:
+    with browser.open(address, urlencode(fields).encode(), timeout=_TIMEOUT) as page:
         if not page.url.endswith("/tasks"):
-            raise Failure(f"{account.email} could not log in by the page.")
+            raise CliError(f"{account.email} could not log in by the page.")
     return "Cookie: " + "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
 
 
@@ -79,8 +79,8 @@ def etag_header(port: int, account: Account, path: str) -> str:
     """Give the header with which what is at a path now is known already."""
     headers = {"Authorization": f"Bearer {account.token}"}
     request = Request(f"http://127.0.0.1:{port}{path}", headers=headers)
-    with urlopen(request, timeout=_PATIENCE) as answer:  # noqa: S310  # our own
-        return f"If-None-Match: {answer.headers['ETag']}"
+    with urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310  # our own
+        return f"If-None-Match: {response.headers['ETag']}"
 
 
 def write_accounts(
@@ -98,6 +98,6 @@ def write_accounts(
 def _ask(connection: Connection, request: bytes) -> dict[str, Any]:
     status, body = connection.ask(request)
     if status != 200:
-        raise Failure(f"{request[:60]!r} was answered with {status}: {body[:300]!r}")
-    answer: dict[str, Any] = json.loads(body)
-    return answer
+        raise CliError(f"{request[:60]!r} was answered with {status}: {body[:300]!r}")
+    response: dict[str, Any] = json.loads(body)
+    return response

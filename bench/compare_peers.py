@@ -22,14 +22,14 @@ from bench.load_generator import LoadGenerator, require_wrk
 from bench.machine import describe_machine
 from bench.memory import measure_memory
 from bench.peers import Peers
-from bench.request_points import answers, beside_logins, compare_rates, crowd
+from bench.request_points import beside_logins, compare_rates, crowd, responses
 from bench.results import Cell, Results, read_last_run, table
 from bench.servers import CHECKOUT
 from bench.several_processes import compare_processes
 from bench.starts import measure_starts
 from bench.targets import Target, Taskapp
 from bench.verdicts import HEAD, Verdict
-from taskapp.cli.commands import Failure
+from taskapp.cli.commands import CliError
 
 POINTS = (1, 2, 3, 4, 5, 6, 7)
 ALL = ",".join(map(str, POINTS))
@@ -145,7 +145,7 @@ def _measure_requests(
         if 3 in options.only:
             verdicts += beside_logins(generator, target)
         if 4 in options.only:
-            verdicts += answers(generator, taskapp, target)
+            verdicts += responses(generator, taskapp, target)
     return verdicts
 
 
@@ -160,7 +160,7 @@ def _locked(work: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Failure(
+            raise CliError(
                 f"Another measurement is at work in {work}; two at once would measure each other."
             ) from error
         yield
@@ -173,7 +173,7 @@ def show_last_run(path: Path) -> bool:
         Failure: there is no such file yet.
     """
     if not path.exists():
-        raise Failure(f"Nothing was measured yet: there is no {path}.")
+        raise CliError(f"Nothing was measured yet: there is no {path}.")
     run = read_last_run(path)
     verdicts = [Verdict(**values) for values in run["verdict"]]
     click.echo("\n".join(["", *(values["text"] for values in run["machine"]), ""]))

@@ -5,9 +5,9 @@ import re
 import socket
 from typing import Any
 
-from taskapp.cli.commands import Failure
+from taskapp.cli.commands import CliError
 
-PATIENCE = 30.0  # seconds
+TIMEOUT = 30.0  # seconds
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
 
 
@@ -15,7 +15,7 @@ class Connection:
     """One keep-alive connection to a port of this machine."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def ask(self, request: bytes) -> tuple[int, bytes]:
@@ -25,25 +25,25 @@ class Connection:
             Failure: what comes back is no whole answer.
         """
         self._socket.sendall(request)
-        answer = bytearray()
-        while (end := answer.find(b"\r\n\r\n")) < 0:
-            self._receive(answer)
-        length = _LENGTH.search(answer, 0, end + 2)
+        response = bytearray()
+        while (end := response.find(b"\r\n\r\n")) < 0:
+            self._receive(response)
+        length = _LENGTH.search(response, 0, end + 2)
         if length is None:
-            raise Failure(f"An answer has no Content-Length: {bytes(answer[:end])!r}")
-        while len(answer) < end + 4 + int(length[1]):
-            self._receive(answer)
-        return int(answer[9:12]), bytes(answer[end + 4 :])
+            raise CliError(f"An answer has no Content-Length: {bytes(response[:end])!r}")
+        while len(response) < end + 4 + int(length[1]):
+            self._receive(response)
+        return int(response[9:12]), bytes(response[end + 4 :])
 
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
 
-    def _receive(self, answer: bytearray) -> None:
+    def _receive(self, response: bytearray) -> None:
         received = self._socket.recv(262_144)
         if not received:
-            raise Failure("The server closed the connection in the middle of an answer.")
-        answer += received
+            raise CliError("The server closed the connection in the middle of an answer.")
+        response += received
 
 
 def write_request(method: str, path: str, token: str = "", body: Any = None) -> bytes:

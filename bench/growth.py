@@ -23,7 +23,7 @@ from bench.processes import resident_megabytes
 from bench.scenarios import OPERATIONS, Scenario
 from bench.servers import Server, load_folders, servers
 from bench.verdicts import Verdict, compared
-from taskapp.cli.commands import Failure
+from taskapp.cli.commands import CliError
 
 _FEW = 100  # times fewer users are on the small side
 _SESSIONS = 20  # on each side
@@ -164,4 +164,4 @@ def _time(connection: Connection, request: bytes, expected: int) -> float:
 
 def _check(request: bytes, status: int, expected: int, body: bytes) -> None:
     if status != expected:
-        raise Failure(f"{request[:80]!r} was answered with {status}: {body[:300]!r}")
+        raise CliError(f"{request[:80]!r} was answered with {status}: {body[:300]!r}")

@@ -13,7 +13,7 @@ import click
 import psycopg2
 
 from taskapp.auth.passwords import PasswordHasher
-from taskapp.cli.commands import Failure, plain_errors, read_settings
+from taskapp.cli.commands import CliError, read_settings, report_errors
 from taskapp.config.settings import Settings
 from taskapp.observability.logs import configure_logging
 from taskapp.runtime.database_server import database_server, require_prepared_database
@@ -78,7 +78,7 @@ def load(url: str, password_hash: str, *, users: int, tasks: int, add: bool) -> 
         with connection, connection.cursor() as cursor:
             count = _number(cursor, "SELECT count(*) FROM users")
             if count and not add:
-                raise Failure(
+                raise CliError(
                     f"The database holds {count:,} users, and nothing was loaded. Give --add to "
                     "put new users beside them, or use an empty data folder or database."
                 )
@@ -115,7 +115,7 @@ async def _run(settings: Settings, *, users: int, tasks: int, add: bool) -> floa
 @click.option("--users", type=click.IntRange(1), default=10_000, show_default=True)
 @click.option("--tasks", type=click.IntRange(1), default=100, show_default=True, help="Of each.")
 @click.option("--add", is_flag=True, help="Also where there are users already.")
-@plain_errors
+@report_errors
 def main(*, users: int, tasks: int, add: bool) -> None:
     """Load what the command line asks for."""
     settings = read_settings()

@@ -27,7 +27,7 @@ from bench.processes import (
 from bench.results import Cell, Results
 from bench.scenarios import LOGIN, Scenario
 from bench.targets import Target
-from taskapp.cli.commands import Failure
+from taskapp.cli.commands import CliError
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 _LOGIN_CONNECTIONS = 4
@@ -170,7 +170,7 @@ def require_wrk() -> None:
         Failure: it is not.
     """
     if not shutil.which("wrk"):
-        raise Failure("The load comes from wrk, which is missing; on Debian: apt install wrk")
+        raise CliError("The load comes from wrk, which is missing; on Debian: apt install wrk")
 
 
 def _read(output: str) -> Mapping[str, Any]:
@@ -178,7 +178,7 @@ def _read(output: str) -> Mapping[str, Any]:
         if line.startswith("RESULT "):
             counts: Mapping[str, Any] = json.loads(line.removeprefix("RESULT "))
             return counts
-    raise Failure(f"wrk did not measure anything:\n{output[-2000:]}")
+    raise CliError(f"wrk did not measure anything:\n{output[-2000:]}")
 
 
 def _settle(targets: Sequence[Target]) -> None:

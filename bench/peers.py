@@ -12,7 +12,7 @@ from bench.accounts import log_in_all
 from bench.connection import Connection
 from bench.processes import SERVER_CORES
 from bench.targets import Target, bearer_file
-from taskapp.cli.commands import Failure
+from taskapp.cli.commands import CliError
 
 _DATABASE = "taskapp"
 
@@ -28,12 +28,12 @@ class Peers:
         """
         path = folder / "run.py"
         if not path.is_file():
-            raise Failure(f"{folder} holds no run.py, so there are no peers.")
+            raise CliError(f"{folder} holds no run.py, so there are no peers.")
         # The script reads its settings when it is loaded.
         os.environ |= {"BENCH_WORK": str(work), "BENCH_USERS": str(users)}
         specification = importlib.util.spec_from_file_location("peers_run", path)
         if specification is None or specification.loader is None:
-            raise Failure(f"{path} cannot be read.")
+            raise CliError(f"{path} cannot be read.")
         self._script: Any = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(self._script)
         self._work = work

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PATIENCE = 20.0  # seconds
+_TIMEOUT = 20.0  # seconds
 _DATABASE = "postgres"
 
 ALL_CORES = tuple(sorted(os.sched_getaffinity(0)))
@@ -56,7 +56,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     """Ask a process of ours to end, and kill it if it does not."""
     process.terminate()
     try:
-        process.wait(_PATIENCE)
+        process.wait(_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

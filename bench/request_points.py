@@ -94,7 +94,7 @@ def beside_logins(generator: LoadGenerator, target: Target) -> list[Verdict]:
     ]
 
 
-def answers(generator: LoadGenerator, taskapp: Taskapp, target: Target) -> list[Verdict]:
+def responses(generator: LoadGenerator, taskapp: Taskapp, target: Target) -> list[Verdict]:
     """Compare a page of 50 tasks and a 304 with the JSON list (point 4)."""
     reading = taskapp.with_readers(target)
     generator.measure(4, [Load(reading, scenario) for scenario in (LIST, PAGE, UNCHANGED)])

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from bench.connection import Connection, write_request
 from bench.processes import end, on_cores
-from taskapp.cli.commands import Failure
+from taskapp.cli.commands import CliError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-START_PATIENCE = 60.0  # seconds
+START_TIMEOUT = 60.0  # seconds
 # The windows of a second are let go of, as those of the shipped limits are.
 WITHOUT_LIMITS = {
     "TASKAPP_API_LIMIT": "1000000/second",
@@ -81,7 +81,7 @@ def running_server(
         Failure: it does not serve.
     """
     with starting_server(data_folder, settings, cores=cores, arguments=arguments) as server:
-        deadline = time.monotonic() + START_PATIENCE
+        deadline = time.monotonic() + START_TIMEOUT
         while health_status(server.port) != 200:
             if time.monotonic() > deadline or not _lives(server.pid):
                 raise _failure("server.py does not serve.", data_folder)
@@ -147,8 +147,8 @@ def _log(data_folder: Path) -> Path:
     return data_folder.with_suffix(".log")
 
 
-def _failure(what: str, data_folder: Path) -> Failure:
-    return Failure(f"{what} The last words are:\n{_log(data_folder).read_text()[-2000:]}")
+def _failure(what: str, data_folder: Path) -> CliError:
+    return CliError(f"{what} The last words are:\n{_log(data_folder).read_text()[-2000:]}")
 
 
 def _lives(pid: int) -> bool:

@@ -9,9 +9,9 @@ from statistics import median
 
 import click
 
-from bench.servers import START_PATIENCE, health_status, starting_server
+from bench.servers import START_TIMEOUT, health_status, starting_server
 from bench.verdicts import Verdict, limited
-from taskapp.cli.commands import Failure
+from taskapp.cli.commands import CliError
 
 _EXISTING, _EMPTY = "existing embedded database", "empty folder"
 _READY = {_EXISTING: 1.2, _EMPTY: 2.5}  # seconds
@@ -21,14 +21,14 @@ _ANSWERS = 0.6  # seconds
 def measure_starts(repetitions: int) -> list[Verdict]:
     """Measure starts on an existing database and on an empty folder, in turns."""
     folder = Path(tempfile.mkdtemp(prefix="ta-bench-"))
-    answers: dict[str, list[float]] = defaultdict(list)
+    responses: dict[str, list[float]] = defaultdict(list)
     ready: dict[str, list[float]] = defaultdict(list)
     try:
         _time_start(folder / "existing")
         for number in range(repetitions):
             for kind, name in {_EXISTING: "existing", _EMPTY: f"empty{number}"}.items():
                 first_answer, first_success = _time_start(folder / name)
-                answers[kind].append(first_answer)
+                responses[kind].append(first_answer)
                 ready[kind].append(first_success)
                 click.echo(f"# start, {kind}: {first_answer:.2f} s, ready {first_success:.2f} s")
     finally:
@@ -45,7 +45,7 @@ def measure_starts(repetitions: int) -> list[Verdict]:
         for kind in (_EXISTING, _EMPTY)
         for what, times, bound in (
             ("the first 200", ready[kind], _READY[kind]),
-            ("the port answers", answers[kind], _ANSWERS),
+            ("the port answers", responses[kind], _ANSWERS),
         )
     ]
 
@@ -57,8 +57,8 @@ def _time_start(data_folder: Path) -> tuple[float, float]:
     with starting_server(data_folder, {}) as server:
         while (status := health_status(server.port)) != 200:
             waited = time.perf_counter() - started
-            if waited > START_PATIENCE:
-                raise Failure(f"server.py did not start within {waited:.0f} s.")
+            if waited > START_TIMEOUT:
+                raise CliError(f"server.py did not start within {waited:.0f} s.")
             if status and not first_answer:
                 first_answer = waited
             time.sleep(0.002)

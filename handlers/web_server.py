@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from handlers.routes import make_application
-from handlers.web.http_server import BoundedServer
+from handlers.web.http_server import LimitedHTTPServer
 from taskapp.observability.logs import log
 from taskapp.runtime.listeners import room_for_connections
 from taskapp.services import Services
@@ -16,19 +16,19 @@ CONNECTIONS = 2_000
 HEADER_BYTES = 16 * 1024
 BODY_BYTES = 64 * 1024 * 1024  # read and dropped above the application's own limit, then refused
 IDLE_SECONDS = 75.0  # longer than nginx keeps a connection, so that it is nginx that closes it
-FAREWELL_SECONDS = 1.0  # for clients between two requests, who have not heard of the stop
+HANG_UP_SECONDS = 1.0  # for clients between two requests, who have not heard of the stop
 DRAIN_SECONDS = 8.0
-STOP_SECONDS = FAREWELL_SECONDS + DRAIN_SECONDS  # less than the ten that Docker waits
+STOP_SECONDS = HANG_UP_SECONDS + DRAIN_SECONDS  # less than the ten that Docker waits
 
 
-class Site:
+class WebServer:
     """Serves for as long as the block lasts; at first only its health."""
 
     def __init__(self, services: Services, sockets: Sequence[socket.socket]) -> None:
         """Take the sockets to listen on."""
         self._sockets = sockets
         self._application = make_application(services)
-        self._server = BoundedServer(
+        self._server = LimitedHTTPServer(
             self._application,
             connections=room_for_connections(CONNECTIONS, services.settings.database_pool),
             is_https=services.settings.is_https,
@@ -47,17 +47,17 @@ class Site:
         self._server.stop()
         await self._server.close_all_connections()
 
-    async def open(self, _url: str, *, unless: asyncio.Event) -> bool:
+    async def open(self, _url: str, *, stop: asyncio.Event) -> bool:
         """Say that the database is open; the event would come too late."""
         self._application.state = "ready"
-        return not unless.is_set()
+        return not stop.is_set()
 
     async def drain(self) -> None:
         """Take no more connections, and finish what was begun."""
         self._application.state = "stopping"
         self._server.stop()
         log("stopping", inFlight=self._application.in_flight)
-        await self._server.wait_until_left(FAREWELL_SECONDS)
+        await self._server.wait_until_left(HANG_UP_SECONDS)
         if not await self._application.drain(DRAIN_SECONDS):
             log("requests.cut", "warning", inFlight=self._application.in_flight)
         await self._server.close_all_connections()

@@ -5,21 +5,21 @@ from pathlib import Path
 
 import click
 
-from handlers.web_server import Site
-from taskapp.cli.commands import plain_errors
+from handlers.web_server import WebServer
+from taskapp.cli.commands import report_errors
 from taskapp.config.settings import load_settings
-from taskapp.jobs.housekeeping import keep_watch
+from taskapp.jobs.housekeeping import run_health_checks
 from taskapp.observability.logs import configure_logging, log
 from taskapp.runtime.database_server import require_prepared_database
 from taskapp.runtime.listeners import shared_sockets
-from taskapp.runtime.startup import open_database, stop_event
+from taskapp.runtime.startup import install_stop_signals, open_database
 from taskapp.runtime.worker_channel import Orders, followed_keeper, read_orders
 from taskapp.services import Services, make_services
 
 
 @click.command("worker", hidden=True)
 @click.argument("number", type=int)
-@plain_errors
+@report_errors
 def worker(number: int) -> None:
     """Serve as the worker of this number, with the orders on standard input."""
     orders = read_orders()
@@ -30,23 +30,23 @@ def worker(number: int) -> None:
 
 async def _serve_until_stopped(orders: Orders, number: int, services: Services) -> None:
     """Serve until the keeper says stop or has ended, then finish what was begun."""
-    stopped = stop_event()
-    site = Site(services, shared_sockets(orders.sockets))
+    stopped = install_stop_signals()
+    site = WebServer(services, shared_sockets(orders.sockets))
     services.backups.share(Path(orders.folder))
-    exchange = services.exchange.joined(Path(orders.folder), str(number))
+    exchange = services.exchange.serving(Path(orders.folder), str(number))
     try:
         async with (
             site,
             exchange,
-            services.maintenance.followed(),
+            services.maintenance.watching(),
             followed_keeper(orders, stopped) as keeper,
         ):
-            if (url := await keeper.database_url(unless=stopped)) and await open_database(
-                services, url, unless=stopped, prepare=require_prepared_database
+            if (url := await keeper.database_url(stop=stopped)) and await open_database(
+                services, url, stop=stopped, prepare=require_prepared_database
             ):
-                await site.open(url, unless=stopped)
+                await site.open(url, stop=stopped)
                 keeper.tell_ready()
-                async with keep_watch(services):
+                async with run_health_checks(services):
                     await stopped.wait()
             await site.drain()
             await services.database.close()

@@ -36,7 +36,7 @@ metadata = MetaData(
 )
 
 
-def _moment(name: str) -> Column[object]:
+def _timestamp(name: str) -> Column[object]:
     return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
@@ -56,8 +56,8 @@ users = Table(
     Column("id", Uuid(as_uuid=False), primary_key=True),
     Column("email", Text, nullable=False, unique=True),
     Column("password_hash", Text, nullable=False),
-    _moment("created_at"),
-    _moment("updated_at"),
+    _timestamp("created_at"),
+    _timestamp("updated_at"),
     Column("last_active_on", Date),
     CheckConstraint(f"char_length(email) BETWEEN 3 AND {EMAIL_LENGTH}", name="email"),
 )
@@ -70,8 +70,8 @@ sessions = Table(
     Column("id", Uuid(as_uuid=False), primary_key=True),
     _owner(),
     Column("secret_hash", LargeBinary, nullable=False, unique=True),
-    _moment("created_at"),
-    _moment("last_used_at"),
+    _timestamp("created_at"),
+    _timestamp("last_used_at"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("address", Text, nullable=False, server_default=""),  # as limits count it, at last use
     Column("user_agent", Text, nullable=False, server_default=""),
@@ -90,7 +90,7 @@ login_addresses = Table(
     metadata,
     _owner(primary_key=True),
     Column("address", Text, primary_key=True),  # as limits count it
-    _moment("last_login_at"),
+    _timestamp("last_login_at"),
     Index(None, "last_login_at"),
 )
 
@@ -102,8 +102,8 @@ tasks = Table(
     Column("title", Text, nullable=False),
     Column("description", Text, nullable=False, server_default=""),
     Column("status", Text, nullable=False, server_default=STATUSES[0]),
-    _moment("created_at"),
-    _moment("updated_at"),
+    _timestamp("created_at"),
+    _timestamp("updated_at"),
     Column("idempotency_key", Text),
     CheckConstraint(f"char_length(title) BETWEEN 1 AND {TITLE_LENGTH}", name="title"),
     CheckConstraint(f"char_length(description) <= {DESCRIPTION_LENGTH}", name="description"),

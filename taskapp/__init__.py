@@ -1,1 +1,1 @@
-"""Everything of taskapp that is not HTTP. CONTRIBUTING.md has a line for each package."""
+"""Everything of taskapp that is not HTTP. CONTRIBUTING.md has the map of the packages."""

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from taskapp.config.settings import Settings
 from taskapp.observability.logs import log
 
-LONGEST = 300  # characters of an operator's message
-PAUSE = 1.0  # seconds between looks at the flag
+MAX_MESSAGE_LENGTH = 300  # characters of an operator's message
+CHECK_INTERVAL = 1.0  # seconds between looks at the flag
 _READABLE = 0o644  # whoever made the flag: in a folder that is closed, the server has to read it
 
 
-class Period(NamedTuple):
+class MaintenanceWindow(NamedTuple):
     """A time of maintenance: when it began, and what is said to people, if anything."""
 
     since: str  # RFC 3339, UTC
@@ -32,7 +32,7 @@ class Maintenance:
         self.period = read_flag(flag)
 
     @asynccontextmanager
-    async def followed(self) -> AsyncIterator[None]:
+    async def watching(self) -> AsyncIterator[None]:
         """Look again and again for as long as the block lasts."""
         task = asyncio.create_task(self._follow())
         try:
@@ -46,15 +46,15 @@ class Maintenance:
             before, self.period = self.period, read_flag(self._flag)
             if (before is None) is not (self.period is None):
                 log("maintenance.ended" if before else "maintenance.began", "warning")
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(CHECK_INTERVAL)
 
 
-def flag_of(settings: Settings) -> Path:
+def maintenance_file(settings: Settings) -> Path:
     """Give the place of a set-up's flag."""
     return settings.maintenance_flag or settings.data_dir / "maintenance"
 
 
-def read_flag(flag: Path) -> Period | None:
+def read_flag(flag: Path) -> MaintenanceWindow | None:
     """Read since when there is maintenance, and what is said of it; None when there is none."""
     try:
         since = datetime.fromtimestamp(flag.stat().st_mtime, UTC)
@@ -63,10 +63,10 @@ def read_flag(flag: Path) -> Period | None:
     message = ""
     with suppress(OSError):  # a flag that cannot be read is one all the same
         message = flag.read_text(encoding="utf-8", errors="replace")
-    return Period(f"{since:%Y-%m-%dT%H:%M:%S}Z", message.strip()[:LONGEST])
+    return MaintenanceWindow(f"{since:%Y-%m-%dT%H:%M:%S}Z", message.strip()[:MAX_MESSAGE_LENGTH])
 
 
-def raise_flag(flag: Path, message: str) -> None:
+def enable(flag: Path, message: str) -> None:
     """Begin maintenance, or change what is said of it, at once for all who look.
 
     Raises:
@@ -81,7 +81,7 @@ def raise_flag(flag: Path, message: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def lower_flag(flag: Path) -> bool:
+def disable(flag: Path) -> bool:
     """End maintenance; tell whether there was any.
 
     Raises:

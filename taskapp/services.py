@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from taskapp.auth.passwords import PasswordHasher
 from taskapp.auth.rate_limits import Limits
-from taskapp.auth.signing import Tokens
+from taskapp.auth.signing import Signer
 from taskapp.backups.status import BackupStatus
 from taskapp.config.secret_key import load_secret_keys
 from taskapp.config.settings import Settings
 from taskapp.db.database import Database
-from taskapp.maintenance_mode import Maintenance, flag_of
+from taskapp.maintenance_mode import Maintenance, maintenance_file
 from taskapp.observability.availability import Availability
 from taskapp.observability.metrics import Metrics
 from taskapp.observability.process_metrics import MetricsExchange
@@ -26,7 +26,7 @@ class Services:
     exchange: MetricsExchange
     database: Database
     passwords: PasswordHasher
-    tokens: Tokens
+    signer: Signer
     limits: Limits
     backups: BackupStatus
 
@@ -42,11 +42,11 @@ def make_services(settings: Settings) -> Services:
         settings=settings,
         metrics=metrics,
         availability=Availability(),
-        maintenance=Maintenance(flag_of(settings)),
+        maintenance=Maintenance(maintenance_file(settings)),
         exchange=MetricsExchange(metrics),
         database=Database(settings.database_pool, metrics),
         passwords=PasswordHasher(settings.bcrypt_rounds),
-        tokens=Tokens(load_secret_keys(settings)),
+        signer=Signer(load_secret_keys(settings)),
         limits=Limits(
             settings.limit_storage,
             failed_logins=settings.login_limit,

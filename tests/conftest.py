@@ -48,7 +48,7 @@ TESTS_OF_WHAT_RUNS_ELSEWHERE = {
     "tests.browser.test_html",
     "tests.browser.test_keyboard",
     "tests.browser.test_nothing_lost",
-    "tests.web.test_refusals",
+    "tests.web.test_rejected_requests",
     "tests.browser.test_script",
     "tests.browser.test_stories",
     "tests.docs.test_tutorial",

@@ -1,7 +1,7 @@
 """Register, log in and log out, for scripts (docs/design/api.md)."""
 
 from handlers.api.base import ApiHandler
-from taskapp.core.errors import NotSignedIn
+from taskapp.core.errors import NotAuthenticated
 from taskapp.operations.accounts import log_in, log_out, register
 
 
@@ -13,7 +13,7 @@ class RegisterApi(ApiHandler):
     async def post(self) -> None:
         """Make an account."""
         user_id = await register(self.services, self.read_json(), self.address)
-        self.show({"message": "User registered successfully", "userId": user_id}, 201)
+        self.write_json({"message": "User registered successfully", "userId": user_id}, 201)
 
 
 class LoginApi(ApiHandler):
@@ -27,10 +27,10 @@ class LoginApi(ApiHandler):
             self.services,
             self.read_json(),
             self.address,
-            self.services.tokens.new_bearer,
+            self.services.signer.new_bearer,
             user_agent=self.user_agent,
         )
-        self.show({"token": login.token, "user": {"id": login.user_id, "email": login.email}})
+        self.write_json({"token": login.token, "user": {"id": login.user_id, "email": login.email}})
 
 
 class LogoutApi(ApiHandler):
@@ -39,5 +39,5 @@ class LogoutApi(ApiHandler):
     async def post(self) -> None:
         """End the session; a personal token is revoked."""
         if not await log_out(self.services, self.session):
-            raise NotSignedIn
-        self.show({"message": "Logged out successfully"})
+            raise NotAuthenticated
+        self.write_json({"message": "Logged out successfully"})

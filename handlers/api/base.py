@@ -9,20 +9,20 @@ import msgspec
 
 from handlers.web.base import BaseHandler
 from handlers.web.problem import make_problem
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import (
-    Allowance,
     BadRequest,
     BodyTooLarge,
     Invalid,
     NotFound,
+    RateLimitStatus,
     TaskappError,
     TooManyRequests,
     UnsupportedMediaType,
 )
 from taskapp.core.messages import Message
 from taskapp.forms.fields import is_version
-from taskapp.operations.tasks import TaskPage
+from taskapp.operations.tasks import TaskSlice
 from taskapp.queries.tasks import Task
 
 JSON_DEPTH = 8  # objects and lists within each other; those that mean something are flat
@@ -41,7 +41,7 @@ class ApiHandler(BaseHandler):
     """
 
     content_type = "application/json"
-    _allowance_headers: Mapping[str, str] = MappingProxyType({})
+    _rate_limit_headers: Mapping[str, str] = MappingProxyType({})
 
     def set_default_headers(self) -> None:
         """Set who may read the answer from another site."""
@@ -59,9 +59,9 @@ class ApiHandler(BaseHandler):
     async def prepare(self) -> None:
         """Count the request against the user's limit."""
         await super().prepare()
-        if self.owner is None or self.is_public:
+        if self.session_token is None or self.is_public:
             return
-        self._show_allowance(await self.services.limits.api.take(self.owner.user_id))
+        self._set_rate_limit_headers(await self.services.limits.api.hit(self.session_token.user_id))
 
     def options(self, *_: str) -> None:
         """Say which methods this address takes, to a browser that asks for another site too."""
@@ -75,16 +75,16 @@ class ApiHandler(BaseHandler):
             )
             self.set_header("Access-Control-Max-Age", "600")
 
-    def read_session(self) -> SessionProof | None:
+    def authenticate(self) -> SessionToken | None:
         """Read the bearer token (RFC 6750), or a cookie that proves its origin."""
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self._counted(self.services.tokens.read_bearer(token.strip()))
-        proof = self.request.headers.get("X-XSRFToken")
-        if proof is None or self.came_from_elsewhere():
+            return self._count_rejected(self.services.signer.read_bearer(token.strip()))
+        proof = self.request.headers.get("X-CSRF-Token")
+        if proof is None or self.is_cross_site():
             return None
-        owner = self.read_cookie_session()
-        return owner if self.has_form_proof(proof, owner) else None
+        session = self.read_cookie_session()
+        return session if self.is_valid_csrf_token(proof, session) else None
 
     def read_json(self) -> dict[str, Any]:
         """Read the body: one JSON object, in UTF-8, each name once.
@@ -106,27 +106,27 @@ class ApiHandler(BaseHandler):
             raise BadRequest(Message("The body is nested too deeply."))
         return value
 
-    def show(self, value: object, status: int = 200) -> None:
+    def write_json(self, value: object, status: int = 200) -> None:
         """Answer with a value as JSON."""
         self.set_status(status)
         self.finish(_encode(value))
 
-    def show_task(self, task: Task, status: int = 200) -> None:
+    def write_task(self, task: Task, status: int = 200) -> None:
         """Answer with a task and its version as ETag, or 304 if the client has that one."""
-        self._show_unless_known(task.updated_at, task, status)
+        self._write_unless_known(task.updated_at, task, status)
 
-    def show_list(self, version: str, page: TaskPage | None) -> None:
+    def write_task_list(self, version: str, page: TaskSlice | None) -> None:
         """Answer with a list and its version, or 304 likewise; a list that is known may be None."""
         value = page and {"tasks": page.tasks, "nextCursor": page.next_cursor}
-        self._show_unless_known(version, value)
+        self._write_unless_known(version, value)
 
-    def _show_unless_known(self, version: str, value: object, status: int = 200) -> None:
+    def _write_unless_known(self, version: str, value: object, status: int = 200) -> None:
         self._headers["Etag"] = f'"{version}"'
         if self.is_safe() and self._is_known(version):
             self.set_status(304)
             self.finish()
         else:
-            self.show(value, status)
+            self.write_json(value, status)
 
     def _is_known(self, version: str) -> bool:
         known = self.request.headers.get("If-None-Match", "")
@@ -143,7 +143,7 @@ class ApiHandler(BaseHandler):
             return None
         return [version for version in _tags(header) if is_version(version)]
 
-    def show_error(self, error: TaskappError) -> None:
+    def render_error(self, error: TaskappError) -> None:
         """Write a problem (RFC 9457)."""
         problem = make_problem(error, self._request_id)
         if isinstance(error, Invalid):
@@ -155,28 +155,28 @@ class ApiHandler(BaseHandler):
         self.set_header("Content-Type", "application/problem+json")
         self.finish(_encode(problem))
 
-    def _show_allowance(self, allowance: Allowance) -> None:
+    def _set_rate_limit_headers(self, allowance: RateLimitStatus) -> None:
         """Say what is left, as draft-ietf-httpapi-ratelimit-headers does."""
-        self._allowance_headers = {
+        self._rate_limit_headers = {
             "RateLimit-Policy": f'"{allowance.name}";q={allowance.amount};w={allowance.window}',
             "RateLimit": f'"{allowance.name}";r={allowance.remaining};t={allowance.reset}',
         }
-        self._repeat_allowance()
+        self._repeat_rate_limit_headers()
 
-    def _repeat_allowance(self) -> None:
+    def _repeat_rate_limit_headers(self) -> None:
         # Not by update(), which looks first at what kind of mapping it is given.
-        for name, value in self._allowance_headers.items():
+        for name, value in self._rate_limit_headers.items():
             self._headers[name] = value
 
-    def ask_to_wait(self, error: TaskappError | None) -> None:
+    def set_retry_after(self, error: TaskappError | None) -> None:
         """Say when to try again, and what is left of the limit that was used up."""
-        super().ask_to_wait(error)
+        super().set_retry_after(error)
         if isinstance(error, TooManyRequests):
-            self._show_allowance(error.allowance)
+            self._set_rate_limit_headers(error.allowance)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Keep what is left of the limit in errors too, from which Tornado removed it."""
-        self._repeat_allowance()
+        self._repeat_rate_limit_headers()
         super().write_error(status_code, **kwargs)
 
 
@@ -190,7 +190,7 @@ class NotFoundApi(ApiHandler):
         raise NotFound
 
 
-class TooLargeApi(ApiHandler):
+class PayloadTooLargeApi(ApiHandler):
     """A request of the API whose body was too large."""
 
     is_public = True
@@ -200,7 +200,7 @@ class TooLargeApi(ApiHandler):
         raise BodyTooLarge
 
 
-ApiHandler.too_large = TooLargeApi
+ApiHandler.too_large = PayloadTooLargeApi
 
 
 def _tags(header: str) -> list[str]:

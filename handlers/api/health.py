@@ -10,7 +10,7 @@ from taskapp.observability.logs import now_text
 from taskapp.observability.metrics import CONTENT_TYPE
 
 
-class _OperatorsApi(ApiHandler):
+class _OperatorHandler(ApiHandler):
     """Of the process itself, with what only the networks that may read /metrics are told."""
 
     is_public = True
@@ -23,20 +23,20 @@ class _OperatorsApi(ApiHandler):
         return is_known and is_in(self.address, settings.metrics_allow)
 
 
-class HealthApi(_OperatorsApi):
+class HealthApi(_OperatorHandler):
     """GET /api/health (docs/design/api.md)."""
 
     async def get(self) -> None:
         """Say whether the process and its database work: 200 healthy, 503 not."""
         problem = await find_database_problem(self.services)
         for_operators = {"version": version()} if self.is_from_operator() else {}
-        self.show(
+        self.write_json(
             {
                 "status": "unhealthy" if problem else "healthy",
                 "timestamp": now_text(),
                 "uptime": uptime(),
                 "database": problem or "connected",
-                "backup": self.services.backups.in_a_word(),
+                "backup": self.services.backups.state(),
                 "backupAge": self.services.backups.age,
                 **for_operators,
             },
@@ -52,7 +52,7 @@ class LiveApi(ApiHandler):
 
     async def get(self) -> None:
         """Answer, which is all that is asked."""
-        self.show({"status": "live"})
+        self.write_json({"status": "live"})
 
 
 class ReadyApi(ApiHandler):
@@ -68,10 +68,10 @@ class ReadyApi(ApiHandler):
             state = "maintenance"
         elif state == "ready" and await find_database_problem(self.services):
             state = "database unavailable"
-        self.show({"status": state}, 200 if state == "ready" else 503)
+        self.write_json({"status": state}, 200 if state == "ready" else 503)
 
 
-class MetricsHandler(_OperatorsApi):
+class MetricsHandler(_OperatorHandler):
     """GET /metrics, for the networks that may read it; for others it does not exist."""
 
     async def get(self) -> None:

@@ -6,11 +6,11 @@ import msgspec
 
 from handlers.api.base import ApiHandler
 from taskapp.forms.fields import (
-    DEFAULT_PAGE,
+    DEFAULT_PAGE_SIZE,
     DESCRIPTION,
     IDEMPOTENCY_KEY_PATTERN,
-    LARGEST_PAGE,
     LOGIN,
+    MAX_PAGE_SIZE,
     NEW_TASK,
     REGISTRATION,
     STATUS,
@@ -73,8 +73,8 @@ def _task_schema() -> Json:
     properties["title"] = TITLE.schema
     properties["description"] = DESCRIPTION.schema
     properties["status"] = STATUS.schema
-    for moment in ("createdAt", "updatedAt"):
-        properties[moment] = {"type": "string", "format": "date-time"}
+    for timestamp in ("createdAt", "updatedAt"):
+        properties[timestamp] = {"type": "string", "format": "date-time"}
     return schema
 
 
@@ -83,15 +83,17 @@ def _body(form: Form) -> Json:
     return {"required": True, "content": content}
 
 
-def _answers(status: int, meaning: str, schema: Json, *problems: int, headers: Any = None) -> Json:
+def _responses(
+    status: int, meaning: str, schema: Json, *problems: int, headers: Any = None
+) -> Json:
     good: Json = {"description": meaning, "content": {"application/json": {"schema": schema}}}
     if headers:
         good["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
-    answers = {str(status): good}
+    responses = {str(status): good}
     for problem in problems:
         content = {"application/problem+json": {"schema": _reference("Problem")}}
-        answers[str(problem)] = {"description": _MEANINGS[problem], "content": content}
-    return answers
+        responses[str(problem)] = {"description": _MEANINGS[problem], "content": content}
+    return responses
 
 
 def _header(name: str, meaning: str, schema: Json | None = None) -> Json:
@@ -117,8 +119,8 @@ _TASK_ID: Json = {
 }
 
 
-def _operation(name: str, summary: str, answers: Json, **more: Any) -> Json:
-    return {"operationId": name, "summary": summary, "responses": answers, **more}
+def _operation(name: str, summary: str, responses: Json, **more: Any) -> Json:
+    return {"operationId": name, "summary": summary, "responses": responses, **more}
 
 
 def _account_paths() -> Json:
@@ -129,7 +131,7 @@ def _account_paths() -> Json:
             "post": _operation(
                 "register",
                 "Make an account",
-                _answers(
+                _responses(
                     201,
                     "The account was made.",
                     _object(
@@ -145,7 +147,7 @@ def _account_paths() -> Json:
             "post": _operation(
                 "logIn",
                 "Begin a session and get its token",
-                _answers(
+                _responses(
                     200,
                     "The session has begun.",
                     _object(token={"type": "string"}, user=user),
@@ -159,7 +161,7 @@ def _account_paths() -> Json:
             "post": _operation(
                 "logOut",
                 "End the session, or revoke the personal token",
-                _answers(200, "It is over.", _MESSAGE, *_LOGGED_IN),
+                _responses(200, "It is over.", _MESSAGE, *_LOGGED_IN),
             )
         },
     }
@@ -170,8 +172,8 @@ def _task_paths() -> Json:
     limit = {
         "type": "integer",
         "minimum": 1,
-        "maximum": LARGEST_PAGE,
-        "default": DEFAULT_PAGE,
+        "maximum": MAX_PAGE_SIZE,
+        "default": DEFAULT_PAGE_SIZE,
     }
     key = {"type": "string", "pattern": IDEMPOTENCY_KEY_PATTERN}
     tasks = _object(tasks={"type": "array", "items": task}, nextCursor={"type": ["string", "null"]})
@@ -180,13 +182,15 @@ def _task_paths() -> Json:
         "requestBody": _body(TASK_CHANGES),
     }
     problems = (400, 412, 413, 415, *_ON_TASK)
-    changed = _answers(200, "The task as it is now.", task, *problems, headers=["ETag"])
+    changed = _responses(200, "The task as it is now.", task, *problems, headers=["ETag"])
     return {
         "/api/tasks": {
             "get": _operation(
                 "listTasks",
                 "List tasks, newest first",
-                _answers(200, "A page of tasks.", tasks, 400, *_LOGGED_IN, headers=["ETag", "Link"])
+                _responses(
+                    200, "A page of tasks.", tasks, 400, *_LOGGED_IN, headers=["ETag", "Link"]
+                )
                 | _UNCHANGED,
                 parameters=[
                     {"name": "status", "in": "query", "schema": STATUS.schema},
@@ -203,7 +207,7 @@ def _task_paths() -> Json:
             "post": _operation(
                 "createTask",
                 "Make a task",
-                _answers(
+                _responses(
                     201,
                     "The task; with a key that was used before, the one it made, as it is now.",
                     task,
@@ -218,7 +222,7 @@ def _task_paths() -> Json:
             "get": _operation(
                 "getTask",
                 "Get a task",
-                _answers(200, "The task.", task, *_ON_TASK, headers=["ETag"]) | _UNCHANGED,
+                _responses(200, "The task.", task, *_ON_TASK, headers=["ETag"]) | _UNCHANGED,
                 parameters=[_TASK_ID, _IF_NONE_MATCH],
             ),
             "put": _operation(
@@ -228,7 +232,7 @@ def _task_paths() -> Json:
             "delete": _operation(
                 "deleteTask",
                 "Delete a task",
-                _answers(200, "It is deleted.", _MESSAGE, 412, *_ON_TASK),
+                _responses(200, "It is deleted.", _MESSAGE, 412, *_ON_TASK),
                 parameters=[_TASK_ID, _IF_MATCH],
             ),
         },
@@ -256,27 +260,27 @@ def _health_paths() -> Json:
             "get": _operation(
                 "getHealth",
                 "How the process and its database are",
-                _answers(200, "Healthy.", health) | _health_answer("Not healthy.", health),
+                _responses(200, "Healthy.", health) | _health_response("Not healthy.", health),
                 **public,
             )
         },
         "/api/health/live": {
             "get": _operation(
-                "getLive", "Whether the process lives", _answers(200, "It does.", state), **public
+                "getLive", "Whether the process lives", _responses(200, "It does.", state), **public
             )
         },
         "/api/health/ready": {
             "get": _operation(
                 "getReady",
                 "Whether requests can be served",
-                _answers(200, "They can.", state) | _health_answer("Not now.", state),
+                _responses(200, "They can.", state) | _health_response("Not now.", state),
                 **public,
             )
         },
     }
 
 
-def _health_answer(meaning: str, schema: Json) -> Json:
+def _health_response(meaning: str, schema: Json) -> Json:
     return {"503": {"description": meaning, "content": {"application/json": {"schema": schema}}}}
 
 
@@ -315,4 +319,4 @@ class OpenApiApi(ApiHandler):
 
     async def get(self) -> None:
         """Give the description."""
-        self.show(make_document(self.services.settings.base_path))
+        self.write_json(make_document(self.services.settings.base_path))

@@ -2,7 +2,7 @@
 
 from handlers.api.base import ApiHandler
 from taskapp.forms.fields import (
-    DEFAULT_PAGE,
+    DEFAULT_PAGE_SIZE,
     read_idempotency_key,
     read_limit,
     read_status_filter,
@@ -33,20 +33,20 @@ class TaskListApi(ApiHandler):
         )
         if page and page.next_cursor is not None:
             self._link_next(status, limit, page.next_cursor)
-        self.show_list(version, page)
+        self.write_task_list(version, page)
 
     async def post(self) -> None:
         """Make a task."""
         key = read_idempotency_key(self.request.headers.get("Idempotency-Key"))
         task = await create_task(self.services, self.session, self.read_json(), key=key)
         self.set_header("Location", self.application.path(f"/api/tasks/{task.id}"))
-        self.show_task(task, 201)
+        self.write_task(task, 201)
 
     def _link_next(self, status: str | None, limit: int, cursor: str) -> None:
         """Name the next page (RFC 8288)."""
         # Nothing to be quoted: two words, a number, and a cursor, which is made for addresses.
         only = f"status={status}&" if status else ""
-        many = f"limit={limit}&" if limit != DEFAULT_PAGE else ""
+        many = f"limit={limit}&" if limit != DEFAULT_PAGE_SIZE else ""
         path = self.application.path("/api/tasks")
         self.set_header("Link", f'<{path}?{only}{many}after={cursor}>; rel="next"')
 
@@ -56,7 +56,7 @@ class TaskApi(ApiHandler):
 
     async def get(self, task_id: str) -> None:
         """Give a task."""
-        self.show_task(await require_task(self.services, self.session, task_id))
+        self.write_task(await require_task(self.services, self.session, task_id))
 
     async def put(self, task_id: str) -> None:
         """Change what was sent of a task; what is absent stays as it is."""
@@ -67,7 +67,7 @@ class TaskApi(ApiHandler):
             self.read_json(),
             versions=self.read_versions(),
         )
-        self.show_task(task)
+        self.write_task(task)
 
     async def patch(self, task_id: str) -> None:
         """Do the same as PUT."""
@@ -76,4 +76,4 @@ class TaskApi(ApiHandler):
     async def delete(self, task_id: str) -> None:
         """Delete a task."""
         await delete_task(self.services, self.session, task_id, versions=self.read_versions())
-        self.show({"message": "Task deleted successfully"})
+        self.write_json({"message": "Task deleted successfully"})

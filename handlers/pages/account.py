@@ -3,10 +3,10 @@
 from typing import Any
 
 from handlers.pages.base import PageHandler
-from taskapp.auth.passwords import MINIMUM_LENGTH
+from taskapp.auth.passwords import MIN_PASSWORD_LENGTH
 from taskapp.core.errors import Invalid, TooManyRequests
 from taskapp.forms.accounts import TOKEN_LIVES
-from taskapp.operations.own_account import (
+from taskapp.operations.account_self_service import (
     change_password,
     delete_account,
     end_other_sessions,
@@ -18,15 +18,15 @@ from taskapp.operations.personal_tokens import create_token
 from taskapp.queries.tasks import COUNT_LIMIT
 
 _OTHERS = "others"  # in place of the id of one session
-_LONGEST_LIST = 50  # sessions; a script that logs in each time may have begun thousands
+_MAX_SESSIONS_SHOWN = 50  # sessions; a script that logs in each time may have begun thousands
 
 
 class AccountForms(PageHandler):
     """What the pages with forms about the account have in common."""
 
-    def refused(self, refusal: Invalid | TooManyRequests | None) -> dict[str, Any]:
+    def error_context(self, refusal: Invalid | TooManyRequests | None) -> dict[str, Any]:
         """Give what a form shows of its refusal, and answer with its status."""
-        self.ask_to_wait(refusal)
+        self.set_retry_after(refusal)
         is_invalid = isinstance(refusal, Invalid)
         return {
             "status": refusal.status if refusal else 200,
@@ -48,11 +48,11 @@ class AccountPage(AccountForms):
         self.show(
             "account.html",
             account=account,
-            shown_sessions=account.sessions[:_LONGEST_LIST],
+            shown_sessions=account.sessions[:_MAX_SESSIONS_SHOWN],
             token_lives=list(TOKEN_LIVES),
-            minimum_length=MINIMUM_LENGTH,
-            values=self.read_typed("name", "expires", "read_only"),
-            **self.refused(refusal),
+            min_password_length=MIN_PASSWORD_LENGTH,
+            values=self.read_form_lenient("name", "expires", "read_only"),
+            **self.error_context(refusal),
         )
 
 
@@ -61,12 +61,12 @@ class PasswordPage(AccountPage):
 
     async def get(self) -> None:
         """Show the account, in which the form is."""
-        self.go("/account")
+        self.redirect_to("/account")
 
     async def post(self) -> None:
         """Set another password, and end all that the old one has opened but this session."""
         sent = self.read_form("current_password", "new_password")
-        new_cookie = self.services.tokens.new_cookie
+        new_cookie = self.services.signer.new_cookie
         try:
             token = await change_password(
                 self.services, self.session, sent, self.address, new_cookie
@@ -75,7 +75,7 @@ class PasswordPage(AccountPage):
             await self.show_account(refusal)
         else:
             self.begin_session(token)
-            self.go("/account", "password-changed")
+            self.redirect_to("/account", "password-changed")
 
 
 class TokenListPage(AccountPage):
@@ -83,7 +83,7 @@ class TokenListPage(AccountPage):
 
     async def get(self) -> None:
         """Show the account, in which the form is."""
-        self.go("/account")
+        self.redirect_to("/account")
 
     async def post(self) -> None:
         """Make a token, and show it this once."""
@@ -96,7 +96,7 @@ class TokenListPage(AccountPage):
             self.show("token.html", token=token)
 
 
-class EndPage(AccountForms):
+class ConfirmEndPage(AccountForms):
     """Ask for the password before a session ends."""
 
     async def show_question(
@@ -105,10 +105,12 @@ class EndPage(AccountForms):
         """Show the form for one of them, or for all others, with what is wrong with it."""
         account = await load_account(self.services, self.session)
         session = account.require_session(session_id) if session_id != _OTHERS else None
-        self.show("end_session.html", account=account, session=session, **self.refused(refusal))
+        self.show(
+            "end_session.html", account=account, session=session, **self.error_context(refusal)
+        )
 
 
-class SessionEndPage(EndPage):
+class SessionEndPage(ConfirmEndPage):
     """/account/sessions/:id/end: a session or a token."""
 
     async def get(self, session_id: str) -> None:
@@ -124,12 +126,12 @@ class SessionEndPage(EndPage):
             await self.show_question(session_id, refusal)
         else:
             if ended.tokens:
-                self.go("/account#tokens", "token-revoked")
+                self.redirect_to("/account#tokens", "token-revoked")
             else:
-                self.go("/account", "session-ended")
+                self.redirect_to("/account", "session-ended")
 
 
-class OtherSessionsEndPage(EndPage):
+class OtherSessionsEndPage(ConfirmEndPage):
     """/account/sessions/others/end."""
 
     async def get(self) -> None:
@@ -144,7 +146,7 @@ class OtherSessionsEndPage(EndPage):
         except (Invalid, TooManyRequests) as refusal:
             await self.show_question(_OTHERS, refusal)
         else:
-            self.go("/account", f"sessions-ended.{number}")
+            self.redirect_to("/account", f"sessions-ended.{number}")
 
 
 class AccountDeletePage(AccountPage):
@@ -163,7 +165,7 @@ class AccountDeletePage(AccountPage):
             await self.show_question(refusal)
         else:
             self.end_session()
-            self.go("/login", "account-deleted")
+            self.redirect_to("/login", "account-deleted")
 
     async def show_question(self, refusal: Invalid | TooManyRequests | None = None) -> None:
         """Show the form, with what is wrong with it."""
@@ -172,5 +174,5 @@ class AccountDeletePage(AccountPage):
             "delete_account.html",
             overview=overview,
             count_limit=COUNT_LIMIT,
-            **self.refused(refusal),
+            **self.error_context(refusal),
         )

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from handlers.pages.base import Draft, PageHandler, is_path_of_this_site
-from taskapp.auth.passwords import MINIMUM_LENGTH
+from taskapp.auth.passwords import MIN_PASSWORD_LENGTH
 from taskapp.core.errors import Invalid, RegistrationClosed, TaskappError
 from taskapp.operations.accounts import log_in, log_out, register
 from taskapp.queries.sessions import find_session_user
@@ -14,7 +14,7 @@ _DRAFT_PREFIX = "draft_"
 _DRAFT_FIELDS = ("title", "description", "titles", "status", "key", "version")
 
 
-class AccountPage(PageHandler):
+class CredentialsPage(PageHandler):
     """A form that asks for an e-mail address and a password.
 
     Whatever goes wrong when it is sent, it is shown again, with the address that was typed.
@@ -39,34 +39,34 @@ class AccountPage(PageHandler):
         """Give what the template needs besides the form's fields."""
         return {}
 
-    def show_error(self, error: TaskappError) -> None:
+    def render_error(self, error: TaskappError) -> None:
         """Show the form again with what went wrong."""
         if self.request.method != "POST" or isinstance(error, RegistrationClosed):
-            super().show_error(error)
+            super().render_error(error)
             return
         if error.status == 401:
             # RFC 9110, 15.5.2 wants the header; browsers do not know the scheme.
             self.set_header("WWW-Authenticate", 'Cookie realm="taskapp"')
-        self.show_form(self.read_typed("email"), {}, problem=error, status=error.status)
+        self.show_form(self.read_form_lenient("email"), {}, problem=error, status=error.status)
 
-    async def is_signed_in(self) -> bool:
+    async def is_logged_in(self) -> bool:
         """Tell whether the browser's session is alive; take it from the browser if it is over."""
-        if self.owner is None:
+        if self.session_token is None:
             return False
-        if await find_session_user(self.services.database, self.owner.secret_hash) is None:
+        if await find_session_user(self.services.database, self.session_token.secret_hash) is None:
             self.end_session()
-        return self.owner is not None
+        return self.session_token is not None
 
 
-class RegisterPage(AccountPage):
+class RegisterPage(CredentialsPage):
     """/register."""
 
     template = "register.html"
 
     async def get(self) -> None:
         """Show the form; somebody who is logged in has an account already."""
-        if await self.is_signed_in():
-            self.go("/tasks")
+        if await self.is_logged_in():
+            self.redirect_to("/tasks")
             return
         if self.services.settings.registration == "closed":
             raise RegistrationClosed
@@ -80,21 +80,21 @@ class RegisterPage(AccountPage):
         except Invalid as error:
             self.show_form(sent, error.errors, status=error.status)
         else:
-            self.go("/login", "registered")
+            self.redirect_to("/login", "registered")
 
     def more_values(self) -> dict[str, Any]:
         """Give what the template needs besides the form's fields."""
-        return {"minimum_length": MINIMUM_LENGTH}
+        return {"min_password_length": MIN_PASSWORD_LENGTH}
 
 
-class LoginPage(AccountPage):
+class LoginPage(CredentialsPage):
     """/login. Carries a path to go on to, or a text that was typed before the session ended."""
 
     template = "login.html"
 
     async def get(self) -> None:
         """Show the form; somebody who is logged in goes on at once."""
-        if await self.is_signed_in():
+        if await self.is_logged_in():
             self._go_on()
         else:
             self.show_form({}, {})
@@ -107,7 +107,7 @@ class LoginPage(AccountPage):
                 self.services,
                 sent,
                 self.address,
-                self.services.tokens.new_cookie,
+                self.services.signer.new_cookie,
                 user_agent=self.user_agent,
             )
         except Invalid as error:
@@ -118,10 +118,10 @@ class LoginPage(AccountPage):
             self._go_on()
 
     @property
-    def here(self) -> str:
+    def current_path(self) -> str:
         """Give the address of this page, with where it leads on to."""
         wanted = self._wanted()
-        return super().here + (f"?{urlencode({'next': wanted})}" if wanted else "")
+        return super().current_path + (f"?{urlencode({'next': wanted})}" if wanted else "")
 
     def more_values(self) -> dict[str, Any]:
         """Give what the template needs besides the form's fields."""
@@ -129,22 +129,24 @@ class LoginPage(AccountPage):
 
     async def _end_session_before(self) -> None:
         """End the session that the browser had, so that no forgotten one stays alive."""
-        if self.owner is not None:
-            await log_out(self.services, self.owner)
+        if self.session_token is not None:
+            await log_out(self.services, self.session_token)
 
     def _go_on(self) -> None:
         draft = self._read_kept_draft()
         if draft is not None:
             self.show("resume.html", draft=draft)
             return
-        self.go(self.own_path(self._wanted()) or "/tasks")
+        self.redirect_to(self.local_path(self._wanted()) or "/tasks")
 
     def _wanted(self) -> str:
-        wanted = self.read_typed("next").get("next") or self.read_query("next")
+        wanted = self.read_form_lenient("next").get("next") or self.read_query("next")
         return wanted if is_path_of_this_site(wanted) else ""
 
     def _read_kept_draft(self) -> Draft | None:
-        kept = self.read_typed("draft_action", *(_DRAFT_PREFIX + name for name in _DRAFT_FIELDS))
+        kept = self.read_form_lenient(
+            "draft_action", *(_DRAFT_PREFIX + name for name in _DRAFT_FIELDS)
+        )
         action = kept.pop("draft_action", "")
         tasks = self.application.path("/tasks")
         path = action.partition("?")[0]
@@ -162,7 +164,7 @@ class LogoutPage(PageHandler):
 
     def check_form(self) -> None:
         """Ask for no proof where there is no session to end: a second click is no error."""
-        if self.owner is not None:
+        if self.session_token is not None:
             super().check_form()
 
     async def post(self) -> None:
@@ -170,7 +172,7 @@ class LogoutPage(PageHandler):
 
         Another site's form comes without the cookie (SameSite), and so may not take it away.
         """
-        if self.owner is not None:
-            await log_out(self.services, self.owner)
+        if self.session_token is not None:
+            await log_out(self.services, self.session_token)
             self.end_session()
-        self.go("/login", "logged-out")
+        self.redirect_to("/login", "logged-out")

@@ -10,17 +10,17 @@ from functools import cached_property, partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from handlers.rendering.flash_messages import Notice, read_notice
+from handlers.rendering.flash_messages import FlashMessage, read_flash_message
 from handlers.rendering.languages import Language, choose_language
-from handlers.rendering.static_assets import choose_coding
+from handlers.rendering.static_assets import negotiate_encoding
 from handlers.web.base import BaseHandler
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import (
     BodyTooLarge,
     Forbidden,
     FormNotTrusted,
+    NotAuthenticated,
     NotFound,
-    NotSignedIn,
     TaskappError,
 )
 from taskapp.queries.sessions import LIFETIME
@@ -79,14 +79,14 @@ class PageHandler(BaseHandler):
         Raises:
             FormNotTrusted: it has not the proof of our pages, or comes from elsewhere.
         """
-        if self.came_from_elsewhere():
+        if self.is_cross_site():
             raise FormNotTrusted
         sent = self.request.body_arguments.get("csrf_token", [])
         proof = sent[0].decode("utf-8", "replace") if len(sent) == 1 else ""
-        if not self.has_form_proof(proof, self.owner):
+        if not self.is_valid_csrf_token(proof, self.session_token):
             raise FormNotTrusted
 
-    def read_session(self) -> SessionProof | None:
+    def authenticate(self) -> SessionToken | None:
         """Read the session of the cookie."""
         return self.read_cookie_session()
 
@@ -98,12 +98,12 @@ class PageHandler(BaseHandler):
         Raises:
             BadRequest: a field came twice, or is not UTF-8.
         """
-        sent = {name: self._single(self.request.body_arguments, name) for name in names}
+        sent = {name: self._get_one(self.request.body_arguments, name) for name in names}
         return {
             name: value.replace("\r\n", "\n") for name, value in sent.items() if value is not None
         }
 
-    def read_typed(self, *names: str) -> dict[str, str]:
+    def read_form_lenient(self, *names: str) -> dict[str, str]:
         """Read the named fields as well as can be, to show them again beside an error."""
         return _lenient(self.request.body_arguments, names)
 
@@ -117,7 +117,7 @@ class PageHandler(BaseHandler):
         return choose_language(self.request.headers.get("Accept-Language", ""))
 
     @property
-    def here(self) -> str:
+    def current_path(self) -> str:
         """Give the address of this page, without anything that somebody else could have put in."""
         return str(self.request.path)
 
@@ -138,12 +138,12 @@ class PageHandler(BaseHandler):
         self._headers["Content-Language"] = self.language.code
         self._headers["Vary"] = "Accept-Encoding, Accept-Language, Cookie"
         frame = {
-            "is_signed_in": self.owner is not None,
-            "notice": self._take_notice(),
+            "is_logged_in": self.session_token is not None,
+            "notice": self._take_flash_message(),
             "theme": read_theme(self.read_cookie("theme")),
         }
-        values["xsrf"] = self._new_form_proof()
-        values["here"] = self.here if self.is_safe() else self.application.path("/")
+        values["csrf_token"] = self._new_csrf_token()
+        values["current_path"] = self.current_path if self.is_safe() else self.application.path("/")
         if look is None or frame["notice"]:
             values |= {**frame, **(look or {})}
             page = self.application.templates.template(self.language, template).render(values)
@@ -152,13 +152,13 @@ class PageHandler(BaseHandler):
             page = outlines.fill(template, {**frame, **look}, values)
         self.finish(self._compress(page.encode("utf-8")))
 
-    def _new_form_proof(self) -> str:
+    def _new_csrf_token(self) -> str:
         """Make the proof for this page's forms, and know this browser by a cookie (ADR 0016)."""
-        browser = self.read_cookie("xsrf")
+        browser = self.read_cookie("csrf")
         if not browser:
             browser = secrets.token_urlsafe(16)
-            self.remember("xsrf", browser, max_age=int(LIFETIME.total_seconds()))
-        return self.services.tokens.new_form_proof(browser, self.owner)
+            self.set_site_cookie("csrf", browser, max_age=int(LIFETIME.total_seconds()))
+        return self.services.signer.new_csrf_token(browser, self.session_token)
 
     def _compress(self, page: bytes) -> bytes:
         """Compress a page if the browser takes that.
@@ -166,20 +166,20 @@ class PageHandler(BaseHandler):
         Nobody else can put text into a page beside what is private in it, and the proof in its
         forms is written differently each time: its length gives nothing away (CVE-2013-3587).
         """
-        coding = choose_coding(self.request.headers.get("Accept-Encoding", ""), PAGE_CODINGS)
+        coding = negotiate_encoding(self.request.headers.get("Accept-Encoding", ""), PAGE_CODINGS)
         if coding != "identity":
             self._headers["Content-Encoding"] = coding
         return PAGE_CODINGS[coding](page)
 
-    def go(self, path: str, notice: str | None = None) -> None:
+    def redirect_to(self, path: str, notice: str | None = None) -> None:
         """Send the browser to a path of this site by GET, and say there what was done."""
         if notice is not None:
-            self.remember("notice", notice, max_age=60)
+            self.set_site_cookie("notice", notice, max_age=60)
         self.set_status(303)
         self.set_header("Location", self.application.path(path))
         self.finish()
 
-    def own_path(self, wanted: str) -> str | None:
+    def local_path(self, wanted: str) -> str | None:
         """Give the path below the base path that an address of this site names; else None."""
         base = self.services.settings.base_path
         is_own = is_path_of_this_site(wanted) and wanted.startswith(f"{base}/")
@@ -187,17 +187,17 @@ class PageHandler(BaseHandler):
 
     def begin_session(self, token: str) -> None:
         """Give the browser its session; the database decides when it ends."""
-        self.owner = self.services.tokens.read_cookie(token)
-        self.remember("session", token, max_age=int(LIFETIME.total_seconds()))
+        self.session_token = self.services.signer.read_cookie(token)
+        self.set_site_cookie("session", token, max_age=int(LIFETIME.total_seconds()))
 
     def end_session(self) -> None:
         """Take the session from the browser."""
-        self.owner = None
-        self.remember("session", "", max_age=None)
+        self.session_token = None
+        self.set_site_cookie("session", "", max_age=None)
 
-    def show_error(self, error: TaskappError) -> None:
+    def render_error(self, error: TaskappError) -> None:
         """Write an error page; a visitor without a session is sent to log in."""
-        if isinstance(error, NotSignedIn):
+        if isinstance(error, NotAuthenticated):
             self._show_login(error)
             return
         draft = self.read_draft()
@@ -218,19 +218,19 @@ class PageHandler(BaseHandler):
         """Read what was typed into this page's form, whatever is wrong with the request."""
         if self.is_safe() or not self.draft_fields:
             return None
-        fields = self.read_typed(*self.draft_fields)
+        fields = self.read_form_lenient(*self.draft_fields)
         if not any(fields.get(name, "").strip() for name in TEXT_FIELDS):
             return None
-        return Draft(self.here, fields)
+        return Draft(self.current_path, fields)
 
-    def _show_login(self, error: NotSignedIn) -> None:
+    def _show_login(self, error: NotAuthenticated) -> None:
         """Send a reader to the login page; show it to a writer, with what was typed kept."""
         if self.read_cookie("session"):
             self.end_session()
         draft = self.read_draft()
         if draft is None:
             wanted = f"?next={quote(self.request.uri or '/', safe='/')}" if self.is_safe() else ""
-            self.go(f"/login{wanted}")
+            self.redirect_to(f"/login{wanted}")
             return
         # RFC 9110, 15.5.2 wants the header; browsers do not know the scheme and show the page.
         self.set_header("WWW-Authenticate", 'Cookie realm="taskapp"')
@@ -238,14 +238,14 @@ class PageHandler(BaseHandler):
             "login.html", error.status, values={}, errors={}, problem=None, next="", draft=draft
         )
 
-    def _take_notice(self) -> Notice | None:
+    def _take_flash_message(self) -> FlashMessage | None:
         cookie = self.read_cookie("notice")
         if not cookie:
             return None
-        self.remember("notice", "", max_age=None)
-        return read_notice(cookie)
+        self.set_site_cookie("notice", "", max_age=None)
+        return read_flash_message(cookie)
 
-    def remember(self, purpose: str, value: str, *, max_age: int | None) -> None:
+    def set_site_cookie(self, purpose: str, value: str, *, max_age: int | None) -> None:
         """Set a cookie for so many seconds; None takes it away."""
         self.set_cookie(
             self.application.cookie_name(purpose),
@@ -285,22 +285,22 @@ class NotFoundPage(PageHandler):
 
     async def prepare(self) -> None:
         """Refuse, whatever the method."""
-        self.owner = self.read_session()
+        self.session_token = self.authenticate()
         raise NotFound
 
 
-class TooLargePage(PageHandler):
+class PayloadTooLargePage(PageHandler):
     """A form that was too large."""
 
     is_public = True
 
     async def prepare(self) -> None:
         """Refuse, whatever the method."""
-        self.owner = self.read_session()
+        self.session_token = self.authenticate()
         raise BodyTooLarge
 
 
-PageHandler.too_large = TooLargePage
+PageHandler.too_large = PayloadTooLargePage
 
 
 def is_path_of_this_site(text: str) -> bool:

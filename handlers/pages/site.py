@@ -1,7 +1,7 @@
 """The start page, the choice of a theme, and the static files."""
 
 from handlers.pages.base import PageHandler, read_theme
-from handlers.rendering.static_assets import FILES, StaticFile, choose_coding
+from handlers.rendering.static_assets import FILES, StaticFile, negotiate_encoding
 from taskapp.core.errors import NotFound
 
 _THEME_AGE = 400 * 24 * 60 * 60  # seconds; browsers keep no cookie for longer (RFC 6265bis)
@@ -14,7 +14,7 @@ class HomePage(PageHandler):
 
     async def get(self) -> None:
         """Send the browser on."""
-        self.go("/tasks" if self.owner is not None else "/login")
+        self.redirect_to("/tasks" if self.session_token is not None else "/login")
 
 
 class ThemePage(PageHandler):
@@ -26,8 +26,8 @@ class ThemePage(PageHandler):
         """Remember the choice in a cookie, and go back."""
         sent = self.read_form("theme", "next")
         theme = read_theme(sent.get("theme"))
-        self.remember("theme", theme, max_age=_THEME_AGE if theme else None)
-        self.go(self.own_path(sent.get("next", "")) or "/")
+        self.set_site_cookie("theme", theme, max_age=_THEME_AGE if theme else None)
+        self.redirect_to(self.local_path(sent.get("next", "")) or "/")
 
 
 class StaticFiles(PageHandler):
@@ -41,7 +41,7 @@ class StaticFiles(PageHandler):
         file = FILES.get(name)
         if file is None:
             raise NotFound
-        coding = choose_coding(self.request.headers.get("Accept-Encoding", ""), file.codings)
+        coding = negotiate_encoding(self.request.headers.get("Accept-Encoding", ""), file.codings)
         self._describe(file, coding)
         if self.check_etag_header():
             self.set_status(304)
@@ -59,7 +59,7 @@ class StaticFiles(PageHandler):
         if coding != "identity":
             self.set_header("Content-Encoding", coding)
 
-    def read_session(self) -> None:
+    def authenticate(self) -> None:
         """Ask for no session: a file is the same for all."""
 
 

@@ -12,7 +12,7 @@ from handlers.rendering.languages import Language
 from handlers.rendering.task_rows import write_rows
 from taskapp.core.errors import Invalid, VersionConflict
 from taskapp.forms.fields import (
-    DEFAULT_PAGE,
+    DEFAULT_PAGE_SIZE,
     is_version,
     read_idempotency_key,
     read_status_filter,
@@ -29,7 +29,7 @@ from taskapp.operations.tasks import (
     set_task_status,
     update_task,
 )
-from taskapp.queries.tasks import COUNT_LIMIT, Overview, Task
+from taskapp.queries.tasks import COUNT_LIMIT, ListSummary, Task
 
 
 class TaskPage(PageHandler):
@@ -44,20 +44,20 @@ class TaskPage(PageHandler):
             return None
 
     @cached_property
-    def place(self) -> str:
+    def list_query(self) -> str:
         """Give the query of the part of the list that this request came from."""
         after = self.read_query("after")
-        is_ours = after and self.services.tokens.read_cursor(after)
+        is_ours = after and self.services.signer.read_cursor(after)
         return _query(self.status_filter, after if is_ours else None)
 
     @property
-    def here(self) -> str:
+    def current_path(self) -> str:
         """Give the address of this page, in its place of the list."""
-        return super().here + self.place
+        return super().current_path + self.list_query
 
     def show(self, template: str, status: int = 200, **values: Any) -> None:
         """Answer with a page that knows its place."""
-        super().show(template, status, **{"place": self.place} | values)
+        super().show(template, status, **{"list_query": self.list_query} | values)
 
 
 class TaskListPage(TaskPage):
@@ -79,7 +79,7 @@ class TaskListPage(TaskPage):
         except Invalid as error:
             await self.show_list({**sent, "key": key}, error.errors, status=error.status)
         else:
-            self.go(self.list_with_the_new(), "added")
+            self.redirect_to(self.list_with_the_new(), "added")
 
     def list_with_the_new(self) -> str:
         """Give the path of the list on which a new task is seen."""
@@ -95,7 +95,7 @@ class TaskListPage(TaskPage):
             self.session,
             status=status_filter,
             after=self.query("after"),
-            limit=DEFAULT_PAGE,
+            limit=DEFAULT_PAGE_SIZE,
         )
         language = self.language
         outlines = self.application.templates.outlines(language)
@@ -106,7 +106,7 @@ class TaskListPage(TaskPage):
             "has_completed": bool(overview.completed),
         }
         texts = {
-            "rows": write_rows(page.tasks, language, outlines, place=self.place),
+            "rows": write_rows(page.tasks, language, outlines, list_query=self.list_query),
             **_write_overview(overview, language),
             "filter_query": _query(status_filter, None),
             "next_query": page.next_cursor and _query(status_filter, page.next_cursor),
@@ -125,7 +125,7 @@ class SeveralTasksPage(TaskListPage):
 
     async def get(self) -> None:
         """Show the list, in which the form is."""
-        self.go("/tasks")
+        self.redirect_to("/tasks")
 
     async def post(self) -> None:
         """Add them all, or none."""
@@ -138,7 +138,7 @@ class SeveralTasksPage(TaskListPage):
         except Invalid as error:
             await self.show_list({**sent, "key": key}, error.errors, status=error.status)
         else:
-            self.go(self.list_with_the_new(), f"added-several.{number}")
+            self.redirect_to(self.list_with_the_new(), f"added-several.{number}")
 
 
 def _query(status: str | None, after: str | None) -> str:
@@ -148,7 +148,7 @@ def _query(status: str | None, after: str | None) -> str:
     return f"?{'&'.join(named)}" if named else ""
 
 
-def _write_overview(overview: Overview, language: Language) -> dict[str, str]:
+def _write_overview(overview: ListSummary, language: Language) -> dict[str, str]:
     """Write whose list it is, and how many tasks are in it, which are counted up to a limit."""
 
     def count(number: int) -> str:
@@ -205,14 +205,14 @@ class TaskEditPage(TaskPage):
         except VersionConflict:
             await self._show_conflict(task_id, sent)
         else:
-            self.go(f"/tasks{self.place}#task-{task.id}", "saved")
+            self.redirect_to(f"/tasks{self.list_query}#task-{task.id}", "saved")
 
     async def _show_conflict(self, task_id: str, sent: dict[str, str]) -> None:
         """Show both texts, unless they are the same: then this was a second click."""
         task = await require_task(self.services, self.session, task_id)
         saved = {**_as_shown(task), "status": task.status}
         if saved == {**saved, **sent, "title": sent.get("title", "").strip()}:
-            self.go(f"/tasks{self.place}#task-{task.id}", "saved")
+            self.redirect_to(f"/tasks{self.list_query}#task-{task.id}", "saved")
             return
         values = {**sent, "version": task.updated_at}
         self._show_form(task, values, {}, is_conflict=True, status=409)
@@ -244,7 +244,7 @@ class TaskStatusPage(TaskPage):
         sent = self.read_form("status")
         task = await set_task_status(self.services, self.session, task_id, sent)
         notice = "completed" if task.status == "completed" else "reopened"
-        self.go(f"/tasks{self.place}#task-{task.id}", f"{notice}.{task.id}")
+        self.redirect_to(f"/tasks{self.list_query}#task-{task.id}", f"{notice}.{task.id}")
 
 
 class TaskDeletePage(TaskPage):
@@ -257,7 +257,7 @@ class TaskDeletePage(TaskPage):
     async def post(self, task_id: str) -> None:
         """Delete it."""
         await delete_task(self.services, self.session, task_id)
-        self.go(f"/tasks{self.place}", "deleted")
+        self.redirect_to(f"/tasks{self.list_query}", "deleted")
 
 
 class CompletedDeletePage(TaskPage):
@@ -272,4 +272,4 @@ class CompletedDeletePage(TaskPage):
         """Delete them, and none that was completed since."""
         until = self.read_form("until").get("until", "")
         number = await delete_completed_tasks(self.services, self.session, until)
-        self.go("/tasks", f"deleted-completed.{number}")
+        self.redirect_to("/tasks", f"deleted-completed.{number}")

@@ -9,7 +9,7 @@ from jinja2.lexer import Token, TokenStream
 _CALL = ("name", "lparen", "string", "rparen")
 
 
-class ConstantCalls(Extension):
+class ConstantFolding(Extension):
     """Puts the answer in the place of `_("…")`, `path("…")` and `static("…")`.
 
     An environment has one language and one base path; to call for each of a page's words and

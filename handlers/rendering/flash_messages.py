@@ -33,7 +33,7 @@ _COUNTED: dict[str, Callable[[int], Message]] = {
     ),
 }
 _OPPOSITE = {"completed": "pending", "reopened": "completed"}
-_LONGEST_NUMBER = 9  # digits
+_MAX_NUMBER_LENGTH = 9  # digits
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,23 @@ class Undo:
 
 
 @dataclass(frozen=True)
-class Notice:
+class FlashMessage:
     """A sentence on what was done, and how to undo it if that can be done."""
 
     message: Message
     undo: Undo | None = None
 
 
-def read_notice(cookie: str) -> Notice | None:
+def read_flash_message(cookie: str) -> FlashMessage | None:
     """Read a notice from a cookie: its code, and behind a dot the task or the number it is about.
 
     Anybody can write a cookie, so nothing of it is shown that is not one of our sentences.
     """
     code, _, about = cookie.partition(".")
-    if code in _COUNTED and about.isdecimal() and len(about) <= _LONGEST_NUMBER:
-        return Notice(_COUNTED[code](int(about)))
+    if code in _COUNTED and about.isdecimal() and len(about) <= _MAX_NUMBER_LENGTH:
+        return FlashMessage(_COUNTED[code](int(about)))
     if code not in _FIXED:
         return None
     task_id = read_id(about)
     undo = Undo(task_id, _OPPOSITE[code]) if task_id and code in _OPPOSITE else None
-    return Notice(_FIXED[code], undo)
+    return FlashMessage(_FIXED[code], undo)

@@ -15,7 +15,7 @@ from taskapp.config.installation import HOME
 from taskapp.core.messages import Message, fill
 
 CATALOGUES = HOME / "templates" / "languages"
-_LONGEST_HEADER = 1000  # characters of Accept-Language; browsers send fewer
+_MAX_HEADER_LENGTH = 1000  # characters of Accept-Language; browsers send fewer
 _RANGE = re.compile(
     r"\s*(?P<tag>\*|[a-z]{1,8}(?:-[a-z0-9]{1,8})*)\s*"
     r"(?:;\s*q=(?P<weight>0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?",
@@ -38,7 +38,7 @@ class Language:
         """Give the catalogue, which gettext reads."""
         return _read_catalogue(self.code)
 
-    def say(self, sentence: str) -> str:
+    def translate(self, sentence: str) -> str:
         """Translate a message; any other text stays as it is."""
         if not isinstance(sentence, Message):
             return sentence
@@ -53,15 +53,15 @@ class Language:
         """Write a number."""
         return _number(number, self.locale)
 
-    def moment(self, text: str) -> str:
+    def format_datetime(self, text: str) -> str:
         """Write a moment of RFC 3339 to the minute, in UTC."""
         return f"{_day(text[:10], self.locale)}, {text[11:16]} UTC"
 
-    def ago(self, text: str, now: datetime | None = None) -> str:
+    def time_ago(self, text: str, now: datetime | None = None) -> str:
         """Write how long ago, from now if not told, a moment of RFC 3339 was, never longer."""
         passed = (now or datetime.now(UTC)) - datetime.fromisoformat(text)
         minutes = passed.days * _DAY or passed.seconds // 60  # after a day, days will do
-        return _ago(minutes, self.locale) if minutes > 0 else self.say(_JUST_NOW)
+        return _ago(minutes, self.locale) if minutes > 0 else self.translate(_JUST_NOW)
 
     def duration(self, seconds: int) -> str:
         """Write for people how long something takes, never too short."""
@@ -83,7 +83,7 @@ def choose_language(accept_language: str) -> Language:
     A region is served in its language (RFC 4647, 3.4); `*` means every language that is not named;
     what is not of the header's form is left out.
     """
-    return _choose(accept_language) if len(accept_language) <= _LONGEST_HEADER else ENGLISH
+    return _choose(accept_language) if len(accept_language) <= _MAX_HEADER_LENGTH else ENGLISH
 
 
 @lru_cache(maxsize=100)

@@ -13,10 +13,10 @@ from jinja2 import Environment
 from markupsafe import escape
 
 _GAP = re.compile("\0(\\w+)\0")  # NUL is in no template
-KEPT = 200  # outlines of a language; the list of tasks looks different in about 100 ways
+CACHE_SIZE = 200  # outlines of a language; the list of tasks looks different in about 100 ways
 
 
-class Pieces(list[str]):
+class HtmlChunks(list[str]):
     """HTML that is joined only when a page is: a copy of all its tasks takes memory and time."""
 
     def __html__(self) -> str:
@@ -24,7 +24,7 @@ class Pieces(list[str]):
         return "".join(self)
 
 
-class Outline:
+class Skeleton:
     """What a template makes of a look: pieces, and between them gaps, of which it has two or more.
 
     A page of 50 tasks fills 800 gaps: the texts are picked for all gaps of a task in one step.
@@ -42,15 +42,15 @@ class Outline:
         return pieces
 
 
-class Outlines:
+class SkeletonCache:
     """The outlines of one language."""
 
     def __init__(self, templates: Environment) -> None:
         """Take the templates; each is rendered when a look of it is first asked for."""
         self._templates = templates
-        self._kept = lru_cache(KEPT)(self._make)
+        self._kept = lru_cache(CACHE_SIZE)(self._make)
 
-    def find(self, template: str, look: Mapping[str, Hashable], gaps: Iterable[str]) -> Outline:
+    def find(self, template: str, look: Mapping[str, Hashable], gaps: Iterable[str]) -> Skeleton:
         """Find the outline of a template for a look.
 
         `gaps` names the texts that it writes; it can tell nothing of them but that they are there.
@@ -59,7 +59,10 @@ class Outlines:
         return self._kept(template, tuple(look.items()), tuple(gaps))
 
     def fill(
-        self, template: str, look: Mapping[str, Hashable], texts: Mapping[str, str | Pieces | None]
+        self,
+        template: str,
+        look: Mapping[str, Hashable],
+        texts: Mapping[str, str | HtmlChunks | None],
     ) -> str:
         """Write a page: what its template makes of a look and of texts, which are escaped."""
         there = {name: _escape(text) for name, text in texts.items() if text}
@@ -69,10 +72,10 @@ class Outlines:
 
     def _make(
         self, template: str, look: tuple[tuple[str, Hashable], ...], gaps: tuple[str, ...]
-    ) -> Outline:
+    ) -> Skeleton:
         marks = {name: f"\0{name}\0" for name in gaps}
-        return Outline(self._templates.get_template(template).render(dict(look), **marks), gaps)
+        return Skeleton(self._templates.get_template(template).render(dict(look), **marks), gaps)
 
 
-def _escape(text: str | Pieces) -> str:
-    return text.__html__() if isinstance(text, Pieces) else escape(text)
+def _escape(text: str | HtmlChunks) -> str:
+    return text.__html__() if isinstance(text, HtmlChunks) else escape(text)

@@ -20,7 +20,7 @@ TEXTS = {
     ".webmanifest": "application/manifest+json",
 }
 TYPES = TEXTS | {".png": "image/png"}
-_LONGEST_HEADER = 1000  # characters of Accept-Encoding; browsers send fewer
+_MAX_HEADER_LENGTH = 1000  # characters of Accept-Encoding; browsers send fewer
 _PREFERENCE = re.compile(
     r"\s*(?P<coding>[^\s;,=]+)\s*(?:;\s*[qQ]=(?P<weight>0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?"
 )
@@ -78,15 +78,15 @@ def digest(name: str) -> str:
     return FILES[name].digest
 
 
-def choose_coding(accepted: str, codings: Collection[str]) -> str:
+def negotiate_encoding(accepted: str, codings: Collection[str]) -> str:
     """Choose what an Accept-Encoding header likes most, of equals the first (RFC 9110, 12.5.3)."""
-    if len(accepted) > _LONGEST_HEADER:
+    if len(accepted) > _MAX_HEADER_LENGTH:
         return "identity"
-    return _choose_coding(accepted, tuple(codings))
+    return _negotiate_encoding(accepted, tuple(codings))
 
 
 @lru_cache(maxsize=100)
-def _choose_coding(accepted: str, codings: tuple[str, ...]) -> str:
+def _negotiate_encoding(accepted: str, codings: tuple[str, ...]) -> str:
     weights = _read_weights(accepted)
     likings = {coding: weights.get(coding, weights.get("*", 0)) for coding in codings}
     best = max(likings, key=likings.__getitem__)

@@ -9,24 +9,24 @@ from datetime import UTC, datetime
 from html import escape
 
 from handlers.rendering.languages import Language
-from handlers.rendering.skeletons import Outline, Outlines, Pieces
+from handlers.rendering.skeletons import HtmlChunks, Skeleton, SkeletonCache
 from taskapp.queries.tasks import ListedTask
 
 _SHORT = 160  # characters of a description that the list shows at once
 _SHORT_LINES = 3
 _BETWEEN = "\0"  # in no text of a task: PostgreSQL stores none (taskapp/forms/fields.py)
 _ESCAPED = "&<>\"'"
-_GAPS = ("id", "title", "short", "description", "second", "moment", "ago", "place")
+_GAPS = ("id", "title", "short", "description", "second", "moment", "ago", "list_query")
 
 
 def write_rows(
-    tasks: Sequence[ListedTask], language: Language, outlines: Outlines, *, place: str
-) -> Pieces:
-    """Write tasks in a language; `place` is the query of the part of the list that they are."""
+    tasks: Sequence[ListedTask], language: Language, outlines: SkeletonCache, *, list_query: str
+) -> HtmlChunks:
+    """Return the rows of tasks in a language; `list_query` names the part of the list they are."""
     now = datetime.now(UTC)
-    gaps = _GAPS if place else _GAPS[:-1]  # at the beginning of the list there are three less
-    outlines_of: dict[tuple[str, str], Outline] = {}
-    pieces = Pieces()
+    gaps = _GAPS if list_query else _GAPS[:-1]  # at the beginning of the list there are three less
+    outlines_of: dict[tuple[str, str], Skeleton] = {}
+    pieces = HtmlChunks()
     for task, title, description in zip(tasks, *_escape_texts(tasks), strict=True):
         written, created = task.description, task.created_at
         short = shorten(written)
@@ -34,7 +34,7 @@ def write_rows(
         look = (task.status, length)
         outline = outlines_of.get(look)
         if outline is None:
-            named = {"is_completed": task.status == "completed", "length": length, "place": ""}
+            named = {"is_completed": task.status == "completed", "length": length, "list_query": ""}
             outline = outlines_of[look] = outlines.find("_task.html", named, gaps)
         pieces += outline.fill(
             (
@@ -43,9 +43,9 @@ def write_rows(
                 short if description == written else escape(short),
                 description,
                 f"{created[:19]}Z",
-                language.moment(created),
-                language.ago(created, now),
-                place,
+                language.format_datetime(created),
+                language.time_ago(created, now),
+                list_query,
             )
         )
     return pieces

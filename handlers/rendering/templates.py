@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from handlers.rendering.constant_folding import ConstantCalls
+from handlers.rendering.constant_folding import ConstantFolding
 from handlers.rendering.languages import Language
-from handlers.rendering.skeletons import Outlines
+from handlers.rendering.skeletons import SkeletonCache
 from handlers.rendering.static_assets import digest
 from handlers.rendering.user_agents import describe_device
 from taskapp.config.installation import HOME, version
@@ -23,17 +23,17 @@ class Templates:
         self._settings = settings
         self._path = path
         self._environments: dict[str, Environment] = {}
-        self._outlines: dict[str, Outlines] = {}
+        self._outlines: dict[str, SkeletonCache] = {}
 
     def template(self, language: Language, name: str) -> Template:
         """Return a template with the words of a language."""
         return self._environment(language).get_template(name)
 
-    def outlines(self, language: Language) -> Outlines:
+    def outlines(self, language: Language) -> SkeletonCache:
         """Return the outlines of the templates with the words of a language."""
         outlines = self._outlines.get(language.code)
         if outlines is None:
-            outlines = self._outlines[language.code] = Outlines(self._environment(language))
+            outlines = self._outlines[language.code] = SkeletonCache(self._environment(language))
         return outlines
 
     def _environment(self, language: Language) -> Environment:
@@ -55,7 +55,7 @@ def _make_environment(
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
-        extensions=["jinja2.ext.i18n", ConstantCalls],
+        extensions=["jinja2.ext.i18n", ConstantFolding],
     )
     environment.install_gettext_translations(  # type: ignore[attr-defined]  # of the extension
         language.translations, newstyle=True
@@ -68,10 +68,10 @@ def _make_environment(
         "taskapp_version": version,
     }
     environment.filters |= {
-        "say": language.say,
+        "translate": language.translate,
         "number": language.number,
-        "moment": language.moment,
-        "ago": language.ago,
+        "datetime": language.format_datetime,
+        "time_ago": language.time_ago,
         "duration": language.duration,
         "device": describe_device,
     }

@@ -15,18 +15,18 @@ from tornado.iostream import IOStream
 from tornado.routing import URLSpec
 
 from handlers.rendering.templates import Templates
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import limit_key
-from taskapp.core.deadlines import Deadlines
+from taskapp.core.deadlines import DeadlineTimer
 from taskapp.core.errors import TaskappError
 from taskapp.observability.logs import log
 from taskapp.queries.sessions import TOUCH_INTERVAL, touch_session
 from taskapp.services import Services
 
-LARGEST_BODY = 256 * 1024  # bytes: a description of 10,000 emoji, each escaped as \ud83d\ude00
+MAX_BODY_SIZE = 256 * 1024  # bytes: a description of 10,000 emoji, each escaped as \ud83d\ude00
 BODY_SECONDS = 30.0  # for a whole body, however large
-LARGEST_FORM = 100  # fields, in a body or an address; the largest of ours has 14
-START_PATIENCE = 4.0  # seconds that a request waits for a start, so that 503 comes within five
+MAX_FORM_FIELDS = 100  # fields, in a body or an address; the largest of ours has 14
+START_TIMEOUT = 4.0  # seconds that a request waits for a start, so that 503 comes within five
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # Below a warning Tornado quotes headers that it cannot read, which may hold a token or a cookie.
@@ -36,7 +36,7 @@ logging.getLogger("tornado.general").setLevel(logging.WARNING)
 tornado.httputil.set_parse_body_config(
     tornado.httputil.ParseBodyConfig(
         multipart=tornado.httputil.ParseMultipartConfig(enabled=False),
-        urlencoded=tornado.httputil.ParseUrlEncodedConfig(max_arguments=LARGEST_FORM),
+        urlencoded=tornado.httputil.ParseUrlEncodedConfig(max_arguments=MAX_FORM_FIELDS),
     )
 )
 
@@ -66,8 +66,8 @@ class Application(tornado.web.Application):
         self._started = asyncio.Event()
         self.in_flight = 0
         # Connections on which a request is to begin, and those of which the body is still coming.
-        self.awaited: Deadlines[IOStream] = Deadlines(IOStream.close)
-        self.receiving: Deadlines[IOStream] = Deadlines(IOStream.close)
+        self.idle_connections: DeadlineTimer[IOStream] = DeadlineTimer(IOStream.close)
+        self.incoming_bodies: DeadlineTimer[IOStream] = DeadlineTimer(IOStream.close)
         self._sending: WeakSet[Any] = WeakSet()
         self._touched: set[bytes] = set()
         self._touched_since = monotonic()
@@ -93,9 +93,7 @@ class Application(tornado.web.Application):
     async def wait_until_started(self) -> None:
         """Wait for the database to be open, but no longer than for an answer of it."""
         if not self._started.is_set():
-            await asyncio.wait(
-                [asyncio.ensure_future(self._started.wait())], timeout=START_PATIENCE
-            )
+            await asyncio.wait([asyncio.ensure_future(self._started.wait())], timeout=START_TIMEOUT)
 
     def cookie_name(self, purpose: str) -> str:
         """Name a cookie; behind https only this host can have set it (RFC 6265bis, `__Host-`)."""
@@ -120,8 +118,8 @@ class Application(tornado.web.Application):
         whole = super().get_handler_delegate(request, target_class, *args, **kwargs)
         refuse = partial(super().get_handler_delegate, request, target_class.too_large)
         stream = request.connection.stream
-        self.awaited.drop(stream)
-        return _Receipt(self.receiving, stream, whole, refuse)
+        self.idle_connections.discard(stream)
+        return _BodyLimit(self.incoming_bodies, stream, whole, refuse)
 
     def log_request(self, handler: tornado.web.RequestHandler) -> None:
         """Log and measure a request that has been answered."""
@@ -130,7 +128,7 @@ class Application(tornado.web.Application):
         route = getattr(handler, "route", "")
         seconds = request.request_time()
         method = request.method if request.method in METHODS else "OTHER"
-        owner: SessionProof | None = getattr(handler, "owner", None)
+        session: SessionToken | None = getattr(handler, "session_token", None)
         self.in_flight -= 1
         stream = getattr(request.connection, "stream", None)
         if stream is not None and stream.writing():
@@ -143,28 +141,28 @@ class Application(tornado.web.Application):
             route=route,
             status=status,
             ms=round(seconds * 1000, 2),
-            userId=owner.user_id if owner else None,
+            userId=session.user_id if session else None,
             address=getattr(handler, "address", None),
         )
 
-    def touch(self, owner: SessionProof, address: str) -> None:
+    def touch(self, session: SessionToken, address: str) -> None:
         """Note where a session was used and move its end, in the background, once a minute."""
         if monotonic() - self._touched_since >= TOUCH_INTERVAL.total_seconds():
             self._touched.clear()
             self._touched_since = monotonic()
-        if owner.secret_hash in self._touched or self.services.maintenance.period is not None:
+        if session.secret_hash in self._touched or self.services.maintenance.period is not None:
             return
-        self._touched.add(owner.secret_hash)
-        task = asyncio.create_task(self._touch(owner, address))
+        self._touched.add(session.secret_hash)
+        task = asyncio.create_task(self._touch(session, address))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _touch(self, owner: SessionProof, address: str) -> None:
+    async def _touch(self, session: SessionToken, address: str) -> None:
         idle, place = self.services.settings.session_idle, limit_key(address)
         try:
-            await touch_session(self.services.database, owner.secret_hash, idle, place)
+            await touch_session(self.services.database, session.secret_hash, idle, place)
         except TaskappError:
-            self._touched.discard(owner.secret_hash)  # the next request tries again
+            self._touched.discard(session.secret_hash)  # the next request tries again
 
     async def drain(self, seconds: float) -> bool:
         """Wait until every request is received and answered; False if it takes longer."""
@@ -177,7 +175,7 @@ class Application(tornado.web.Application):
 
     def _is_busy(self) -> bool:
         return bool(
-            self.receiving
+            self.incoming_bodies
             or self.in_flight
             or self._background
             or any(stream.writing() for stream in self._sending)
@@ -192,17 +190,17 @@ class Application(tornado.web.Application):
         return histogram
 
 
-class _Receipt(tornado.httputil.HTTPMessageDelegate):
+class _BodyLimit(tornado.httputil.HTTPMessageDelegate):
     """Receives a request and passes it on, or, if its body grows too large, a refusal."""
 
     def __init__(
         self,
-        receiving: Deadlines[IOStream],
+        incoming_bodies: DeadlineTimer[IOStream],
         stream: IOStream,
         whole: Any,
         refuse: Callable[[], Any],
     ) -> None:
-        self._receiving = receiving
+        self._incoming_bodies = incoming_bodies
         self._stream = stream
         self._whole = whole
         self._refuse = refuse
@@ -211,19 +209,19 @@ class _Receipt(tornado.httputil.HTTPMessageDelegate):
 
     def headers_received(self, start_line: Any, headers: tornado.httputil.HTTPHeaders) -> Any:
         deadline = asyncio.get_running_loop().time() + BODY_SECONDS
-        self._receiving.begin(self._stream, deadline)
+        self._incoming_bodies.begin(self._stream, deadline)
         self._is_begun = True
         return self._whole.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Any:
         self._size += len(chunk)
-        if self._size <= LARGEST_BODY:
+        if self._size <= MAX_BODY_SIZE:
             return self._whole.data_received(chunk)
         return None
 
     def finish(self) -> None:
         self._end()
-        (self._whole if self._size <= LARGEST_BODY else self._refuse()).finish()
+        (self._whole if self._size <= MAX_BODY_SIZE else self._refuse()).finish()
 
     def on_connection_close(self) -> None:
         self._end()
@@ -231,5 +229,5 @@ class _Receipt(tornado.httputil.HTTPMessageDelegate):
 
     def _end(self) -> None:
         if self._is_begun:
-            self._receiving.end(self._stream)
+            self._incoming_bodies.end(self._stream)
             self._is_begun = False

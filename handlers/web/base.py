@@ -11,14 +11,14 @@ from tornado.httputil import HTTPHeaders, parse_cookie
 from uuid_utils import uuid7
 
 from handlers.web.application import Application
-from handlers.web.headers import AnswerHeaders, now_as_date
-from taskapp.auth.signing import SessionProof
+from handlers.web.headers import ResponseHeaders, now_as_date
+from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import UNIX_SOCKET, client_address, is_in
 from taskapp.core.errors import (
     BadRequest,
     MethodNotAllowed,
+    NotAuthenticated,
     NotFound,
-    NotSignedIn,
     TaskappError,
     TooManyRequests,
     Unavailable,
@@ -58,7 +58,7 @@ class BaseHandler(tornado.web.RequestHandler):
 
     application: Application
     route: str
-    owner: SessionProof | None = None
+    session_token: SessionToken | None = None
     is_https: bool  # whether the client came over it, as the settings or a trusted proxy say
     _request_id: str | None = None
 
@@ -72,15 +72,15 @@ class BaseHandler(tornado.web.RequestHandler):
         return self.application.services
 
     @property
-    def session(self) -> SessionProof:
+    def session(self) -> SessionToken:
         """Give the session that came with the request.
 
         Raises:
-            NotSignedIn: there is none.
+            NotAuthenticated: there is none.
         """
-        if self.owner is None:
-            raise NotSignedIn
-        return self.owner
+        if self.session_token is None:
+            raise NotAuthenticated
+        return self.session_token
 
     def clear(self) -> None:
         """Begin an answer, errors included, as Tornado does but for its own headers."""
@@ -91,9 +91,9 @@ class BaseHandler(tornado.web.RequestHandler):
     def set_default_headers(self) -> None:
         """Set what every answer has."""
         if self._request_id is None:
-            self._begin()
+            self._start_request()
         # Without "Server": nobody has to know what we run (ASVS 13.4.6).
-        self._headers = AnswerHeaders(self._fixed_headers(is_https=self.is_https))
+        self._headers = ResponseHeaders(self._fixed_headers(is_https=self.is_https))
         self._headers["Date"] = now_as_date()
         self._headers["X-Request-ID"] = cast("str", self._request_id)
         if self.application.state == "stopping":
@@ -109,7 +109,7 @@ class BaseHandler(tornado.web.RequestHandler):
             headers["Strict-Transport-Security"] = HSTS
         return {name: (value,) for name, value in HTTPHeaders(headers).get_all()}
 
-    def _begin(self) -> None:
+    def _start_request(self) -> None:
         sent = self.request.headers.get("X-Request-ID", "")
         self._request_id = sent if _SANE_REQUEST_ID.fullmatch(sent) else str(uuid7())
         logs.request_id.set(self._request_id)
@@ -152,7 +152,7 @@ class BaseHandler(tornado.web.RequestHandler):
         """Find out whose request it is, and refuse it if it has to be somebody's."""
         if self.request.method == "OPTIONS":
             return
-        self.owner = self.read_session()
+        self.session_token = self.authenticate()
         if self.needs_database:
             if (period := self.services.maintenance.period) is not None:
                 raise UnderMaintenance(period.message)
@@ -160,10 +160,10 @@ class BaseHandler(tornado.web.RequestHandler):
                 await self.application.wait_until_started()
         if self.request.method not in self.allowed_methods():
             raise MethodNotAllowed
-        if self.owner is None and not self.is_public:
-            raise NotSignedIn
+        if self.session_token is None and not self.is_public:
+            raise NotAuthenticated
 
-    def read_session(self) -> SessionProof | None:
+    def authenticate(self) -> SessionToken | None:
         """Read the session that the request brings: pages a cookie, the API a token."""
         return None
 
@@ -175,17 +175,17 @@ class BaseHandler(tornado.web.RequestHandler):
         """Read one of our cookies, without an object for each that could be sent back."""
         return self._sent_cookies.get(self.application.cookie_name(purpose))
 
-    def read_cookie_session(self) -> SessionProof | None:
+    def read_cookie_session(self) -> SessionToken | None:
         """Read the session of the cookie; it is alive only if the database says so too."""
         cookie = self.read_cookie("session")
         if not cookie:
             return None
-        return self._counted(self.services.tokens.read_cookie(cookie))
+        return self._count_rejected(self.services.signer.read_cookie(cookie))
 
-    def _counted(self, owner: SessionProof | None) -> SessionProof | None:
-        if owner is None:
+    def _count_rejected(self, session: SessionToken | None) -> SessionToken | None:
+        if session is None:
             self.services.metrics.rejected_tokens.inc()
-        return owner
+        return session
 
     async def head(self, *args: str) -> None:
         """Answer as GET does; Tornado leaves out the body."""
@@ -202,9 +202,9 @@ class BaseHandler(tornado.web.RequestHandler):
         Raises:
             BadRequest: it came twice, or is not UTF-8.
         """
-        return self._single(self.request.query_arguments, name)
+        return self._get_one(self.request.query_arguments, name)
 
-    def _single(self, arguments: Mapping[str, list[bytes]], name: str) -> str | None:
+    def _get_one(self, arguments: Mapping[str, list[bytes]], name: str) -> str | None:
         values = arguments.get(name, [])
         if len(values) > 1:
             raise BadRequest(Message("%(name)s was sent more than once.", name=name))
@@ -217,7 +217,7 @@ class BaseHandler(tornado.web.RequestHandler):
         """Make no ETag of the bytes of an answer; those that have one are given it."""
         return None
 
-    def came_from_elsewhere(self) -> bool:
+    def is_cross_site(self) -> bool:
         """Tell whether a browser says that another site's page sent this (OWASP CSRF)."""
         site = self.request.headers.get("Sec-Fetch-Site")
         if site is not None:
@@ -229,10 +229,10 @@ class BaseHandler(tornado.web.RequestHandler):
         is_ours = host == self.request.host.lower() and (scheme == "https" or not self.is_https)
         return not is_ours and origin != self.services.settings.public_url
 
-    def has_form_proof(self, sent: str, owner: SessionProof | None) -> bool:
+    def is_valid_csrf_token(self, sent: str, session: SessionToken | None) -> bool:
         """Tell whether a page that was shown to this browser in this session sent this."""
-        browser = self.read_cookie("xsrf")
-        return browser is not None and self.services.tokens.is_form_proof(sent, browser, owner)
+        browser = self.read_cookie("csrf")
+        return browser is not None and self.services.signer.is_csrf_token(sent, browser, session)
 
     def is_safe(self) -> bool:
         """Tell whether the method changes nothing."""
@@ -240,8 +240,8 @@ class BaseHandler(tornado.web.RequestHandler):
 
     def on_finish(self) -> None:
         """Note that the session was used."""
-        if self.owner is not None and self.get_status() < 400:
-            self.application.touch(self.owner, self.address)
+        if self.session_token is not None and self.get_status() < 400:
+            self.application.touch(self.session_token, self.address)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log what was not expected: where it happened, not its text, which may quote people."""
@@ -256,17 +256,17 @@ class BaseHandler(tornado.web.RequestHandler):
         self.set_status(error.status)
         if isinstance(error, MethodNotAllowed):
             self.set_header("Allow", ", ".join(self.allowed_methods()))
-        self.ask_to_wait(error)
-        self.show_error(error)
+        self.set_retry_after(error)
+        self.render_error(error)
 
-    def ask_to_wait(self, error: TaskappError | None) -> None:
+    def set_retry_after(self, error: TaskappError | None) -> None:
         """Say when to try again, if what is wrong passes by itself."""
         if isinstance(error, TooManyRequests | Unavailable):
             self.set_header("Retry-After", str(error.retry_after))
         if isinstance(error, TooManyRequests):
             self.services.metrics.limited.labels(error.allowance.name).inc()
 
-    def show_error(self, error: TaskappError) -> None:
+    def render_error(self, error: TaskappError) -> None:
         """Write the error's words: pages as HTML, the API as problem+json."""
         self.finish(error.title)
 

@@ -7,7 +7,7 @@ from time import time
 from tornado.httputil import HTTPHeaders, format_timestamp
 
 
-class AnswerHeaders(HTTPHeaders):
+class ResponseHeaders(HTTPHeaders):
     """Headers that begin with some that are taken over as they are.
 
     Setting the ten of them one by one is a thirtieth of a short request.

@@ -29,7 +29,7 @@ _BARE_REFUSAL = b"HTTP/1.1 400 Bad Request\r\n\r\n"  # Tornado's, of what it can
 _REASONS = {400: "Bad Request", 503: "Service Unavailable"}
 
 
-class BoundedServer(HTTPServer):
+class LimitedHTTPServer(HTTPServer):
     """Serves so many connections at once, and refuses as every answer does (ADR 0017)."""
 
     def initialize(  # type: ignore[override]  # Tornado's way to construct; ours has others
@@ -46,14 +46,14 @@ class BoundedServer(HTTPServer):
         # One timer for all connections; Tornado's for each request is a thirtieth of a short one.
         self.conn_params.header_timeout = None
         self._idle_seconds = idle_seconds
-        self._awaited = application.awaited
+        self._idle_connections = application.idle_connections
         self._bound = connections
         self._is_https = is_https
         self._open = 0
 
     def handle_stream(self, stream: IOStream, address: Any) -> Any:
         """Serve a connection, or turn it away if there are too many."""
-        ours = _Stream(
+        ours = _RequestStream(
             stream.socket,
             self,
             max_buffer_size=self.max_buffer_size,
@@ -67,13 +67,13 @@ class BoundedServer(HTTPServer):
     def start_request(self, server_conn: object, request_conn: Any) -> Any:
         """Wait for a connection's next request, for a while."""
         deadline = asyncio.get_running_loop().time() + self._idle_seconds
-        self._awaited.begin(request_conn.stream, deadline)
+        self._idle_connections.begin(request_conn.stream, deadline)
         return super().start_request(server_conn, request_conn)
 
     def on_close(self, server_conn: Any) -> None:
         """Make room for another connection."""
         self._open -= 1
-        self._awaited.drop(server_conn.stream)
+        self._idle_connections.discard(server_conn.stream)
         super().on_close(server_conn)
 
     async def wait_until_left(self, seconds: float) -> None:
@@ -117,7 +117,7 @@ class BoundedServer(HTTPServer):
         return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
-class _Stream(IOStream):
+class _RequestStream(IOStream):
     """A connection that asks little of the system, with our words in the place of Tornado's.
 
     Tornado tries to read before anything has come and again after it has read all, stops listening
@@ -125,7 +125,7 @@ class _Stream(IOStream):
     algorithm off and on for each answer: six calls of the system for each request.
     """
 
-    def __init__(self, connection: Any, server: BoundedServer, **more: Any) -> None:
+    def __init__(self, connection: Any, server: LimitedHTTPServer, **more: Any) -> None:
         super().__init__(connection, **more)
         self._server = server
         self._heard = 0  # how often the loop has said that something has come

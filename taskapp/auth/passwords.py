@@ -17,13 +17,13 @@ import bcrypt
 from taskapp.core.errors import Unavailable
 from taskapp.core.messages import Message
 
-MINIMUM_LENGTH = 8  # characters (ASVS 6.2.1)
-MAXIMUM_LENGTH = 256  # characters
-MINIMUM_SCORE = 2  # of zxcvbn's 0 to 4: over 10^6 guesses
+MIN_PASSWORD_LENGTH = 8  # characters (ASVS 6.2.1)
+MAX_PASSWORD_LENGTH = 256  # characters
+MIN_SCORE = 2  # of zxcvbn's 0 to 4: over 10^6 guesses
 SCORED_LENGTH = 32  # characters; for 100 that may all stand for others zxcvbn needs ten seconds
 HASH_CONTEXT = b"taskapp.password.1"
 LOW_PRIORITY = 10  # nice value; 19 starves logins on a busy core, 0 slows every other request
-WAITING_ROOM = 40  # hashes that may wait; the last of them would wait about ten seconds
+MAX_QUEUED_HASHES = 40  # hashes that may wait; the last of them would wait about ten seconds
 
 Result = TypeVar("Result")
 
@@ -39,26 +39,26 @@ class PasswordHasher:
         """Take the cost: 2 to the power of `rounds`."""
         self.rounds = rounds
         self._thread = ThreadPoolExecutor(1, "passwords", initializer=_lower_priority)
-        self._turn = asyncio.Lock()
+        self._slot = asyncio.Lock()
         self._waiting = 0
         # A hash of this cost that no password has: unknown addresses take as long as known ones.
         self._nobody = f"$2b${rounds:02d}$" + "." * 53
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def slot(self) -> AsyncIterator[None]:
         """Wait for one's turn; what is done in it nobody else does at the same time.
 
         Raises:
             Unavailable: too many are waiting already.
         """
-        if self._waiting >= WAITING_ROOM:
+        if self._waiting >= MAX_QUEUED_HASHES:
             raise Unavailable(
                 Message("Too many people are logging in at this moment."),
                 retry_after=5,
             )
         self._waiting += 1
         try:
-            async with self._turn:
+            async with self._slot:
                 yield
         finally:
             self._waiting -= 1
@@ -112,4 +112,4 @@ def _is_weak(password: str, email: str) -> bool:
     if password.casefold() in {word.casefold() for word in known}:
         return True
     result = zxcvbn(password[:SCORED_LENGTH], user_inputs=known, max_length=SCORED_LENGTH)
-    return int(result["score"]) < MINIMUM_SCORE
+    return int(result["score"]) < MIN_SCORE

@@ -11,13 +11,13 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
-from taskapp.core.errors import Allowance, TooManyRequests, Unavailable
+from taskapp.core.errors import RateLimitStatus, TooManyRequests, Unavailable
 from taskapp.core.messages import Message
 
 Value = TypeVar("Value")
 
 
-class MovingWindows:
+class MemoryWindows:
     """Counts in memory, as the library's `MovingWindowRateLimiter` does.
 
     The library's own memory looks at every key again at every hit, in threads: with a thousand
@@ -28,7 +28,7 @@ class MovingWindows:
         # What was hit, when, and how long that counts; the least recently hit stands first.
         self._windows: dict[tuple[str, str], tuple[int, deque[float]]] = {}
 
-    async def take(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
+    async def hit(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
         """Count one more, unless nothing is left; tell which, and what is left then."""
         self._forget()
         now, length = monotonic(), item.get_expiry()
@@ -40,7 +40,7 @@ class MovingWindows:
             self._windows[name, key] = (length, hits)
         return is_taken, _stats(item, hits, now)
 
-    async def look(self, item: RateLimitItem, name: str, key: str) -> WindowStats:
+    async def peek(self, item: RateLimitItem, name: str, key: str) -> WindowStats:
         """Tell when the oldest hit will be forgotten, and how much is left."""
         now = monotonic()
         return _stats(item, self._hits((name, key), now), now)
@@ -77,12 +77,12 @@ class RedisWindows:
         )
         self._limiter = MovingWindowRateLimiter(self._storage)
 
-    async def take(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
+    async def hit(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
         """Count one more, unless nothing is left; tell which, and what is left then."""
         is_taken = await _reach(self._limiter.hit(item, name, key))
-        return is_taken, await self.look(item, name, key)
+        return is_taken, await self.peek(item, name, key)
 
-    async def look(self, item: RateLimitItem, name: str, key: str) -> WindowStats:
+    async def peek(self, item: RateLimitItem, name: str, key: str) -> WindowStats:
         """Tell when the oldest hit will be forgotten, and how much is left."""
         return await _reach(self._limiter.get_window_stats(item, name, key))
 
@@ -96,20 +96,20 @@ class Limit:
     """So many in such a period, counted for each key by itself."""
 
     def __init__(
-        self, name: str, item: RateLimitItem, windows: MovingWindows | RedisWindows
+        self, name: str, item: RateLimitItem, windows: MemoryWindows | RedisWindows
     ) -> None:
         self.name = name
         self._item = item
         self._windows = windows
 
-    async def take(self, key: str) -> Allowance:
+    async def hit(self, key: str) -> RateLimitStatus:
         """Count one more for a key, and tell what is left.
 
         Raises:
             TooManyRequests: nothing is left; it was not counted.
             Unavailable: the counts cannot be reached.
         """
-        is_taken, stats = await self._windows.take(self._item, self.name, key)
+        is_taken, stats = await self._windows.hit(self._item, self.name, key)
         allowance = self._allowance(stats)
         if not is_taken:
             raise TooManyRequests(allowance)
@@ -126,16 +126,16 @@ class Limit:
         if allowance.remaining == 0:
             raise TooManyRequests(allowance)
 
-    async def allowance(self, key: str) -> Allowance:
+    async def allowance(self, key: str) -> RateLimitStatus:
         """Tell what is left for a key.
 
         Raises:
             Unavailable: the counts cannot be reached.
         """
-        return self._allowance(await self._windows.look(self._item, self.name, key))
+        return self._allowance(await self._windows.peek(self._item, self.name, key))
 
-    def _allowance(self, stats: WindowStats) -> Allowance:
-        return Allowance(
+    def _allowance(self, stats: WindowStats) -> RateLimitStatus:
+        return RateLimitStatus(
             name=self.name,
             amount=self._item.amount,
             remaining=max(0, stats.remaining),
@@ -157,7 +157,7 @@ class Limits:
         api: RateLimitItem,
     ) -> None:
         """Take the address of Redis, or nothing for memory, and how much each limit allows."""
-        self._windows = RedisWindows(storage_url) if storage_url else MovingWindows()
+        self._windows = RedisWindows(storage_url) if storage_url else MemoryWindows()
         self.failed_logins = Limit("login", failed_logins, self._windows)
         self.failed_logins_of_account = Limit("account", failed_logins_of_account, self._windows)
         self.registrations = Limit("register", registrations, self._windows)
@@ -174,9 +174,9 @@ def _stats(item: RateLimitItem, hits: deque[float], now: float) -> WindowStats:
     return WindowStats(time() + item.get_expiry() - age, item.amount - len(hits))
 
 
-async def _reach(answer: Awaitable[Value]) -> Value:
+async def _reach(response: Awaitable[Value]) -> Value:
     try:
-        return await answer
+        return await response
     except StorageError as error:
         raise Unavailable(
             Message("The counts of the rate limits cannot be reached just now.")

@@ -11,18 +11,18 @@ from sqlalchemy import text
 from taskapp.backups.checksums import (
     PURPOSE,
     Tables,
-    marked_snapshot,
     read_database,
     read_revision,
     read_tables,
+    restore_point_snapshot,
 )
 from taskapp.backups.dump import NICENESS
-from taskapp.backups.repository import Backup, BackupError, BackupFolder, describe
+from taskapp.backups.repository import Backup, BackupError, BackupRepository, describe
 from taskapp.backups.wal_archive import (
     SEGMENT_BYTES,
-    WalFiles,
-    longest_wait,
-    parse_position,
+    WalSource,
+    archive_lag,
+    parse_lsn,
     prepare_archive,
     read_system,
     segment_name,
@@ -32,7 +32,7 @@ from taskapp.postgres.cluster import program
 from taskapp.postgres.permissions import FolderAccessError, postgres_account
 from taskapp.postgres.processes import run_program
 
-ARCHIVE_PATIENCE = 60.0  # seconds for which a file of WAL may take to be in the archive
+ARCHIVE_TIMEOUT = 60.0  # seconds for which a file of WAL may take to be in the archive
 _ATTEMPTS = 5  # at a moment in which nobody changes anything
 _OPTIONS = (
     *("--format=tar", "--gzip", "--wal-method=stream", "--checkpoint=fast"),
@@ -41,18 +41,18 @@ _OPTIONS = (
 
 
 @dataclass(frozen=True)
-class _Mark:
+class _RestorePoint:
     """A moment that a backup can be recovered to: where it is in the WAL, and what was there."""
 
-    moment: datetime
+    timestamp: datetime
     database: str
     revision: str
     tables: Tables
     wal: str
-    position: int
+    lsn: int
 
 
-async def make_base_backup(folder: BackupFolder, data_dir: Path, url: str) -> Backup:
+async def make_base_backup(folder: BackupRepository, data_dir: Path, url: str) -> Backup:
     """Copy the embedded cluster while it is used. Hold the folder's lock meanwhile.
 
     It is whole when its mark is in the archive, so that the archive is proven to work.
@@ -68,63 +68,68 @@ async def make_base_backup(folder: BackupFolder, data_dir: Path, url: str) -> Ba
         prepare_archive(archive, cluster, postgres_account(cluster))
     except FolderAccessError as error:
         raise BackupError(str(error)) from error
-    with folder.draft("base") as draft:
-        command = (str(program("pg_basebackup")), *_OPTIONS, f"--pgdata={draft}", f"--dbname={url}")
+    with folder.staging("base") as staging:
+        command = (
+            str(program("pg_basebackup")),
+            *_OPTIONS,
+            f"--pgdata={staging}",
+            f"--dbname={url}",
+        )
         code, complaint = await run_program(command, account=None, niceness=NICENESS)
         if code != 0:
             raise BackupError(" ".join(complaint.split()) or f"pg_basebackup ended with {code}")
-        mark = await _mark(url, name_of_mark(draft.name))
-        await _await_archived(archive, cluster, mark.wal)
+        restore_point = await _create_restore_point(url, restore_point_name(staging.name))
+        await _await_archived(archive, cluster, restore_point.wal)
         await asyncio.to_thread(
             describe,
-            draft,
+            staging,
             kind="base",
-            moment=mark.moment,
-            database=mark.database,
-            revision=mark.revision,
-            tables=mark.tables,
-            first_wal=_first_wal(draft),
-            marked_wal=mark.wal,
-            mark=mark.position,
+            timestamp=restore_point.timestamp,
+            database=restore_point.database,
+            revision=restore_point.revision,
+            tables=restore_point.tables,
+            first_wal=_first_wal(staging),
+            restore_point_segment=restore_point.wal,
+            restore_point_lsn=restore_point.lsn,
         )
     return folder.list_backups()[0]
 
 
-def name_of_mark(name: str) -> str:
+def restore_point_name(name: str) -> str:
     """Name the mark in the WAL of a backup with that name, whole or partial."""
     return f"taskapp {name.partition('-')[0]}"
 
 
-async def _mark(url: str, name: str) -> _Mark:
+async def _create_restore_point(url: str, name: str) -> _RestorePoint:
     for _ in range(_ATTEMPTS - 1):
         try:
-            return await asyncio.to_thread(_mark_now, url, name)
+            return await asyncio.to_thread(_create_restore_point_now, url, name)
         except MigrationError:  # somebody was in the middle of a change for too long
             await asyncio.sleep(1)
-    return await asyncio.to_thread(_mark_now, url, name)
+    return await asyncio.to_thread(_create_restore_point_now, url, name)
 
 
-def _mark_now(url: str, name: str) -> _Mark:
-    with marked_snapshot(url, name) as (connection, position):
-        moment = datetime.now(UTC)
+def _create_restore_point_now(url: str, name: str) -> _RestorePoint:
+    with restore_point_snapshot(url, name) as (connection, lsn):
+        timestamp = datetime.now(UTC)
         with connected(url, PURPOSE) as other:
             wal = str(other.execute(text("SELECT pg_walfile_name(pg_switch_wal())")).scalar())
         tables = read_tables(connection)
-        return _Mark(
-            moment,
+        return _RestorePoint(
+            timestamp,
             read_database(connection),
             read_revision(connection, tables),
             tables,
             wal,
-            parse_position(position),
+            parse_lsn(lsn),
         )
 
 
 async def _await_archived(archive: Path, cluster: Path, name: str) -> None:
-    deadline = asyncio.get_running_loop().time() + ARCHIVE_PATIENCE
-    while not WalFiles(archive).is_archived(name):
+    deadline = asyncio.get_running_loop().time() + ARCHIVE_TIMEOUT
+    while not WalSource(archive).is_archived(name):
         if asyncio.get_running_loop().time() > deadline:
-            number, seconds = longest_wait(cluster)
+            number, seconds = archive_lag(cluster)
             raise BackupError(
                 f"The archive {archive} does not take what is to be archived: {number} files wait, "
                 f"the first for {seconds:.0f} s. The log says why; look at the disk and at whom "
@@ -133,7 +138,7 @@ async def _await_archived(archive: Path, cluster: Path, name: str) -> None:
         await asyncio.sleep(0.1)
 
 
-def _first_wal(draft: Path) -> str:
-    manifest = json.loads((draft / "backup_manifest").read_text(encoding="utf-8"))
+def _first_wal(staging: Path) -> str:
+    manifest = json.loads((staging / "backup_manifest").read_text(encoding="utf-8"))
     begin = manifest["WAL-Ranges"][0]
-    return segment_name(begin["Timeline"], parse_position(begin["Start-LSN"]) // SEGMENT_BYTES)
+    return segment_name(begin["Timeline"], parse_lsn(begin["Start-LSN"]) // SEGMENT_BYTES)

@@ -10,7 +10,7 @@ from taskapp.db.migrations import connected
 Tables = Mapping[str, tuple[int, str]]
 
 PURPOSE = "taskapp backup"
-MARK_PATIENCE = "2s"  # for which a mark waits for changes that are in the middle of something
+RESTORE_POINT_TIMEOUT = "2s"  # how long a restore point waits for running transactions
 _TABLES = text(
     "SELECT relname, oid::regclass::text FROM pg_class"
     " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY relname"
@@ -64,7 +64,7 @@ def snapshot(url: str) -> Iterator[tuple[Connection, str]]:
 
 
 @contextmanager
-def marked_snapshot(url: str, mark: str) -> Iterator[tuple[Connection, str]]:
+def restore_point_snapshot(url: str, restore_point: str) -> Iterator[tuple[Connection, str]]:
     """Give a transaction that sees the moment of a mark in the WAL, and the mark's position.
 
     Changes wait meanwhile, for milliseconds: those that run are ended first, and none begins
@@ -73,19 +73,19 @@ def marked_snapshot(url: str, mark: str) -> Iterator[tuple[Connection, str]]:
     with connected(url, PURPOSE) as reader:
         with connected(url, PURPOSE) as marker:
             marker.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-            marker.execute(text(f"SET LOCAL lock_timeout = '{MARK_PATIENCE}'"))
+            marker.execute(text(f"SET LOCAL lock_timeout = '{RESTORE_POINT_TIMEOUT}'"))
             # Whoever looks for a deadlock first gives way: that has to be this one, not a request.
             marker.execute(text("SET LOCAL deadlock_timeout = '50ms'"))
             names = _locked_names(url)
             if names:
                 marker.execute(text(f"LOCK TABLE {', '.join(names)} IN SHARE MODE"))
             seen = marker.execute(text("SELECT pg_export_snapshot()")).scalar()
-            point = text("SELECT pg_create_restore_point(:mark)")
-            position = str(marker.execute(point, {"mark": mark}).scalar())
+            point = text("SELECT pg_create_restore_point(:restore_point)")
+            lsn = str(marker.execute(point, {"restore_point": restore_point}).scalar())
             reader.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             reader.execute(text(f"SET TRANSACTION SNAPSHOT '{seen}'"))
             marker.rollback()
-        yield reader, position
+        yield reader, lsn
 
 
 def _locked_names(url: str) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from taskapp.backups.base_backup import make_base_backup
 from taskapp.backups.dump import make_dump
-from taskapp.backups.repository import Backup, BackupError, BackupFolder
+from taskapp.backups.repository import Backup, BackupError, BackupRepository
 from taskapp.backups.wal_archive import remove_wal_before
 from taskapp.config.settings import Settings
 from taskapp.core.errors import TaskappError
@@ -13,9 +13,9 @@ from taskapp.observability.logs import log
 from taskapp.postgres.server import EmbeddedPostgresError
 
 
-def backup_folder(settings: Settings) -> BackupFolder:
+def backup_repository(settings: Settings) -> BackupRepository:
     """Give the folder of backups of a set-up."""
-    return BackupFolder(settings.backup_dir or settings.data_dir / "backups", settings.data_dir)
+    return BackupRepository(settings.backup_dir or settings.data_dir / "backups", settings.data_dir)
 
 
 async def make_backup(
@@ -27,7 +27,7 @@ async def make_backup(
     asked when no other process is at work on backups any more; None when it says no. Raises
     BackupError, after which all earlier backups are there as before.
     """
-    folder = backup_folder(settings)
+    folder = backup_repository(settings)
     try:
         folder.make()
         async with folder.lock():
@@ -48,7 +48,7 @@ async def make_backup(
 
 async def make_dump_before(settings: Settings, url: str, event: str) -> Backup:
     """Dump the database before an event that changes much of it; raise BackupError."""
-    folder = backup_folder(settings)
+    folder = backup_repository(settings)
     try:
         folder.make()
         async with folder.lock():
@@ -63,7 +63,7 @@ async def make_dump_before(settings: Settings, url: str, event: str) -> Backup:
     return backup
 
 
-def _remove_old(folder: BackupFolder, newest: Backup, keep: int) -> None:
+def _remove_old(folder: BackupRepository, newest: Backup, keep: int) -> None:
     kept = folder.remove_old(newest, keep)
     needed = [backup.first_wal for backup in kept if backup.kind == "base"]
     archive = folder.archive(newest.system)

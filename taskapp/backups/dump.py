@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 from taskapp.backups.checksums import read_database, read_revision, read_tables, snapshot
-from taskapp.backups.repository import Backup, BackupError, BackupFolder, describe
+from taskapp.backups.repository import Backup, BackupError, BackupRepository, describe
 from taskapp.core.backoff import describe_end
-from taskapp.db.pool import is_local, without_password
+from taskapp.db.pool import is_local, split_password
 from taskapp.postgres.cluster import program
 from taskapp.postgres.processes import ProgramError, program_output, run_program
 
@@ -35,7 +35,7 @@ _PIECE = 65536  # bytes
 _Script = Callable[[], AsyncGenerator[bytes, None]]
 
 
-async def make_dump(folder: BackupFolder, url: str, label: str = "dump") -> Backup:
+async def make_dump(folder: BackupRepository, url: str, label: str = "dump") -> Backup:
     """Dump a database as it is at one moment, with what it holds then. Hold the lock meanwhile.
 
     Raises:
@@ -43,20 +43,20 @@ async def make_dump(folder: BackupFolder, url: str, label: str = "dump") -> Back
         MigrationError, SettingsError, Unavailable: the database cannot be asked.
         OSError: the folder cannot be written to.
     """
-    with folder.draft(label) as draft, ExitStack() as stack:
+    with folder.staging(label) as staging, ExitStack() as stack:
         connection, seen = await asyncio.to_thread(stack.enter_context, snapshot(url))
-        moment = datetime.now(UTC)
-        (draft / FILE).touch(mode=0o600)
-        options = ("--format=custom", f"--snapshot={seen}", f"--file={draft / FILE}")
+        timestamp = datetime.now(UTC)
+        (staging / FILE).touch(mode=0o600)
+        options = ("--format=custom", f"--snapshot={seen}", f"--file={staging / FILE}")
         await _run_on(url, "pg_dump", options)
         database = await asyncio.to_thread(read_database, connection)
         tables = await asyncio.to_thread(read_tables, connection)
         revision = await asyncio.to_thread(read_revision, connection, tables)
         await asyncio.to_thread(
             describe,
-            draft,
+            staging,
             kind="dump",
-            moment=moment,
+            timestamp=timestamp,
             database=database,
             revision=revision,
             tables=tables,
@@ -94,7 +94,7 @@ async def _run_on(
     url: str, name: str, options: Sequence[str], script: _Script | None = None
 ) -> None:
     """Run a program on a database; the password goes where nobody can read it in a list."""
-    address, password = without_password(url)
+    address, password = split_password(url)
     environment = _libpq_environment() | ({"PGPASSWORD": password} if password else {})
     paths = _programs(name)[:1] if is_local(address) else _programs(name)[::-1]
     await _run_first(paths, (*options, f"--dbname={address}"), environment, script)

@@ -14,82 +14,90 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from taskapp.backups.base_backup import name_of_mark
+from taskapp.backups.base_backup import restore_point_name
 from taskapp.backups.dump import restore_dump
-from taskapp.backups.repository import Backup, BackupError, BackupFolder
+from taskapp.backups.repository import Backup, BackupError, BackupRepository
 from taskapp.backups.wal_archive import (
     SEGMENT_BYTES,
     Timeline,
-    WalFiles,
-    parse_position,
+    WalSource,
+    parse_lsn,
     restore_command,
     segment_number,
 )
 from taskapp.config.installation import COMMAND
-from taskapp.postgres.permissions import Account, give, open_parents, postgres_account
+from taskapp.postgres.permissions import UnixUser, chown_tree, grant_traverse, postgres_account
 from taskapp.postgres.server import EmbeddedPostgres, EmbeddedPostgresError
 
 _TARGET_NOT_REACHED = "recovery ended before configured recovery target was reached"
 
 
 @dataclass(frozen=True)
-class Plan:
+class RestorePlan:
     """From which backup, along which WAL, and up to where."""
 
     backup: Backup
     archive: Path
-    left: Path  # the pg_wal of the cluster that is replaced, with what is not archived yet
+    unarchived: Path  # the pg_wal of the cluster that is replaced, with what is not archived yet
     timeline: int = 1
     last_archived: str = ""  # the file of WAL that a recovery of all there is has to reach
     target: Mapping[str, str] = field(default_factory=dict)  # none: all there is
 
 
-def plan_moment(folder: BackupFolder, left: Path, moment: datetime | None) -> Plan:
+def plan_point_in_time(
+    folder: BackupRepository, unarchived: Path, timestamp: datetime | None
+) -> RestorePlan:
     """Plan to restore a moment, or all there is; raise BackupError where that is impossible."""
     backups = [backup for backup in folder.list_backups() if backup.is_routine]
     bases = [backup for backup in backups if backup.kind == "base"]
     if not backups:
         raise BackupError(f"There is no backup in {folder.path}.")
-    if moment and not bases:
+    if timestamp and not bases:
         raise BackupError(
             f"The backups in {folder.path} are dumps, which hold one moment each. Restore one of "
             f"them with --backup; `{COMMAND} backup list` lists them."
         )
-    if moment and moment > datetime.now(UTC):
-        raise BackupError(f"{in_words(moment)} is still to come.")
-    earlier = [backup for backup in bases if backup.moment <= moment] if moment else backups
+    if timestamp and timestamp > datetime.now(UTC):
+        raise BackupError(f"{format_utc(timestamp)} is still to come.")
+    earlier = (
+        [backup for backup in bases if backup.timestamp <= timestamp] if timestamp else backups
+    )
     if not earlier:
         raise BackupError(
-            f"There is no backup from before {in_words(moment or bases[-1].moment)}: the oldest is "
-            f"of {in_words(bases[-1].moment)}."
+            f"There is no backup from before {format_utc(timestamp or bases[-1].timestamp)}: "
+            f"the oldest is of {format_utc(bases[-1].timestamp)}."
         )
-    newest = max(earlier, key=lambda backup: backup.moment)
+    newest = max(earlier, key=lambda backup: backup.timestamp)
     if newest.kind == "dump":
         return plan_backup(folder, newest)
     archive = folder.archive(newest.system)
-    wal = WalFiles(archive, left, newest.system)
-    timeline = wal.timeline_at(moment)
+    wal = WalSource(archive, unarchived, newest.system)
+    timeline = wal.timeline_at(timestamp)
     for backup in earlier:
-        on = int(backup.marked_wal[:8] or "0", 16)
-        if backup.database == newest.database and timeline.goes_through(on, backup.mark):
-            return _plan_base(Plan(backup, archive, left), wal, timeline, moment)
+        on = int(backup.restore_point_segment[:8] or "0", 16)
+        if backup.database == newest.database and timeline.goes_through(
+            on, backup.restore_point_lsn
+        ):
+            return _plan_base(RestorePlan(backup, archive, unarchived), wal, timeline, timestamp)
     raise BackupError(f"No backup in {folder.path} leads to timeline {timeline.number}.")
 
 
-def _plan_base(plan: Plan, wal: WalFiles, timeline: Timeline, moment: datetime | None) -> Plan:
+def _plan_base(
+    plan: RestorePlan, wal: WalSource, timeline: Timeline, timestamp: datetime | None
+) -> RestorePlan:
     chain = wal.chain(plan.backup.first_wal, timeline)
-    if not chain or segment_number(chain[-1]) < segment_number(plan.backup.marked_wal):
+    if not chain or segment_number(chain[-1]) < segment_number(plan.backup.restore_point_segment):
         raise BackupError(
             f"The archive {plan.archive} lacks WAL of the backup {plan.backup.name} itself. "
             f"Restore an earlier moment, or bring the archive back."
         )
-    end = max(map(wal.moment, chain))
-    if moment and moment > end:
+    end = max(map(wal.timestamp, chain))
+    if timestamp and timestamp > end:
         raise BackupError(
-            f"{in_words(moment)} lies after the last change that is kept, of {in_words(end)}. "
-            f"Without --to, everything up to that is restored."
+            f"{format_utc(timestamp)} lies after the last change that is kept, of "
+            f"{format_utc(end)}. Without --to, everything up to that is restored."
         )
-    if not moment and (after := wal.after_gap(chain, timeline)):
+    if not timestamp and (after := wal.after_gap(chain, timeline)):
         raise BackupError(
             f"The archive {plan.archive} has a gap between {chain[-1]} and {after}. What comes "
             f'before it can be restored with --to "{end:%Y-%m-%d %H:%M:%S}".'
@@ -98,21 +106,23 @@ def _plan_base(plan: Plan, wal: WalFiles, timeline: Timeline, moment: datetime |
         plan,
         timeline=timeline.number,
         last_archived=next(filter(wal.is_archived, reversed(chain)), ""),
-        target={"recovery_target_time": moment.isoformat(sep=" ")} if moment else {},
+        target={"recovery_target_time": timestamp.isoformat(sep=" ")} if timestamp else {},
     )
 
 
-def plan_backup(folder: BackupFolder, backup: Backup) -> Plan:
+def plan_backup(folder: BackupRepository, backup: Backup) -> RestorePlan:
     """Plan to restore a backup as it is described: a dump, or a base up to its mark."""
     archive = folder.archive(backup.system)
     if backup.kind == "dump":
-        return Plan(backup, archive, archive)
-    target = {"recovery_target_name": name_of_mark(backup.name)}
-    return Plan(backup, archive, archive, int(backup.marked_wal[:8], 16), target=target)
+        return RestorePlan(backup, archive, archive)
+    target = {"recovery_target_name": restore_point_name(backup.name)}
+    return RestorePlan(
+        backup, archive, archive, int(backup.restore_point_segment[:8], 16), target=target
+    )
 
 
 @asynccontextmanager
-async def recovered(plan: Plan, aside: Path, owner: Account | None) -> AsyncIterator[str]:
+async def recovered(plan: RestorePlan, aside: Path, owner: UnixUser | None) -> AsyncIterator[str]:
     """Run what was planned in the folder `aside`, which is made anew, and give its URL.
 
     The cluster is `aside/postgres`, owned by `owner` (for root, else None). Raises BackupError.
@@ -134,7 +144,7 @@ async def recovered(plan: Plan, aside: Path, owner: Account | None) -> AsyncIter
 
 
 async def _start(
-    plan: Plan, aside: Path, socket_folder: Path, owner: Account | None
+    plan: RestorePlan, aside: Path, socket_folder: Path, owner: UnixUser | None
 ) -> EmbeddedPostgres:
     if plan.backup.kind == "dump":
         _make_anew(aside)
@@ -151,21 +161,21 @@ async def _start(
 
 
 async def _start_recovery(
-    plan: Plan, aside: Path, socket_folder: Path, owner: Account | None
+    plan: RestorePlan, aside: Path, socket_folder: Path, owner: UnixUser | None
 ) -> EmbeddedPostgres:
     _make_anew(aside)
     cluster = aside / "postgres"
     await asyncio.to_thread(_extract, plan.backup, cluster)
     account = owner or postgres_account(cluster)
     if account:
-        give(account, cluster)
-        open_parents(account, [cluster])
+        chown_tree(account, cluster)
+        grant_traverse(account, [cluster])
         if plan.archive.is_dir():
-            open_parents(account, [plan.archive])
+            grant_traverse(account, [plan.archive])
             if plan.archive.stat().st_uid != account.uid:
-                give(account, plan.archive)
+                chown_tree(account, plan.archive)
     settings = {
-        "restore_command": restore_command(plan.archive, plan.left),
+        "restore_command": restore_command(plan.archive, plan.unarchived),
         "recovery_target_timeline": str(plan.timeline),
         "recovery_target_action": "promote",
         "hot_standby": "off",
@@ -173,7 +183,7 @@ async def _start_recovery(
         **plan.target,
     }
     postgres = EmbeddedPostgres(
-        aside, socket_folder=socket_folder, more_settings=lambda _cluster: settings
+        aside, socket_folder=socket_folder, extra_settings=lambda _cluster: settings
     )
     await postgres.start()
     try:
@@ -199,12 +209,12 @@ def _extract(backup: Backup, cluster: Path) -> None:
     (cluster / "recovery.signal").touch(mode=0o600)
 
 
-def _check_end(plan: Plan, cluster: Path) -> None:
+def _check_end(plan: RestorePlan, cluster: Path) -> None:
     """Make sure that the recovery did not take a damaged file for the end of the log."""
     if plan.target or not plan.last_archived:
         return
     history = (cluster / "pg_wal" / new_history(cluster)).read_text(encoding="ascii")
-    end = parse_position(history.strip().splitlines()[-1].split()[1])
+    end = parse_lsn(history.strip().splitlines()[-1].split()[1])
     if end < segment_number(plan.last_archived) * SEGMENT_BYTES:
         raise BackupError(
             f"The archive {plan.archive} is damaged: its WAL ends in file {end // SEGMENT_BYTES} "
@@ -217,6 +227,6 @@ def new_history(cluster: Path) -> str:
     return max((path.name for path in (cluster / "pg_wal").glob("*.history")), default="")
 
 
-def in_words(moment: datetime) -> str:
+def format_utc(timestamp: datetime) -> str:
     """Write a moment so that nobody takes it for another time zone's."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{timestamp.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -23,11 +23,17 @@ from taskapp.backups.checksums import Tables
 from taskapp.config.installation import COMMAND
 from taskapp.postgres.cluster import synchronize
 
-LOCK_PATIENCE = 60.0  # seconds for which one backup waits for another
+LOCK_TIMEOUT = 60.0  # seconds for which one backup waits for another
 DESCRIPTION = "backup.json"
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _PARTIAL = ".partial"
 _BLOCK = 1024 * 1024  # bytes
+# Names in the descriptions of backups made before the first release.
+_OLD_NAMES = {
+    "moment": "timestamp",
+    "marked_wal": "restore_point_segment",
+    "mark": "restore_point_lsn",
+}
 
 
 class BackupError(Exception):
@@ -40,14 +46,14 @@ class Backup:
 
     path: Path
     kind: str  # base or dump
-    moment: datetime  # whose state it holds
+    timestamp: datetime  # whose state it holds
     database: str  # system identifier/name
     revision: str  # of the schema
     tables: Tables
     files: Mapping[str, str]  # SHA-256 by name
     first_wal: str = ""  # of a base: the file of WAL with which its recovery begins
-    marked_wal: str = ""  # of a base: the file of WAL with the mark of its moment
-    mark: int = 0  # of a base: the byte of the log at which the mark ends
+    restore_point_segment: str = ""  # of a base: the file of WAL with the mark of its moment
+    restore_point_lsn: int = 0  # of a base: the byte of the log at which the mark ends
 
     @property
     def name(self) -> str:
@@ -74,7 +80,7 @@ class Backup:
         return [name for name, digest in self.files.items() if _digest(self.path / name) != digest]
 
 
-class BackupFolder:
+class BackupRepository:
     """The backups in a folder, which belong to whom the data folder belongs to."""
 
     def __init__(self, path: Path, data_dir: Path) -> None:
@@ -101,7 +107,7 @@ class BackupFolder:
             os.close(descriptor)
 
     async def _take(self, descriptor: int) -> None:
-        deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE
+        deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,7 +125,7 @@ class BackupFolder:
         """List the whole backups, the newest first."""
         return [_read(path) for path in self._paths()]
 
-    def newest_moment(self, *labels: str) -> datetime | None:
+    def newest_timestamp(self, *labels: str) -> datetime | None:
         """Give when the newest backup with one of these labels was begun."""
         paths = (path for path in self._paths() if label_of(path.name) in labels)
         return next(map(_begun, paths), None)
@@ -134,7 +140,7 @@ class BackupFolder:
         )
 
     @contextmanager
-    def draft(self, label: str) -> Iterator[Path]:
+    def staging(self, label: str) -> Iterator[Path]:
         """Give a folder to make a backup in; it is renamed when the block ends, else removed."""
         path = self.path / f"{datetime.now(UTC):{_STAMP}}-{label}"
         partial = path.with_name(path.name + _PARTIAL)
@@ -197,13 +203,13 @@ class BackupFolder:
         ]
 
 
-def describe(draft: Path, **facts: object) -> None:
+def describe(staging: Path, **facts: object) -> None:
     """Write into a draft what it holds, with the digests of its files."""
-    files = {path.name: _digest(path) for path in sorted(draft.iterdir())}
-    description = Backup(draft, files=files, **facts)  # type: ignore[arg-type]  # named alike
+    files = {path.name: _digest(path) for path in sorted(staging.iterdir())}
+    description = Backup(staging, files=files, **facts)  # type: ignore[arg-type]  # named alike
     members = {name: value for name, value in asdict(description).items() if name != "path"}
-    text = json.dumps(members | {"moment": description.moment.isoformat()}, indent=1)
-    path = draft / DESCRIPTION
+    text = json.dumps(members | {"timestamp": description.timestamp.isoformat()}, indent=1)
+    path = staging / DESCRIPTION
     path.touch(mode=0o600)
     path.write_text(text + "\n", encoding="utf-8")
 
@@ -216,9 +222,10 @@ def label_of(name: str) -> str:
 def _read(path: Path) -> Backup:
     try:
         members = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
-        moment = datetime.fromisoformat(members.pop("moment"))
+        members = {_OLD_NAMES.get(name, name): value for name, value in members.items()}
+        timestamp = datetime.fromisoformat(members.pop("timestamp"))
         tables = {name: (rows, digest) for name, (rows, digest) in members.pop("tables").items()}
-        return Backup(path, moment=moment, tables=tables, **members)
+        return Backup(path, timestamp=timestamp, tables=tables, **members)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BackupError(
             f"The description {path / DESCRIPTION} is damaged ({error}). Move that folder away."

@@ -10,25 +10,31 @@ from pathlib import Path
 from sqlalchemy import text
 
 from taskapp.backups.checksums import PURPOSE, read_tables
-from taskapp.backups.create import backup_folder
+from taskapp.backups.create import backup_repository
 from taskapp.backups.dump import make_dump, restore_dump
-from taskapp.backups.recovery import Plan, new_history, plan_backup, plan_moment, recovered
+from taskapp.backups.recovery import (
+    RestorePlan,
+    new_history,
+    plan_backup,
+    plan_point_in_time,
+    recovered,
+)
 from taskapp.backups.repository import Backup, BackupError
 from taskapp.backups.wal_archive import READY, WANTED
 from taskapp.config.settings import Settings
 from taskapp.db.migrations import HEAD, NewerDatabaseError, connected
 from taskapp.postgres.cluster import synchronize
-from taskapp.postgres.permissions import Account
+from taskapp.postgres.permissions import UnixUser
 from taskapp.postgres.server import EmbeddedPostgres
 
 _COUNTED = ("users", "tasks")
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreResult:
     """What a restore did: to which state, what is in it, and where the old database is."""
 
-    moment: datetime | None  # None: everything there is
+    timestamp: datetime | None  # None: everything there is
     last_change: datetime | None  # of a task or an account
     users: int
     tasks: int
@@ -37,8 +43,8 @@ class Restored:
 
 
 async def restore_embedded(
-    settings: Settings, moment: datetime | None = None, name: str = ""
-) -> Restored:
+    settings: Settings, timestamp: datetime | None = None, name: str = ""
+) -> RestoreResult:
     """Restore the embedded database to a moment, to a backup by name, or to the last change.
 
     Until the end nothing is touched; then the old cluster is renamed.
@@ -48,13 +54,13 @@ async def restore_embedded(
         DataFolderInUse: the server runs.
         EmbeddedPostgresError: the data folder cannot be used.
     """
-    folder = backup_folder(settings)
+    folder = backup_repository(settings)
     cluster, aside = settings.data_dir / "postgres", settings.data_dir / "restore"
-    async with EmbeddedPostgres(settings.data_dir).hold(), folder.lock():
+    async with EmbeddedPostgres(settings.data_dir).locked(), folder.lock():
         if name:
             plan = plan_backup(folder, folder.require(name))
         else:
-            plan = plan_moment(folder, cluster / "pg_wal", moment)
+            plan = plan_point_in_time(folder, cluster / "pg_wal", timestamp)
         _refuse_newer(plan.backup)
         owner = _owner(settings.data_dir)
         try:
@@ -65,10 +71,12 @@ async def restore_embedded(
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         is_whole_backup = name or plan.backup.kind == "dump"
-        return Restored(plan.backup.moment if is_whole_backup else moment, *facts, old)
+        return RestoreResult(plan.backup.timestamp if is_whole_backup else timestamp, *facts, old)
 
 
-async def restore_own(settings: Settings, name: str = "", *, replace: bool = False) -> Restored:
+async def restore_own(
+    settings: Settings, name: str = "", *, replace: bool = False
+) -> RestoreResult:
     """Restore a dump, the newest or one by name, into the database that the settings name.
 
     It is done as the user who may change tables. A database that holds tables is refused, or with
@@ -78,7 +86,10 @@ async def restore_own(settings: Settings, name: str = "", *, replace: bool = Fal
         BackupError: it cannot be restored; the database is as before, or empty.
         MigrationError, SettingsError, Unavailable: the database cannot be asked.
     """
-    folder, url = backup_folder(settings), settings.migration_database_url or settings.database_url
+    folder, url = (
+        backup_repository(settings),
+        settings.migration_database_url or settings.database_url,
+    )
     async with folder.lock():
         dumps = [backup for backup in folder.list_backups() if backup.kind == "dump"]
         routine = [backup for backup in dumps if backup.is_routine]
@@ -104,7 +115,7 @@ async def restore_own(settings: Settings, name: str = "", *, replace: bool = Fal
         except BackupError as error:
             kept = f" What was there is in {old}." if old else ""
             raise BackupError(f"The database is empty now: {error}.{kept}") from error
-        return Restored(backup.moment, *await asyncio.to_thread(_settle, url), old)
+        return RestoreResult(backup.timestamp, *await asyncio.to_thread(_settle, url), old)
 
 
 def _refuse_newer(backup: Backup) -> None:
@@ -112,11 +123,11 @@ def _refuse_newer(backup: Backup) -> None:
         raise BackupError(str(NewerDatabaseError(backup.revision)))
 
 
-def _owner(data_dir: Path) -> Account | None:
+def _owner(data_dir: Path) -> UnixUser | None:
     """Give whose the restored cluster has to be; None where that is clear without looking."""
     for folder in (data_dir / "postgres", data_dir):
         if os.geteuid() == 0 and folder.exists() and (owner := folder.stat()).st_uid != 0:
-            return Account(owner.st_uid, owner.st_gid)
+            return UnixUser(owner.st_uid, owner.st_gid)
     return None
 
 
@@ -137,7 +148,7 @@ def _settle(url: str) -> tuple[datetime | None, int, int, int]:
         return max(filter(None, changes), default=None), users, tasks, sessions
 
 
-def _continue_archive(plan: Plan, cluster: Path) -> None:
+def _continue_archive(plan: RestorePlan, cluster: Path) -> None:
     """Let the next start archive the history of the new timeline, which was begun without it."""
     if plan.backup.kind == "dump":
         return

@@ -4,11 +4,12 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from taskapp.backups.create import backup_folder
-from taskapp.backups.wal_archive import LONGEST_WAIT, longest_wait
+from taskapp.backups.create import backup_repository
+from taskapp.backups.wal_archive import ARCHIVE_INTERVAL, archive_lag
 from taskapp.config.settings import Settings
 
-ARCHIVE_PATIENCE = 5 * LONGEST_WAIT  # seconds after which a file that waits means a broken archive
+# Seconds after which a WAL segment that waits means a broken archive.
+ARCHIVE_TIMEOUT = 5 * ARCHIVE_INTERVAL
 FAILED = "backup-failed"  # a file where the processes find each other
 LATE_AFTER = 2  # intervals without a backup
 
@@ -19,7 +20,7 @@ class BackupStatus:
     def __init__(self, settings: Settings) -> None:
         """Take the settings; nothing is looked at yet."""
         self._settings = settings
-        self._folder = backup_folder(settings)
+        self._folder = backup_repository(settings)
         self._mark: Path | None = None
         self._has_failed = False
 
@@ -47,7 +48,7 @@ class BackupStatus:
     def newest(self) -> datetime | None:
         """Give when the newest backup was begun; None when there is none that can be seen."""
         try:
-            return self._folder.newest_moment("base", "dump")
+            return self._folder.newest_timestamp("base", "dump")
         except OSError:
             return None
 
@@ -63,14 +64,14 @@ class BackupStatus:
         if not self._settings.archives_wal:
             return 0, 0.0
         try:
-            return longest_wait(self._settings.data_dir / "postgres")
+            return archive_lag(self._settings.data_dir / "postgres")
         except OSError:  # they belong to another user, or come and go
             return 0, 0.0
 
     @property
     def is_archive_broken(self) -> bool:
         """Tell whether a file has waited for longer than one that is merely being archived."""
-        return self.waiting_wal[1] > ARCHIVE_PATIENCE
+        return self.waiting_wal[1] > ARCHIVE_TIMEOUT
 
     @property
     def is_due(self) -> bool:
@@ -78,7 +79,7 @@ class BackupStatus:
         every, newest = timedelta(seconds=self._settings.backup_every), self.newest
         return bool(every) and (newest is None or datetime.now(UTC) - newest >= every)
 
-    def in_a_word(self) -> str:
+    def state(self) -> str:
         """Say how the backups are: off, failing, none, late, or current."""
         age, every = self.age, self._settings.backup_every
         if not every:

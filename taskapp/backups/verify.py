@@ -5,10 +5,10 @@ import shutil
 from dataclasses import dataclass
 
 from taskapp.backups.checksums import PURPOSE, Tables, read_tables
-from taskapp.backups.create import backup_folder
-from taskapp.backups.recovery import Plan, plan_backup, recovered
+from taskapp.backups.create import backup_repository
+from taskapp.backups.recovery import RestorePlan, plan_backup, recovered
 from taskapp.backups.repository import Backup, BackupError
-from taskapp.backups.wal_archive import WalFiles
+from taskapp.backups.wal_archive import WalSource
 from taskapp.config.settings import Settings
 from taskapp.db.migrations import MigrationError, connected
 from taskapp.postgres.cluster import program
@@ -16,7 +16,7 @@ from taskapp.postgres.processes import run_program
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifyResult:
     """A backup that was verified: rows compared, and files of WAL after it that are whole."""
 
     backup: Backup
@@ -24,7 +24,7 @@ class Verified:
     wal_files: int
 
 
-async def verify_backup(settings: Settings, name: str = "") -> Verified:
+async def verify_backup(settings: Settings, name: str = "") -> VerifyResult:
     """Verify a backup, by default the newest, and the archive that follows it.
 
     Every file of WAL that was archived since is read. Then the backup's own files are compared
@@ -34,7 +34,7 @@ async def verify_backup(settings: Settings, name: str = "") -> Verified:
     Raises:
         BackupError: something is not as it was; the message says what.
     """
-    folder = backup_folder(settings)
+    folder = backup_repository(settings)
     async with folder.lock():
         backups = folder.list_backups()
         if not backups:
@@ -53,7 +53,7 @@ async def verify_backup(settings: Settings, name: str = "") -> Verified:
             raise BackupError(f"The backup {backup.path} is damaged: {error}") from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    return Verified(backup, sum(rows for rows, _ in found.values()), wal_files)
+    return VerifyResult(backup, sum(rows for rows, _ in found.values()), wal_files)
 
 
 def _read(url: str) -> Tables:
@@ -84,12 +84,12 @@ async def _check_indexes(backup: Backup, url: str) -> None:
         raise BackupError(f"The backup {backup.path} is damaged: {said}")
 
 
-def _check_archive(plan: Plan) -> int:
+def _check_archive(plan: RestorePlan) -> int:
     if plan.backup.kind == "dump":
         return 0
-    wal = WalFiles(plan.archive)
+    wal = WalSource(plan.archive)
     timeline = wal.timeline_at(None)
-    if not timeline.goes_through(plan.timeline, plan.backup.mark):
+    if not timeline.goes_through(plan.timeline, plan.backup.restore_point_lsn):
         return 0  # a restore has undone what followed
     chain = wal.chain(plan.backup.first_wal, timeline)
     if not chain:

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 
-from taskapp.postgres.permissions import Account, give, open_parents
+from taskapp.postgres.permissions import UnixUser, chown_tree, grant_traverse
 
 SEGMENT_BYTES = 16 * 1024 * 1024  # initdb's default
-LONGEST_WAIT = 60  # seconds for which what was written may be missing in the archive
+ARCHIVE_INTERVAL = 60  # seconds for which what was written may be missing in the archive
 WANTED = "taskapp.archive"  # in the cluster: there is a backup that the archive continues
 READY = ".ready"
 _SEGMENTS_OF_A_LOG = 2**32 // SEGMENT_BYTES
@@ -46,8 +46,8 @@ exit 1
 # By a status above 125 PostgreSQL stops; by 1 it takes this for the end of the log.
 _RESTORE = """\
 if test -e {archive}/%f.gz; then gzip -dc {archive}/%f.gz >%p || exit 200; exit 0; fi
-test -e {left}/%f || exit 1
-cp {left}/%f %p || exit 200
+test -e {unarchived}/%f || exit 1
+cp {unarchived}/%f %p || exit 200
 """
 
 
@@ -61,36 +61,36 @@ def archive_settings(archive: Path) -> dict[str, str]:
     """Give the settings by which PostgreSQL archives its WAL in a folder."""
     return {
         "archive_mode": "on",
-        "archive_timeout": str(LONGEST_WAIT),
+        "archive_timeout": str(ARCHIVE_INTERVAL),
         "archive_command": _ARCHIVE.format(archive=_quoted(archive), wanted=WANTED),
     }
 
 
-def restore_command(archive: Path, left: Path) -> str:
+def restore_command(archive: Path, unarchived: Path) -> str:
     """Give the command by which PostgreSQL takes WAL from an archive, or from what else is left."""
-    return _RESTORE.format(archive=_quoted(archive), left=_quoted(left))
+    return _RESTORE.format(archive=_quoted(archive), unarchived=_quoted(unarchived))
 
 
-def prepare_archive(archive: Path, cluster: Path, account: Account | None) -> None:
+def prepare_archive(archive: Path, cluster: Path, account: UnixUser | None) -> None:
     """Make the folder of an archive, and let the account that runs PostgreSQL write there."""
     archive.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     archive.mkdir(mode=0o700, exist_ok=True)
     if account:
-        open_parents(account, [archive])
+        grant_traverse(account, [archive])
         if archive.stat().st_uid != account.uid:
-            give(account, archive)
+            chown_tree(account, archive)
     status = cluster.stat()
     (cluster / WANTED).touch(mode=0o600)
     if account:
-        give(Account(status.st_uid, status.st_gid), cluster / WANTED)
+        chown_tree(UnixUser(status.st_uid, status.st_gid), cluster / WANTED)
 
 
-def longest_wait(cluster: Path) -> tuple[int, float]:
+def archive_lag(cluster: Path) -> tuple[int, float]:
     """Tell how many files wait to be archived, and for how many seconds the first has done so."""
-    moments = [
+    timestamps = [
         path.stat().st_mtime for path in (cluster / "pg_wal/archive_status").glob(f"*{READY}")
     ]
-    return len(moments), max(0.0, time() - min(moments)) if moments else 0.0
+    return len(timestamps), max(0.0, time() - min(timestamps)) if timestamps else 0.0
 
 
 def segment_number(name: str) -> int:
@@ -104,8 +104,8 @@ def segment_name(timeline: int, number: int) -> str:
     return f"{timeline:08X}{log:08X}{segment:08X}"
 
 
-def parse_position(text: str) -> int:
-    """Read a position in the log, such as 0/2A000028, and give its byte."""
+def parse_lsn(text: str) -> int:
+    """Read a lsn in the log, such as 0/2A000028, and give its byte."""
     high, _, low = text.partition("/")
     return int(high, 16) << 32 | int(low, 16)
 
@@ -118,45 +118,45 @@ class Timeline:
     begun: datetime | None  # the first one began with the cluster
     parents: tuple[tuple[int, int], ...]  # timeline, and the byte at which it was left
 
-    def file_at(self, number: int) -> str:
+    def segment_at(self, number: int) -> str:
         """Name the file that this timeline has at a place in the log."""
         for parent, end in self.parents:
             if number < end // SEGMENT_BYTES:
                 return segment_name(parent, number)
         return segment_name(self.number, number)
 
-    def goes_through(self, timeline: int, position: int) -> bool:
+    def goes_through(self, timeline: int, lsn: int) -> bool:
         """Tell whether a byte of the log, as some timeline has it, is this one's too."""
         ends = [end for parent, end in self.parents if parent == timeline]
-        return timeline == self.number or any(position <= end for end in ends)
+        return timeline == self.number or any(lsn <= end for end in ends)
 
 
-class WalFiles:
+class WalSource:
     """The files that a restore can draw on: in an archive, or left in a cluster's `pg_wal`."""
 
-    def __init__(self, archive: Path, left: Path | None = None, system: str = "") -> None:
+    def __init__(self, archive: Path, unarchived: Path | None = None, system: str = "") -> None:
         """Look at the folders, which need not be there; of what is left, take what is whole."""
         self._paths: dict[str, Path] = {}
-        for path in _files(left):
+        for path in _files(unarchived):
             if _is_history(path.name) or (_is_wal(path.name) and _belongs(path, system)):
                 self._paths[path.name] = path
         for path in _files(archive):
             if path.suffix == _GZIP and _is_wal(path.stem):
                 self._paths[path.stem] = path
 
-    def timeline_at(self, moment: datetime | None) -> Timeline:
+    def timeline_at(self, timestamp: datetime | None) -> Timeline:
         """Give the timeline that the database was on at a moment, or is on now.
 
         That is by the clock: what was undone by a later restore is still there to be restored.
         """
-        begun = [line for line in self._timelines() if not moment or _begins(line) <= moment]
+        begun = [line for line in self._timelines() if not timestamp or _begins(line) <= timestamp]
         return max(begun, key=lambda line: line.number, default=Timeline(1, None, ()))
 
     def chain(self, first: str, timeline: Timeline) -> list[str]:
         """List the files from the first one on, without a gap, as a timeline has them."""
         number = segment_number(first)
         names = []
-        while (name := timeline.file_at(number)) in self._paths:
+        while (name := timeline.segment_at(number)) in self._paths:
             names.append(name)
             number += 1
         return names
@@ -174,11 +174,11 @@ class WalFiles:
             if not _is_history(name)
             and self.is_archived(name)
             and segment_number(name) > last
-            and timeline.file_at(segment_number(name)) == name
+            and timeline.segment_at(segment_number(name)) == name
         )
         return next(later, "")
 
-    def moment(self, name: str) -> datetime:
+    def timestamp(self, name: str) -> datetime:
         """Give when PostgreSQL wrote to a file last; it holds all changes before that."""
         path = self._paths[name]
         seconds = path.stat().st_mtime
@@ -202,11 +202,11 @@ class WalFiles:
             if _is_history(name):
                 lines = [line.split() for line in _content(path).decode("ascii").splitlines()]
                 parents = tuple(
-                    (int(words[0]), parse_position(words[1]))
+                    (int(words[0]), parse_lsn(words[1]))
                     for words in lines
                     if words and words[0].isdecimal()
                 )
-                yield Timeline(int(name[:8], 16), self.moment(name), parents)
+                yield Timeline(int(name[:8], 16), self.timestamp(name), parents)
 
 
 def remove_wal_before(archive: Path, first: str) -> None:

@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 
 import click
 
-from taskapp.backups.create import backup_folder, make_backup
-from taskapp.backups.recovery import in_words
+from taskapp.backups.create import backup_repository, make_backup
+from taskapp.backups.recovery import format_utc
 from taskapp.backups.repository import Backup
-from taskapp.backups.restore import Restored, restore_embedded, restore_own
+from taskapp.backups.restore import RestoreResult, restore_embedded, restore_own
 from taskapp.backups.verify import verify_backup
-from taskapp.cli.commands import EPILOG, command_settings, count_of, plain_errors, table
+from taskapp.cli.commands import EPILOG, load_cli_settings, pluralize, report_errors, table
 from taskapp.runtime.database_server import database_server, require_prepared_database
 
 
-class _Moment(click.ParamType[datetime]):
+class _Timestamp(click.ParamType[datetime]):
     """A date with a time, in UTC where no offset is given."""
 
     name = "moment"
@@ -24,17 +24,17 @@ class _Moment(click.ParamType[datetime]):
         self, value: str, _parameter: click.Parameter | None, _context: click.Context | None
     ) -> datetime:
         try:
-            moment = datetime.fromisoformat(value)
+            timestamp = datetime.fromisoformat(value)
         except ValueError:
             self.fail(
                 f'"{value}" is no moment such as "2026-11-23 10:00" or 2026-11-23T11:00+01:00'
             )
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
 @click.group("backup", invoke_without_command=True, epilog=EPILOG)
 @click.pass_context
-@plain_errors
+@report_errors
 def backup(context: click.Context) -> None:
     """Back the database up now; the server does so by itself once a day.
 
@@ -43,7 +43,7 @@ def backup(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    settings = command_settings()
+    settings = load_cli_settings()
 
     async def run() -> Backup | None:
         async with database_server(settings, share=True) as url:
@@ -55,40 +55,42 @@ def backup(context: click.Context) -> None:
 
 
 @backup.command("list", epilog=EPILOG)
-@plain_errors
+@report_errors
 def show_backups() -> None:
     """List the backups, the newest first."""
-    settings = command_settings()
+    settings = load_cli_settings()
     rows = [
-        (found.name, in_words(found.moment), f"{_contents(found)}, {_size(found.bytes)}")
-        for found in backup_folder(settings).list_backups()
+        (found.name, format_utc(found.timestamp), f"{_contents(found)}, {_size(found.bytes)}")
+        for found in backup_repository(settings).list_backups()
     ]
     click.echo(table([("NAME", "STATE OF", "CONTENTS"), *rows]))
 
 
 @backup.command("verify", epilog=EPILOG)
 @click.argument("name", default="")
-@plain_errors
+@report_errors
 def verify(name: str) -> None:
     """Start a backup aside, and compare what it holds with what the database held.
 
     Without a NAME it is the newest. The archive that follows it is read too. The server may run.
     """
-    verified = asyncio.run(verify_backup(command_settings(), name))
+    verified = asyncio.run(verify_backup(load_cli_settings(), name))
     click.echo(
         f"{verified.backup.path} is good: it starts, and holds the {verified.rows:,} rows of "
-        f"{in_words(verified.backup.moment)}, each as it was."
+        f"{format_utc(verified.backup.timestamp)}, each as it was."
     )
     if verified.backup.kind == "base":
-        click.echo(f"The archive after it is good: {count_of(verified.wal_files, 'file')}.")
+        click.echo(f"The archive after it is good: {pluralize(verified.wal_files, 'file')}.")
 
 
 @click.command("restore", epilog=EPILOG)
-@click.option("--to", "moment", type=_Moment(), help="Restore this moment, in UTC or with offset.")
+@click.option(
+    "--to", "timestamp", type=_Timestamp(), help="Restore this moment, in UTC or with offset."
+)
 @click.option("--backup", "name", default="", help="Restore just this backup of `backup list`.")
 @click.option("--replace", is_flag=True, help="Your own PostgreSQL: empty it first.")
-@plain_errors
-def restore(moment: datetime | None, name: str, *, replace: bool) -> None:
+@report_errors
+def restore(timestamp: datetime | None, name: str, *, replace: bool) -> None:
     """Restore the database, by default to the last change that is kept.
 
     The moment after --to is in UTC, as in the log, unless it has an offset:
@@ -100,15 +102,15 @@ def restore(moment: datetime | None, name: str, *, replace: bool) -> None:
     Stop the server first. What was there before is kept aside. Everybody has to log in again,
     and to make new API tokens.
     """  # noqa: D301  # click's mark for lines that stay as they are is the character itself
-    settings = command_settings()
-    if moment and name:
+    settings = load_cli_settings()
+    if timestamp and name:
         raise click.UsageError("Say --to or --backup, not both.")
     if settings.uses_embedded_database:
         if replace:
             raise click.UsageError("--replace is for a PostgreSQL of your own.")
-        _tell(asyncio.run(restore_embedded(settings, moment, name)))
+        _tell(asyncio.run(restore_embedded(settings, timestamp, name)))
     else:
-        if moment:
+        if timestamp:
             raise click.UsageError(
                 "A dump holds one moment. Your own PostgreSQL restores others: see docs/backup.md."
             )
@@ -118,13 +120,13 @@ def restore(moment: datetime | None, name: str, *, replace: bool) -> None:
 BACKUP_COMMANDS: Sequence[click.Command] = (backup, restore)
 
 
-def _tell(done: Restored) -> None:
-    wanted = done.moment
-    click.echo(f"Restored {in_words(wanted) if wanted else 'everything there is'}.")
-    users, tasks = count_of(done.users, "account"), count_of(done.tasks, "task")
-    last = f"; the last change is of {in_words(done.last_change)}" if done.last_change else ""
+def _tell(done: RestoreResult) -> None:
+    wanted = done.timestamp
+    click.echo(f"Restored {format_utc(wanted) if wanted else 'everything there is'}.")
+    users, tasks = pluralize(done.users, "account"), pluralize(done.tasks, "task")
+    last = f"; the last change is of {format_utc(done.last_change)}" if done.last_change else ""
     click.echo(f"It holds {users} and {tasks}{last}.")
-    ended = count_of(done.sessions, "session")
+    ended = pluralize(done.sessions, "session")
     click.echo(f"Everybody has to log in again, and scripts need new tokens: {ended} ended.")
     if done.aside:
         click.echo(f"What was there before is in {done.aside}; remove it when nobody misses it.")
@@ -132,7 +134,7 @@ def _tell(done: Restored) -> None:
 
 def _contents(found: Backup) -> str:
     return ", ".join(
-        count_of(found.tables[name][0], noun)
+        pluralize(found.tables[name][0], noun)
         for name, noun in (("users", "account"), ("tasks", "task"))
         if name in found.tables
     )

@@ -26,16 +26,16 @@ from taskapp.config.settings import (
 )
 from taskapp.core.errors import Invalid, TaskappError
 from taskapp.db.migrations import HEAD, MigrationError, NewerDatabaseError
-from taskapp.doctor.checks import examine
-from taskapp.doctor.findings import Finding, Level
-from taskapp.forms.fields import Refused, normalize_email
+from taskapp.doctor.check_results import CheckResult, Level
+from taskapp.doctor.checks import run_checks
+from taskapp.forms.fields import FieldError, normalize_email
 from taskapp.observability.logs import configure_logging
 from taskapp.operations.accounts import add_user, purge_sessions, remove_user, set_password
 from taskapp.postgres.server import DataFolderInUse, EmbeddedPostgresError
 from taskapp.queries.users import User, list_users
 from taskapp.runtime.database_server import (
+    MigrationResult,
     OlderDatabaseError,
-    Preparation,
     database_server,
     prepare_database,
     require_prepared_database,
@@ -44,9 +44,9 @@ from taskapp.runtime.listeners import ListenError
 from taskapp.services import Services, make_services
 
 EPILOG = "Exit codes: 0 success; 1 failure; 2 wrong usage or wrong settings."
-LONGEST_LINE = 64 * 1024  # bytes of a password line; what may be accepted is far shorter
+MAX_PASSWORD_LINE = 64 * 1024  # bytes of a password line; what may be accepted is far shorter
 _COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
-_PLAIN_ERRORS = (
+_REPORTED_ERRORS = (
     BackupError,
     DataFolderInUse,
     EmbeddedPostgresError,
@@ -61,7 +61,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-class Failure(click.ClickException):
+class CliError(click.ClickException):
     """A command failed; the message is all there is to say."""
 
     def show(self, file: IO[Any] | None = None) -> None:
@@ -69,13 +69,13 @@ class Failure(click.ClickException):
         click.echo(self.format_message(), file=file, err=True)
 
 
-class WrongSettings(Failure):
+class WrongSettings(CliError):
     """The settings are wrong: the message has a line for each that is."""
 
     exit_code = 2
 
 
-def plain_errors(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+def report_errors(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Make every error of ours that leaves a command a plain sentence and an exit code."""
 
     @functools.wraps(command)
@@ -86,11 +86,11 @@ def plain_errors(command: Callable[Parameters, Result]) -> Callable[Parameters, 
             raise WrongSettings("\n".join(error.problems)) from error
         except Invalid as error:
             names = {"email": "E-mail address", "password": "Password"}
-            raise Failure(
+            raise CliError(
                 "\n".join(f"{names.get(name, name)}: {text}" for name, text in error.errors.items())
             ) from error
-        except _PLAIN_ERRORS as error:
-            raise Failure(str(error)) from error
+        except _REPORTED_ERRORS as error:
+            raise CliError(str(error)) from error
 
     return run
 
@@ -140,7 +140,7 @@ def _without_overridden(values: dict[str, str]) -> dict[str, str]:
     }
 
 
-def command_settings() -> Settings:
+def load_cli_settings() -> Settings:
     """Read the settings, and log only what somebody at a terminal needs, unless asked for more.
 
     Raises SettingsError.
@@ -173,16 +173,16 @@ def _run(settings: Settings, work: Callable[[Services], Awaitable[Result]]) -> R
 
 
 @click.command("migrate", epilog=EPILOG)
-@plain_errors
+@report_errors
 def migrate() -> None:
     """Bring the database to this version of taskapp.
 
     The server does the same when it starts. An embedded database that holds accounts is backed up
     first, into the folder `backups` of the data folder.
     """
-    settings = command_settings()
+    settings = load_cli_settings()
 
-    async def run() -> Preparation:
+    async def run() -> MigrationResult:
         async with database_server(settings, share=True) as url:
             return await prepare_database(settings, url)
 
@@ -196,7 +196,7 @@ def migrate() -> None:
 
 
 @click.command("settings", epilog=EPILOG)
-@plain_errors
+@report_errors
 def show_settings() -> None:
     """List all settings; secrets are masked.
 
@@ -212,7 +212,7 @@ def show_settings() -> None:
 def _normal_email(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     try:
         return normalize_email(value)
-    except Refused as refusal:
+    except FieldError as refusal:
         raise click.BadParameter(str(refusal)) from refusal
 
 
@@ -226,13 +226,13 @@ def user() -> None:
 
 @user.command("add", epilog=EPILOG)
 @_email_argument
-@plain_errors
+@report_errors
 def add(email: str) -> None:
     """Make an account; also where registration is closed.
 
     The password is asked for, or read as one line from standard input.
     """
-    settings = command_settings()
+    settings = load_cli_settings()
     password = _read_password()
     _run(settings, lambda services: add_user(services, email, password))
     click.echo(f"Added {email}.")
@@ -240,27 +240,27 @@ def add(email: str) -> None:
 
 @user.command("set-password", epilog=EPILOG)
 @_email_argument
-@plain_errors
+@report_errors
 def change_password(email: str) -> None:
     """Set the password of an account, end its sessions and revoke its API tokens.
 
     The password is asked for, or read as one line from standard input.
     """
-    settings = command_settings()
+    settings = load_cli_settings()
     password = _read_password()
     ended = _run(settings, lambda services: set_password(services, email, password))
     click.echo(
-        f"Set the password of {email}, ended {count_of(ended.sessions, 'session')}"
-        f" and revoked {count_of(ended.tokens, 'API token')}."
+        f"Set the password of {email}, ended {pluralize(ended.sessions, 'session')}"
+        f" and revoked {pluralize(ended.tokens, 'API token')}."
     )
 
 
 @user.command("list", epilog=EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@plain_errors
+@report_errors
 def show_users(*, as_json: bool) -> None:
     """List all accounts by their addresses."""
-    users = _run(command_settings(), lambda services: list_users(services.database))
+    users = _run(load_cli_settings(), lambda services: list_users(services.database))
     if as_json:
         for account in users:
             click.echo(_as_json(account))
@@ -272,10 +272,10 @@ def show_users(*, as_json: bool) -> None:
 @user.command("delete", epilog=EPILOG)
 @_email_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@plain_errors
+@report_errors
 def delete(email: str, *, yes: bool) -> None:
     """Delete an account with all of its tasks."""
-    settings = command_settings()
+    settings = load_cli_settings()
     if not yes:
         click.confirm(f"Delete {email} with all tasks, for ever?", abort=True, err=True)
     _run(settings, lambda services: remove_user(services, email))
@@ -288,27 +288,27 @@ def sessions() -> None:
 
 
 @sessions.command("purge", epilog=EPILOG)
-@plain_errors
+@report_errors
 def purge() -> None:
     """Delete the sessions and API tokens that have ended; the server does so every hour."""
-    count = _run(command_settings(), purge_sessions)
-    click.echo(f"Deleted {count_of(count, 'session')} that had ended.")
+    count = _run(load_cli_settings(), purge_sessions)
+    click.echo(f"Deleted {pluralize(count, 'session')} that had ended.")
 
 
 @click.command("doctor", epilog=EPILOG)
 @click.pass_context
-@plain_errors
+@report_errors
 def doctor(context: click.Context) -> None:
     """Say what is right, what is wrong, and the fix.
 
     The exit code is 1 when something fails; warnings alone leave it at 0.
     """
-    findings = asyncio.run(examine(command_settings()))
+    findings = asyncio.run(run_checks(load_cli_settings()))
     for finding in findings:
         click.echo(_describe(finding))
     levels = [finding.level for finding in findings]
     problems, warnings = levels.count(Level.PROBLEM), levels.count(Level.WARNING)
-    click.echo(f"\n{count_of(problems, 'problem')}, {count_of(warnings, 'warning')}.")
+    click.echo(f"\n{pluralize(problems, 'problem')}, {pluralize(warnings, 'warning')}.")
     context.exit(1 if problems else 0)
 
 
@@ -322,14 +322,14 @@ def _read_password() -> str:
             "Password", hide_input=True, confirmation_prompt="The same again", err=True
         )
         return prompted
-    line = sys.stdin.buffer.readline(LONGEST_LINE) if sys.stdin is not None else b""
+    line = sys.stdin.buffer.readline(MAX_PASSWORD_LINE) if sys.stdin is not None else b""
     if not line:
-        raise Failure("Give the password as one line on standard input, or run at a terminal.")
+        raise CliError("Give the password as one line on standard input, or run at a terminal.")
     end = b"\r\n" if line.endswith(b"\r\n") else b"\n"
     try:
         return line.removesuffix(end).decode("utf-8")
     except UnicodeDecodeError:
-        raise Failure("The password on standard input is not UTF-8.") from None
+        raise CliError("The password on standard input is not UTF-8.") from None
 
 
 def _as_json(account: User) -> str:
@@ -345,12 +345,12 @@ def table(rows: Sequence[tuple[str, str, str]]) -> str:
     return "\n".join(f"{one:{first}}  {two:{second}}  {three}" for one, two, three in rows)
 
 
-def _describe(finding: Finding) -> str:
+def _describe(finding: CheckResult) -> str:
     label = click.style(f"{finding.level.value:4}", fg=_COLORS.get(finding.level))
     line = f"{label}  {finding.subject:12}  {finding.text}"
     return f"{line}\n{'':20}{finding.fix}" if finding.fix else line
 
 
-def count_of(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """Say how many there are, in words such as "2 sessions"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

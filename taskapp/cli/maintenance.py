@@ -6,21 +6,28 @@ from pathlib import Path
 
 import click
 
-from taskapp.cli.commands import EPILOG, Failure, command_settings, plain_errors
-from taskapp.maintenance_mode import LONGEST, PAUSE, flag_of, lower_flag, raise_flag, read_flag
+from taskapp.cli.commands import EPILOG, CliError, load_cli_settings, report_errors
+from taskapp.maintenance_mode import (
+    CHECK_INTERVAL,
+    MAX_MESSAGE_LENGTH,
+    disable,
+    enable,
+    maintenance_file,
+    read_flag,
+)
 
-_SOON = f"within {PAUSE * 2:.0f} seconds"
+_SOON = f"within {CHECK_INTERVAL * 2:.0f} seconds"
 
 
 def _short_text(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if len(value) > LONGEST or not value.isprintable():
-        raise click.BadParameter(f"one line of {LONGEST} characters at most is needed")
+    if len(value) > MAX_MESSAGE_LENGTH or not value.isprintable():
+        raise click.BadParameter(f"one line of {MAX_MESSAGE_LENGTH} characters at most is needed")
     return value
 
 
 @click.group("maintenance", invoke_without_command=True, epilog=EPILOG)
 @click.pass_context
-@plain_errors
+@report_errors
 def maintenance(context: click.Context) -> None:
     """Say whether the site is closed for maintenance.
 
@@ -29,7 +36,7 @@ def maintenance(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    period = read_flag(flag_of(command_settings()))
+    period = read_flag(maintenance_file(load_cli_settings()))
     click.echo(f"Maintenance is on since {period.since}." if period else "Maintenance is off.")
 
 
@@ -37,22 +44,22 @@ def maintenance(context: click.Context) -> None:
 @click.option(
     "--message", default="", callback=_short_text, help="What people are told, such as until when."
 )
-@plain_errors
+@report_errors
 def begin(message: str) -> None:
     """Close the site, or change what people are told."""
-    flag = flag_of(command_settings())
-    with _plain_errors_of(flag):
-        raise_flag(flag, message)
+    flag = maintenance_file(load_cli_settings())
+    with _report_file_errors(flag):
+        enable(flag, message)
     click.echo(f"Maintenance is on: servers that see {flag} answer 503 {_SOON}.")
 
 
 @maintenance.command("off", epilog=EPILOG)
-@plain_errors
+@report_errors
 def end() -> None:
     """Open the site again."""
-    flag = flag_of(command_settings())
-    with _plain_errors_of(flag):
-        was_on = lower_flag(flag)
+    flag = maintenance_file(load_cli_settings())
+    with _report_file_errors(flag):
+        was_on = disable(flag)
     if was_on:
         click.echo(f"Maintenance is off: servers serve again {_SOON}.")
     else:
@@ -60,8 +67,8 @@ def end() -> None:
 
 
 @contextmanager
-def _plain_errors_of(flag: Path) -> Iterator[None]:
+def _report_file_errors(flag: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Failure(f"{flag} cannot be changed: {error.strerror or error}") from error
+        raise CliError(f"{flag} cannot be changed: {error.strerror or error}") from error

@@ -2,11 +2,11 @@
 
 import signal
 
-_FIRST_PAUSE = 0.1  # seconds
+_FIRST_BACKOFF = 0.1  # seconds
 _SETTLED = 60.0  # seconds of service after which an end is no longer one of a series
 
 
-class RestartPauses:
+class RestartBackoff:
     """Counts the ends of a process: the first restart is immediate, each further one is later."""
 
     def __init__(self, longest: float) -> None:
@@ -17,7 +17,7 @@ class RestartPauses:
     def after(self, lived: float) -> float:
         """Give the seconds to wait before the next start, after a life of so many seconds."""
         pause = 0.0 if lived > _SETTLED else self._next
-        self._next = min(max(_FIRST_PAUSE, pause * 2), self._longest)
+        self._next = min(max(_FIRST_BACKOFF, pause * 2), self._longest)
         return pause
 
 

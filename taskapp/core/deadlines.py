@@ -8,7 +8,7 @@ TICK = 0.1  # seconds; so late a deadline may be noticed
 Waiting = TypeVar("Waiting", bound=Hashable)
 
 
-class Deadlines(Generic[Waiting]):
+class DeadlineTimer(Generic[Waiting]):
     """Does something about each that is late, with one timer for all of them.
 
     To start and stop a timer for each, as `asyncio.timeout` does, is a twenty-fifth of a short
@@ -41,7 +41,7 @@ class Deadlines(Generic[Waiting]):
         self._late.discard(waiting)
         return True
 
-    def drop(self, waiting: Waiting) -> None:
+    def discard(self, waiting: Waiting) -> None:
         """Stop watching, if it was watched."""
         self._deadlines.pop(waiting, None)
         self._late.discard(waiting)

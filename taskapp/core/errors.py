@@ -49,7 +49,7 @@ class EmailTaken(Invalid):
         super().__init__({"email": self.detail})
 
 
-class NotSignedIn(TaskappError):
+class NotAuthenticated(TaskappError):
     """Nobody's session came with the request, or one that is over."""
 
     status = 401
@@ -148,7 +148,7 @@ class UnsupportedMediaType(TaskappError):
     detail = Message("Send the body as application/json.")
 
 
-class Allowance(NamedTuple):
+class RateLimitStatus(NamedTuple):
     """What is left of a limit: `remaining` of `amount`, anew in `reset` of `window` seconds."""
 
     name: str
@@ -165,13 +165,13 @@ class TooManyRequests(TaskappError):
     title = Message("Too many requests")
     detail = Message("That was too often.")
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: RateLimitStatus) -> None:
         super().__init__()
         self.allowance = allowance
         self.retry_after = max(1, allowance.reset)
 
 
-class TooManyTries(TooManyRequests):
+class AccountRateLimited(TooManyRequests):
     """The account's own limit of failed logins is used up, for all but the addresses it knows."""
 
     detail = Message(

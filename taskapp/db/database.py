@@ -5,9 +5,15 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
-from taskapp.core.deadlines import Deadlines
+from taskapp.core.deadlines import DeadlineTimer
 from taskapp.core.errors import OutcomeUnknown, Unavailable
-from taskapp.db.pool import Connection, ConnectionLostError, Connections, PlanLostError, Row
+from taskapp.db.pool import (
+    Connection,
+    ConnectionLostError,
+    ConnectionPool,
+    PreparedStatementLost,
+    Row,
+)
 from taskapp.db.statements import Statement
 from taskapp.observability.metrics import Metrics
 
@@ -38,8 +44,8 @@ class Database:
 
     def __init__(self, pool_size: int, metrics: Metrics) -> None:
         """Prepare for a number of connections; `open` makes them."""
-        self._connections = Connections(pool_size, metrics)
-        self._deadlines: Deadlines[asyncio.Task[Any]] = Deadlines(asyncio.Task.cancel)
+        self._connections = ConnectionPool(pool_size, metrics)
+        self._deadlines: DeadlineTimer[asyncio.Task[Any]] = DeadlineTimer(asyncio.Task.cancel)
         self._statements = metrics.statements
         self._children: dict[str, Any] = {}
 
@@ -66,12 +72,12 @@ class Database:
         values = statement.defaults | parameters
 
         async def work(connection: Connection) -> list[Row]:
-            return await connection.run_kept(statement, values)
+            return await connection.run_prepared(statement, values)
 
         deadline = asyncio.get_running_loop().time() + STATEMENT_TIMEOUT
         try:
             return await self._attempt(statement.name, work, deadline, is_read=statement.is_read)
-        except PlanLostError:
+        except PreparedStatementLost:
             return await self.fetch_all(statement, **parameters)
         except ConnectionLostError:
             # A read may be run twice; nobody knows whether a change was applied.
@@ -117,13 +123,13 @@ class Database:
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._deadlines.begin(task, deadline)
         try:
-            connection = await self._connections.borrow()
+            connection = await self._connections.acquire()
             result = await work(connection)
         except BaseException as error:
             # If it is cancelled still, somebody else has cancelled it as well.
             is_late = self._deadlines.end(task) and task.uncancel() == 0
             if connection is not None:
-                self._connections.drop(connection)
+                self._connections.discard(connection)
             if is_late:
                 raise (OutcomeUnknown if connection and not is_read else Unavailable) from None
             meant = self._translate(error, name)
@@ -132,7 +138,7 @@ class Database:
             raise meant from error
         else:
             self._deadlines.end(task)
-            self._connections.give_back(connection, name)
+            self._connections.release(connection, name)
             return result
         finally:
             self._observe(name, perf_counter() - started)

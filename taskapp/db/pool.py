@@ -26,7 +26,7 @@ Row = tuple[Any, ...]
 
 CONNECT_TIMEOUT = 3.0  # seconds
 # Seconds for which a refused write keeps this process from "ready", unless the same one succeeds.
-REFUSED_WRITES_LAST = 30.0
+REJECTED_WRITE_MEMORY = 30.0
 _TIMESTAMP_WITH_TIME_ZONE = 1184  # the type's number in pg_type
 _CLOSED_BY_US = 1  # of psycopg2, whose connections are at 2 when they broke
 # SQLSTATE classes after which the same statement may work again: connection, resources, operator;
@@ -35,7 +35,7 @@ _PASSING_CLASSES = ("08", "40", "53", "57", "58")
 _UNDONE_CLASSES = ("25", "40", "53")
 _READ_ONLY = "25006"
 # A pooler has put us on a connection of the server that is not the one of the statement before.
-_PLAN_OF_ANOTHER = (
+_PREPARED_ELSEWHERE = (
     psycopg2.errors.InvalidSqlStatementName,
     psycopg2.errors.DuplicatePreparedStatement,
 )
@@ -48,12 +48,12 @@ class ConnectionLostError(Exception):
     """The connection broke while a statement was on it."""
 
 
-class PlanLostError(Exception):
+class PreparedStatementLost(Exception):
     """The server does not know the plan that it was to keep; no more are asked of it."""
 
 
 @dataclass
-class Plans:
+class PreparedStatements:
     """Whether PostgreSQL keeps the plans of statements for us: not behind a pooler."""
 
     are_kept: bool = True
@@ -62,11 +62,11 @@ class Plans:
 class Connection:
     """One connection, with a cursor that is kept: making one costs more than a short statement."""
 
-    def __init__(self, connection: Any, cursor: Any, plans: "Plans") -> None:
+    def __init__(self, connection: Any, cursor: Any, plans: PreparedStatements) -> None:
         """Take a connection of aiopg, a cursor of it, and whether plans are kept."""
         self._plans = plans
         self._kept: set[str] = set()
-        self.of_pool = connection
+        self.aiopg_connection = connection
         self._raw = connection.raw
         self._cursor = cursor
         self._result = cursor.raw
@@ -84,29 +84,29 @@ class Connection:
         rows: list[Row] = self._result.fetchall()
         return rows
 
-    async def run_kept(self, statement: Statement, parameters: dict[str, Any]) -> list[Row]:
+    async def run_prepared(self, statement: Statement, parameters: dict[str, Any]) -> list[Row]:
         """Run a statement, planned the first time, and give its rows (ADR 0027).
 
         Raises:
-            PlanLostError: it was not run, and has to be run again on another connection.
+            PreparedStatementLost: it was not run, and has to be run again on another connection.
         """
-        if not (statement.keeps_plan and self._plans.are_kept):
+        if not (statement.is_prepared and self._plans.are_kept):
             return await self.run(statement.text, parameters)
         try:
             if statement.key not in self._kept:
-                await self._cursor.execute(statement.prepare)
+                await self._cursor.execute(statement.prepare_sql)
                 self._kept.add(statement.key)
-            return await self.run(statement.execute, parameters)
-        except _PLAN_OF_ANOTHER as error:
+            return await self.run(statement.execute_sql, parameters)
+        except _PREPARED_ELSEWHERE as error:
             self._plans.are_kept = False
-            raise PlanLostError from error
+            raise PreparedStatementLost from error
 
     def close(self) -> None:
         """Close it, whatever runs on it."""
-        _close(self.of_pool)
+        _close(self.aiopg_connection)
 
 
-class Connections:
+class ConnectionPool:
     """Lends connections, first come, first served.
 
     aiopg's pool opens and closes them. They are not given back to it after each statement: that
@@ -117,7 +117,7 @@ class Connections:
     def __init__(self, size: int, metrics: Metrics) -> None:
         """Prepare for a number of connections; `open` makes the first."""
         self._pool: Any = None
-        self._plans = Plans()
+        self._plans = PreparedStatements()
         self._is_open = False
         self._size = size
         self._turn = asyncio.Semaphore(size)
@@ -176,10 +176,10 @@ class Connections:
     @property
     def accept_writes(self) -> bool:
         """Tell whether no write was refused, by a full disk or a read-only server, just now."""
-        return all(monotonic() - at >= REFUSED_WRITES_LAST for at in self._refused.values())
+        return all(monotonic() - at >= REJECTED_WRITE_MEMORY for at in self._refused.values())
 
-    async def borrow(self) -> Connection:
-        """Wait for one's turn and take a connection; `give_back` or `drop` has to follow.
+    async def acquire(self) -> Connection:
+        """Wait for one's turn and take a connection; `release` or `drop` has to follow.
 
         Raises:
             Unavailable: none can be opened.
@@ -200,7 +200,7 @@ class Connections:
             self._turn.release()
             raise
 
-    def give_back(self, connection: Connection, done: str) -> None:
+    def release(self, connection: Connection, done: str) -> None:
         """Take back a connection on which nothing runs, after a statement of this name."""
         if self._refused:
             # Not by another: one that finds nothing to change is no proof that there is room.
@@ -208,7 +208,7 @@ class Connections:
         self._idle.append(connection)
         self._turn.release()
 
-    def drop(self, connection: Connection) -> None:
+    def discard(self, connection: Connection) -> None:
         """Close a connection that may be in the middle of something, and take it back."""
         self._retire(connection)
         self._turn.release()
@@ -244,7 +244,7 @@ class Connections:
 
     def _retire(self, connection: Connection) -> None:
         connection.close()
-        self._pool.release(connection.of_pool)
+        self._pool.release(connection.aiopg_connection)
 
 
 def connect_once(url: str, purpose: str) -> Any:
@@ -266,7 +266,7 @@ def connect_once(url: str, purpose: str) -> Any:
         raise Unavailable(f"The database cannot be reached: {_first_line(error)}") from error
 
 
-def without_password(url: str) -> tuple[str, str]:
+def split_password(url: str) -> tuple[str, str]:
     """Split an address into one that a list of processes may show, and its password."""
     parts = psycopg2.extensions.parse_dsn(url)
     password = parts.pop("password", "")

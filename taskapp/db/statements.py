@@ -22,9 +22,7 @@ class Statement:
     Compiling costs more than running a short one, and so does PostgreSQL's planning.
     """
 
-    def __init__(
-        self, name: str, expression: ClauseElement, *, is_planned_each_time: bool = False
-    ) -> None:
+    def __init__(self, name: str, expression: ClauseElement, *, prepare: bool = True) -> None:
         """Take the name for the metrics, and a Core expression with named parameters.
 
         What is planned each time is planned for its values, as they decide which index serves.
@@ -34,7 +32,7 @@ class Statement:
         self.text = str(compiled)
         self.defaults = {key: value for key, value in compiled.params.items() if value is not None}
         self.is_read = isinstance(expression, Select)
-        self.keeps_plan = not is_planned_each_time and isinstance(expression, (Select, UpdateBase))
+        self.is_prepared = prepare and isinstance(expression, (Select, UpdateBase))
         # Named by its text, for behind a pooler others may have kept theirs where we look for ours.
         self.key = f"taskapp_{sha256(self.text.encode()).hexdigest()[:16]}"
         self._expression = expression
@@ -44,14 +42,14 @@ class Statement:
     # What follows is made when it is first needed, for the process has to start without delay.
 
     @cached_property
-    def prepare(self) -> str:
+    def prepare_sql(self) -> str:
         """Write what makes PostgreSQL keep its plan."""
         types = _in_brackets(self._types.get(name, "unknown") for name in self._names)
         numbered = _PARAMETER.sub(lambda found: f"${self._names.index(found[1]) + 1}", self.text)
         return f"PREPARE {self.key}{types} AS {numbered.replace('%%', '%')}"
 
     @cached_property
-    def execute(self) -> str:
+    def execute_sql(self) -> str:
         """Write what runs it by the plan that is kept."""
         # A list is written as one of texts, and only a cast makes it one of anything else.
         values = (

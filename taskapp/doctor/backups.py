@@ -3,11 +3,11 @@
 import tempfile
 from pathlib import Path
 
-from taskapp.backups.create import backup_folder
+from taskapp.backups.create import backup_repository
 from taskapp.backups.status import BackupStatus
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
-from taskapp.doctor.findings import Finding, Level
+from taskapp.doctor.check_results import CheckResult, Level
 
 _FIX_ARCHIVE = (
     "Look at what the log says, at the room on the disk of the backups, and at whom their folder "
@@ -16,28 +16,28 @@ _FIX_ARCHIVE = (
 _FIX_FOLDER = "Give it to the user who runs taskapp, or set TASKAPP_BACKUP_DIR to another folder."
 
 
-def check_backups(settings: Settings) -> Finding:
+def check_backups(settings: Settings) -> CheckResult:
     """Look whether backups are made, how old the newest is, and whether the archive works."""
     subject, status = "backups", BackupStatus(settings)
-    folder = backup_folder(settings).path
+    folder = backup_repository(settings).path
     if not settings.backup_every:
         fix = f"Run `{COMMAND} backup` by other means, or set TASKAPP_BACKUP_EVERY."
-        return Finding(Level.WARNING, subject, "none are made by themselves", fix)
+        return CheckResult(Level.WARNING, subject, "none are made by themselves", fix)
     if obstacle := _obstacle(folder):
         text = f"{folder} cannot be written to: {obstacle}"
-        return Finding(Level.PROBLEM, subject, text, _FIX_FOLDER)
+        return CheckResult(Level.PROBLEM, subject, text, _FIX_FOLDER)
     number, seconds = status.waiting_wal
     if status.is_archive_broken:
         text = f"{number} files wait to be archived, the first for {seconds / 60:.0f} minutes"
-        return Finding(Level.PROBLEM, subject, text, _FIX_ARCHIVE)
+        return CheckResult(Level.PROBLEM, subject, text, _FIX_ARCHIVE)
     if status.age is None:
         fix = "The server makes the first by itself, a minute after it holds an account."
-        return Finding(Level.INFO, subject, f"none in {folder} yet", fix)
+        return CheckResult(Level.INFO, subject, f"none in {folder} yet", fix)
     text = f"the newest in {folder} is {status.age / 3600:.1f} hours old"
-    if status.in_a_word() == "late":
+    if status.state() == "late":
         fix = "Start the server, which makes them, or look at what it logs as backup.failed."
-        return Finding(Level.PROBLEM, subject, text, fix)
-    return Finding(Level.OK, subject, text)
+        return CheckResult(Level.PROBLEM, subject, text, fix)
+    return CheckResult(Level.OK, subject, text)
 
 
 def _obstacle(folder: Path) -> str:

@@ -24,7 +24,7 @@ from taskapp.db.migrations import HEAD, MigrationError, NewerDatabaseError, read
 from taskapp.db.pool import Row
 from taskapp.db.statements import Statement
 from taskapp.doctor.backups import check_backups
-from taskapp.doctor.findings import Finding, Level
+from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.port import check_port
 from taskapp.doctor.settings import (
     check_address,
@@ -34,17 +34,17 @@ from taskapp.doctor.settings import (
     check_proxies,
     check_registration,
 )
-from taskapp.jobs.health_check import LEAST_FREE_SPACE
-from taskapp.maintenance_mode import flag_of, read_flag
+from taskapp.jobs.health_check import MIN_FREE_SPACE
+from taskapp.maintenance_mode import maintenance_file, read_flag
 from taskapp.observability.metrics import Metrics
 from taskapp.postgres.server import DataFolderInUse, EmbeddedPostgresError
 from taskapp.runtime.database_server import database_server
 
-OLDEST_POSTGRESQL = 15
-COMFORTABLE_SPACE = 1024**3  # bytes
+MIN_POSTGRESQL = 15
+LOW_SPACE = 1024**3  # bytes
 CLOCK_TOLERANCE = 5.0  # seconds
 PLAUSIBLE_YEARS = range(2026, 2100)
-REDIS_PATIENCE = 2.0  # seconds
+REDIS_TIMEOUT = 2.0  # seconds
 _BY_OTHERS = 0o067  # mode bits; the group's "search" is how an access control list shows its mask
 _KEPT_BY_POSTGRESQL = 3  # connections that the server keeps for its administrator
 
@@ -62,7 +62,7 @@ _FACTS = Statement(
 )
 
 
-async def examine(settings: Settings) -> list[Finding]:
+async def run_checks(settings: Settings) -> list[CheckResult]:
     """Make all checks, the most important first."""
     return [
         *await check_database(settings),
@@ -83,26 +83,26 @@ async def examine(settings: Settings) -> list[Finding]:
     ]
 
 
-async def check_database(settings: Settings) -> list[Finding]:
+async def check_database(settings: Settings) -> list[CheckResult]:
     """Look whether the database answers, suits this code and agrees on the time."""
     try:
         if settings.uses_embedded_database and not (settings.data_dir / "postgres").exists():
             fix = f"Start the server, or run `{COMMAND} migrate`: both make it."
-            return [Finding(Level.INFO, "database", "not made yet", fix)]
+            return [CheckResult(Level.INFO, "database", "not made yet", fix)]
         async with database_server(settings, share=True) as url:
             return await _ask_database(settings, url)
     except (DataFolderInUse, EmbeddedPostgresError, OSError) as error:
-        return [Finding(Level.PROBLEM, "database", str(error))]
+        return [CheckResult(Level.PROBLEM, "database", str(error))]
     except SettingsError as error:
-        return [Finding(Level.PROBLEM, "database", error.problems[0], "Correct that setting.")]
+        return [CheckResult(Level.PROBLEM, "database", error.problems[0], "Correct that setting.")]
     except (TaskappError, MigrationError) as error:
         fix = "Start that server, or correct TASKAPP_DATABASE_URL."
         if settings.uses_embedded_database:
             fix = "Restart taskapp, and look at what it logs."
-        return [Finding(Level.PROBLEM, "database", str(error), fix)]
+        return [CheckResult(Level.PROBLEM, "database", str(error), fix)]
 
 
-async def _ask_database(settings: Settings, url: str) -> list[Finding]:
+async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
     revision = await asyncio.to_thread(read_revision, url)
     database = Database(1, Metrics())
     await database.open(url)
@@ -113,13 +113,13 @@ async def _ask_database(settings: Settings, url: str) -> list[Finding]:
     finally:
         await database.close()
     return [
-        judge_server(facts, settings.database_pool * settings.processes),
-        judge_revision(revision),
-        judge_clock(float(facts[4]) - ours),
+        check_server(facts, settings.database_pool * settings.processes),
+        check_revision(revision),
+        check_clock(float(facts[4]) - ours),
     ]
 
 
-def judge_server(facts: Row, wanted: int) -> Finding:
+def check_server(facts: Row, wanted: int) -> CheckResult:
     """Judge what the server says of itself: version, encoding, read-only, connections.
 
     `wanted` is how many connections the pools of all processes may open.
@@ -127,43 +127,43 @@ def judge_server(facts: Row, wanted: int) -> Finding:
     subject = "database"
     version, encoding, read_only, connections = int(facts[0]), facts[1], facts[2], int(facts[3])
     name = f"PostgreSQL {version // 10000}.{version % 10000}"
-    if version // 10000 < OLDEST_POSTGRESQL:
-        fix = f"Use PostgreSQL {OLDEST_POSTGRESQL} or later."
-        return Finding(Level.PROBLEM, subject, f"{name} is too old", fix)
+    if version // 10000 < MIN_POSTGRESQL:
+        fix = f"Use PostgreSQL {MIN_POSTGRESQL} or later."
+        return CheckResult(Level.PROBLEM, subject, f"{name} is too old", fix)
     if encoding != "UTF8":
         fix = "Make the database anew with ENCODING 'UTF8'."
         text = f"{name} keeps texts as {encoding}, and cannot keep every character"
-        return Finding(Level.PROBLEM, subject, text, fix)
+        return CheckResult(Level.PROBLEM, subject, text, fix)
     if read_only == "on":
         fix = "Set TASKAPP_DATABASE_URL to the primary server."
-        return Finding(Level.PROBLEM, subject, f"{name} is read-only", fix)
+        return CheckResult(Level.PROBLEM, subject, f"{name} is read-only", fix)
     if wanted > connections - _KEPT_BY_POSTGRESQL:
         fix = "Lower TASKAPP_DATABASE_POOL, or raise the server's max_connections."
         text = f"{name} allows {connections} connections, and taskapp's pools want {wanted}"
-        return Finding(Level.WARNING, subject, text, fix)
-    return Finding(Level.OK, subject, f"{name} answers")
+        return CheckResult(Level.WARNING, subject, text, fix)
+    return CheckResult(Level.OK, subject, f"{name} answers")
 
 
-def judge_revision(revision: str | None) -> Finding:
+def check_revision(revision: str | None) -> CheckResult:
     """Judge whether the database is at the revision of this code."""
     subject = "migrations"
     if revision is None:
         fix = f"Start the server, or run `{COMMAND} migrate`: both make the tables."
-        return Finding(Level.INFO, subject, "the database is empty", fix)
+        return CheckResult(Level.INFO, subject, "the database is empty", fix)
     if revision > HEAD:
-        return Finding(Level.PROBLEM, subject, str(NewerDatabaseError(revision)))
+        return CheckResult(Level.PROBLEM, subject, str(NewerDatabaseError(revision)))
     if revision < HEAD:
         text = f"the database is at revision {revision}, and this taskapp needs {HEAD}"
-        return Finding(Level.PROBLEM, subject, text, f"Run `{COMMAND} migrate`.")
-    return Finding(Level.OK, subject, f"at revision {HEAD}, the newest")
+        return CheckResult(Level.PROBLEM, subject, text, f"Run `{COMMAND} migrate`.")
+    return CheckResult(Level.OK, subject, f"at revision {HEAD}, the newest")
 
 
-def judge_clock(difference: float) -> Finding:
+def check_clock(difference: float) -> CheckResult:
     """Judge by how many seconds the database's clock is ahead of ours."""
     if abs(difference) < CLOCK_TOLERANCE:
-        return Finding(Level.OK, "clock", "agrees with the database's")
+        return CheckResult(Level.OK, "clock", "agrees with the database's")
     word = "ahead of" if difference > 0 else "behind"
-    return Finding(
+    return CheckResult(
         Level.PROBLEM,
         "clock",
         f"the database's is {abs(difference):,.0f} s {word} this machine's",
@@ -171,115 +171,117 @@ def judge_clock(difference: float) -> Finding:
     )
 
 
-def check_year(now: datetime) -> Finding:
+def check_year(now: datetime) -> CheckResult:
     """Look whether the clock shows a time at which this code can run."""
     if now.year in PLAUSIBLE_YEARS:
-        return Finding(Level.OK, "date", f"{now:%Y-%m-%d %H:%M} UTC")
+        return CheckResult(Level.OK, "date", f"{now:%Y-%m-%d %H:%M} UTC")
     text = f"this machine's clock shows the year {now.year}"
-    return Finding(Level.PROBLEM, "date", text, "Let this machine set its clock by NTP.")
+    return CheckResult(Level.PROBLEM, "date", text, "Let this machine set its clock by NTP.")
 
 
-def check_data_folder(folder: Path) -> Finding:
+def check_data_folder(folder: Path) -> CheckResult:
     """Look whether the data folder can be written to, and by nobody else."""
     subject = "data folder"
     try:
         if not folder.exists():
-            return _judge_absent_folder(folder)
+            return _check_absent_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             mode = folder.stat().st_mode
     except OSError as error:
         text = f"{folder} cannot be written to: {error.strerror or error}"
-        return Finding(Level.PROBLEM, subject, text, _FIX_FOLDER)
+        return CheckResult(Level.PROBLEM, subject, text, _FIX_FOLDER)
     if mode & _BY_OTHERS:
         text = f"{folder} is open to other users (mode {mode & 0o777:04o})"
-        return Finding(Level.WARNING, subject, text, f"chmod g-rw,o-rwx {folder}")
-    return Finding(Level.OK, subject, f"{folder} is writable, and closed to other users")
+        return CheckResult(Level.WARNING, subject, text, f"chmod g-rw,o-rwx {folder}")
+    return CheckResult(Level.OK, subject, f"{folder} is writable, and closed to other users")
 
 
-def _judge_absent_folder(folder: Path) -> Finding:
+def _check_absent_folder(folder: Path) -> CheckResult:
     parent = _nearest(folder)
     if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
-        return Finding(Level.INFO, "data folder", f"{folder} is made at the first start")
+        return CheckResult(Level.INFO, "data folder", f"{folder} is made at the first start")
     text = f"{folder} cannot be made in {parent}"
-    return Finding(Level.PROBLEM, "data folder", text, _FIX_FOLDER)
+    return CheckResult(Level.PROBLEM, "data folder", text, _FIX_FOLDER)
 
 
-def check_space(settings: Settings) -> list[Finding]:
+def check_space(settings: Settings) -> list[CheckResult]:
     """Look whether the embedded database and the backups have room to grow."""
     folders = [settings.backup_dir] if settings.backup_dir else []
     if settings.uses_embedded_database:
         folders.append(settings.data_dir)
     disks = {_nearest(folder).stat().st_dev: folder for folder in folders}  # each only once
-    return [judge_space(shutil.disk_usage(_nearest(each)).free, each) for each in disks.values()]
+    return [
+        check_free_space(shutil.disk_usage(_nearest(each)).free, each) for each in disks.values()
+    ]
 
 
-def judge_space(free: int, folder: Path) -> Finding:
+def check_free_space(free: int, folder: Path) -> CheckResult:
     """Judge how many bytes are free for a folder."""
     fix = f"Make room on the disk that holds {folder}."
-    if free < LEAST_FREE_SPACE:
+    if free < MIN_FREE_SPACE:
         text = f"{_size(free)} free, too little to go on writing"
-        return Finding(Level.PROBLEM, "disk", text, fix)
-    if free < COMFORTABLE_SPACE:
-        return Finding(Level.WARNING, "disk", f"only {_size(free)} free", fix)
-    return Finding(Level.OK, "disk", f"{_size(free)} free")
+        return CheckResult(Level.PROBLEM, "disk", text, fix)
+    if free < LOW_SPACE:
+        return CheckResult(Level.WARNING, "disk", f"only {_size(free)} free", fix)
+    return CheckResult(Level.OK, "disk", f"{_size(free)} free")
 
 
-def check_maintenance(settings: Settings) -> Finding:
+def check_maintenance(settings: Settings) -> CheckResult:
     """Look whether the site is closed."""
-    if (period := read_flag(flag_of(settings))) is None:
-        return Finding(Level.OK, "maintenance", "off")
+    if (period := read_flag(maintenance_file(settings))) is None:
+        return CheckResult(Level.OK, "maintenance", "off")
     text = f"on since {period.since}: everybody is told to come back later"
     fix = f"`{COMMAND} maintenance off` ends it."
-    return Finding(Level.WARNING, "maintenance", text, fix)
+    return CheckResult(Level.WARNING, "maintenance", text, fix)
 
 
-def check_secret_key(settings: Settings) -> Finding:
+def check_secret_key(settings: Settings) -> CheckResult:
     """Look whether the key that signs cookies is strong, and known to nobody else."""
     subject = "secret key"
     if settings.secret_key:  # the settings take no weak one
         number = len(settings.secret_key)
         accepted = f", and accepts {number - 1} older" if number > 1 else ""
-        return Finding(Level.OK, subject, f"TASKAPP_SECRET_KEY signs{accepted}")
+        return CheckResult(Level.OK, subject, f"TASKAPP_SECRET_KEY signs{accepted}")
     path = settings.data_dir / "secret-key"
     try:
         if not path.exists():
-            return Finding(Level.INFO, subject, f"made at the first start, in {path}")
+            return CheckResult(Level.INFO, subject, f"made at the first start, in {path}")
         mode = path.stat().st_mode & 0o777
         load_secret_keys(settings)
     except OSError as error:
         text = f"{path} cannot be looked at: {error.strerror}"
-        return Finding(Level.PROBLEM, subject, text, "Run doctor as the user who runs taskapp.")
+        return CheckResult(Level.PROBLEM, subject, text, "Run doctor as the user who runs taskapp.")
     except SettingsError as error:
         fix = f"Remove {path}: the next start makes another, and everybody logs in again."
-        return Finding(Level.PROBLEM, subject, error.problems[0], fix)
+        return CheckResult(Level.PROBLEM, subject, error.problems[0], fix)
     if mode & 0o077:
         fix = f"chmod 600 {path}; if others were there, remove it to log everybody out."
-        return Finding(
+        return CheckResult(
             Level.PROBLEM, subject, f"{path} can be read by other users (mode {mode:04o})", fix
         )
-    return Finding(Level.OK, subject, f"kept in {path}, closed to other users")
+    return CheckResult(Level.OK, subject, f"kept in {path}, closed to other users")
 
 
-async def check_limits(settings: Settings) -> Finding:
+async def check_limits(settings: Settings) -> CheckResult:
     """Look whether the counts of the rate limits can be reached."""
     if not settings.limit_storage:
         if settings.processes > 1:
             text = f"each of {settings.processes} processes counts for itself and allows as much"
             fix = "Set TASKAPP_LIMIT_STORAGE to redis://..., where all of them count together."
-            return Finding(Level.WARNING, "limits", text, fix)
-        return Finding(Level.OK, "limits", "counted in memory, which suits one process")
+            return CheckResult(Level.WARNING, "limits", text, fix)
+        return CheckResult(Level.OK, "limits", "counted in memory, which suits one process")
     from redis.asyncio import Redis  # noqa: PLC0415  # only few need what is slow to import
     from redis.exceptions import RedisError  # noqa: PLC0415  # see above
 
     url = settings.limit_storage.replace("redis+unix://", "unix://", 1)
     try:
-        async with asyncio.timeout(REDIS_PATIENCE), Redis.from_url(url) as client:
+        async with asyncio.timeout(REDIS_TIMEOUT), Redis.from_url(url) as client:
             await client.ping()
     except (RedisError, OSError, ValueError) as error:
         text = f"Redis does not answer: {str(error) or 'not in time'}"
         fix = "Start it, or correct TASKAPP_LIMIT_STORAGE; until then nobody can log in."
-        return Finding(Level.PROBLEM, "limits", text, fix)
-    return Finding(Level.OK, "limits", "counted in Redis, which answers")
+        return CheckResult(Level.PROBLEM, "limits", text, fix)
+    return CheckResult(Level.OK, "limits", "counted in Redis, which answers")
 
 
 def _nearest(folder: Path) -> Path:

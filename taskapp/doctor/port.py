@@ -6,13 +6,13 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 
 from taskapp.config.settings import Settings
-from taskapp.doctor.findings import Finding, Level
+from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.runtime.listeners import FREE_THE_ADDRESS, UNIX_PREFIX
 
-PATIENCE = 2.0  # seconds
+TIMEOUT = 2.0  # seconds
 
 
-def check_port(settings: Settings) -> list[Finding]:
+def check_port(settings: Settings) -> list[CheckResult]:
     """Look whether taskapp answers on its port, or could listen there."""
     if settings.host.startswith(UNIX_PREFIX) or settings.port == 0:
         return []  # a socket would be made by looking, and any port will do
@@ -24,16 +24,16 @@ def check_port(settings: Settings) -> list[Finding]:
             probe.bind((settings.host, settings.port))
     except OSError as error:
         if _is_taskapp(settings):
-            return [Finding(Level.OK, "port", f"taskapp answers on {where}")]
+            return [CheckResult(Level.OK, "port", f"taskapp answers on {where}")]
         text = f"cannot listen on {where}: {error.strerror}"
-        return [Finding(Level.PROBLEM, "port", text, FREE_THE_ADDRESS)]
-    return [Finding(Level.OK, "port", f"{where} is free")]
+        return [CheckResult(Level.PROBLEM, "port", text, FREE_THE_ADDRESS)]
+    return [CheckResult(Level.OK, "port", f"{where} is free")]
 
 
 def _is_taskapp(settings: Settings) -> bool:
-    connection = HTTPConnection(settings.host, settings.port, timeout=PATIENCE)
+    connection = HTTPConnection(settings.host, settings.port, timeout=TIMEOUT)
     with suppress(OSError, HTTPException, ValueError), closing(connection):
         connection.request("GET", f"{settings.base_path}/api/health/live")
-        answer = json.loads(connection.getresponse().read(1024))
-        return bool(answer == {"status": "live"})
+        response = json.loads(connection.getresponse().read(1024))
+        return bool(response == {"status": "live"})
     return False

@@ -6,48 +6,50 @@ from urllib.parse import urlsplit
 
 from taskapp.config.settings import Settings
 from taskapp.core.client_address import UNIX_SOCKET, Network, is_in
-from taskapp.doctor.findings import Finding, Level
+from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.runtime.listeners import UNIX_PREFIX
 
-CHEAPEST_BCRYPT = 10  # rounds; below that a stolen hash is too cheap to try
+MIN_BCRYPT_ROUNDS = 10  # rounds; below that a stolen hash is too cheap to try
 
 
-def check_address(settings: Settings) -> Finding:
+def check_address(settings: Settings) -> CheckResult:
     """Look whether passwords and cookies can be read on their way."""
     subject = "address"
     fix = "Put a proxy with https in front, and set TASKAPP_PUBLIC_URL to its https://... address"
     if settings.is_https:
         text = f"people come by {settings.public_url}: cookies are Secure, and HSTS is sent"
-        return Finding(Level.OK, subject, text)
+        return CheckResult(Level.OK, subject, text)
     if settings.public_url and not _is_loopback(urlsplit(settings.public_url).hostname or ""):
         text = f"{settings.public_url} is not https: passwords can be read on their way"
-        return Finding(Level.WARNING, subject, text, f"{fix}.")
+        return CheckResult(Level.WARNING, subject, text, f"{fix}.")
     if not _is_local(settings.host):
         text = f"{settings.host} is open to the network without https"
-        return Finding(Level.WARNING, subject, text, f"{fix}, or set TASKAPP_HOST to 127.0.0.1.")
-    return Finding(Level.OK, subject, f"{settings.host}: only this machine gets there")
+        return CheckResult(
+            Level.WARNING, subject, text, f"{fix}, or set TASKAPP_HOST to 127.0.0.1."
+        )
+    return CheckResult(Level.OK, subject, f"{settings.host}: only this machine gets there")
 
 
-def check_proxies(settings: Settings) -> Finding:
+def check_proxies(settings: Settings) -> CheckResult:
     """Look whether exactly the right proxies are believed."""
     subject = "proxies"
     trusted = settings.trusted_proxies
     if any(_is_everybody(network) for network in trusted):
         text = "TASKAPP_TRUSTED_PROXIES holds every address: anyone may claim to be anyone"
-        return Finding(Level.PROBLEM, subject, text, "Name the addresses of your proxies only.")
+        return CheckResult(Level.PROBLEM, subject, text, "Name the addresses of your proxies only.")
     if settings.is_https and not _believes_its_proxy(settings):
         text = "X-Forwarded-* of the one that does https is not believed: limits take all for one"
         fix = f"Set TASKAPP_TRUSTED_PROXIES to its address, such as {_likely_proxy(settings)}."
-        return Finding(Level.WARNING, subject, text, fix)
+        return CheckResult(Level.WARNING, subject, text, fix)
     if trusted and not settings.public_url:
         text = "some are believed, but cookies are not Secure without TASKAPP_PUBLIC_URL"
         fix = "Set TASKAPP_PUBLIC_URL to the https://... address that people use."
-        return Finding(Level.WARNING, subject, text, fix)
+        return CheckResult(Level.WARNING, subject, text, fix)
     names = ", ".join(map(str, trusted))
-    return Finding(Level.OK, subject, f"believed: {names}" if names else "none is believed")
+    return CheckResult(Level.OK, subject, f"believed: {names}" if names else "none is believed")
 
 
-def check_origins(settings: Settings) -> Finding:
+def check_origins(settings: Settings) -> CheckResult:
     """Look which other sites may call the API from a browser."""
     subject = "origins"
     origins = sorted(settings.cors_origins)
@@ -58,38 +60,38 @@ def check_origins(settings: Settings) -> Finding:
     ]
     if unsafe:
         text = f"{', '.join(unsafe)} is not https: whoever alters it on its way calls the API"
-        return Finding(Level.WARNING, subject, text, "Use https in TASKAPP_CORS_ORIGINS.")
+        return CheckResult(Level.WARNING, subject, text, "Use https in TASKAPP_CORS_ORIGINS.")
     text = f"{', '.join(origins)} may call the API" if origins else "no other site calls the API"
-    return Finding(Level.OK, subject, text)
+    return CheckResult(Level.OK, subject, text)
 
 
-def check_metrics(settings: Settings) -> Finding:
+def check_metrics(settings: Settings) -> CheckResult:
     """Look who may read the metrics."""
     if any(_is_everybody(network) for network in settings.metrics_allow):
         fix = "Name the networks of your monitoring only in TASKAPP_METRICS_ALLOW."
-        return Finding(Level.WARNING, "metrics", "anyone may read /metrics", fix)
+        return CheckResult(Level.WARNING, "metrics", "anyone may read /metrics", fix)
     names = ", ".join(map(str, settings.metrics_allow)) or "nobody"
-    return Finding(Level.OK, "metrics", f"for {names}")
+    return CheckResult(Level.OK, "metrics", f"for {names}")
 
 
-def check_passwords(settings: Settings) -> Finding:
+def check_passwords(settings: Settings) -> CheckResult:
     """Look whether a stolen hash is expensive to try."""
     rounds = settings.bcrypt_rounds
-    if rounds < CHEAPEST_BCRYPT:
-        fix = f"Set TASKAPP_BCRYPT_ROUNDS to 12, or {CHEAPEST_BCRYPT} at least."
-        return Finding(Level.WARNING, "passwords", f"bcrypt's cost of {rounds} is too low", fix)
-    return Finding(Level.OK, "passwords", f"bcrypt's cost is {rounds}")
+    if rounds < MIN_BCRYPT_ROUNDS:
+        fix = f"Set TASKAPP_BCRYPT_ROUNDS to 12, or {MIN_BCRYPT_ROUNDS} at least."
+        return CheckResult(Level.WARNING, "passwords", f"bcrypt's cost of {rounds} is too low", fix)
+    return CheckResult(Level.OK, "passwords", f"bcrypt's cost is {rounds}")
 
 
-def check_registration(settings: Settings) -> Finding:
+def check_registration(settings: Settings) -> CheckResult:
     """Say who may make an account."""
     if settings.registration == "closed":
-        return Finding(Level.OK, "registration", "closed: `user add` makes accounts")
+        return CheckResult(Level.OK, "registration", "closed: `user add` makes accounts")
     if settings.is_https or not _is_local(settings.host):
         text = "open: everybody who gets there may make an account"
         fix = "Set TASKAPP_REGISTRATION to closed if that is not meant."
-        return Finding(Level.INFO, "registration", text, fix)
-    return Finding(Level.OK, "registration", "open")
+        return CheckResult(Level.INFO, "registration", text, fix)
+    return CheckResult(Level.OK, "registration", "open")
 
 
 def _is_loopback(host: str) -> bool:

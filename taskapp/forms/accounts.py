@@ -10,8 +10,8 @@ from taskapp.forms.fields import (
     NEW_PASSWORD,
     PASSWORD,
     Field,
+    FieldError,
     Form,
-    Refused,
     read_choice,
     read_text,
     read_within,
@@ -30,7 +30,7 @@ TOKEN_LIVES: dict[str, timedelta | None] = {
 def _read_token_name(value: Any) -> str:
     name = read_text(value).strip()
     if not is_visible(name):
-        raise Refused(Message("A token needs a name."))
+        raise FieldError(Message("A token needs a name."))
     return read_within(name, 1, TOKEN_NAME_LENGTH)
 
 

@@ -18,14 +18,14 @@ from schema.tables import (
     STATUSES,
     TITLE_LENGTH,
 )
-from taskapp.auth.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from taskapp.auth.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from taskapp.core.errors import BadRequest, Invalid
 from taskapp.core.messages import Message
 from taskapp.forms.text_rules import STORABLE, is_storable, is_visible, visible_within
 
 JsonSchema = dict[str, Any]
-DEFAULT_PAGE = 50
-LARGEST_PAGE = 100
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 100
 
 REQUIRED = Message("This is needed.")
 NOT_TEXT = Message("This has to be text.")
@@ -36,7 +36,7 @@ UNKNOWN_FIELD = Message("There is no such field.")
 WEAK_PASSWORD = Message("This password is easily guessed. Make it longer, or add a word or two.")
 
 
-class Refused(ValueError):  # it is the message beside a field
+class FieldError(ValueError):  # it is the message beside a field
     """What was sent for one field cannot be accepted; the message says why."""
 
     def __init__(self, message: Message) -> None:
@@ -55,18 +55,18 @@ class Field:
 def read_text(value: Any) -> str:
     """Read a text that can be stored, or raise Refused."""
     if not isinstance(value, str):
-        raise Refused(NOT_TEXT)
+        raise FieldError(NOT_TEXT)
     if not is_storable(value):
-        raise Refused(NOT_STORABLE)
+        raise FieldError(NOT_STORABLE)
     return value
 
 
 def read_within(value: str, low: int, high: int) -> str:
     """Read a text of so many characters, or raise Refused."""
     if len(value) < low:
-        raise Refused(Message("At least %(limit)s characters are needed.", limit=low))
+        raise FieldError(Message("At least %(limit)s characters are needed.", limit=low))
     if len(value) > high:
-        raise Refused(
+        raise FieldError(
             Message(
                 "At most %(limit)s characters are possible; this has %(length)s.",
                 limit=high,
@@ -79,7 +79,7 @@ def read_within(value: str, low: int, high: int) -> str:
 def _read_title(value: Any) -> str:
     title = read_text(value).strip()
     if not is_visible(title):
-        raise Refused(Message("A task needs a title."))
+        raise FieldError(Message("A task needs a title."))
     return read_within(title, 1, TITLE_LENGTH)
 
 
@@ -90,7 +90,7 @@ def _read_description(value: Any) -> str:
 def read_choice(value: Any, choices: Sequence[str]) -> str:
     """Read one of a few words, or raise Refused."""
     if value not in choices:
-        raise Refused(
+        raise FieldError(
             Message("This has to be one of these: %(choices)s.", choices=", ".join(choices))
         )
     return str(value)
@@ -120,11 +120,11 @@ def normalize_email(value: str) -> str:
             value.strip(), check_deliverability=False, globally_deliverable=False
         )
     except EmailNotValidError as error:
-        raise Refused(
+        raise FieldError(
             Message("This is not an e-mail address, such as name@example.com.")
         ) from error
     if "." not in address.domain:
-        raise Refused(Message("The part behind the @ needs a dot, such as name@example.com."))
+        raise FieldError(Message("The part behind the @ needs a dot, such as name@example.com."))
     normal = unicodedata.normalize(
         "NFC", unicodedata.normalize("NFC", address.normalized).casefold()
     )
@@ -134,19 +134,19 @@ def normalize_email(value: str) -> str:
 def _read_email(value: Any) -> str:
     text = read_text(value)
     if not text.strip():
-        raise Refused(REQUIRED)
+        raise FieldError(REQUIRED)
     return normalize_email(text)
 
 
 def _read_new_password(value: Any) -> str:
-    return read_within(read_text(value), MINIMUM_LENGTH, MAXIMUM_LENGTH)
+    return read_within(read_text(value), MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH)
 
 
 def _read_password(value: Any) -> str:
     """Read a password that is compared: whatever it is, it may be right."""
     password = read_text(value)
     if not password:
-        raise Refused(REQUIRED)
+        raise FieldError(REQUIRED)
     return password
 
 
@@ -178,8 +178,8 @@ NEW_PASSWORD = Field(
     {
         "type": "string",
         "format": "password",
-        "minLength": MINIMUM_LENGTH,
-        "maxLength": MAXIMUM_LENGTH,
+        "minLength": MIN_PASSWORD_LENGTH,
+        "maxLength": MAX_PASSWORD_LENGTH,
         "pattern": f"^{STORABLE}$",
         "description": "Any characters, exactly as typed; refused when it is easily guessed.",
     },
@@ -214,7 +214,7 @@ class Form:
             if name in sent:
                 try:
                     values[name] = field.read(sent[name])
-                except Refused as refusal:
+                except FieldError as refusal:
                     errors[name] = refusal.message
             elif name in self.required:
                 errors[name] = REQUIRED
@@ -276,7 +276,7 @@ def read_status_filter(text: str | None) -> str | None:
         return None
     try:
         return _read_status(text)
-    except Refused as refusal:
+    except FieldError as refusal:
         raise Invalid({"status": refusal.message}) from refusal
 
 
@@ -284,15 +284,15 @@ def read_limit(text: str | None) -> int:
     """Read how many rows a page of a list has.
 
     Raises:
-        Invalid: it is not a whole number from 1 to LARGEST_PAGE.
+        Invalid: it is not a whole number from 1 to MAX_PAGE_SIZE.
     """
     if text is None:
-        return DEFAULT_PAGE
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= LARGEST_PAGE:
+        return DEFAULT_PAGE_SIZE
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_PAGE_SIZE:
         raise Invalid(
             {
                 "limit": Message(
-                    "This has to be a whole number from 1 to %(limit)s.", limit=LARGEST_PAGE
+                    "This has to be a whole number from 1 to %(limit)s.", limit=MAX_PAGE_SIZE
                 )
             }
         )

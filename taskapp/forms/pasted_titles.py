@@ -5,10 +5,10 @@ import re
 from schema.tables import TITLE_LENGTH
 from taskapp.core.errors import Invalid
 from taskapp.core.messages import Message
-from taskapp.forms.fields import NOT_STORABLE, TITLE, Refused
+from taskapp.forms.fields import NOT_STORABLE, TITLE, FieldError
 from taskapp.forms.text_rules import is_visible
 
-LARGEST_BATCH = 100  # tasks of one text
+MAX_BATCH = 100  # tasks of one text
 _LINE_END = re.compile(r"\r\n?|\n")
 
 
@@ -16,7 +16,7 @@ def read_titles(text: str) -> list[str]:
     """Read the titles of a text, one of each line in which something can be seen.
 
     Raises:
-        Invalid: a line cannot be a title, or there is none, or more than LARGEST_BATCH.
+        Invalid: a line cannot be a title, or there is none, or more than MAX_BATCH.
     """
     lines = [
         (number, line)
@@ -25,12 +25,12 @@ def read_titles(text: str) -> list[str]:
     ]
     if not lines:
         raise Invalid({"titles": Message("Write at least one line.")})
-    if len(lines) > LARGEST_BATCH:
+    if len(lines) > MAX_BATCH:
         raise Invalid(
             {
                 "titles": Message(
                     "At most %(limit)s tasks can be added at once; these are %(number_of_lines)s.",
-                    limit=LARGEST_BATCH,
+                    limit=MAX_BATCH,
                     number_of_lines=len(lines),
                 )
             }
@@ -41,7 +41,7 @@ def read_titles(text: str) -> list[str]:
 def _read_line(number: int, line: str) -> str:
     try:
         return TITLE.read(line)
-    except Refused as refusal:
+    except FieldError as refusal:
         raise Invalid({"titles": _about_line(number, line, refusal.message)}) from refusal
 
 

@@ -14,7 +14,7 @@ from taskapp.observability.logs import log
 from taskapp.queries.users import count_users
 from taskapp.services import Services
 
-LONGEST_PAUSE = 60.0  # seconds between looks at the age of the newest backup
+MAX_CHECK_INTERVAL = 60.0  # seconds between looks at the age of the newest backup
 _AFTER_FAILURE = 15 * 60.0  # seconds
 _ARCHIVE_FAILURES = Statement(
     "backups.archive_failures",
@@ -23,7 +23,7 @@ _ARCHIVE_FAILURES = Statement(
 
 
 @asynccontextmanager
-async def keep_backed_up(services: Services, url: str) -> AsyncIterator[None]:
+async def run_backup_schedule(services: Services, url: str) -> AsyncIterator[None]:
     """Back the database up whenever it is time, for as long as the block lasts."""
     task = asyncio.create_task(_repeat(services, url))
     try:
@@ -37,7 +37,7 @@ async def keep_backed_up(services: Services, url: str) -> AsyncIterator[None]:
 async def _repeat(services: Services, url: str) -> None:
     every = services.settings.backup_every
     while every:
-        await asyncio.sleep(min(LONGEST_PAUSE, every))
+        await asyncio.sleep(min(MAX_CHECK_INTERVAL, every))
         _warn_of_archive(services)
         if services.backups.is_due and not await _back_up(services, url):
             await asyncio.sleep(min(_AFTER_FAILURE, every))
@@ -72,7 +72,7 @@ def _warn_of_archive(services: Services) -> None:
 async def refresh_backup_gauges(services: Services) -> None:
     """Bring the gauges of the backups up to date."""
     newest = services.backups.newest
-    services.metrics.backup_moment.set(newest.timestamp() if newest else 0)
+    services.metrics.backup_timestamp.set(newest.timestamp() if newest else 0)
     services.metrics.waiting_wal.set(services.backups.waiting_wal[0])
     if services.settings.archives_wal:
         row = await services.database.fetch_one(_ARCHIVE_FAILURES)

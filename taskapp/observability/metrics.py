@@ -114,7 +114,7 @@ class Metrics:
         self.pool_size = self._gauge("database_pool_size", "Connections that are open.")
         self.pool_used = self._gauge("database_pool_used", "Connections that run a statement.")
         self.pool_waiting = self._gauge("database_pool_waiting", "Statements without a connection.")
-        self.backup_moment = self._common_gauge(
+        self.backup_timestamp = self._common_gauge(
             "backup_last_success_timestamp_seconds", "When the newest backup was begun; 0: none."
         )
         self.backup_failures = self._counter("backup_failures", "Backups that failed.")

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from taskapp.observability.metrics import Metrics
 
-PATIENCE = 1.0  # seconds in which another process has to answer; else it is left out
+TIMEOUT = 1.0  # seconds in which another process has to answer; else it is left out
 LABEL = "process"
 
 
@@ -38,13 +38,13 @@ class MetricsExchange:
         self._process = ""
 
     @asynccontextmanager
-    async def joined(self, folder: Path, process: str) -> AsyncIterator[None]:
+    async def serving(self, folder: Path, process: str) -> AsyncIterator[None]:
         """Be one of several processes, which find each other's sockets in a folder.
 
         The folder has to be closed to other users; the socket bears the name of the process.
         """
         self._folder, self._process = folder, process
-        async with await asyncio.start_unix_server(self._answer, folder / process):
+        async with await asyncio.start_unix_server(self._respond, folder / process):
             yield
 
     async def render(self) -> bytes:
@@ -55,14 +55,14 @@ class MetricsExchange:
         if self._folder is None:
             return self._metrics.render()
         others = self._find_others(self._folder)
-        answers = await asyncio.gather(*(_ask(path) for path in others))
+        responses = await asyncio.gather(*(_ask(path) for path in others))
         families = {self._process: self._own_families()}
-        families |= {path.name: answer for path, answer in zip(others, answers, strict=True)}
+        families |= {path.name: response for path, response in zip(others, responses, strict=True)}
         merged = CollectorRegistry()
         merged.register(_Merged(families))
         return generate_latest(merged) + generate_latest(self._metrics.common)
 
-    async def _answer(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _respond(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(_encode(self._own_families()))
         writer.close()
 
@@ -86,7 +86,7 @@ class MetricsExchange:
 async def _ask(path: Path) -> list[_Family]:
     """Ask a process for its metrics; one that has ended, or hangs, has none."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             reader, writer = await asyncio.open_unix_connection(path)
             try:
                 return _decode(await reader.read())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schema.tables import USER_AGENT_LENGTH
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import limit_key
 from taskapp.core.errors import (
     EmailTaken,
@@ -17,7 +17,7 @@ from taskapp.core.errors import (
 from taskapp.db.database import Transaction
 from taskapp.forms.fields import LOGIN, REGISTRATION
 from taskapp.observability.logs import log
-from taskapp.operations.password_checks import check_password, hash_new_password
+from taskapp.operations.password_verification import check_password, hash_new_password
 from taskapp.queries.login_addresses import delete_addresses_of_user, delete_old_addresses
 from taskapp.queries.sessions import (
     EndedSessions,
@@ -36,7 +36,7 @@ from taskapp.queries.users import (
 )
 from taskapp.services import Services
 
-SessionMaker = Callable[[str], tuple[str, bytes]]  # Tokens.new_cookie or Tokens.new_bearer
+SessionMaker = Callable[[str], tuple[str, bytes]]  # Signer.new_cookie or Signer.new_bearer
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ async def register(services: Services, sent: Mapping[str, Any], address: str) ->
     if services.settings.registration == "closed":
         raise RegistrationClosed
     fields = REGISTRATION.read(sent)
-    async with services.passwords.turn():
-        await services.limits.registrations.take(limit_key(address))
+    async with services.passwords.slot():
+        await services.limits.registrations.hit(limit_key(address))
         password_hash = await hash_new_password(services, **fields)
     user_id = await _insert_user(services, fields["email"], password_hash)
     services.metrics.registrations.inc()
@@ -89,7 +89,7 @@ async def log_in(
     fields = LOGIN.read(sent)
     found = await find_credentials(services.database, fields["email"], limit_key(address))
     # In one's turn, so that twenty tries at once are counted one after the other.
-    async with services.passwords.turn():
+    async with services.passwords.slot():
         account = await check_password(services, found, **fields, address=address)
         account = await _renew_hash(services, account, fields["password"])
     token, secret_hash = new_session(account.user_id)
@@ -109,13 +109,13 @@ async def log_in(
     return Login(token, account.user_id, account.email)
 
 
-async def log_out(services: Services, owner: SessionProof) -> bool:
+async def log_out(services: Services, session: SessionToken) -> bool:
     """End a session; False if it had ended already.
 
     Raises:
         Unavailable: the database does not answer.
     """
-    user_id = await delete_session(services.database, owner.secret_hash)
+    user_id = await delete_session(services.database, session.secret_hash)
     if user_id is None:
         return False
     log("logout", userId=user_id)

@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskapp.auth.signing import SessionProof
-from taskapp.core.errors import Invalid, NotSignedIn
+from taskapp.auth.signing import SessionToken
+from taskapp.core.errors import Invalid, NotAuthenticated
 from taskapp.core.messages import Message
 from taskapp.db.database import Transaction
 from taskapp.forms.accounts import NEW_TOKEN, TOKEN_LIVES
 from taskapp.observability.logs import log
-from taskapp.operations.own_account import load_account
+from taskapp.operations.account_self_service import load_account
 from taskapp.queries.personal_tokens import insert_token
 from taskapp.services import Services
 
-MOST_TOKENS = 50  # of one account
+MAX_TOKENS = 50  # of one account
 
 
 @dataclass(frozen=True)
@@ -26,29 +26,29 @@ class NewToken:
 
 
 async def create_token(
-    services: Services, owner: SessionProof, sent: Mapping[str, Any]
+    services: Services, session: SessionToken, sent: Mapping[str, Any]
 ) -> NewToken:
     """Make a personal token.
 
     Raises:
         Invalid: a field cannot be accepted, the name is taken, or there are too many tokens.
-        NotSignedIn: the session has ended.
+        NotAuthenticated: the session has ended.
     """
     fields = NEW_TOKEN.read(sent)
     name = fields["name"]
-    tokens = (await load_account(services, owner)).tokens
+    tokens = (await load_account(services, session)).tokens
     if name in {token.name for token in tokens}:
         raise Invalid({"name": Message("You have a token of this name already.")})
-    if len(tokens) >= MOST_TOKENS:
+    if len(tokens) >= MAX_TOKENS:
         raise Invalid(
-            {"name": Message("%(limit)s tokens are the most; revoke one first.", limit=MOST_TOKENS)}
+            {"name": Message("%(limit)s tokens are the most; revoke one first.", limit=MAX_TOKENS)}
         )
-    text, secret_hash = services.tokens.new_personal(owner.user_id)
+    text, secret_hash = services.signer.new_personal(session.user_id)
 
     async def insert(transaction: Transaction) -> str | None:
         return await insert_token(
             transaction,
-            owner,
+            session,
             secret_hash,
             name=name,
             lasts=TOKEN_LIVES[fields["expires"]],
@@ -57,6 +57,6 @@ async def create_token(
 
     token_id = await services.database.transaction("sessions.make_token", insert)
     if token_id is None:
-        raise NotSignedIn
-    log("token.created", userId=owner.user_id, sessionId=token_id)
+        raise NotAuthenticated
+    log("token.created", userId=session.user_id, sessionId=token_id)
     return NewToken(text, name)

@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from taskapp.postgres.permissions import Account, give
+from taskapp.postgres.permissions import UnixUser, chown_tree
 from taskapp.postgres.processes import run_program
 
 _INITDB_OPTIONS = (
@@ -58,7 +58,7 @@ def check_version(cluster: Path) -> None:
         )
 
 
-async def make_cluster(cluster: Path, name: str, account: Account | None) -> None:
+async def make_cluster(cluster: Path, name: str, account: UnixUser | None) -> None:
     """Make a cluster aside, so that a half-made one is never taken for a whole one.
 
     Raises EmbeddedPostgresError with what initdb says.
@@ -87,12 +87,12 @@ def _has_name(uid: int) -> bool:
     return False
 
 
-def _make_empty_folder(folder: Path, account: Account | None) -> None:
+def _make_empty_folder(folder: Path, account: UnixUser | None) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(mode=0o700)
     if account:
-        give(account, folder)
+        chown_tree(account, folder)
 
 
 def synchronize(folder: Path) -> None:

@@ -37,7 +37,7 @@ class FolderAccessError(Exception):
     """PostgreSQL's account can't be made, or can't reach a folder; the message says the fix."""
 
 
-class Account(NamedTuple):
+class UnixUser(NamedTuple):
     """A user and its group, by number."""
 
     uid: int
@@ -50,7 +50,7 @@ class _Entry(NamedTuple):
     id: int = _NO_ID
 
 
-def postgres_account(cluster: Path) -> Account | None:
+def postgres_account(cluster: Path) -> UnixUser | None:
     """Return whom PostgreSQL has to run as: None where this process itself will do.
 
     That is whoever owns the cluster folder already, else the system user `taskapp`, which is made
@@ -59,7 +59,7 @@ def postgres_account(cluster: Path) -> Account | None:
     if os.geteuid() != 0:
         return None
     if cluster.exists() and (owner := cluster.stat()).st_uid != 0:
-        return Account(owner.st_uid, owner.st_gid)
+        return UnixUser(owner.st_uid, owner.st_gid)
     if not _user_exists():
         # Two first starts at once would each make one, and one of the two would be lost.
         with _USERS.open("rb") as users:
@@ -67,7 +67,7 @@ def postgres_account(cluster: Path) -> Account | None:
             if not _user_exists():
                 _make_user()
     entry = pwd.getpwnam(USER_NAME)
-    return Account(entry.pw_uid, entry.pw_gid)
+    return UnixUser(entry.pw_uid, entry.pw_gid)
 
 
 def _user_exists() -> bool:
@@ -78,13 +78,13 @@ def _user_exists() -> bool:
     return True
 
 
-def give(account: Account, tree: Path) -> None:
+def chown_tree(account: UnixUser, tree: Path) -> None:
     """Make the account the owner of a folder and all below it."""
     for path in [tree, *tree.rglob("*")]:
         os.chown(path, *account, follow_symlinks=False)
 
 
-def open_parents(account: Account, targets: Iterable[Path]) -> None:
+def grant_traverse(account: UnixUser, targets: Iterable[Path]) -> None:
     """Let the account pass through every parent of the resolved targets, and log what was opened.
 
     Raises FolderAccessError naming the folder that can't be opened.
@@ -96,7 +96,7 @@ def open_parents(account: Account, targets: Iterable[Path]) -> None:
         _logger.info("Let user %d, which runs PostgreSQL, pass through %s", account.uid, names)
 
 
-def open_tree(account: Account, trees: Iterable[Path], *, probe: Path) -> None:
+def grant_read(account: UnixUser, trees: Iterable[Path], *, probe: Path) -> None:
     """Let the account read the trees of programs if it can't read the probe, one file of them.
 
     A root whose umask is 027 or 077 installs them for itself only. Raises FolderAccessError.
@@ -128,7 +128,7 @@ def _make_user() -> None:
         )
 
 
-def _open(account: Account, path: Path, wanted: int) -> bool:
+def _open(account: UnixUser, path: Path, wanted: int) -> bool:
     """Give what is wanted where it is lacking; say whether it was."""
     if _may(account, path, wanted):
         return False
@@ -146,7 +146,7 @@ def _open(account: Account, path: Path, wanted: int) -> bool:
     return True
 
 
-def _may(account: Account, path: Path, wanted: int) -> bool:
+def _may(account: UnixUser, path: Path, wanted: int) -> bool:
     """Decide as the kernel does: the first class of entries that matches the account counts."""
     status = path.stat()
     entries = _read_entries(path)
@@ -165,7 +165,7 @@ def _may(account: Account, path: Path, wanted: int) -> bool:
     return any(permissions & wanted == wanted for permissions in granted)
 
 
-def _grant(account: Account, path: Path, wanted: int) -> None:
+def _grant(account: UnixUser, path: Path, wanted: int) -> None:
     """Add the account to the access control list; what others may do stays exactly as it is."""
     if sys.platform != "linux":
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))

@@ -18,7 +18,7 @@ from typing import cast
 from taskapp.config.installation import IS_ONE_FILE
 from taskapp.core.backoff import describe_end
 from taskapp.postgres import launcher
-from taskapp.postgres.permissions import Account
+from taskapp.postgres.permissions import UnixUser
 
 _logger = logging.getLogger("taskapp.postgresql")
 
@@ -26,8 +26,8 @@ _logger = logging.getLogger("taskapp.postgresql")
 _WAYS_TO_END = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 # Smart shutdown: a fast one complains of every connection whose end it has not noticed yet.
 _QUIET_WAY = ((signal.SIGTERM, 1.0),)
-_LAST_LINES_PATIENCE = 2.0  # seconds to wait for what an ended PostgreSQL still has to say
-_LONGEST_LINE = 65536  # bytes
+_LAST_LINES_TIMEOUT = 2.0  # seconds to wait for what an ended PostgreSQL still has to say
+_MAX_LINE = 65536  # bytes
 _SEVERITIES = {
     "DEBUG": logging.DEBUG,
     "INFO": logging.INFO,
@@ -53,7 +53,7 @@ class ProgramError(Exception):
 class PostgresProcess:
     """A `postgres` that is a child of ours and whose log lines go into our log."""
 
-    def __init__(self, process: Process, log: "_LogLines") -> None:
+    def __init__(self, process: Process, log: "_LogForwarder") -> None:
         self._process = process
         self._log = log
         self.pid = process.pid
@@ -66,28 +66,28 @@ class PostgresProcess:
     async def wait(self) -> str:
         """Wait until it has ended, and say in words how."""
         code = await self._process.wait()
-        await asyncio.wait([self._log.ended], timeout=_LAST_LINES_PATIENCE)
+        await asyncio.wait([self._log.ended], timeout=_LAST_LINES_TIMEOUT)
         return describe_end(code)
 
-    def last_words(self) -> str:
+    def last_log_lines(self) -> str:
         """Return its last log lines, as one."""
         return " | ".join(self._log.last) or "none"
 
     async def end(self) -> None:
         """Shut it down: when its last connection has gone, else fast, else by force."""
         await end_processes(lambda: [] if self.has_ended else [self.pid], first=_QUIET_WAY)
-        await asyncio.wait([self._log.ended], timeout=_LAST_LINES_PATIENCE)
+        await asyncio.wait([self._log.ended], timeout=_LAST_LINES_TIMEOUT)
         self._log.close()
 
 
-async def start_server(command: Sequence[str], account: Account | None) -> PostgresProcess:
+async def start_server(command: Sequence[str], account: UnixUser | None) -> PostgresProcess:
     """Start `postgres` as the account; it stops when the thread that called this ends."""
     read_end, write_end = os.pipe()
     try:
         # A full pipe then loses lines: PostgreSQL never waits for a reader that has stopped.
         os.set_blocking(write_end, False)
         stream = os.fdopen(read_end, "rb", buffering=0)
-        _, log = await asyncio.get_running_loop().connect_read_pipe(_LogLines, stream)
+        _, log = await asyncio.get_running_loop().connect_read_pipe(_LogForwarder, stream)
         return PostgresProcess(await _spawn(command, account, write_end), log)
     finally:
         os.close(write_end)
@@ -95,7 +95,7 @@ async def start_server(command: Sequence[str], account: Account | None) -> Postg
 
 async def run_program(
     command: Sequence[str],
-    account: Account | None,
+    account: UnixUser | None,
     *,
     niceness: int = 0,
     environment: Mapping[str, str] | None = None,
@@ -181,7 +181,7 @@ async def end_processes(
     return False
 
 
-class _LogLines(asyncio.Protocol):
+class _LogForwarder(asyncio.Protocol):
     """Takes what PostgreSQL writes to standard error into our log, line by line."""
 
     def __init__(self) -> None:
@@ -195,7 +195,7 @@ class _LogLines(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
-        self._rest = rest[-_LONGEST_LINE:]
+        self._rest = rest[-_MAX_LINE:]
         for line in lines:
             self._take(line)
 
@@ -221,7 +221,7 @@ class _LogLines(asyncio.Protocol):
 
 async def _spawn(
     command: Sequence[str],
-    account: Account | None,
+    account: UnixUser | None,
     stderr: int,
     niceness: int = 0,
     environment: Mapping[str, str] | None = None,

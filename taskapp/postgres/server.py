@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from taskapp.core.backoff import RestartPauses
+from taskapp.core.backoff import RestartBackoff
 from taskapp.postgres.cluster import (
     EmbeddedPostgresError,
     check_version,
@@ -27,11 +27,11 @@ from taskapp.postgres.cluster import (
     program,
 )
 from taskapp.postgres.permissions import (
-    Account,
     FolderAccessError,
-    give,
-    open_parents,
-    open_tree,
+    UnixUser,
+    chown_tree,
+    grant_read,
+    grant_traverse,
     postgres_account,
 )
 from taskapp.postgres.processes import (
@@ -52,9 +52,9 @@ __all__ = [
 _logger = logging.getLogger("taskapp.postgresql")
 
 _SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103  # what sockaddr_un has room for
-_SHARING_PATIENCE = 5.0  # seconds for which a command waits for another process's PostgreSQL
-_DYING_PATIENCE = 0.5  # seconds in which an owner that was just killed lets go of the folder
-_LONGEST_PAUSE = 10.0  # seconds between attempts to start a PostgreSQL that keeps ending
+_SHARE_TIMEOUT = 5.0  # seconds for which a command waits for another process's PostgreSQL
+_OWNER_EXIT_TIMEOUT = 0.5  # seconds in which an owner that was just killed lets go of the folder
+_MAX_BACKOFF = 10.0  # seconds between attempts to start a PostgreSQL that keeps ending
 
 _SERVER_SETTINGS = {
     "listen_addresses": "",
@@ -78,7 +78,7 @@ _SERVER_SETTINGS = {
 }
 
 
-MoreSettings = Callable[[Path], Mapping[str, str]]
+ExtraSettings = Callable[[Path], Mapping[str, str]]
 
 
 class DataFolderInUse(Exception):  # a state of affairs, not somebody's error
@@ -87,15 +87,15 @@ class DataFolderInUse(Exception):  # a state of affairs, not somebody's error
 
 @asynccontextmanager
 async def embedded_postgres(
-    data_folder: Path, *, share: bool = False, more_settings: MoreSettings | None = None
+    data_folder: Path, *, share: bool = False, extra_settings: ExtraSettings | None = None
 ) -> AsyncIterator[str]:
     """Run PostgreSQL in a data folder for as long as the block lasts, and give its URL.
 
     With `share`, a server that another process runs there will do: it is waited for, and neither
-    started nor stopped. `more_settings` gives settings of PostgreSQL for a cluster, when it is
+    started nor stopped. `extra_settings` gives settings of PostgreSQL for a cluster, when it is
     started. Raises DataFolderInUse and EmbeddedPostgresError.
     """
-    postgres = EmbeddedPostgres(data_folder, more_settings=more_settings)
+    postgres = EmbeddedPostgres(data_folder, extra_settings=extra_settings)
     is_ours = await _start_or_share(postgres, share=share)
     try:
         yield postgres.url
@@ -111,13 +111,13 @@ class EmbeddedPostgres:
         self,
         data_folder: Path,
         *,
-        more_settings: MoreSettings | None = None,
+        extra_settings: ExtraSettings | None = None,
         socket_folder: Path | None = None,
     ) -> None:
         """Prepare for a data folder; nothing is touched before `start`."""
         self._folder = data_folder.resolve()
         self._cluster = self._folder / "postgres"
-        self._more_settings = more_settings
+        self._more_settings = extra_settings
         self._socket = (socket_folder or self._folder / "socket") / ".s.PGSQL.5432"
         self.url = (
             f"postgresql://taskapp@/postgres?host={quote(str(self._socket.parent), safe='')}"
@@ -126,7 +126,7 @@ class EmbeddedPostgres:
         # Shown by ps for each of its processes, by which we know them for ours.
         self._name = f"taskapp-{hashlib.sha256(os.fsencode(self._cluster)).hexdigest()[:12]}"
         self._lock: int | None = None
-        self._account: Account | None = None
+        self._account: UnixUser | None = None
         self._process: PostgresProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -138,7 +138,7 @@ class EmbeddedPostgres:
         """
         try:
             self._prepare_folders()
-            await self._end_leftovers()
+            await self._stop_orphans()
             if not self._cluster.exists():
                 await make_cluster(self._cluster, self._name, self._account)
             await self._launch()
@@ -165,7 +165,7 @@ class EmbeddedPostgres:
             self._lock = None
 
     @asynccontextmanager
-    async def hold(self) -> AsyncIterator[None]:
+    async def locked(self) -> AsyncIterator[None]:
         """Keep PostgreSQL from being run in the data folder for as long as the block lasts.
 
         Raises DataFolderInUse and EmbeddedPostgresError.
@@ -176,7 +176,7 @@ class EmbeddedPostgres:
         except OSError as error:
             raise EmbeddedPostgresError(self._explain(error)) from error
         try:
-            await self._end_leftovers()
+            await self._stop_orphans()
             yield
         finally:
             await self.stop()
@@ -228,17 +228,17 @@ class EmbeddedPostgres:
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
 
-    def _open_to(self, account: Account) -> None:
+    def _open_to(self, account: UnixUser) -> None:
         """Let the account that is not ours reach what it needs, and own what it writes to."""
         installed = program("postgres").parents[1]
         libraries = installed.parents[1] / "embedded_postgres.libs"
-        open_tree(account, [installed, libraries], probe=program("postgres"))
-        open_parents(account, [program("postgres"), self._cluster])
-        give(account, self._socket.parent)
+        grant_read(account, [installed, libraries], probe=program("postgres"))
+        grant_traverse(account, [program("postgres"), self._cluster])
+        chown_tree(account, self._socket.parent)
         if self._cluster.exists() and self._cluster.stat().st_uid != account.uid:
-            give(account, self._cluster)
+            chown_tree(account, self._cluster)
 
-    async def _end_leftovers(self) -> None:
+    async def _stop_orphans(self) -> None:
         """End what an owner that was killed left running, and remove the traces it left.
 
         PostgreSQL would take a zombie, or a stranger with an old process id, for a live server.
@@ -273,7 +273,7 @@ class EmbeddedPostgres:
             if process.has_ended:
                 raise EmbeddedPostgresError(
                     f"PostgreSQL ended while it was starting in {self._cluster} "
-                    f"({await process.wait()}). Its last words: {process.last_words()}"
+                    f"({await process.wait()}). Its last words: {process.last_log_lines()}"
                 )
             await asyncio.sleep(0.01)
 
@@ -285,14 +285,14 @@ class EmbeddedPostgres:
 
     async def _supervise(self) -> None:
         clock = asyncio.get_running_loop().time
-        pauses = RestartPauses(_LONGEST_PAUSE)
+        pauses = RestartBackoff(_MAX_BACKOFF)
         while self._process:
             started = clock()
             how = await self._process.wait()
             _logger.error("PostgreSQL ended unasked (%s): starting it again", how)
             await asyncio.sleep(pauses.after(clock() - started))
             try:
-                await self._end_leftovers()
+                await self._stop_orphans()
                 await self._launch()
             except (OSError, EmbeddedPostgresError) as error:
                 _logger.error("%s", error)  # noqa: TRY400  # the sentence says all there is to say
@@ -311,7 +311,7 @@ class EmbeddedPostgres:
 async def _start_or_share(postgres: EmbeddedPostgres, *, share: bool) -> bool:
     """Start it, or find it running where that will do; say whether it was started."""
     clock = asyncio.get_running_loop().time
-    deadline = clock() + (_SHARING_PATIENCE if share else _DYING_PATIENCE)
+    deadline = clock() + (_SHARE_TIMEOUT if share else _OWNER_EXIT_TIMEOUT)
     while True:
         try:
             await postgres.start()

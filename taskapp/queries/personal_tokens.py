@@ -18,7 +18,7 @@ from sqlalchemy import (
 from uuid_utils import uuid7
 
 from schema.tables import sessions, users
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Transaction
 from taskapp.db.statements import Statement
 from taskapp.queries.sessions import owner_row
@@ -47,7 +47,7 @@ _INSERT_TOKEN = Statement(
 
 async def insert_token(
     transaction: Transaction,
-    owner: SessionProof,
+    session: SessionToken,
     secret_hash: bytes,
     *,
     name: str,
@@ -59,11 +59,11 @@ async def insert_token(
     It is for ever if `lasts` is None. Nobody changes the password meanwhile, so that no token
     outlives a change of it.
     """
-    await transaction.run(_LOCK_USER, user=owner.user_id)
+    await transaction.run(_LOCK_USER, user=session.user_id)
     rows = await transaction.run(
         _INSERT_TOKEN,
         id=str(uuid7()),
-        session=owner.secret_hash,
+        session=session.secret_hash,
         new_session=secret_hash,
         name=name,
         lasts=lasts,

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
 from schema.tables import login_addresses, sessions, users
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database, Transaction
 from taskapp.db.statements import Statement
 
@@ -70,13 +70,13 @@ def _live(*conditions: Any) -> Any:
 
 # The user of the live session with this secret, or NULL. As a scalar subquery it is looked up
 # once for a statement; a join would be planned into it, and cost more.
-live_user = _live()
+session_user_id = _live()
 # The same for what writes: NULL also for a token that may only read.
-live_writer = _live(~sessions.c.is_read_only)
+writable_session_user_id = _live(~sessions.c.is_read_only)
 
 # The owner of what is inserted; its `user_id` is NULL for whoever may not write.
-owner_row = select(live_writer.label("user_id")).subquery("owner")
-live_email = select(users.c.email).where(users.c.id == live_user).scalar_subquery()
+owner_row = select(writable_session_user_id.label("user_id")).subquery("owner")
+session_email = select(users.c.email).where(users.c.id == session_user_id).scalar_subquery()
 _idle = cast(bindparam("idle"), Interval)
 _begun = (
     insert(sessions)
@@ -110,7 +110,9 @@ _INSERT = Statement(
 _is_token = sessions.c.name.is_not(None)
 _first_use_today = (
     update(users)
-    .where(users.c.id == live_user, users.c.last_active_on.is_distinct_from(func.current_date()))
+    .where(
+        users.c.id == session_user_id, users.c.last_active_on.is_distinct_from(func.current_date())
+    )
     .values(last_active_on=func.current_date())
     .returning(users.c.id)
     .cte("first_use_today")
@@ -139,8 +141,8 @@ _TOUCH = Statement(
     )
     .returning(sessions.c.id),
 )
-_FIND_USER = Statement("sessions.find_user", select(live_user))
-_FIND_WRITER = Statement("sessions.find_writer", select(live_writer))
+_FIND_USER = Statement("sessions.find_user", select(session_user_id))
+_FIND_WRITER = Statement("sessions.find_writer", select(writable_session_user_id))
 _LIST = Statement(
     "sessions.list",
     select(
@@ -148,8 +150,8 @@ _LIST = Statement(
         func.nullif(sessions.c.expires_at, text("'infinity'"), type_=DateTime(timezone=True)),
         sessions.c.is_read_only,
         sessions.c.secret_hash == bindparam("session"),
-        live_email,
-    ).where(sessions.c.user_id == live_user, sessions.c.expires_at > func.now()),
+        session_email,
+    ).where(sessions.c.user_id == session_user_id, sessions.c.expires_at > func.now()),
 )
 _REPLACE_SECRET = Statement(
     "sessions.replace_secret",
@@ -167,14 +169,14 @@ _DELETE = Statement(
 _DELETE_BY_ID = Statement(
     "sessions.delete_by_id",
     delete(sessions)
-    .where(sessions.c.id == bindparam("id"), sessions.c.user_id == live_user)
+    .where(sessions.c.id == bindparam("id"), sessions.c.user_id == session_user_id)
     .returning(_is_token),
 )
 _DELETE_OTHERS = Statement(
     "sessions.delete_others",
     delete(sessions)
     .where(
-        sessions.c.user_id == live_user,
+        sessions.c.user_id == session_user_id,
         sessions.c.secret_hash != bindparam("session"),
         ~_is_token,
     )
@@ -236,10 +238,10 @@ async def touch_session(database: Database, secret_hash: bytes, idle: int, addre
 
 
 async def list_sessions(
-    database: Database, owner: SessionProof
+    database: Database, session: SessionToken
 ) -> tuple[list[Session], str | None]:
     """List the live sessions of a user, tokens too, with the e-mail address; None without any."""
-    rows = await database.fetch_all(_LIST, session=owner.secret_hash)
+    rows = await database.fetch_all(_LIST, session=session.secret_hash)
     return [Session(*row[:-1]) for row in rows], rows[0][-1] if rows else None
 
 
@@ -269,16 +271,16 @@ async def delete_session(database: Database, secret_hash: bytes) -> str | None:
 
 
 async def delete_session_by_id(
-    database: Database, owner: SessionProof, session_id: str
+    database: Database, session: SessionToken, session_id: str
 ) -> EndedSessions | None:
-    """End a session of the owner, or revoke a token; None if there is no such."""
-    rows = await database.fetch_all(_DELETE_BY_ID, session=owner.secret_hash, id=session_id)
+    """End a session of the session, or revoke a token; None if there is no such."""
+    rows = await database.fetch_all(_DELETE_BY_ID, session=session.secret_hash, id=session_id)
     return _counted(rows) if rows else None
 
 
-async def delete_other_sessions(database: Database, owner: SessionProof) -> int:
+async def delete_other_sessions(database: Database, session: SessionToken) -> int:
     """End all sessions of the owner but this one, tokens not among them, and count them."""
-    return len(await database.fetch_all(_DELETE_OTHERS, session=owner.secret_hash))
+    return len(await database.fetch_all(_DELETE_OTHERS, session=session.secret_hash))
 
 
 async def delete_sessions_of_user(

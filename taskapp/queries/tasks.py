@@ -22,10 +22,15 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
 from schema.tables import tasks
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
-from taskapp.queries.sessions import live_email, live_user, live_writer, owner_row
+from taskapp.queries.sessions import (
+    owner_row,
+    session_email,
+    session_user_id,
+    writable_session_user_id,
+)
 
 _LAST_OF_ALL = text("'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid")  # no task has it
 COUNT_LIMIT = 10_000  # a count stops here, so that a page costs the same with a million tasks
@@ -51,7 +56,7 @@ class Task(ListedTask, frozen=True, gc=False):
     updated_at: str
 
 
-class Overview(NamedTuple):
+class ListSummary(NamedTuple):
     """Whose list it is, and how many tasks of each status are in it, up to COUNT_LIMIT."""
 
     email: str
@@ -72,10 +77,10 @@ def _optional(name: str, type_: Any) -> Any:
     return cast(bindparam(name), type_)
 
 
-# Not "= live_user ORDER BY id": with few users that makes PostgreSQL walk the tasks of all in the
-# order of the primary key, and wait for the owner's. This order only the owner's indexes have.
-owned = tasks.c.user_id == func.any(func.array(live_user))
-owned_to_write = tasks.c.user_id == func.any(func.array(live_writer))
+# Not "= session_user_id ORDER BY id": with few users PostgreSQL then walks the tasks of all users
+# in the order of the primary key. Only the indexes by user have this order.
+is_owned = tasks.c.user_id == func.any(func.array(session_user_id))
+is_owned_writable = tasks.c.user_id == func.any(func.array(writable_session_user_id))
 _order = (tasks.c.user_id.desc(), tasks.c.id.desc())
 order_of_status = (tasks.c.user_id.desc(), tasks.c.status.desc(), tasks.c.id.desc())
 
@@ -97,7 +102,7 @@ def is_of_status(status: Any) -> Any:
 def _count(status: str) -> Any:
     counted = (
         select(tasks.c.id)
-        .where(owned, is_of_status(status))
+        .where(is_owned, is_of_status(status))
         .order_by(*order_of_status)
         .limit(literal_column(str(COUNT_LIMIT)))
         .subquery()
@@ -107,23 +112,26 @@ def _count(status: str) -> Any:
 
 _columns = [tasks.c[name] for name in Task.__struct_fields__]
 _after = _optional("after", Uuid(as_uuid=False))
-behind = tasks.c.id < func.coalesce(_after, _LAST_OF_ALL)
-_moment = DateTime(timezone=True)
-_mine = (tasks.c.user_id == live_user, tasks.c.id == bindparam("task"))
-_mine_to_write = (tasks.c.user_id == live_writer, tasks.c.id == bindparam("task"))
+after_cursor = tasks.c.id < func.coalesce(_after, _LAST_OF_ALL)
+_timestamp = DateTime(timezone=True)
+_is_own_task = (tasks.c.user_id == session_user_id, tasks.c.id == bindparam("task"))
+_is_own_writable_task = (
+    tasks.c.user_id == writable_session_user_id,
+    tasks.c.id == bindparam("task"),
+)
 _unchanged = or_(
-    _optional("versions", ARRAY(_moment)).is_(None),
-    tasks.c.updated_at == func.any(_optional("versions", ARRAY(_moment))),
+    _optional("versions", ARRAY(_timestamp)).is_(None),
+    tasks.c.updated_at == func.any(_optional("versions", ARRAY(_timestamp))),
 )
 
 
-_rows = select(*_columns).where(owned, behind).limit(bindparam("limit"))
+_rows = select(*_columns).where(is_owned, after_cursor).limit(bindparam("limit"))
 list_of_all = _rows.order_by(*_order)
 list_of_status = _rows.where(is_of_status(bindparam("status"))).order_by(*order_of_status)
 _LIST = Statement("tasks.list", list_of_all)
-_LIST_STATUS = Statement("tasks.list_status", list_of_status, is_planned_each_time=True)
+_LIST_STATUS = Statement("tasks.list_status", list_of_status, prepare=False)
 # As one text, for it comes with each task of a list; without a session the e-mail is missing.
-_overview = func.concat_ws(text("' '"), _count("pending"), _count("completed"), live_email)
+_overview = func.concat_ws(text("' '"), _count("pending"), _count("completed"), session_email)
 _listed = [tasks.c[name] for name in ListedTask.__struct_fields__]
 _LIST_WITH_OVERVIEW = Statement(
     "tasks.list_with_overview", list_of_all.with_only_columns(*_listed, _overview)
@@ -131,26 +139,26 @@ _LIST_WITH_OVERVIEW = Statement(
 _LIST_STATUS_WITH_OVERVIEW = Statement(
     "tasks.list_status_with_overview",
     list_of_status.with_only_columns(*_listed, _overview),
-    is_planned_each_time=True,
+    prepare=False,
 )
 _OVERVIEW = Statement("tasks.overview", select(_overview))
-_FIND = Statement("tasks.find", select(*_columns).where(*_mine))
+_FIND = Statement("tasks.find", select(*_columns).where(*_is_own_task))
 _FIND_BY_KEY = Statement(
     "tasks.find_by_key",
     select(*_columns).where(
-        tasks.c.user_id == live_writer, tasks.c.idempotency_key == bindparam("key")
+        tasks.c.user_id == writable_session_user_id, tasks.c.idempotency_key == bindparam("key")
     ),
 )
 _FIND_ACCESS = Statement(
     "tasks.find_access",
     select(
-        live_user,
+        session_user_id,
         select(tasks.c.user_id).where(tasks.c.id == bindparam("task")).scalar_subquery(),
-        live_writer.is_not(None),
+        writable_session_user_id.is_not(None),
     ),
 )
 # What was made with an idempotency key is not made again.
-once_per_key: dict[str, Any] = {
+idempotency_conflict: dict[str, Any] = {
     "index_elements": ["user_id", "idempotency_key"],
     "index_where": tasks.c.idempotency_key.is_not(None),
 }
@@ -166,13 +174,13 @@ _INSERT = Statement(
             _optional("key", Text),
         ).where(owner_row.c.user_id.is_not(None)),
     )
-    .on_conflict_do_nothing(**once_per_key)
+    .on_conflict_do_nothing(**idempotency_conflict)
     .returning(*_columns),
 )
 _UPDATE = Statement(
     "tasks.update",
     update(tasks)
-    .where(*_mine_to_write, _unchanged)
+    .where(*_is_own_writable_task, _unchanged)
     .values(
         {
             tasks.c[name]: func.coalesce(_optional(f"new_{name}", Text), tasks.c[name])
@@ -188,7 +196,7 @@ _UPDATE = Statement(
     .returning(*_columns),
 )
 _DELETE = Statement(
-    "tasks.delete", delete(tasks).where(*_mine_to_write, _unchanged).returning(tasks.c.id)
+    "tasks.delete", delete(tasks).where(*_is_own_writable_task, _unchanged).returning(tasks.c.id)
 )
 _ESTIMATE = Statement(
     "tasks.estimate",
@@ -199,12 +207,12 @@ _ESTIMATE = Statement(
 
 
 async def list_tasks(
-    database: Database, owner: SessionProof, *, status: str | None, after: str | None, limit: int
+    database: Database, session: SessionToken, *, status: str | None, after: str | None, limit: int
 ) -> list[Task]:
     """List tasks, newest first, of one status or all, behind the one with the id `after`."""
     rows = await database.fetch_all(
         _LIST_STATUS if status else _LIST,
-        session=owner.secret_hash,
+        session=session.secret_hash,
         status=status,
         after=after,
         limit=limit,
@@ -213,53 +221,53 @@ async def list_tasks(
 
 
 async def list_tasks_with_overview(
-    database: Database, owner: SessionProof, *, status: str | None, after: str | None, limit: int
-) -> tuple[list[ListedTask], Overview | None]:
+    database: Database, session: SessionToken, *, status: str | None, after: str | None, limit: int
+) -> tuple[list[ListedTask], ListSummary | None]:
     """List tasks, and give the overview in the same trip; it is None without a session."""
     rows = await database.fetch_all(
         _LIST_STATUS_WITH_OVERVIEW if status else _LIST_WITH_OVERVIEW,
-        session=owner.secret_hash,
+        session=session.secret_hash,
         status=status,
         after=after,
         limit=limit,
     )
     if rows:
         return [ListedTask(*row[:-1]) for row in rows], _read_overview(rows[0][-1])
-    return [], await find_overview(database, owner)
+    return [], await find_overview(database, session)
 
 
-async def find_overview(database: Database, owner: SessionProof) -> Overview | None:
+async def find_overview(database: Database, session: SessionToken) -> ListSummary | None:
     """Find out whose session it is, and how many tasks they have; None without a session."""
-    [[overview]] = await database.fetch_all(_OVERVIEW, session=owner.secret_hash)
+    [[overview]] = await database.fetch_all(_OVERVIEW, session=session.secret_hash)
     return _read_overview(overview)
 
 
-def _read_overview(text: str) -> Overview | None:
+def _read_overview(text: str) -> ListSummary | None:
     pending, completed, *email = text.split(" ", 2)
-    return Overview(email[0], int(pending), int(completed)) if email else None
+    return ListSummary(email[0], int(pending), int(completed)) if email else None
 
 
-async def find_task(database: Database, owner: SessionProof, task_id: str) -> Task | None:
+async def find_task(database: Database, session: SessionToken, task_id: str) -> Task | None:
     """Find a task of the owner."""
-    row = await database.fetch_one(_FIND, session=owner.secret_hash, task=task_id)
+    row = await database.fetch_one(_FIND, session=session.secret_hash, task=task_id)
     return Task(*row) if row else None
 
 
-async def find_task_by_key(database: Database, owner: SessionProof, key: str) -> Task | None:
+async def find_task_by_key(database: Database, session: SessionToken, key: str) -> Task | None:
     """Find the task of the owner that was made with an idempotency key."""
-    row = await database.fetch_one(_FIND_BY_KEY, session=owner.secret_hash, key=key)
+    row = await database.fetch_one(_FIND_BY_KEY, session=session.secret_hash, key=key)
     return Task(*row) if row else None
 
 
-async def find_access(database: Database, owner: SessionProof, task_id: str) -> TaskAccess:
+async def find_access(database: Database, session: SessionToken, task_id: str) -> TaskAccess:
     """Find out why a statement found nothing: whose session it is, and whose task."""
-    row = await database.fetch_one(_FIND_ACCESS, session=owner.secret_hash, task=task_id)
+    row = await database.fetch_one(_FIND_ACCESS, session=session.secret_hash, task=task_id)
     return TaskAccess(*row) if row else TaskAccess(None, None, may_write=False)
 
 
 async def insert_task(
     database: Database,
-    owner: SessionProof,
+    session: SessionToken,
     *,
     title: str,
     description: str,
@@ -269,7 +277,7 @@ async def insert_task(
     """Insert a task; None without a session, or when the key has made one before."""
     row = await database.fetch_one(
         _INSERT,
-        session=owner.secret_hash,
+        session=session.secret_hash,
         task=str(uuid7()),
         new_title=title,
         new_description=description,
@@ -281,7 +289,7 @@ async def insert_task(
 
 async def update_task(
     database: Database,
-    owner: SessionProof,
+    session: SessionToken,
     task_id: str,
     *,
     title: str | None = None,
@@ -292,7 +300,7 @@ async def update_task(
     """Update what is not None, if the task is the owner's and at one of the versions."""
     row = await database.fetch_one(
         _UPDATE,
-        session=owner.secret_hash,
+        session=session.secret_hash,
         task=task_id,
         new_title=title,
         new_description=description,
@@ -303,11 +311,11 @@ async def update_task(
 
 
 async def delete_task(
-    database: Database, owner: SessionProof, task_id: str, *, versions: list[str] | None = None
+    database: Database, session: SessionToken, task_id: str, *, versions: list[str] | None = None
 ) -> bool:
     """Delete a task, if it is the owner's and at one of the versions."""
     row = await database.fetch_one(
-        _DELETE, session=owner.secret_hash, task=task_id, versions=versions
+        _DELETE, session=session.secret_hash, task=task_id, versions=versions
     )
     return row is not None
 

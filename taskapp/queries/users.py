@@ -6,11 +6,11 @@ from sqlalchemy import Integer, bindparam, delete, func, insert, literal, select
 from uuid_utils import uuid7
 
 from schema.tables import users
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database, Transaction
 from taskapp.db.statements import Statement
 from taskapp.queries.login_addresses import is_known_address
-from taskapp.queries.sessions import live_user
+from taskapp.queries.sessions import session_user_id
 
 ACTIVE_DAYS = (1, 7, 30)
 _today = func.current_date()
@@ -25,7 +25,9 @@ _credentials = select(users.c.id, users.c.email, users.c.password_hash, is_known
 _FIND_BY_EMAIL = Statement(
     "users.find_by_email", _credentials.where(users.c.email == bindparam("email"))
 )
-_FIND_BY_SESSION = Statement("users.find_by_session", _credentials.where(users.c.id == live_user))
+_FIND_BY_SESSION = Statement(
+    "users.find_by_session", _credentials.where(users.c.id == session_user_id)
+)
 _LIST = Statement(
     "users.list", select(users.c.id, users.c.email, users.c.created_at).order_by(users.c.email)
 )
@@ -57,7 +59,7 @@ _REPLACE_HASH = Statement(
 _DELETE_BY_SESSION = Statement(
     "users.delete_by_session",
     delete(users)
-    .where(users.c.id == live_user, users.c.password_hash == bindparam("password_hash"))
+    .where(users.c.id == session_user_id, users.c.password_hash == bindparam("password_hash"))
     .returning(users.c.id),
 )
 _DELETE = Statement(
@@ -101,10 +103,10 @@ async def find_credentials(database: Database, email: str, address: str) -> Cred
 
 
 async def find_own_credentials(
-    database: Database, owner: SessionProof, address: str
+    database: Database, session: SessionToken, address: str
 ) -> Credentials | None:
     """Find the account of a live session, for somebody at an address."""
-    row = await database.fetch_one(_FIND_BY_SESSION, session=owner.secret_hash, address=address)
+    row = await database.fetch_one(_FIND_BY_SESSION, session=session.secret_hash, address=address)
     return Credentials(*row) if row else None
 
 
@@ -148,10 +150,10 @@ async def replace_password_hash(
     await database.fetch_one(_REPLACE_HASH, user=user_id, old_hash=old_hash, new_hash=new_hash)
 
 
-async def delete_own_user(database: Database, owner: SessionProof, password_hash: str) -> bool:
+async def delete_own_user(database: Database, session: SessionToken, password_hash: str) -> bool:
     """Delete the account of a live session with all in it, if this is its password's hash."""
     row = await database.fetch_one(
-        _DELETE_BY_SESSION, session=owner.secret_hash, password_hash=password_hash
+        _DELETE_BY_SESSION, session=session.secret_hash, password_hash=password_hash
     )
     return row is not None
 

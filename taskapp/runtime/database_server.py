@@ -11,14 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskapp.backups.create import backup_folder, make_dump_before
+from taskapp.backups.create import backup_repository, make_dump_before
 from taskapp.backups.wal_archive import archive_settings, read_system
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
 from taskapp.db.database import Database
 from taskapp.db.migrations import HEAD, NewerDatabaseError, migrate, read_revision
 from taskapp.observability.metrics import Metrics
-from taskapp.postgres.server import MoreSettings, embedded_postgres
+from taskapp.postgres.server import ExtraSettings, embedded_postgres
 from taskapp.queries.users import count_users
 
 
@@ -33,7 +33,7 @@ class OlderDatabaseError(Exception):
 
 
 @dataclass(frozen=True)
-class Preparation:
+class MigrationResult:
     """What was done to a database: whether it was migrated, and the backup made before that."""
 
     migrated: bool
@@ -55,16 +55,16 @@ async def database_server(settings: Settings, *, share: bool = False) -> AsyncIt
         yield settings.database_url
         return
     more = _archiving(settings) if settings.archives_wal else None
-    async with embedded_postgres(settings.data_dir, share=share, more_settings=more) as url:
+    async with embedded_postgres(settings.data_dir, share=share, extra_settings=more) as url:
         yield url
 
 
-def _archiving(settings: Settings) -> MoreSettings:
-    folder = backup_folder(settings)
+def _archiving(settings: Settings) -> ExtraSettings:
+    folder = backup_repository(settings)
     return lambda cluster: archive_settings(folder.archive(read_system(cluster)))
 
 
-async def prepare_database(settings: Settings, url: str) -> Preparation:
+async def prepare_database(settings: Settings, url: str) -> MigrationResult:
     """Bring the database to the revision of this code; back up an embedded one that holds data.
 
     Raises:
@@ -85,7 +85,7 @@ async def prepare_database(settings: Settings, url: str) -> Preparation:
         migrated = await migrate(url, back_up)
     else:
         migrated = await migrate(settings.migration_database_url or url)
-    return Preparation(migrated, backups[0] if backups else None)
+    return MigrationResult(migrated, backups[0] if backups else None)
 
 
 async def require_prepared_database(settings: Settings, url: str) -> None:

@@ -10,10 +10,10 @@ from taskapp.observability.logs import log
 from taskapp.runtime.database_server import prepare_database
 from taskapp.services import Services
 
-PAUSE = 2.0  # seconds between attempts
+RETRY_INTERVAL = 2.0  # seconds between attempts
 
 
-def stop_event() -> asyncio.Event:
+def install_stop_signals() -> asyncio.Event:
     """Give the event that SIGTERM and Ctrl-C set."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -21,7 +21,7 @@ def stop_event() -> asyncio.Event:
     return stopped
 
 
-async def finish_before(event: asyncio.Event, work: Coroutine[object, object, object]) -> bool:
+async def run_until(event: asyncio.Event, work: Coroutine[object, object, object]) -> bool:
     """Do some work; give it up, and say False, when the event comes first."""
     doing, happening = asyncio.create_task(work), asyncio.create_task(event.wait())
     await asyncio.wait({doing, happening}, return_when=asyncio.FIRST_COMPLETED)
@@ -37,11 +37,11 @@ async def open_database(
     services: Services,
     url: str,
     *,
-    unless: asyncio.Event,
+    stop: asyncio.Event,
     prepare: Callable[[Settings, str], Awaitable[object]] = prepare_database,
 ) -> bool:
     """Migrate and open the database; give up, and say False, when the event comes first."""
-    return await finish_before(unless, _open(services, url, prepare))
+    return await run_until(stop, _open(services, url, prepare))
 
 
 async def _open(
@@ -53,7 +53,7 @@ async def _open(
             await prepare(services.settings, url)
             await services.database.open(url)
         except Unavailable as error:
-            log("database.waiting", "warning", reason=error.detail, retrySeconds=PAUSE)
-            await asyncio.sleep(PAUSE)
+            log("database.waiting", "warning", reason=error.detail, retrySeconds=RETRY_INTERVAL)
+            await asyncio.sleep(RETRY_INTERVAL)
         else:
             return

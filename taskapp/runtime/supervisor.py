@@ -17,15 +17,15 @@ from pathlib import Path
 import msgspec
 
 from taskapp.config.settings import variable
-from taskapp.core.backoff import RestartPauses, describe_end
+from taskapp.core.backoff import RestartBackoff, describe_end
 from taskapp.observability.logs import log
 from taskapp.runtime.listeners import ListenError
-from taskapp.runtime.startup import finish_before
+from taskapp.runtime.startup import run_until
 from taskapp.runtime.worker_channel import Orders
 from taskapp.services import Services
 
 KEEPER = "keeper"  # its name among the metrics; the workers have numbers
-_LONGEST_PAUSE = 5.0  # seconds before a worker that keeps ending is started again
+_MAX_BACKOFF = 5.0  # seconds before a worker that keeps ending is started again
 _GRACE = 1.0  # seconds beyond those that a worker gives to its requests
 
 
@@ -47,7 +47,7 @@ async def running_workers(
     async with AsyncExitStack() as stack:
         try:
             folder = stack.enter_context(_private_folder())
-            await stack.enter_async_context(services.exchange.joined(folder, KEEPER))
+            await stack.enter_async_context(services.exchange.serving(folder, KEEPER))
         except OSError as error:
             raise ListenError(
                 f"Cannot listen on a socket in {tempfile.gettempdir()}: "
@@ -96,7 +96,7 @@ class Workers:
         self._stopping = asyncio.Event()
         self._tasks = [asyncio.create_task(self._keep(number)) for number in numbers]
 
-    async def open(self, url: str, *, unless: asyncio.Event) -> bool:
+    async def open(self, url: str, *, stop: asyncio.Event) -> bool:
         """Let them serve, and wait until all do; give up, and say False, when the event comes."""
         self._url = url
         if not self._settings.limit_storage:
@@ -108,7 +108,7 @@ class Workers:
             )
         for process in self._processes.values():
             self._tell(process, url.encode())
-        return await finish_before(unless, self._all_ready.wait())
+        return await run_until(stop, self._all_ready.wait())
 
     async def drain(self) -> None:
         """Let them finish what was begun."""
@@ -133,7 +133,7 @@ class Workers:
     async def _keep(self, number: int) -> None:
         """Run a worker, again and again, until all are to stop."""
         clock = asyncio.get_running_loop().time
-        pauses = RestartPauses(_LONGEST_PAUSE)
+        pauses = RestartBackoff(_MAX_BACKOFF)
         while not self._stopping.is_set():
             started = clock()
             try:

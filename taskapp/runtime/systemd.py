@@ -14,7 +14,7 @@ _SIGNS_PER_TIMEOUT = 3  # two may be lost before systemd takes us for dead
 
 
 @asynccontextmanager
-async def reported(services: Services) -> AsyncIterator[None]:
+async def notify_systemd(services: Services) -> AsyncIterator[None]:
     """Tell systemd, if it asked to be told, that we are ready, are well, and stop at the end.
 
     We are well while the database answers, or is under maintenance: what hangs for good, here or

@@ -16,7 +16,7 @@ from io import FileIO
 import msgspec
 
 from taskapp.observability.logs import log
-from taskapp.runtime.startup import finish_before
+from taskapp.runtime.startup import run_until
 
 
 class Orders(msgspec.Struct):
@@ -43,9 +43,9 @@ class Keeper:
         self._url = ""
         self._has_url = asyncio.Event()
 
-    async def database_url(self, *, unless: asyncio.Event) -> str:
+    async def database_url(self, *, stop: asyncio.Event) -> str:
         """Wait until the database is prepared, and give its address; "" when the event is first."""
-        await finish_before(unless, self._has_url.wait())
+        await run_until(stop, self._has_url.wait())
         return self._url
 
     def tell_ready(self) -> None:
@@ -68,7 +68,7 @@ async def followed_keeper(orders: Orders, stopped: asyncio.Event) -> AsyncIterat
 
     async def follow() -> None:
         await keeper.follow(words)
-        log("keeper.gone", "error")
+        log("supervisor.gone", "error")
         shutil.rmtree(orders.folder, ignore_errors=True)  # what it would have done
         stopped.set()
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from tests.conftest import PASSWORD
 from tests.support.api_tools import NO_TASK, assert_problem
-from tests.support.clients import Answer, ApiClient
+from tests.support.clients import ApiClient, Response
 
 pytestmark = pytest.mark.usefixtures("app")
 
@@ -68,10 +68,10 @@ class ApiModel(RuleBasedStateMachine):
     def run(self, work: Any, *arguments: Any, **more: Any) -> Any:
         return self.io_loop.run_sync(lambda: work(*arguments, **more))
 
-    def send(self, name: str, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+    def send(self, name: str, method: str, path: str, body: Any = None, **headers: str) -> Response:
         sent = {key.replace("_", "-"): value for key, value in headers.items()}
-        answer: Answer = self.run(self.clients[name].send, method, path, body, headers=sent)
-        return answer
+        response: Response = self.run(self.clients[name].send, method, path, body, headers=sent)
+        return response
 
     def expected_refusal(self, name: str, task_id: str) -> int:
         """Give the status with which a request for a task is refused; 0 when it is not."""
@@ -98,28 +98,28 @@ class ApiModel(RuleBasedStateMachine):
 
     @rule(target=task_ids, name=user_names, sent=new_tasks)
     def make_task(self, name: str, sent: dict[str, str]) -> str:
-        answer = self.send(name, "POST", "/api/tasks", sent)
+        response = self.send(name, "POST", "/api/tasks", sent)
         if not self.is_logged_in[name]:
-            assert_problem(answer, 401)
+            assert_problem(response, 401)
             return NO_TASK
-        return self.check_made(name, answer, sent)
+        return self.check_made(name, response, sent)
 
     @rule(target=task_ids, name=user_names, key=st.sampled_from("xyz"), sent=new_tasks)
     def make_task_with_key(self, name: str, key: str, sent: dict[str, str]) -> str:
         user = self.users[name]
-        answer = self.send(name, "POST", "/api/tasks", sent, Idempotency_Key=key)
+        response = self.send(name, "POST", "/api/tasks", sent, Idempotency_Key=key)
         if not self.is_logged_in[name]:
-            assert_problem(answer, 401)
+            assert_problem(response, 401)
             return NO_TASK
         if key in user.keys:
-            assert (answer.status, answer.json) == (201, user.tasks[user.keys[key]])
+            assert (response.status, response.json) == (201, user.tasks[user.keys[key]])
             return user.keys[key]
-        user.keys[key] = self.check_made(name, answer, sent)
+        user.keys[key] = self.check_made(name, response, sent)
         return user.keys[key]
 
-    def check_made(self, name: str, answer: Answer, sent: dict[str, str]) -> str:
-        assert answer.status == 201
-        task: dict[str, Any] = answer.json
+    def check_made(self, name: str, response: Response, sent: dict[str, str]) -> str:
+        assert response.status == 201
+        task: dict[str, Any] = response.json
         expected = {"description": "", "status": "pending"} | sent
         assert {field: task[field] for field in expected} == expected
         assert not any(task["id"] in user.tasks for user in self.users.values())
@@ -128,12 +128,12 @@ class ApiModel(RuleBasedStateMachine):
 
     @rule(name=user_names, task_id=task_ids)
     def read_task(self, name: str, task_id: str) -> None:
-        answer = self.send(name, "GET", f"/api/tasks/{task_id}")
+        response = self.send(name, "GET", f"/api/tasks/{task_id}")
         refusal = self.expected_refusal(name, task_id)
         if refusal:
-            assert_problem(answer, refusal)
+            assert_problem(response, refusal)
         else:
-            assert (answer.status, answer.json) == (200, self.users[name].tasks[task_id])
+            assert (response.status, response.json) == (200, self.users[name].tasks[task_id])
 
     @rule(name=user_names, task_id=task_ids, known=st.booleans())
     def read_task_if_changed(self, name: str, task_id: str, *, known: bool) -> None:
@@ -141,8 +141,8 @@ class ApiModel(RuleBasedStateMachine):
             return
         task = self.users[name].tasks[task_id]
         version = task["updatedAt"] if known else self.stale.get(task_id, "other")
-        answer = self.send(name, "GET", f"/api/tasks/{task_id}", If_None_Match=f'"{version}"')
-        assert answer.status == (304 if known else 200)
+        response = self.send(name, "GET", f"/api/tasks/{task_id}", If_None_Match=f'"{version}"')
+        assert response.status == (304 if known else 200)
 
     @rule(
         name=user_names,
@@ -155,14 +155,14 @@ class ApiModel(RuleBasedStateMachine):
         self, name: str, task_id: str, method: str, sent: dict[str, str], kind: str
     ) -> None:
         headers, holds = self.condition(kind, task_id)
-        answer = self.send(name, method, f"/api/tasks/{task_id}", sent, **headers)
+        response = self.send(name, method, f"/api/tasks/{task_id}", sent, **headers)
         status = self.expected_refusal(name, task_id) or (0 if holds else 412)
         if status:
-            assert_problem(answer, status)
+            assert_problem(response, status)
             return
         before = self.users[name].tasks[task_id]
-        after = answer.json
-        assert answer.status == 200
+        after = response.json
+        assert response.status == 200
         assert after == {**before, **sent, "updatedAt": after["updatedAt"]}
         assert after["updatedAt"] > before["updatedAt"]
         self.stale[task_id] = before["updatedAt"]
@@ -171,12 +171,12 @@ class ApiModel(RuleBasedStateMachine):
     @rule(name=user_names, task_id=task_ids, kind=conditions)
     def delete_task(self, name: str, task_id: str, kind: str) -> None:
         headers, holds = self.condition(kind, task_id)
-        answer = self.send(name, "DELETE", f"/api/tasks/{task_id}", **headers)
+        response = self.send(name, "DELETE", f"/api/tasks/{task_id}", **headers)
         status = self.expected_refusal(name, task_id) or (0 if holds else 412)
         if status:
-            assert_problem(answer, status)
+            assert_problem(response, status)
             return
-        assert answer.status == 200
+        assert response.status == 200
         user = self.users[name]
         del user.tasks[task_id]
         user.keys = {key: made for key, made in user.keys.items() if made != task_id}
@@ -194,12 +194,12 @@ class ApiModel(RuleBasedStateMachine):
             return
         listed: list[Any] = []
         while path:
-            answer = self.send(name, "GET", path)
-            assert answer.status == 200
-            page = answer.json
+            response = self.send(name, "GET", path)
+            assert response.status == 200
+            page = response.json
             listed += page["tasks"]
             assert len(page["tasks"]) <= (limit or 50)
-            link = answer.headers.get("Link", "")
+            link = response.headers.get("Link", "")
             path = link.partition(">")[0].removeprefix("<")
             after = parse_qs(urlsplit(path).query).get("after", [None])
             assert after == [page["nextCursor"]]
@@ -209,8 +209,8 @@ class ApiModel(RuleBasedStateMachine):
 
     @rule(name=user_names)
     def log_out(self, name: str) -> None:
-        answer = self.send(name, "POST", "/api/auth/logout")
-        assert answer.status == (200 if self.is_logged_in[name] else 401)
+        response = self.send(name, "POST", "/api/auth/logout")
+        assert response.status == (200 if self.is_logged_in[name] else 401)
         self.is_logged_in[name] = False
 
     @rule(name=user_names)

@@ -17,7 +17,7 @@ from taskapp.operations.accounts import purge_sessions, remove_user, set_passwor
 from taskapp.services import Services
 from tests.conftest import PASSWORD
 from tests.support.api_tools import assert_problem, at_once, running, with_settings, wrong_fields
-from tests.support.clients import Answer, ApiClient
+from tests.support.clients import ApiClient, Response
 from tests.support.database_fixtures import execute
 
 pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
@@ -41,11 +41,11 @@ def count_users(settings: Settings) -> int:
 
 
 async def test_a_new_account_is_answered_with_201_and_its_id(api: ApiClient) -> None:
-    answer = await api.post(REGISTER, CAROL)
-    assert answer.status == 201
-    assert set(answer.json) == {"message", "userId"}
-    assert answer.json["message"] == "User registered successfully"
-    assert UUID(answer.json["userId"]).version == 7
+    response = await api.post(REGISTER, CAROL)
+    assert response.status == 201
+    assert set(response.json) == {"message", "userId"}
+    assert response.json["message"] == "User registered successfully"
+    assert UUID(response.json["userId"]).version == 7
 
 
 @pytest.mark.parametrize("email", ["carol@example.com", "CAROL@example.com", " Carol@EXAMPLE.com "])
@@ -53,8 +53,8 @@ async def test_an_address_has_one_account_whatever_its_case(
     api: ApiClient, settings: Settings, email: str
 ) -> None:
     await api.post(REGISTER, CAROL)
-    answer = await api.post(REGISTER, {"email": email, "password": PASSWORD})
-    problem = assert_problem(answer, 409)
+    response = await api.post(REGISTER, {"email": email, "password": PASSWORD})
+    problem = assert_problem(response, 409)
     assert [error["field"] for error in problem["errors"]] == ["email"]
     assert count_users(settings) == 1
 
@@ -70,11 +70,11 @@ async def test_of_twenty_who_register_one_address_at_once_exactly_one_succeeds(
         for number in range(20)
     ]
     async with running(settings) as one, running(settings) as other:
-        answers = await at_once(
+        responses = await at_once(
             server.client.post(REGISTER, {"email": email, "password": PASSWORD})
             for email, server in zip(cases, [one, other] * 10, strict=True)
         )
-    assert sorted(answer.status for answer in answers) == [201] + [409] * 19
+    assert sorted(response.status for response in responses) == [201] + [409] * 19
     assert execute(settings.database_url, "SELECT email FROM users") == [("carol@example.com",)]
 
 
@@ -105,8 +105,8 @@ async def test_of_twenty_who_register_one_address_at_once_exactly_one_succeeds(
 async def test_what_is_no_email_address_is_refused(
     api: ApiClient, settings: Settings, email: object
 ) -> None:
-    answer = await api.post(REGISTER, {"email": email, "password": PASSWORD})
-    assert wrong_fields(answer) == {"email"}
+    response = await api.post(REGISTER, {"email": email, "password": PASSWORD})
+    assert wrong_fields(response) == {"email"}
     assert count_users(settings) == 0
 
 
@@ -132,8 +132,8 @@ async def test_what_is_no_email_address_is_refused(
 async def test_a_password_that_is_weak_or_impossible_is_refused(
     api: ApiClient, settings: Settings, password: object
 ) -> None:
-    answer = await api.post(REGISTER, {"email": "carol@example.com", "password": password})
-    assert wrong_fields(answer) == {"password"}
+    response = await api.post(REGISTER, {"email": "carol@example.com", "password": password})
+    assert wrong_fields(response) == {"password"}
     assert count_users(settings) == 0
 
 
@@ -152,15 +152,15 @@ async def test_a_password_is_taken_exactly_as_typed(api: ApiClient, password: st
     user = await api.sign_up("carol@example.com", password)
     assert (await user.get("/api/tasks")).status == 200
     for other in [password[:-1], password + " ", password.swapcase() + ".", password.strip() + "?"]:
-        answer = await api.post(LOGIN, {"email": "carol@example.com", "password": other})
-        assert_problem(answer, 401)
+        response = await api.post(LOGIN, {"email": "carol@example.com", "password": other})
+        assert_problem(response, 401)
 
 
 async def test_long_passwords_that_differ_at_the_end_only_are_different(api: ApiClient) -> None:
     password = "correct horse battery staple " * 8
     await api.sign_up("carol@example.com", password + "a")
-    answer = await api.post(LOGIN, {"email": "carol@example.com", "password": password + "b"})
-    assert_problem(answer, 401)
+    response = await api.post(LOGIN, {"email": "carol@example.com", "password": password + "b"})
+    assert_problem(response, 401)
 
 
 @pytest.mark.parametrize("path", [REGISTER, LOGIN])
@@ -183,12 +183,12 @@ async def test_closed_registration_is_forbidden(api: ApiClient, settings: Settin
 
 async def test_a_login_gives_a_token_and_the_user(api: ApiClient) -> None:
     user_id = (await api.post(REGISTER, CAROL)).json["userId"]
-    answer = await api.post(LOGIN, CAROL)
-    assert answer.status == 200
-    assert set(answer.json) == {"token", "user"}
-    assert answer.json["user"] == {"id": user_id, "email": "carol@example.com"}
-    assert "Set-Cookie" not in answer.headers
-    headers = {"Authorization": f"Bearer {answer.json['token']}"}
+    response = await api.post(LOGIN, CAROL)
+    assert response.status == 200
+    assert set(response.json) == {"token", "user"}
+    assert response.json["user"] == {"id": user_id, "email": "carol@example.com"}
+    assert "Set-Cookie" not in response.headers
+    headers = {"Authorization": f"Bearer {response.json['token']}"}
     assert (await api.get("/api/tasks", headers=headers)).status == 200
 
 
@@ -202,8 +202,8 @@ async def test_a_login_takes_the_address_in_any_case(api: ApiClient, email: str)
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
 async def test_the_scheme_of_a_token_has_no_case(alice: ApiClient, scheme: str) -> None:
     token = alice.headers["Authorization"].removeprefix("Bearer ")
-    answer = await alice.get("/api/tasks", headers={"Authorization": f"{scheme} {token}"})
-    assert answer.status == 200
+    response = await alice.get("/api/tasks", headers={"Authorization": f"{scheme} {token}"})
+    assert response.status == 200
 
 
 async def test_every_login_is_a_session_of_its_own(api: ApiClient, alice: ApiClient) -> None:
@@ -213,14 +213,14 @@ async def test_every_login_is_a_session_of_its_own(api: ApiClient, alice: ApiCli
     assert (await second.get("/api/tasks")).status == 200
 
 
-def shown(answer: Answer) -> tuple[Any, Any]:
+def shown(response: Response) -> tuple[Any, Any]:
     """Give all of an answer but what differs from request to request."""
     headers = {
         name: value
-        for name, value in answer.headers.get_all()
+        for name, value in response.headers.get_all()
         if name not in {"Date", "X-Request-Id", "X-Consumer"}
     }
-    return {**answer.json, "requestId": ""}, headers
+    return {**response.json, "requestId": ""}, headers
 
 
 async def test_an_unknown_address_and_a_wrong_password_look_the_same(api: ApiClient) -> None:
@@ -254,7 +254,7 @@ async def test_other_requests_do_not_wait_while_passwords_are_hashed(api: ApiCli
         started = perf_counter()
         assert (await api.get("/api/health")).status == 200
         times.append(perf_counter() - started)
-    assert [answer.status for answer in await logins] == [200] * 4
+    assert [response.status for response in await logins] == [200] * 4
     assert len(times) > 10
     assert median(times) < 0.1
 
@@ -274,15 +274,15 @@ async def test_a_hash_of_another_cost_is_made_anew_at_the_next_login(
 async def test_too_many_logins_at_once_are_asked_to_come_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskapp.auth.passwords.WAITING_ROOM", 2)
+    monkeypatch.setattr("taskapp.auth.passwords.MAX_QUEUED_HASHES", 2)
     async with running(settings, TASKAPP_BCRYPT_ROUNDS="8") as server:
-        answers = await at_once(server.client.post(LOGIN, UNKNOWN) for _ in range(20))
-    statuses = {answer.status for answer in answers}
+        responses = await at_once(server.client.post(LOGIN, UNKNOWN) for _ in range(20))
+    statuses = {response.status for response in responses}
     assert statuses == {401, 503}
-    for answer in answers:
-        if answer.status == 503:
-            assert_problem(answer, 503)
-            assert int(answer.headers["Retry-After"]) >= 1
+    for response in responses:
+        if response.status == 503:
+            assert_problem(response, 503)
+            assert int(response.headers["Retry-After"]) >= 1
 
 
 # Limits
@@ -296,13 +296,13 @@ async def test_after_five_failures_an_address_is_refused_with_the_right_password
     for sent in [WRONG, UNKNOWN, WRONG, UNKNOWN, WRONG]:
         assert_problem(await api.post(LOGIN, sent), 401)
     for sent in [WRONG, UNKNOWN, CAROL]:
-        answer = await api.post(LOGIN, sent)
-        assert_problem(answer, 429)
-        assert 0 < int(answer.headers["Retry-After"]) <= 900
-        match = RATE_LIMIT.fullmatch(answer.headers["RateLimit"])
+        response = await api.post(LOGIN, sent)
+        assert_problem(response, 429)
+        assert 0 < int(response.headers["Retry-After"]) <= 900
+        match = RATE_LIMIT.fullmatch(response.headers["RateLimit"])
         assert match
         assert match.groups()[:2] == ("login", "0")
-        assert answer.headers["RateLimit-Policy"] == '"login";q=5;w=900'
+        assert response.headers["RateLimit-Policy"] == '"login";q=5;w=900'
 
 
 @with_settings(LOGIN_LIMIT="5/15minute")
@@ -318,8 +318,8 @@ async def test_logins_that_succeed_are_not_counted(api: ApiClient) -> None:
 async def test_twenty_tries_at_once_are_five_failures(settings: Settings) -> None:
     async with running(settings, TASKAPP_LOGIN_LIMIT="5/15minute") as server:
         await server.client.post(REGISTER, CAROL)
-        answers = await at_once(server.client.post(LOGIN, WRONG) for _ in range(20))
-    assert sorted(answer.status for answer in answers) == [401] * 5 + [429] * 15
+        responses = await at_once(server.client.post(LOGIN, WRONG) for _ in range(20))
+    assert sorted(response.status for response in responses) == [401] * 5 + [429] * 15
 
 
 @with_settings(LOGIN_LIMIT="5/15minute", TRUSTED_PROXIES="127.0.0.1,::1")
@@ -339,7 +339,7 @@ async def test_one_address_does_not_use_up_the_tries_of_another(api: ApiClient) 
 
 @with_settings(LOGIN_LIMIT="5/15minute")
 async def test_an_address_cannot_name_itself_another(api: ApiClient) -> None:
-    answers = [
+    responses = [
         await api.post(
             LOGIN,
             UNKNOWN,
@@ -347,20 +347,20 @@ async def test_an_address_cannot_name_itself_another(api: ApiClient) -> None:
         )
         for number in range(6)
     ]
-    assert [answer.status for answer in answers] == [401] * 5 + [429]
+    assert [response.status for response in responses] == [401] * 5 + [429]
 
 
 @with_settings(REGISTER_LIMIT="3/hour")
 async def test_an_address_may_register_so_many_accounts_in_an_hour(
     api: ApiClient, settings: Settings
 ) -> None:
-    answers = [
+    responses = [
         await api.post(REGISTER, {"email": f"user{number}@example.com", "password": PASSWORD})
         for number in range(4)
     ]
-    assert [answer.status for answer in answers] == [201, 201, 201, 429]
-    assert_problem(answers[-1], 429)
-    assert 0 < int(answers[-1].headers["Retry-After"]) <= 3600
+    assert [response.status for response in responses] == [201, 201, 201, 429]
+    assert_problem(responses[-1], 429)
+    assert 0 < int(responses[-1].headers["Retry-After"]) <= 3600
     assert count_users(settings) == 3
 
 
@@ -369,19 +369,19 @@ async def test_a_user_may_send_100_requests_in_15_minutes(
     alice: ApiClient, bob: ApiClient, app: Application
 ) -> None:
     for number in range(100):
-        answer = await alice.get("/api/tasks" if number % 2 else "/api/tasks/1")
-        assert answer.status in {200, 404}
-        assert answer.headers["RateLimit-Policy"] == '"api";q=100;w=900'
-        match = RATE_LIMIT.fullmatch(answer.headers["RateLimit"])
+        response = await alice.get("/api/tasks" if number % 2 else "/api/tasks/1")
+        assert response.status in {200, 404}
+        assert response.headers["RateLimit-Policy"] == '"api";q=100;w=900'
+        match = RATE_LIMIT.fullmatch(response.headers["RateLimit"])
         assert match
         assert match.groups()[:2] == ("api", str(99 - number))
         assert 0 < int(match[3]) <= 900
     second = await ApiClient(alice.http_client, alice.base_url).log_in(alice.email, PASSWORD)
     for client in [alice, second]:
-        answer = await client.get("/api/tasks")
-        assert_problem(answer, 429)
-        assert 0 < int(answer.headers["Retry-After"]) <= 900
-        match = RATE_LIMIT.fullmatch(answer.headers["RateLimit"])
+        response = await client.get("/api/tasks")
+        assert_problem(response, 429)
+        assert 0 < int(response.headers["Retry-After"]) <= 900
+        match = RATE_LIMIT.fullmatch(response.headers["RateLimit"])
         assert match
         assert match.groups()[:2] == ("api", "0")
     assert_problem(await alice.post("/api/tasks", {"title": "x"}), 429)
@@ -403,8 +403,8 @@ async def test_logging_out_ends_the_session_at_once_on_every_process(
     async with running(settings) as other:
         there = other.as_user(alice)
         assert (await there.get("/api/tasks")).status == 200
-        answer = await alice.post(LOGOUT)
-        assert (answer.status, answer.json) == (200, {"message": "Logged out successfully"})
+        response = await alice.post(LOGOUT)
+        assert (response.status, response.json) == (200, {"message": "Logged out successfully"})
         for client in [alice, there]:
             assert_problem(await client.get("/api/tasks"), 401)
             assert_problem(await client.post("/api/tasks", {"title": "x"}), 401)

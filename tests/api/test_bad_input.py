@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from handlers.pages.base import is_path_of_this_site
 from tests.conftest import PASSWORD
 from tests.support.api_tools import assert_problem, send_raw
-from tests.support.clients import Answer, ApiClient
+from tests.support.clients import ApiClient, Response
 from tests.support.page_client import PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
@@ -118,8 +118,8 @@ async def test_a_bad_body_is_refused_everywhere(alice: ApiClient, body: bytes) -
 
 @gen_test
 async def test_a_pair_of_surrogates_is_one_character(alice: ApiClient) -> None:
-    answer = await alice.post("/api/tasks", raw=b'{"title": "\\ud83d\\ude00"}')
-    assert (answer.status, answer.json["title"]) == (201, "😀")
+    response = await alice.post("/api/tasks", raw=b'{"title": "\\ud83d\\ude00"}')
+    assert (response.status, response.json["title"]) == (201, "😀")
 
 
 @gen_test
@@ -138,9 +138,9 @@ async def test_bad_text_in_an_address_is_refused(alice: ApiClient, text: str) ->
     ]:
         for method in ["GET", "PUT", "DELETE"]:
             if "?" not in path or method == "GET":
-                answer = await alice.send(method, path, {"title": "x"})
-                assert answer.status in {400, 404}
-                assert_problem(answer, answer.status)
+                response = await alice.send(method, path, {"title": "x"})
+                assert response.status in {400, 404}
+                assert_problem(response, response.status)
     # What has no meaning is not looked at.
     assert (await alice.get(f"/api/tasks?{text}={text}&x={text}")).json["tasks"] == [task]
 
@@ -148,8 +148,8 @@ async def test_bad_text_in_an_address_is_refused(alice: ApiClient, text: str) ->
 @gen_test
 @pytest.mark.parametrize("path", ["/api/tasks?" + "a=1&" * 5000, "/api/tasks?" + "&" * 10_000])
 async def test_thousands_of_parameters_do_no_harm(alice: ApiClient, path: str) -> None:
-    answer = await alice.get(path)
-    assert answer.status in {200, 400, 414, 431}
+    response = await alice.get(path)
+    assert response.status in {200, 400, 414, 431}
 
 
 @gen_test
@@ -187,9 +187,9 @@ async def test_bad_text_in_a_header_never_breaks_anything(
         }
         lines = [method + b" /api/tasks HTTP/1.1"]
         lines += [key.encode() + b": " + text for key, text in headers.items()]
-        answer = await send_raw(base_url, b"\r\n".join([*lines, b"", body]))
-        assert not answer or answer.startswith(b"HTTP/1.1 ")
-        assert b"HTTP/1.1 5" not in answer
+        response = await send_raw(base_url, b"\r\n".join([*lines, b"", body]))
+        assert not response or response.startswith(b"HTTP/1.1 ")
+        assert b"HTTP/1.1 5" not in response
     assert (await alice.get("/api/tasks")).status == 200
 
 
@@ -214,8 +214,8 @@ async def test_bad_text_in_a_header_never_breaks_anything(
 async def test_what_is_no_http_is_refused_and_the_server_lives_on(
     api: ApiClient, base_url: str, request_bytes: bytes
 ) -> None:
-    answer = await send_raw(base_url, request_bytes)
-    assert not answer or answer.startswith(b"HTTP/1.1 4")
+    response = await send_raw(base_url, request_bytes)
+    assert not response or response.startswith(b"HTTP/1.1 4")
     assert (await api.get("/api/health")).status == 200
 
 
@@ -228,11 +228,11 @@ field_names = st.sampled_from(["title", "description", "status", "id", "createdA
 likely_objects = st.dictionaries(field_names, json_values, max_size=4)
 
 
-def assert_sane(answer: Answer) -> None:
+def assert_sane(response: Response) -> None:
     """Check that an answer is a success or a problem of ours."""
-    if answer.status not in {200, 201}:
-        assert answer.status in {400, 413}
-        assert_problem(answer, answer.status)
+    if response.status not in {200, 201}:
+        assert response.status in {400, 413}
+        assert_problem(response, response.status)
 
 
 async def send_everywhere(client: ApiClient, task_id: str, raw: bytes) -> None:
@@ -272,10 +272,10 @@ def test_any_address_is_answered(alice: ApiClient, io_loop: Any) -> None:
     @given(st.sampled_from(places), st.binary(min_size=1, max_size=40))
     def send(place: str, value: bytes) -> None:
         path = place.format(quote_from_bytes(value, safe=""))
-        answer = io_loop.run_sync(lambda: alice.get(path))
-        if answer.status != 200:  # it may be "/api/health"
-            assert answer.status in {400, 404}
-            assert_problem(answer, answer.status)
+        response = io_loop.run_sync(lambda: alice.get(path))
+        if response.status != 200:  # it may be "/api/health"
+            assert response.status in {400, 404}
+            assert_problem(response, response.status)
 
     send()
 
@@ -349,11 +349,11 @@ def test_any_title_that_can_be_stored_comes_back_as_typed(alice: ApiClient, io_l
 
 @gen_test
 async def test_bad_requests_at_once_harm_no_good_one(alice: ApiClient) -> None:
-    async def bad() -> Answer:
+    async def bad() -> Response:
         return await alice.post("/api/tasks", raw=b"[" * 10_000)
 
-    async def good() -> Answer:
+    async def good() -> Response:
         return await alice.post("/api/tasks", {"title": "x"})
 
-    answers = await asyncio.gather(*(work() for work in [bad, good] * 10))
-    assert [answer.status for answer in answers] == [400, 201] * 10
+    responses = await asyncio.gather(*(work() for work in [bad, good] * 10))
+    assert [response.status for response in responses] == [400, 201] * 10

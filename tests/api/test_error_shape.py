@@ -96,9 +96,9 @@ async def test_a_body_that_is_not_declared_as_json_is_refused(
     alice: ApiClient, content_type: str
 ) -> None:
     headers = {"Content-Type": content_type}
-    answer = await alice.post("/api/tasks", {"title": "x"}, headers=headers)
-    assert answer.status in {400, 415}
-    assert_problem(answer, answer.status)
+    response = await alice.post("/api/tasks", {"title": "x"}, headers=headers)
+    assert response.status in {400, 415}
+    assert_problem(response, response.status)
     assert (await alice.get("/api/tasks")).json["tasks"] == []
 
 
@@ -124,15 +124,15 @@ async def test_every_429_is_a_problem_with_its_limit(api: ApiClient) -> None:
     await user.get("/api/tasks")
     wrong = {**carol, "password": "x"}
     await api.post("/api/auth/login", wrong)
-    for answer, name in [
+    for response, name in [
         (await user.get("/api/tasks"), "api"),
         (await api.post("/api/auth/register", carol | {"email": "dave@example.com"}), "register"),
         (await api.post("/api/auth/login", wrong), "login"),
     ]:
-        assert_problem(answer, 429)
-        assert 0 < int(answer.headers["Retry-After"]) <= 3600
-        assert answer.headers["RateLimit"].startswith(f'"{name}";r=0;t=')
-        assert answer.headers["RateLimit-Policy"] == f'"{name}";q=1;w=3600'
+        assert_problem(response, 429)
+        assert 0 < int(response.headers["Retry-After"]) <= 3600
+        assert response.headers["RateLimit"].startswith(f'"{name}";r=0;t=')
+        assert response.headers["RateLimit-Policy"] == f'"{name}";q=1;w=3600'
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -140,12 +140,12 @@ async def test_an_unexpected_failure_is_a_500_that_tells_nothing(
     api: ApiClient, broken: str, method: str
 ) -> None:
     for query in ["", "?by=2"]:
-        answer = await api.send(method, broken + query)
-        assert answer.status == 500
-        assert "X-Half-Done" not in answer.headers
+        response = await api.send(method, broken + query)
+        assert response.status == 500
+        assert "X-Half-Done" not in response.headers
         if method == "GET":
-            assert_problem(answer, 500)
-            body = answer.response.body.decode()
+            assert_problem(response, 500)
+            body = response.body.decode()
             for told in [SECRET, "ZeroDivisionError", "RuntimeError", "Traceback", ".py"]:
                 assert told not in body
 
@@ -153,11 +153,11 @@ async def test_an_unexpected_failure_is_a_500_that_tells_nothing(
 async def test_an_unexpected_failure_is_logged_with_its_place_and_without_its_words(
     api: ApiClient, broken: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer = await api.get(f"{broken}?by=2")
+    response = await api.get(f"{broken}?by=2")
     logged = capsys.readouterr().err
     assert "RuntimeError" in logged
     assert "test_error_shape.py" in logged
-    assert answer.headers["X-Request-ID"] in logged
+    assert response.headers["X-Request-ID"] in logged
     assert SECRET not in logged
 
 
@@ -177,9 +177,9 @@ async def test_without_a_database_there_is_a_503_that_says_when_to_come_again(
 ) -> None:
     assert await app.drain(5)
     await services.database.close()
-    answer = await alice.send(method, path, {"title": "x"})
-    assert_problem(answer, 503)
-    assert int(answer.headers["Retry-After"]) >= 1
+    response = await alice.send(method, path, {"title": "x"})
+    assert_problem(response, 503)
+    assert int(response.headers["Retry-After"]) >= 1
 
 
 async def test_without_a_database_nobody_registers_or_logs_in(
@@ -188,13 +188,13 @@ async def test_without_a_database_nobody_registers_or_logs_in(
     await services.database.close()
     for path in ["/api/auth/register", "/api/auth/login"]:
         sent = {"email": "carol@example.com", "password": PASSWORD}
-        answer = await api.post(path, sent)
-        assert_problem(answer, 503)
-        assert int(answer.headers["Retry-After"]) >= 1
+        response = await api.post(path, sent)
+        assert_problem(response, 503)
+        assert int(response.headers["Retry-After"]) >= 1
 
 
 async def test_outside_of_the_api_a_failure_is_a_page(api: ApiClient) -> None:
     for path in ["/nothing", "/apix", "/static/nothing.css"]:
-        answer = await api.get(path)
-        assert answer.status == 404
-        assert answer.headers["Content-Type"] == "text/html; charset=UTF-8"
+        response = await api.get(path)
+        assert response.status == 404
+        assert response.headers["Content-Type"] == "text/html; charset=UTF-8"

@@ -19,7 +19,7 @@ from tests.support.api_tools import (
     statement_counts,
     wrong_fields,
 )
-from tests.support.clients import Answer, ApiClient
+from tests.support.clients import ApiClient, Response
 
 pytestmark = pytest.mark.gen_test(timeout=30)
 
@@ -47,7 +47,7 @@ NO_IDS = [
 
 async def change(
     client: ApiClient, method: str, task_id: str, headers: dict[str, str] | None = None
-) -> Answer:
+) -> Response:
     """Change or delete a task."""
     body = None if method == "DELETE" else {"title": "Changed"}
     return await client.send(method, f"/api/tasks/{task_id}", body, headers=headers)
@@ -58,16 +58,16 @@ async def change(
 
 async def test_a_new_task_is_answered_with_201_and_all_its_fields(alice: ApiClient) -> None:
     sent = {"title": "Buy milk", "description": "Oat", "status": "completed"}
-    answer = await alice.post("/api/tasks", sent)
-    assert answer.status == 201
-    assert answer.headers["Content-Type"] == "application/json"
-    task = answer.json
+    response = await alice.post("/api/tasks", sent)
+    assert response.status == 201
+    assert response.headers["Content-Type"] == "application/json"
+    task = response.json
     assert set(task) == TASK_FIELDS
     assert {name: task[name] for name in sent} == sent
     assert task["createdAt"] == task["updatedAt"]
     assert MOMENT.fullmatch(task["createdAt"])
-    assert answer.headers["Location"] == f"/api/tasks/{task['id']}"
-    assert answer.headers["ETag"].strip('"') in task["updatedAt"]
+    assert response.headers["Location"] == f"/api/tasks/{task['id']}"
+    assert response.headers["ETag"].strip('"') in task["updatedAt"]
 
 
 async def test_a_task_needs_only_a_title(alice: ApiClient) -> None:
@@ -82,15 +82,15 @@ async def test_a_task_that_was_made_is_in_the_list(alice: ApiClient) -> None:
 
 
 async def test_a_task_without_a_title_is_refused(alice: ApiClient) -> None:
-    answer = await alice.post("/api/tasks", {"description": "Oat"})
-    assert wrong_fields(answer) == {"title"}
+    response = await alice.post("/api/tasks", {"description": "Oat"})
+    assert wrong_fields(response) == {"title"}
     assert (await alice.get("/api/tasks")).json["tasks"] == []
 
 
 async def test_every_wrong_field_is_named_at_once(alice: ApiClient) -> None:
     sent = {"title": "", "description": 7, "status": "done", "colour": "red"}
-    answer = await alice.post("/api/tasks", sent)
-    assert wrong_fields(answer) == set(sent)
+    response = await alice.post("/api/tasks", sent)
+    assert wrong_fields(response) == set(sent)
 
 
 @pytest.mark.parametrize("value", [None, 7, True, [], {}, ["Buy milk"]])
@@ -100,8 +100,8 @@ async def test_a_field_that_is_no_text_is_refused(
 ) -> None:
     task = await alice.add_task()
     assert wrong_fields(await alice.post("/api/tasks", {"title": "x", field: value})) == {field}
-    answer = await alice.put(f"/api/tasks/{task['id']}", {field: value})
-    assert wrong_fields(answer) == {field}
+    response = await alice.put(f"/api/tasks/{task['id']}", {field: value})
+    assert wrong_fields(response) == {field}
     assert (await alice.get("/api/tasks")).json["tasks"] == [task]
 
 
@@ -138,8 +138,8 @@ async def test_a_title_is_kept_as_typed_but_for_the_spaces_around_it(
 async def test_a_title_that_is_empty_or_too_long_is_refused(alice: ApiClient, title: str) -> None:
     task = await alice.add_task()
     assert wrong_fields(await alice.post("/api/tasks", {"title": title})) == {"title"}
-    answer = await alice.put(f"/api/tasks/{task['id']}", {"title": title})
-    assert wrong_fields(answer) == {"title"}
+    response = await alice.put(f"/api/tasks/{task['id']}", {"title": title})
+    assert wrong_fields(response) == {"title"}
     assert (await alice.get("/api/tasks")).json["tasks"] == [task]
 
 
@@ -150,8 +150,8 @@ async def test_a_description_is_kept_exactly_as_typed(alice: ApiClient, descript
 
 
 async def test_a_description_has_at_most_10000_characters(alice: ApiClient) -> None:
-    answer = await alice.post("/api/tasks", {"title": "x", "description": "x" * 10_001})
-    assert wrong_fields(answer) == {"description"}
+    response = await alice.post("/api/tasks", {"title": "x", "description": "x" * 10_001})
+    assert wrong_fields(response) == {"description"}
 
 
 # Reading one
@@ -159,8 +159,8 @@ async def test_a_description_has_at_most_10000_characters(alice: ApiClient) -> N
 
 async def test_a_task_is_read_by_its_id(alice: ApiClient) -> None:
     task = await alice.add_task()
-    answer = await alice.get(f"/api/tasks/{task['id']}")
-    assert (answer.status, answer.json) == (200, task)
+    response = await alice.get(f"/api/tasks/{task['id']}")
+    assert (response.status, response.json) == (200, task)
     assert (await alice.get(f"/api/tasks/{task['id'].upper()}")).json == task
 
 
@@ -169,9 +169,9 @@ async def test_somebody_elses_task_is_forbidden_and_stays_as_it_is(
     alice: ApiClient, bob: ApiClient, method: str
 ) -> None:
     task = await alice.add_task("Alice's secret")
-    answer = await change(bob, method, task["id"])
-    assert_problem(answer, 403)
-    assert b"secret" not in answer.response.body
+    response = await change(bob, method, task["id"])
+    assert_problem(response, 403)
+    assert b"secret" not in response.body
     assert (await alice.get("/api/tasks")).json["tasks"] == [task]
     assert (await bob.get("/api/tasks")).json["tasks"] == []
 
@@ -215,9 +215,9 @@ async def test_a_request_without_a_good_token_is_unauthorized(
         "Bearer " + "x" * 5000,
     ]:
         headers = {} if sent is None else {"Authorization": sent}
-        answer = await api.send(method, path, {"title": "x"}, headers=headers)
-        assert_problem(answer, 401)
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        response = await api.send(method, path, {"title": "x"}, headers=headers)
+        assert_problem(response, 401)
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 # Changing
@@ -230,9 +230,9 @@ async def test_what_is_not_sent_stays_as_it_is(alice: ApiClient, method: str) ->
         for names in combinations(values, size):
             before = await alice.add_task("Old", description="Old text")
             sent = {name: values[name] for name in names}
-            answer = await alice.send(method, f"/api/tasks/{before['id']}", sent)
-            assert answer.status == 200
-            after = answer.json
+            response = await alice.send(method, f"/api/tasks/{before['id']}", sent)
+            assert response.status == 200
+            after = response.json
             assert after == {**before, **sent, "updatedAt": after["updatedAt"]}
             assert after["updatedAt"] > before["updatedAt"]
             assert (await alice.get(f"/api/tasks/{before['id']}")).json == after
@@ -242,11 +242,11 @@ async def test_what_is_not_sent_stays_as_it_is(alice: ApiClient, method: str) ->
 async def test_a_task_can_be_sent_back_as_it_was_read(alice: ApiClient, method: str) -> None:
     task = await alice.add_task("Old", description="Text")
     read_only = {"id": NO_TASK, "createdAt": "2000-01-01T00:00:00Z", "updatedAt": 5}
-    answer = await alice.send(
+    response = await alice.send(
         method, f"/api/tasks/{task['id']}", {**task, **read_only, "status": "completed"}
     )
-    assert answer.status == 200
-    assert answer.json == {**task, "status": "completed", "updatedAt": answer.json["updatedAt"]}
+    assert response.status == 200
+    assert response.json == {**task, "status": "completed", "updatedAt": response.json["updatedAt"]}
 
 
 async def test_fields_that_are_only_read_are_ignored_when_a_task_is_made(
@@ -266,8 +266,8 @@ async def test_an_unknown_field_is_named_and_nothing_is_changed(
     assert wrong_fields(await alice.post("/api/tasks", {"title": "x", name: "y"})) == {name}
     for method in UPDATES:
         sent = {"title": "Changed", name: "y"}
-        answer = await alice.send(method, f"/api/tasks/{task['id']}", sent)
-        assert wrong_fields(answer) == {name}
+        response = await alice.send(method, f"/api/tasks/{task['id']}", sent)
+        assert wrong_fields(response) == {name}
     assert (await alice.get("/api/tasks")).json["tasks"] == [task]
 
 
@@ -277,16 +277,16 @@ async def test_a_status_is_pending_or_completed(alice: ApiClient, status: str) -
     assert wrong_fields(await alice.post("/api/tasks", {"title": "x", "status": status})) == {
         "status"
     }
-    answer = await alice.put(f"/api/tasks/{task['id']}", {"status": status})
-    assert wrong_fields(answer) == {"status"}
+    response = await alice.put(f"/api/tasks/{task['id']}", {"status": status})
+    assert wrong_fields(response) == {"status"}
 
 
 async def test_a_deleted_task_is_gone(alice: ApiClient) -> None:
     task = await alice.add_task()
     other = await alice.add_task("Stays")
-    answer = await alice.delete(f"/api/tasks/{task['id']}")
-    assert answer.status == 200
-    assert answer.json == {"message": "Task deleted successfully"}
+    response = await alice.delete(f"/api/tasks/{task['id']}")
+    assert response.status == 200
+    assert response.json == {"message": "Task deleted successfully"}
     for method in ["GET", *CHANGES]:
         assert_problem(await change(alice, method, task["id"]), 404)
     assert (await alice.get("/api/tasks")).json["tasks"] == [other]
@@ -336,11 +336,11 @@ async def walk(client: ApiClient, path: str) -> list[list[dict[str, Any]]]:
     """Read all pages by their Link headers, which say what nextCursor says."""
     pages = []
     while path:
-        answer = await client.get(path)
-        assert answer.status == 200
-        pages.append(answer.json["tasks"])
-        link = answer.headers.get("Link")
-        cursor = answer.json["nextCursor"]
+        response = await client.get(path)
+        assert response.status == 200
+        pages.append(response.json["tasks"])
+        link = response.headers.get("Link")
+        cursor = response.json["nextCursor"]
         assert (link is None) == (cursor is None)
         match = re.fullmatch(r'<([^<>"]+)>; rel="next"', link) if link else None
         assert (link is None) == (match is None)
@@ -428,15 +428,15 @@ async def test_a_task_that_is_known_is_not_sent_again(alice: ApiClient, method: 
     path = f"/api/tasks/{task['id']}"
     etag = (await alice.get(path)).headers["ETag"]
     for known in [etag, f"W/{etag}", f'"other", {etag}', f'W/"other",W/{etag}', "*"]:
-        answer = await alice.send(method, path, headers={"If-None-Match": known})
-        assert (answer.status, answer.response.body) == (304, b"")
-        assert answer.headers["ETag"] == etag
+        response = await alice.send(method, path, headers={"If-None-Match": known})
+        assert (response.status, response.body) == (304, b"")
+        assert response.headers["ETag"] == etag
     for unknown in ['"other"', etag.strip('"'), ""]:
-        answer = await alice.send(method, path, headers={"If-None-Match": unknown})
-        assert answer.status == 200
+        response = await alice.send(method, path, headers={"If-None-Match": unknown})
+        assert response.status == 200
     await alice.put(path, {"title": "Changed"})
-    answer = await alice.send(method, path, headers={"If-None-Match": etag})
-    assert answer.status == 200
+    response = await alice.send(method, path, headers={"If-None-Match": etag})
+    assert response.status == 200
 
 
 async def test_every_answer_with_a_task_has_its_etag(alice: ApiClient) -> None:
@@ -445,9 +445,9 @@ async def test_every_answer_with_a_task_has_its_etag(alice: ApiClient) -> None:
     assert (await alice.get(path)).headers["ETag"] == made.headers["ETag"]
     seen = {made.headers["ETag"]}
     for method in UPDATES:
-        answer = await alice.send(method, path, {"title": "y"})
-        assert (await alice.get(path)).headers["ETag"] == answer.headers["ETag"]
-        seen.add(answer.headers["ETag"])
+        response = await alice.send(method, path, {"title": "y"})
+        assert (await alice.get(path)).headers["ETag"] == response.headers["ETag"]
+        seen.add(response.headers["ETag"])
     assert len(seen) == 3
 
 
@@ -461,8 +461,8 @@ async def test_a_list_that_is_known_is_not_sent_again_until_something_changes(
         assert etag not in tags
         tags.add(etag)
         for known in [etag, f"W/{etag}", "*", f'"x", {etag}']:
-            answer = await alice.get(path, headers={"If-None-Match": known})
-            assert (answer.status, answer.response.body) == (304, b"")
+            response = await alice.get(path, headers={"If-None-Match": known})
+            assert (response.status, response.body) == (304, b"")
 
     await expect_another()
     first = await alice.add_task()
@@ -516,10 +516,10 @@ async def test_a_change_is_refused_if_the_version_is_another(
     path = f"/api/tasks/{made.json['id']}"
     now = await alice.put(path, {"title": "y"})
     match = match.format(stale=made.headers["ETag"], bare=now.headers["ETag"].strip('"'))
-    answer = await change(
+    response = await change(
         alice, method, made.json["id"], {"If-Match": match.encode().decode("latin-1")}
     )
-    assert_problem(answer, 412)
+    assert_problem(response, 412)
     assert (await alice.get(path)).json == now.json
 
 
@@ -529,8 +529,8 @@ async def test_a_condition_tells_nothing_about_somebody_elses_task(
 ) -> None:
     made = await alice.post("/api/tasks", {"title": "x"})
     for match in [made.headers["ETag"], '"other"', "*"]:
-        answer = await change(bob, method, made.json["id"], {"If-Match": match})
-        assert_problem(answer, 403)
+        response = await change(bob, method, made.json["id"], {"If-Match": match})
+        assert_problem(response, 403)
         assert_problem(await change(bob, method, NO_TASK, {"If-Match": match}), 404)
 
 
@@ -538,20 +538,20 @@ async def test_of_two_changes_of_one_version_only_one_is_made(alice: ApiClient) 
     made = await alice.post("/api/tasks", {"title": "x"})
     path = f"/api/tasks/{made.json['id']}"
     headers = {"If-Match": made.headers["ETag"]}
-    answers = await at_once(
+    responses = await at_once(
         alice.put(path, {"title": f"Writer {number}"}, headers=headers) for number in range(10)
     )
-    assert sorted(answer.status for answer in answers) == [200] + [412] * 9
-    winner = next(answer for answer in answers if answer.status == 200)
+    assert sorted(response.status for response in responses) == [200] + [412] * 9
+    winner = next(response for response in responses if response.status == 200)
     assert (await alice.get(path)).json == winner.json
 
 
 async def test_changes_at_once_all_give_different_versions(alice: ApiClient) -> None:
     task = await alice.add_task()
-    answers = await at_once(
+    responses = await at_once(
         alice.put(f"/api/tasks/{task['id']}", {"title": f"Writer {number}"}) for number in range(10)
     )
-    assert len({answer.json["updatedAt"] for answer in answers}) == 10
+    assert len({response.json["updatedAt"] for response in responses}) == 10
 
 
 # Idempotency-Key
@@ -560,14 +560,14 @@ async def test_changes_at_once_all_give_different_versions(alice: ApiClient) -> 
 async def test_twenty_sends_of_one_key_make_one_task(settings: Settings, alice: ApiClient) -> None:
     async with running(settings) as other:
         client = other.as_user(alice)
-        answers = await at_once(
+        responses = await at_once(
             client.post("/api/tasks", {"title": "Once"}, headers={"Idempotency-Key": "abc"})
             for _ in range(20)
         )
-    assert {answer.status for answer in answers} == {201}
+    assert {response.status for response in responses} == {201}
     listed = (await alice.get("/api/tasks")).json["tasks"]
-    assert [answer.json for answer in answers] == listed * 20
-    assert len({answer.headers["Location"] for answer in answers}) == 1
+    assert [response.json for response in responses] == listed * 20
+    assert len({response.headers["Location"] for response in responses}) == 1
 
 
 async def test_a_key_is_unique_for_each_owner_only(alice: ApiClient, bob: ApiClient) -> None:
@@ -612,8 +612,8 @@ async def test_the_longest_key_is_taken(alice: ApiClient) -> None:
 async def test_a_refused_task_does_not_use_up_its_key(alice: ApiClient) -> None:
     headers = {"Idempotency-Key": "abc"}
     assert_problem(await alice.post("/api/tasks", {"title": ""}, headers=headers), 400)
-    answer = await alice.post("/api/tasks", {"title": "x"}, headers=headers)
-    assert answer.json["title"] == "x"
+    response = await alice.post("/api/tasks", {"title": "x"}, headers=headers)
+    assert response.json["title"] == "x"
 
 
 # One trip to the database
@@ -622,10 +622,10 @@ async def test_a_refused_task_does_not_use_up_its_key(alice: ApiClient) -> None:
 async def statements_of(metrics: Metrics, client: ApiClient, *request: Any, **more: Any) -> Any:
     """Send a request, and give its status with the statements that it ran."""
     before = statement_counts(metrics)
-    answer = await client.send(*request, **more)
+    response = await client.send(*request, **more)
     after = statement_counts(metrics)
     run = {name: after[name] - before.get(name, 0) for name in after}
-    return answer.status, {name: count for name, count in run.items() if count}
+    return response.status, {name: count for name, count in run.items() if count}
 
 
 async def test_a_request_is_one_statement_that_also_proves_the_session(

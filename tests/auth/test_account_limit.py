@@ -8,7 +8,7 @@ from taskapp.config.settings import Settings
 from taskapp.operations.accounts import forget_addresses
 from taskapp.services import Services
 from tests.support.api_tools import assert_problem, at_once, running, with_settings
-from tests.support.clients import Answer, ApiClient
+from tests.support.clients import ApiClient, Response
 from tests.support.database_fixtures import execute
 from tests.support.page_client import ALICE, PASSWORD, PageClient
 
@@ -22,7 +22,7 @@ UNKNOWN = {"email": "nobody@example.com", "password": "not " + PASSWORD}
 limited = with_settings(ACCOUNT_LOGIN_LIMIT="6/hour", TRUSTED_PROXIES="127.0.0.1,::1")
 
 
-async def log_in(api: ApiClient, address: str, sent: dict[str, str]) -> Answer:
+async def log_in(api: ApiClient, address: str, sent: dict[str, str]) -> Response:
     """Try to log in from an address."""
     return await api.post("/api/auth/login", sent, headers={"X-Forwarded-For": address})
 
@@ -32,24 +32,24 @@ async def register(api: ApiClient) -> None:
     assert (await api.post("/api/auth/register", RIGHT)).status == 201
 
 
-async def guess(api: ApiClient, sent: dict[str, str], tries: int = 7) -> list[Answer]:
+async def guess(api: ApiClient, sent: dict[str, str], tries: int = 7) -> list[Response]:
     """Try as often, each time from another address."""
     return [await log_in(api, f"203.0.113.{number}", sent) for number in range(tries)]
 
 
-def statuses(answers: list[Answer]) -> list[int]:
-    return [answer.status for answer in answers]
+def statuses(responses: list[Response]) -> list[int]:
+    return [response.status for response in responses]
 
 
 @limited
 async def test_a_stranger_who_guesses_from_many_addresses_is_slowed(api: ApiClient) -> None:
     await register(api)
-    answers = await guess(api, WRONG)
-    assert statuses(answers) == [401] * 6 + [429]
-    problem = assert_problem(answers[-1], 429)
+    responses = await guess(api, WRONG)
+    assert statuses(responses) == [401] * 6 + [429]
+    problem = assert_problem(responses[-1], 429)
     assert "too many wrong passwords for this e-mail address" in problem["detail"]
-    assert 0 < int(answers[-1].headers["Retry-After"]) <= 3600
-    assert answers[-1].headers["RateLimit-Policy"] == '"account";q=6;w=3600'
+    assert 0 < int(responses[-1].headers["Retry-After"]) <= 3600
+    assert responses[-1].headers["RateLimit-Policy"] == '"account";q=6;w=3600'
     # Not even the right one helps where nobody has logged in before.
     assert (await log_in(api, AWAY, RIGHT)).status == 429
 
@@ -99,11 +99,11 @@ async def test_one_subscriber_of_ipv6_has_one_address(api: ApiClient) -> None:
     assert (await log_in(api, "2001:db8:0:2::1", RIGHT)).status == 429
 
 
-def shown(answer: Answer) -> tuple[Any, Any]:
+def shown(response: Response) -> tuple[Any, Any]:
     """Give all of an answer but what differs from request to request."""
     changing = {"Date", "X-Request-Id", "X-Consumer", "Retry-After", "RateLimit", "Ratelimit"}
-    headers = {name: text for name, text in answer.headers.get_all() if name not in changing}
-    return {**answer.json, "requestId": ""}, headers
+    headers = {name: text for name, text in response.headers.get_all() if name not in changing}
+    return {**response.json, "requestId": ""}, headers
 
 
 @limited
@@ -114,9 +114,9 @@ async def test_an_address_without_an_account_is_slowed_likewise_and_looks_the_sa
     await log_in(api, HOME, RIGHT)
     known, unknown = await guess(api, WRONG), await guess(api, UNKNOWN)
     assert statuses(known) == statuses(unknown) == [401] * 6 + [429]
-    assert [shown(answer) for answer in known] == [shown(answer) for answer in unknown]
-    for answers in (known, unknown):
-        assert 3500 < int(answers[-1].headers["Retry-After"]) <= 3600
+    assert [shown(response) for response in known] == [shown(response) for response in unknown]
+    for responses in (known, unknown):
+        assert 3500 < int(responses[-1].headers["Retry-After"]) <= 3600
 
 
 @limited
@@ -133,10 +133,10 @@ async def test_twenty_wrong_tries_at_once_from_as_many_addresses_stop_at_the_lim
     changes = {"TASKAPP_ACCOUNT_LOGIN_LIMIT": "6/hour", "TASKAPP_TRUSTED_PROXIES": "127.0.0.1"}
     async with running(settings, **changes) as server:
         await register(server.client)
-        answers = await at_once(
+        responses = await at_once(
             log_in(server.client, f"203.0.113.{number}", WRONG) for number in range(20)
         )
-    assert sorted(statuses(answers)) == [401] * 6 + [429] * 14
+    assert sorted(statuses(responses)) == [401] * 6 + [429] * 14
 
 
 @limited
@@ -147,8 +147,8 @@ async def test_the_limit_of_an_address_holds_where_the_owner_is_known_too(
     async with running(settings, **changes) as server:
         await register(server.client)
         assert (await log_in(server.client, HOME, RIGHT)).status == 200
-        answers = [await log_in(server.client, HOME, WRONG) for _ in range(3)]
-    assert statuses(answers) == [401, 401, 429]
+        responses = [await log_in(server.client, HOME, WRONG) for _ in range(3)]
+    assert statuses(responses) == [401, 401, 429]
 
 
 @limited

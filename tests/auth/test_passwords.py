@@ -15,11 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from taskapp.auth.passwords import LOW_PRIORITY, MINIMUM_LENGTH, WAITING_ROOM, PasswordHasher
+from taskapp.auth.passwords import (
+    LOW_PRIORITY,
+    MAX_QUEUED_HASHES,
+    MIN_PASSWORD_LENGTH,
+    PasswordHasher,
+)
 from taskapp.core.errors import Unavailable
 
 EMAIL = "ada.lovelace@example.com"
-COMMONEST = [word for word in FREQUENCY_LISTS["passwords"][:3000] if len(word) >= MINIMUM_LENGTH]
+COMMONEST = [
+    word for word in FREQUENCY_LISTS["passwords"][:3000] if len(word) >= MIN_PASSWORD_LENGTH
+]
 LONG_NAME = "k3jf9w8e7ry2hf8s7dyfh3kjfh9sd8f7y3hkjdhf93rkjfhsdkfjh30fj30"
 # Every character of it may stand for others, in hundreds of ways, each of which is looked up.
 SLOWEST = "4@8({[<369|!17+0$5%2" * 12
@@ -101,7 +108,7 @@ def test_no_password_takes_long_to_judge() -> None:
 
 
 @settings(max_examples=50)
-@given(password=st.text(min_size=MINIMUM_LENGTH, max_size=40), local=st.text(max_size=10))
+@given(password=st.text(min_size=MIN_PASSWORD_LENGTH, max_size=40), local=st.text(max_size=10))
 def test_any_text_can_be_judged(password: str, local: str) -> None:
     assert is_weak(password, f"{local}@example.com") in {True, False}
 
@@ -170,7 +177,7 @@ def test_turns_are_taken_one_at_a_time_in_the_order_of_asking() -> None:
 
     async def take(passwords: PasswordHasher, number: int) -> None:
         nonlocal inside
-        async with passwords.turn():
+        async with passwords.slot():
             inside += 1
             assert inside == 1
             await passwords.hash("SecurePass123!")
@@ -191,22 +198,22 @@ def test_a_full_waiting_room_turns_people_away_and_empties_again() -> None:
             go = asyncio.Event()
 
             async def stay() -> None:
-                async with passwords.turn():
+                async with passwords.slot():
                     await go.wait()
 
             for _ in range(2):
                 go.clear()
-                staying = [asyncio.create_task(stay()) for _ in range(WAITING_ROOM)]
+                staying = [asyncio.create_task(stay()) for _ in range(MAX_QUEUED_HASHES)]
                 await asyncio.sleep(0)
                 with pytest.raises(Unavailable, match="Too many people") as refusal:
-                    async with passwords.turn():
+                    async with passwords.slot():
                         pytest.fail("there was room for one more")
                 assert refusal.value.retry_after > 0
                 for task in staying[1::2]:
                     task.cancel()  # those who go away make room as well
                 go.set()
                 await asyncio.gather(*staying, return_exceptions=True)
-            async with asyncio.timeout(1), passwords.turn():
+            async with asyncio.timeout(1), passwords.slot():
                 pass
 
     asyncio.run(scenario())

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from taskapp.backups import base_backup as base_backups
-from taskapp.backups.create import backup_folder, make_backup
+from taskapp.backups.create import backup_repository, make_backup
 from taskapp.backups.repository import DESCRIPTION, Backup, BackupError
-from taskapp.backups.status import ARCHIVE_PATIENCE, BackupStatus
+from taskapp.backups.status import ARCHIVE_TIMEOUT, BackupStatus
 from taskapp.backups.verify import verify_backup
 from taskapp.backups.wal_archive import WANTED
 from taskapp.config.settings import Settings
 from taskapp.doctor.backups import check_backups
-from taskapp.doctor.findings import Level
+from taskapp.doctor.check_results import Level
 from taskapp.runtime.database_server import database_server
 from tests.support.backup_tools import House, flip, house, original
 from tests.support.server_process import server_process, wait_until
@@ -117,7 +117,7 @@ def test_an_archive_that_takes_nothing_fails_the_backup_and_is_told(
     before = house.backups
     house.archive.chmod(0o500)
     with monkeypatch.context() as impatient:
-        impatient.setattr(base_backups, "ARCHIVE_PATIENCE", 1)
+        impatient.setattr(base_backups, "ARCHIVE_TIMEOUT", 1)
         with pytest.raises(BackupError, match=r"not take what is to be archived: \d+ files wait"):
             house.back_up()
     assert BackupStatus(house.settings()).waiting_wal[0] > 0
@@ -190,7 +190,7 @@ def test_without_an_archive_a_backup_is_a_dump_that_can_be_restored(house: House
     assert verify(house) == ""
     house.write("third")
     done = house.restore(BACKUP_EVERY="off")
-    assert done.moment == dump.moment
+    assert done.timestamp == dump.timestamp
     assert house.titles() == ["before the backup", "first", "second"]
     assert house.back_up().kind == "base"  # of a new cluster, with an archive of its own
     assert len([*(house.data_dir / "backups").glob("wal-*")]) == 2
@@ -215,7 +215,7 @@ def make_late(house: House) -> None:
 
 
 def levels(settings: Settings) -> tuple[str, Level]:
-    return BackupStatus(settings).in_a_word(), check_backups(settings).level
+    return BackupStatus(settings).state(), check_backups(settings).level
 
 
 def test_the_state_of_the_backups_is_told(house: House) -> None:
@@ -224,7 +224,7 @@ def test_the_state_of_the_backups_is_told(house: House) -> None:
     waiting = house.cluster / "pg_wal/archive_status/000000010000000000000099.ready"
     waiting.touch()
     assert levels(house.settings()) == ("current", Level.OK)
-    long_ago = waiting.stat().st_mtime - ARCHIVE_PATIENCE - 1
+    long_ago = waiting.stat().st_mtime - ARCHIVE_TIMEOUT - 1
     os.utime(waiting, (long_ago, long_ago))
     assert levels(house.settings()) == ("failing", Level.PROBLEM)
     waiting.unlink()
@@ -232,7 +232,7 @@ def test_the_state_of_the_backups_is_told(house: House) -> None:
     assert levels(house.settings()) == ("late", Level.PROBLEM)
     shutil.rmtree(house.data_dir / "backups")
     assert levels(house.settings()) == ("none", Level.INFO)
-    assert backup_folder(house.settings()).list_backups() == []
+    assert backup_repository(house.settings()).list_backups() == []
 
 
 def test_a_stop_does_not_wait_for_a_backup(house: House) -> None:

@@ -40,15 +40,15 @@ class Writes:
         while not stopped.is_set():
             title = f"task {len(self.sent)}"
             self.sent[title] = datetime.now(UTC)
-            answer = self.client.send("POST", "/api/tasks", {"title": title})
-            assert answer.status == 201, answer.body
+            response = self.client.send("POST", "/api/tasks", {"title": title})
+            assert response.status == 201, response.body
             self.acknowledged[title] = datetime.now(UTC)
             sleep(0.01)
 
-    def check(self, found: set[str], moment: datetime) -> None:
+    def check(self, found: set[str], timestamp: datetime) -> None:
         """Check that it is what was there at the moment."""
-        before = {title for title, at in self.acknowledged.items() if at <= moment}
-        after = {title for title, at in self.sent.items() if at > moment}
+        before = {title for title, at in self.acknowledged.items() if at <= timestamp}
+        after = {title for title, at in self.sent.items() if at > timestamp}
         assert len(before) > 10
         assert len(after) > 10
         assert before <= found, f"missing: {before - found}"
@@ -81,7 +81,7 @@ def write_and_destroy(server: ServerProcess, folder: Path) -> tuple[list[Writes]
         sleep(0.5)
         command(folder, "backup")
         sleep(0.5)
-        moment = datetime.now(UTC)
+        timestamp = datetime.now(UTC)
         sleep(0.5)
     finally:
         stopped.set()
@@ -89,7 +89,7 @@ def write_and_destroy(server: ServerProcess, folder: Path) -> tuple[list[Writes]
             thread.join()
     archive_all(folder)
     server.end(signal.SIGKILL)
-    return writes, moment
+    return writes, timestamp
 
 
 def destroy(folder: Path) -> None:
@@ -107,16 +107,16 @@ def found_by(writes: Writes, server: ServerProcess) -> set[str]:
 def test_the_drill() -> None:
     with new_data_folder() as folder:
         with server_process(folder) as server:
-            writes, moment = write_and_destroy(server.wait_until_ready(), folder)
+            writes, timestamp = write_and_destroy(server.wait_until_ready(), folder)
         destroy(folder)
-        said = command(folder, "restore", "--to", moment.isoformat(sep=" "))
+        said = command(folder, "restore", "--to", timestamp.isoformat(sep=" "))
         assert said.startswith(
-            f"Restored {moment:%Y-%m-%d %H:%M:%S} UTC.\nIt holds 2 accounts and "
+            f"Restored {timestamp:%Y-%m-%d %H:%M:%S} UTC.\nIt holds 2 accounts and "
         )
         with server_process(folder) as server:
             server.wait_until_ready()
             for each in writes:
-                each.check(found_by(each, server), moment)
+                each.check(found_by(each, server), timestamp)
                 old = each.client.moved_to(server.address)
                 assert old.status("/api/tasks") == 401
                 old.close()
@@ -128,4 +128,4 @@ def test_the_drill() -> None:
         with server_process(folder) as server:
             server.wait_until_ready()
             with pytest.raises(AssertionError, match="missing"):
-                writes[0].check(found_by(writes[0], server), moment)
+                writes[0].check(found_by(writes[0], server), timestamp)

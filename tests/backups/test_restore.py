@@ -30,7 +30,7 @@ def destroy(house: House) -> None:
 def test_a_destroyed_database_comes_back_as_it_was_last(house: House) -> None:
     destroy(house)
     done = house.restore()
-    assert (done.moment, done.users, done.tasks, done.sessions) == (None, 1, 3, 2)
+    assert (done.timestamp, done.users, done.tasks, done.sessions) == (None, 1, 3, 2)
     assert done.aside is None
     assert house.titles() == BASE
 
@@ -61,22 +61,22 @@ def test_a_moment_after_which_nothing_was_changed_can_be_restored(house: House) 
     async def scenario() -> datetime:
         async with database_server(house.settings()) as url:
             insert(url, "third")
-            moment = datetime.now(UTC)
+            timestamp = datetime.now(UTC)
             await asyncio.sleep(1.1)  # the archive notes whole seconds
             execute(url, "SELECT pg_create_restore_point('something that is no change')")
-        return moment
+        return timestamp
 
-    moment = asyncio.run(scenario())
+    timestamp = asyncio.run(scenario())
     destroy(house)
-    assert house.restore(moment).tasks == 4
+    assert house.restore(timestamp).tasks == 4
 
 
-def refused(house: House, moment: datetime | None = None) -> str:
+def refused(house: House, timestamp: datetime | None = None) -> str:
     """Be refused to restore, with everything as it was before, and give the reason."""
     before = sorted(house.data_dir.iterdir())
     inode = house.cluster.stat().st_ino
     with pytest.raises(BackupError) as caught:
-        house.restore(moment)
+        house.restore(timestamp)
     assert sorted(house.data_dir.iterdir()) == before
     assert house.cluster.stat().st_ino == inode
     return str(caught.value)
@@ -130,8 +130,8 @@ def test_what_cannot_be_restored_is_refused_and_nothing_is_touched(
 ) -> None:
     if damage:
         damage(house)
-    moment = None if age is None else datetime.now(UTC) - age
-    assert reason in refused(house, moment)
+    timestamp = None if age is None else datetime.now(UTC) - age
+    assert reason in refused(house, timestamp)
 
 
 def test_a_running_server_is_not_restored_under(house: House) -> None:

@@ -115,8 +115,8 @@ async def test_no_form_is_taken_without_its_token(
         for form in page.forms:
             fields = {name: text for name, text in form.fields.items() if name != "csrf_token"}
             for button in form.buttons:
-                answer = await mine.fetch("POST", button.action, fields | button.fields)
-                assert answer.status == 403
+                response = await mine.fetch("POST", button.action, fields | button.fields)
+                assert response.status == 403
                 assert mine.cookies == cookies
     assert (await alice.get("/api/tasks")).json == before
     assert (await mine.open("/tasks")).status == 200
@@ -191,5 +191,5 @@ async def test_below_a_base_path_a_login_leads_nowhere_else(
 ) -> None:
     await visitor.open("/sub/register")
     await visitor.submit("Make my account", email=ALICE, password=PASSWORD)
-    answer = await visitor.send("Log in", email=ALICE, password=PASSWORD, next=wanted)
-    assert answer.location.startswith("/sub/")
+    response = await visitor.send("Log in", email=ALICE, password=PASSWORD, next=wanted)
+    assert response.location.startswith("/sub/")

@@ -230,11 +230,11 @@ def test_nothing_that_was_typed_stays_behind_after_the_logout(tasks: Page) -> No
 def test_whoever_leaves_with_unsaved_text_is_asked(tasks: Page, typed: str) -> None:
     asked: list[str] = []
 
-    def answer(dialog: Dialog) -> None:
+    def response(dialog: Dialog) -> None:
         asked.append(dialog.type)
         dialog.accept()
 
-    tasks.on("dialog", answer)
+    tasks.on("dialog", response)
     field_of_new_task(tasks).press_sequentially(typed)
     link(tasks, "Pending").click()  # the draft is kept, so nobody has to be asked
     tasks.wait_for_url("**/tasks?status=pending")

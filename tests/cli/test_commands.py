@@ -23,13 +23,13 @@ from click.testing import CliRunner, Result
 from sqlalchemy import NullPool, create_engine, make_url
 
 from taskapp.auth.passwords import PasswordHasher
-from taskapp.cli.commands import COMMANDS, EPILOG, plain_errors
+from taskapp.cli.commands import COMMANDS, EPILOG, report_errors
 from taskapp.config.settings import SETTINGS, load_settings
 from taskapp.db.migrations import FOLDER, HEAD
 from taskapp.observability.logs import configure_logging
 from taskapp.postgres.server import program
 from taskapp.runtime.database_server import prepare_database
-from tests.postgres.test_embedded import execute, owner, url_of
+from tests.postgres.test_server import execute, owner, url_of
 
 CHECKOUT = Path(__file__).parents[2]
 PASSWORD = "SecurePass123!"
@@ -286,8 +286,8 @@ def test_accounts_that_are_not_there_are_not_changed() -> None:
 
 def test_deleting_asks_first(served: str) -> None:
     add("ada@example.com")
-    for answer in ("n\n", "\n", ""):
-        said = fail("user", "delete", "ada@example.com", stdin=answer)
+    for response in ("n\n", "\n", ""):
+        said = fail("user", "delete", "ada@example.com", stdin=response)
         assert said.startswith("Delete ada@example.com with all tasks, for ever? [y/N]: ")
     assert emails(served) == ["ada@example.com"]
     result = run("user", "delete", "Ada@example.com", stdin="y\n")
@@ -615,7 +615,7 @@ def test_a_revision_of_another_program_is_not_touched(own_server: str) -> None:
 def test_a_data_folder_in_use_is_said_with_who_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("taskapp.postgres.server._SHARING_PATIENCE", 0.1)
+    monkeypatch.setattr("taskapp.postgres.server._SHARE_TIMEOUT", 0.1)
     with new_folder() as folder:
         folder.mkdir()
         monkeypatch.setenv("TASKAPP_DATA_DIR", str(folder))
@@ -631,7 +631,7 @@ def test_a_data_folder_that_cannot_be_one_is_said(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_error_that_is_not_ours_is_not_hidden() -> None:
-    @plain_errors
+    @report_errors
     def divide() -> float:
         return 1 / len("")
 

@@ -16,20 +16,20 @@ import pytest
 from taskapp.config.settings import Settings, SettingsError, load_settings
 from taskapp.db.migrations import HEAD
 from taskapp.doctor.backups import check_backups
+from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.checks import (
+    check_clock,
     check_data_folder,
     check_database,
+    check_free_space,
     check_limits,
+    check_revision,
     check_secret_key,
+    check_server,
     check_space,
     check_year,
-    examine,
-    judge_clock,
-    judge_revision,
-    judge_server,
-    judge_space,
+    run_checks,
 )
-from taskapp.doctor.findings import Finding, Level
 from taskapp.doctor.port import check_port
 from taskapp.doctor.settings import (
     check_address,
@@ -40,7 +40,7 @@ from taskapp.doctor.settings import (
     check_registration,
 )
 from taskapp.runtime.database_server import prepare_database
-from tests.postgres.test_embedded import execute, owner, url_of, wait_until
+from tests.postgres.test_server import execute, owner, url_of, wait_until
 from tests.support.server_process import Client, free_port, new_data_folder, server_process
 
 OK, INFO, WARNING, PROBLEM = Level.OK, Level.INFO, Level.WARNING, Level.PROBLEM
@@ -79,11 +79,11 @@ def make_settings(**texts: str) -> Settings:
     return load_settings({"TASKAPP_PORT": "0"} | given)  # 8000 may be anybody's
 
 
-def levels(findings: list[Finding]) -> dict[str, Level]:
+def levels(findings: list[CheckResult]) -> dict[str, Level]:
     return {finding.subject: finding.level for finding in findings}
 
 
-def assert_is(finding: Finding, level: Level, words: str) -> None:
+def assert_is(finding: CheckResult, level: Level, words: str) -> None:
     assert finding.level is level, finding
     assert words in f"{finding.text} {finding.fix}"
     assert "\n" not in f"{finding.text}{finding.fix}"
@@ -95,7 +95,7 @@ def assert_is(finding: Finding, level: Level, words: str) -> None:
 
 def test_a_good_set_up_is_all_right(served: tuple[Settings, str]) -> None:
     settings, _ = served
-    findings = asyncio.run(examine(settings))
+    findings = asyncio.run(run_checks(settings))
     not_ok = [finding for finding in findings if finding.level is not OK]
     # The first start makes the key, and a minute later the first backup.
     assert [finding.subject for finding in not_ok] == ["backups", "secret key"]
@@ -103,7 +103,7 @@ def test_a_good_set_up_is_all_right(served: tuple[Settings, str]) -> None:
 
 
 def test_what_is_not_there_yet_is_not_made_by_looking(folder: Path) -> None:
-    findings = asyncio.run(examine(make_settings(data_dir=str(folder / "data"))))
+    findings = asyncio.run(run_checks(make_settings(data_dir=str(folder / "data"))))
     assert [finding.subject for finding in findings if finding.level is INFO] == [
         "database",
         "data folder",
@@ -129,7 +129,7 @@ def test_every_warning_and_problem_comes_with_what_to_do(folder: Path) -> None:
         limit_storage="redis://:hidden@127.0.0.1:1/0",
         backup_every="off",
     )
-    findings = asyncio.run(examine(settings))
+    findings = asyncio.run(run_checks(settings))
     assert levels(findings) == {
         "database": PROBLEM,
         "date": OK,
@@ -220,7 +220,7 @@ def test_an_embedded_database_that_refuses_is_said(served: tuple[Settings, str])
 def test_the_server_has_to_suit(
     facts: tuple[str, ...], pool: int, level: Level, words: str
 ) -> None:
-    assert_is(judge_server((*facts, 0), pool), level, words)
+    assert_is(check_server((*facts, 0), pool), level, words)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_the_server_has_to_suit(
 def test_the_revision_has_to_be_the_one_of_the_code(
     revision: str | None, level: Level, words: str
 ) -> None:
-    assert_is(judge_revision(revision), level, words)
+    assert_is(check_revision(revision), level, words)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_the_revision_has_to_be_the_one_of_the_code(
     ],
 )
 def test_the_clocks_have_to_agree(difference: float, level: Level, words: str) -> None:
-    assert_is(judge_clock(difference), level, words)
+    assert_is(check_clock(difference), level, words)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_what_belongs_to_another_user_is_said(folder: Path) -> None:
     ],
 )
 def test_the_disk_has_to_have_room(free: int, level: Level, words: str) -> None:
-    assert_is(judge_space(free, Path("/data")), level, words)
+    assert_is(check_free_space(free, Path("/data")), level, words)
 
 
 def test_a_disk_of_the_backups_alone_is_looked_at_too(folder: Path) -> None:

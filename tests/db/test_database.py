@@ -24,7 +24,7 @@ from taskapp.postgres.server import EmbeddedPostgres
 from taskapp.queries.users import count_users, insert_user
 from tests.support.database_fixtures import NO_HASH, add_user, as_user, execute, open_database
 
-PATIENCE = 5.0  # seconds in which every answer has to come
+TIMEOUT = 5.0  # seconds in which every answer has to come
 
 
 def read(name: str, expression: str) -> Statement:
@@ -362,7 +362,7 @@ async def start_and_cancel(database: Database, chance: random.Random) -> list[as
 
 def wait_for_states(url: str, expected: list[tuple[str, int]]) -> None:
     """Wait until the server has ended what nobody waits for any more."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while states(url) != expected:
         assert time.monotonic() < deadline, states(url)
         time.sleep(0.01)
@@ -444,7 +444,7 @@ def test_the_server_gives_up_before_we_do(empty_database: str) -> None:
     async def scenario() -> None:
         async with open_database(empty_database) as database:
             [[seconds]] = await database.fetch_all(limit)
-            assert 0 < seconds < STATEMENT_TIMEOUT < PATIENCE
+            assert 0 < seconds < STATEMENT_TIMEOUT < TIMEOUT
 
     asyncio.run(scenario())
 
@@ -526,7 +526,7 @@ def test_a_refused_write_keeps_the_process_from_being_ready_for_a_while(
             assert not database.accepts_writes
             assert await database.fetch_one(ONE) == (1,)
             assert not database.accepts_writes
-            monkeypatch.setattr("taskapp.db.pool.REFUSED_WRITES_LAST", 0.0)
+            monkeypatch.setattr("taskapp.db.pool.REJECTED_WRITE_MEMORY", 0.0)
             assert database.accepts_writes
 
     asyncio.run(scenario())
@@ -649,7 +649,7 @@ def test_a_stopped_server_is_unavailable_and_the_first_statement_after_it_works(
                     started = time.monotonic()
                     with pytest.raises(Unavailable):
                         await database.fetch_one(ONE)
-                    assert time.monotonic() - started < PATIENCE
+                    assert time.monotonic() - started < TIMEOUT
                 await server.start()
                 assert await database.fetch_one(ONE) == (1,)
 
@@ -745,7 +745,7 @@ def test_a_network_that_swallows_everything_is_unavailable_in_time(
             proxy.passes.clear()
             async with responsive():
                 waits = await asyncio.gather(*(ask(database) for _ in range(12)))
-            assert max(waits) < PATIENCE
+            assert max(waits) < TIMEOUT
             proxy.passes.set()
             assert await database.fetch_one(ONE) == (1,)
 

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from uuid_utils import uuid7
 
 from taskapp import queries
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database, Transaction
 from taskapp.db.migrations import migrate
 from taskapp.db.statements import Statement
 from taskapp.observability.metrics import Metrics
-from taskapp.queries import list_versions, sessions, task_batches, tasks, users
-from taskapp.queries.tasks import COUNT_LIMIT, Overview, Task, TaskAccess
+from taskapp.queries import bulk_tasks, list_etags, sessions, tasks, users
+from taskapp.queries.tasks import COUNT_LIMIT, ListSummary, Task, TaskAccess
 from tests.support.database_fixtures import (
     NO_HASH,
     add_session,
@@ -196,9 +196,9 @@ def explain(
     """Run a statement, and take it back; give its plan and the tables it read as a whole."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute(f"SET plan_cache_mode = {plan_cache}")
-        cursor.execute(statement.prepare)
+        cursor.execute(statement.prepare_sql)
         before = scans(cursor)
-        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.execute}", values)
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.execute_sql}", values)
         [[[explained]]] = cursor.fetchall()
         after = scans(cursor)
     plan: dict[str, Any] = explained["Plan"]
@@ -214,7 +214,7 @@ def with_plans(names: Iterable[str]) -> list[tuple[str, str]]:
     return [
         (name, plan_cache)
         for name in names
-        for plan_cache in PLAN_CACHES[: 2 if STATEMENTS[name].keeps_plan else 1]
+        for plan_cache in PLAN_CACHES[: 2 if STATEMENTS[name].is_prepared else 1]
     ]
 
 
@@ -348,13 +348,13 @@ def test_whatever_changes_tasks_needs_a_session_that_may() -> None:
 
 
 @pytest.fixture
-def alice(empty_database: str) -> SessionProof:
+def alice(empty_database: str) -> SessionToken:
     """Alice, who owns, logged in."""
     return add_session(empty_database, add_user(empty_database, "alice"))
 
 
 @pytest.fixture
-def bob(empty_database: str) -> SessionProof:
+def bob(empty_database: str) -> SessionToken:
     """Bob, the stranger, logged in."""
     return add_session(empty_database, add_user(empty_database, "bob"))
 
@@ -380,7 +380,7 @@ several_examples = settings(
 
 
 async def new_task(
-    database: Database, owner: SessionProof, title: str = "Buy milk", **more: Any
+    database: Database, owner: SessionToken, title: str = "Buy milk", **more: Any
 ) -> Task | None:
     fields = {"description": "", "status": "pending", "key": None} | more
     return await tasks.insert_task(database, owner, title=title, **fields)
@@ -392,13 +392,13 @@ def all_rows(url: str) -> list[tuple[Any, ...]]:
     )
 
 
-async def list_unless_known(database: Database, owner: SessionProof) -> list[Task]:
+async def list_unless_known(database: Database, owner: SessionToken) -> list[Task]:
     ask: dict[str, Any] = {"status": None, "after": None, "limit": 100} | UNKNOWN
-    _, rows = await list_versions.list_tasks_unless_known(database, owner, **ask)
+    _, rows = await list_etags.list_tasks_unless_known(database, owner, **ask)
     return rows
 
 
-ATTACKS: dict[str, Callable[[Database, SessionProof, str], Awaitable[Any]]] = {
+ATTACKS: dict[str, Callable[[Database, SessionToken, str], Awaitable[Any]]] = {
     "find": tasks.find_task,
     "find by key": lambda database, who, _: tasks.find_task_by_key(database, who, "key"),
     "update": lambda database, who, task: tasks.update_task(database, who, task, title="Bob was"),
@@ -406,7 +406,7 @@ ATTACKS: dict[str, Callable[[Database, SessionProof, str], Awaitable[Any]]] = {
         database, who, task, status="completed"
     ),
     "delete": tasks.delete_task,
-    "delete completed": lambda database, who, _: task_batches.delete_completed_tasks(
+    "delete completed": lambda database, who, _: bulk_tasks.delete_completed_tasks(
         database, who, until=LATER, after=None, limit=100
     ),
     "list": lambda database, who, _: tasks.list_tasks(
@@ -422,13 +422,13 @@ ATTACKS: dict[str, Callable[[Database, SessionProof, str], Awaitable[Any]]] = {
 @several_examples
 @given(attack=st.sampled_from(sorted(ATTACKS)), who=st.sampled_from(["bob", "late", "nobody"]))
 def test_nobody_reaches_the_tasks_of_another(
-    attack: str, who: str, empty_database: str, alice: SessionProof, bob: SessionProof, run: Run
+    attack: str, who: str, empty_database: str, alice: SessionToken, bob: SessionToken, run: Run
 ) -> None:
     """Neither with a session of his own, nor with one of Alice that is over, nor with none."""
     proofs = {
-        "bob": SessionProof(alice.user_id, bob.secret_hash),  # whatever he says of himself
+        "bob": SessionToken(alice.user_id, bob.secret_hash),  # whatever he says of himself
         "late": add_session(empty_database, alice.user_id, lasts="-1 second"),
-        "nobody": SessionProof(alice.user_id, secrets.token_bytes(32)),
+        "nobody": SessionToken(alice.user_id, secrets.token_bytes(32)),
     }
     made = run(lambda database: new_task(database, alice, key=secrets.token_hex(4)))
     run(lambda database: new_task(database, alice, key="key"))
@@ -439,7 +439,7 @@ def test_nobody_reaches_the_tasks_of_another(
 
 
 def test_a_session_that_is_over_makes_no_task_and_gets_no_overview(
-    empty_database: str, alice: SessionProof, run: Run
+    empty_database: str, alice: SessionToken, run: Run
 ) -> None:
     late = add_session(empty_database, alice.user_id, lasts="-1 second")
     assert run(lambda database: new_task(database, late)) is None
@@ -447,15 +447,15 @@ def test_a_session_that_is_over_makes_no_task_and_gets_no_overview(
     assert run(lambda database: tasks.list_tasks_with_overview(database, late, **ask)) == ([], None)
     assert run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask)) == (
         [],
-        Overview("alice@example.com", 0, 0),
+        ListSummary("alice@example.com", 0, 0),
     )
 
 
 def test_why_a_task_was_not_found_is_told(
-    empty_database: str, alice: SessionProof, bob: SessionProof, run: Run
+    empty_database: str, alice: SessionToken, bob: SessionToken, run: Run
 ) -> None:
     [task] = add_tasks(empty_database, alice.user_id, 1)
-    nobody = SessionProof(alice.user_id, secrets.token_bytes(32))
+    nobody = SessionToken(alice.user_id, secrets.token_bytes(32))
     reader = add_session(empty_database, alice.user_id)
     hash_of_reader = reader.secret_hash
     execute(
@@ -485,8 +485,8 @@ def test_paging_meets_every_task_once_from_the_newest_to_the_oldest(
     status: str | None,
     size: int,
     empty_database: str,
-    alice: SessionProof,
-    bob: SessionProof,
+    alice: SessionToken,
+    bob: SessionToken,
     run: Run,
 ) -> None:
     execute(empty_database, "DELETE FROM tasks")
@@ -516,20 +516,20 @@ def test_tasks_that_are_made_at_once_have_an_order() -> None:
 
 
 def test_the_overview_comes_with_the_list_and_its_counts_stop(
-    empty_database: str, alice: SessionProof, bob: SessionProof, run: Run
+    empty_database: str, alice: SessionToken, bob: SessionToken, run: Run
 ) -> None:
     add_tasks(empty_database, alice.user_id, 3, status="completed")
     add_tasks(empty_database, bob.user_id, 5)
     ask: dict[str, Any] = {"status": "completed", "after": None, "limit": 2}
     found, overview = run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask))
     assert [task.title for task in found] == ["task 3", "task 2"]
-    assert overview == Overview("alice@example.com", 0, 3)
+    assert overview == ListSummary("alice@example.com", 0, 3)
     add_tasks(empty_database, alice.user_id, COUNT_LIMIT + 1)
     _, overview = run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask))
-    assert overview == Overview("alice@example.com", COUNT_LIMIT, 3)
+    assert overview == ListSummary("alice@example.com", COUNT_LIMIT, 3)
 
 
-def test_what_is_not_given_stays_as_it_is(alice: SessionProof, run: Run) -> None:
+def test_what_is_not_given_stays_as_it_is(alice: SessionToken, run: Run) -> None:
     async def scenario(database: Database) -> None:
         task = await new_task(database, alice, "Buy milk", description="Two litres")
         assert task
@@ -550,7 +550,7 @@ def test_what_is_not_given_stays_as_it_is(alice: SessionProof, run: Run) -> None
 
 
 def test_a_version_grows_with_every_change_whatever_the_clock_does(
-    empty_database: str, alice: SessionProof, run: Run
+    empty_database: str, alice: SessionToken, run: Run
 ) -> None:
     values: dict[str, Any] = dict.fromkeys(("new_title", "new_description", "versions"))
     values |= {"session": alice.secret_hash, "new_status": "completed"}
@@ -582,7 +582,7 @@ def test_a_version_grows_with_every_change_whatever_the_clock_does(
     assert moments == sorted(set(moments))
 
 
-def test_a_change_can_be_tied_to_a_version(alice: SessionProof, run: Run) -> None:
+def test_a_change_can_be_tied_to_a_version(alice: SessionToken, run: Run) -> None:
     async def scenario(database: Database) -> None:
         task = await new_task(database, alice)
         assert task
@@ -602,7 +602,7 @@ def test_a_change_can_be_tied_to_a_version(alice: SessionProof, run: Run) -> Non
 
 
 def test_an_idempotency_key_makes_one_task_of_each_owner(
-    alice: SessionProof, bob: SessionProof, run: Run
+    alice: SessionToken, bob: SessionToken, run: Run
 ) -> None:
     async def scenario(database: Database) -> None:
         made = await asyncio.gather(
@@ -619,7 +619,7 @@ def test_an_idempotency_key_makes_one_task_of_each_owner(
     run(scenario)
 
 
-def test_two_changes_of_one_version_are_one_change(alice: SessionProof, run: Run) -> None:
+def test_two_changes_of_one_version_are_one_change(alice: SessionToken, run: Run) -> None:
     async def scenario(database: Database) -> None:
         task = await new_task(database, alice)
         assert task
@@ -637,7 +637,7 @@ def test_two_changes_of_one_version_are_one_change(alice: SessionProof, run: Run
 
 
 def test_the_number_of_tasks_is_estimated(
-    empty_database: str, alice: SessionProof, run: Run
+    empty_database: str, alice: SessionToken, run: Run
 ) -> None:
     add_tasks(empty_database, alice.user_id, 100)
     execute(empty_database, "ANALYZE tasks")
@@ -711,7 +711,7 @@ def test_a_session_begins_only_with_the_password_that_was_checked(
 
 
 def test_sessions_end_one_by_one_all_of_a_user_or_by_themselves(
-    empty_database: str, alice: SessionProof, bob: SessionProof, run: Run
+    empty_database: str, alice: SessionToken, bob: SessionToken, run: Run
 ) -> None:
     late = add_session(empty_database, bob.user_id, lasts="-1 second")
     others = [add_session(empty_database, alice.user_id) for _ in range(3)]
@@ -738,7 +738,7 @@ def test_sessions_end_one_by_one_all_of_a_user_or_by_themselves(
 
 
 def test_accounts_are_found_changed_and_deleted_with_all_they_own(
-    empty_database: str, alice: SessionProof, bob: SessionProof, run: Run
+    empty_database: str, alice: SessionToken, bob: SessionToken, run: Run
 ) -> None:
     add_tasks(empty_database, alice.user_id, 2)
     [kept] = add_tasks(empty_database, bob.user_id, 1)

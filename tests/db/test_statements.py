@@ -43,7 +43,7 @@ def test_a_list_reaches_a_kept_plan_as_what_it_is(empty_database: str) -> None:
 
 @pytest.mark.parametrize(
     "elsewhere",
-    ["DEALLOCATE ALL", f"DEALLOCATE {DOUBLE.key}; {PASSED.prepare}"],
+    ["DEALLOCATE ALL", f"DEALLOCATE {DOUBLE.key}; {PASSED.prepare_sql}"],
     ids=["a server that knows nothing of us", "a server on which another process was before"],
 )
 def test_behind_a_pooler_that_changes_servers_each_statement_is_run_and_none_kept(

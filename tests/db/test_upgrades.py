@@ -6,7 +6,7 @@ import pytest
 from alembic import command
 
 from taskapp.auth.passwords import PasswordHasher
-from taskapp.auth.signing import Tokens
+from taskapp.auth.signing import Signer
 from taskapp.db.migrations import HEAD
 from tests.db.test_migrations import REVISIONS, alembic, revision_of
 from tests.support.database_fixtures import add_session, add_tasks, add_user, execute, new_database
@@ -47,7 +47,7 @@ def fill(url: str, *, has_tasks: bool) -> tuple[str, dict[str, str]]:
     password_hash = asyncio.run(hasher.hash(PASSWORD))
     hasher.close()
     execute(url, "UPDATE users SET password_hash = %s", password_hash)
-    token, secret_hash = Tokens((KEY,)).new_bearer(user_id)
+    token, secret_hash = Signer((KEY,)).new_bearer(user_id)
     add_session(url, user_id)
     execute(url, "UPDATE sessions SET secret_hash = %s", secret_hash)
     if not has_tasks:
@@ -59,6 +59,6 @@ def fill(url: str, *, has_tasks: bool) -> tuple[str, dict[str, str]]:
 
 
 def listed(client: Client) -> dict[str, str]:
-    answer = client.send("GET", "/api/tasks")
-    assert answer.status == 200, answer.body
-    return {task["id"]: task["title"] + task["status"] for task in answer.json["tasks"]}
+    response = client.send("GET", "/api/tasks")
+    assert response.status == 200, response.body
+    return {task["id"]: task["title"] + task["status"] for task in response.json["tasks"]}

@@ -21,7 +21,7 @@ SHOWN = SECONDS - 15  # seconds; before that there is nothing to work a rate out
 COLUMN, ROW, GAP = 48, 16, 8  # pixels of Grafana's grid
 COLORS = ("#1f5fbf", "#b8560f", "#2d7a36", "#a8201a", "#6b4ba1", "#0f7c85", "#8a6d00", "#5f5f59")
 AXIS = 44  # pixels for what stands beside a chart
-MOST_NAMES = 8
+MAX_NAMES = 8
 STYLE = """
 body { width: 1152px; margin: 0; padding: 8px; background: #fff; color: #1c1c1a;
        font: 12px/1.3 sans-serif; }
@@ -117,7 +117,7 @@ def _draw_chart(panel: Panel, prometheus: Prometheus, size: tuple[int, int]) -> 
     drawn = "".join(_draw_line(points, COLORS[n % 8], place) for n, (_, points) in enumerate(lines))
     names = "".join(
         f'<i style="color: {COLORS[n % 8]}">{escape(name)}</i>'
-        for n, (name, _) in enumerate(lines[:MOST_NAMES])
+        for n, (name, _) in enumerate(lines[:MAX_NAMES])
     )
     return (
         f'<svg width="{width}" height="{height + 2}">'

@@ -40,8 +40,9 @@ class Prometheus:
 
     def ask(self, path: str, **parameters: Any) -> Any:
         """Give the data of an answer of its API."""
-        with urlopen(f"{self.address}/api/v1/{path}?{urlencode(parameters)}", timeout=10) as answer:  # noqa: S310  # an address of our own
-            return json.load(answer)["data"]
+        address = f"{self.address}/api/v1/{path}?{urlencode(parameters)}"
+        with urlopen(address, timeout=10) as response:  # noqa: S310  # an address of our own
+            return json.load(response)["data"]
 
     def query(self, expression: str, shown: str = "5m") -> list[tuple[dict[str, str], float]]:
         """Give each series of a panel's query with its value of now, those without one left out."""

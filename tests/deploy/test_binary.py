@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taskapp.config.installation import version
-from tests.auth.test_limits import redis_server
+from tests.auth.test_rate_limits import redis_server
 from tests.deploy.built import DIST, OneFile, make
 from tests.support.server_process import new_data_folder, ordinary_user, wait_until
 

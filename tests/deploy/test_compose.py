@@ -108,9 +108,9 @@ def redis_url(folder: Path) -> Iterator[str]:
     command = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["limits"]["command"]
     moved = [*command, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     with subprocess.Popen(moved, stdout=subprocess.DEVNULL) as redis:
-        answers = ["redis-cli", "-p", str(port), "ping"]
+        responses = ["redis-cli", "-p", str(port), "ping"]
         wait_until(
-            lambda: subprocess.run(answers, capture_output=True, check=False).returncode == 0
+            lambda: subprocess.run(responses, capture_output=True, check=False).returncode == 0
         )
         yield f"redis://127.0.0.1:{port}/0"
         redis.terminate()

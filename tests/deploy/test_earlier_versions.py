@@ -77,9 +77,9 @@ def upgraded(request: pytest.FixtureRequest) -> Iterator[Upgraded]:
         with server_process(folder, program=program) as server:
             alice = server.wait_until_ready().client().sign_up(ALICE)
             for title in ("Buy milk", "Call Bob"):
-                answer = alice.send("POST", "/api/tasks", {"title": title})
-                assert answer.status == 201
-            path = f"/api/tasks/{answer.json['id']}"
+                response = alice.send("POST", "/api/tasks", {"title": title})
+                assert response.status == 201
+            path = f"/api/tasks/{response.json['id']}"
             assert alice.send("PUT", path, {"status": "completed"}).status == 200
             before = alice.titles()
             assert server.end() == 0

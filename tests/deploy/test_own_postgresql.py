@@ -244,7 +244,7 @@ def test_options_that_pgbouncer_dropped_are_missed(postgres: OwnPostgres, folder
         ("UTC", "ISO, MDY", 3501),
     ],
 )
-def test_what_a_connection_needs_is_missed_one_by_one(answer: tuple[str, str, int]) -> None:
+def test_what_a_connection_needs_is_missed_one_by_one(response: tuple[str, str, int]) -> None:
     check_options("UTC", "ISO, MDY", 3500)
     with pytest.raises(SettingsError):
-        check_options(*answer)
+        check_options(*response)

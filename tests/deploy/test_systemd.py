@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from taskapp.maintenance_mode import lower_flag, raise_flag
+from taskapp.maintenance_mode import disable, enable
 from tests.deploy.unit_files import allowed_calls, read_unit
 from tests.support.server_process import (
     CHECKOUT,
     Client,
-    NoAnswer,
+    NoResponse,
     ServerProcess,
     new_data_folder,
     ordinary_user,
@@ -36,8 +36,8 @@ from tests.support.server_process import (
 DEPLOY = CHECKOUT / "deploy"
 UNIT = DEPLOY / "taskapp.service"
 WATCHDOG_SECONDS = 1.5
-PATIENCE = 20  # seconds
-MOST_EXPOSED = 15  # tenths, as systemd-analyze takes them
+TIMEOUT = 20  # seconds
+MAX_EXPOSURE = 15  # tenths, as systemd-analyze takes them
 RESTARTS = 3
 REQUESTS_BETWEEN = 100
 WRITERS = 4
@@ -55,7 +55,7 @@ class ServiceManager:
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(self._path))
         self._path.chmod(0o666)
-        self._notify.settimeout(PATIENCE)
+        self._notify.settimeout(TIMEOUT)
 
     def close(self) -> None:
         self.passed.close()
@@ -97,7 +97,7 @@ class ServiceManager:
         with suppress(BlockingIOError):
             while True:
                 states.append(self.hear())
-        self._notify.settimeout(PATIENCE)
+        self._notify.settimeout(TIMEOUT)
         return states
 
 
@@ -121,7 +121,7 @@ def analyze(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_unit_exposes_little() -> None:
-    done = analyze("security", "--offline=yes", f"--threshold={MOST_EXPOSED}", str(UNIT))
+    done = analyze("security", "--offline=yes", f"--threshold={MAX_EXPOSURE}", str(UNIT))
     assert done.returncode == 0, done.stdout
 
 
@@ -180,9 +180,9 @@ def test_taskapp_works_under_the_filter_and_says_how_it_is(
             manager.heard()
             threading.Event().wait(WATCHDOG_SECONDS)
             assert manager.heard() == []
-            raise_flag(manager.data_folder / "maintenance", "")  # it is away on purpose
+            enable(manager.data_folder / "maintenance", "")  # it is away on purpose
             assert manager.hear() == "WATCHDOG=1"
-            lower_flag(manager.data_folder / "maintenance")
+            disable(manager.data_folder / "maintenance")
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
@@ -195,9 +195,9 @@ def test_taskapp_works_under_the_filter_and_says_how_it_is(
 def write_until(stopped: threading.Event, client: Client, results: "Counter[int | str]") -> None:
     while not stopped.is_set():
         try:
-            answer = client.send("POST", "/api/tasks", {"title": "one more"}, Connection="close")
-            results[answer.status] += 1
-        except NoAnswer as error:
+            response = client.send("POST", "/api/tasks", {"title": "one more"}, Connection="close")
+            results[response.status] += 1
+        except NoResponse as error:
             results[str(error)] += 1
         client.close()  # each request comes by a connection of its own
 

@@ -11,7 +11,7 @@ CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md"), CHECKOUT / "bench" / "README.md"]
 )
-LARGEST_PICTURE, ALL_PICTURES = 60_000, 400_000  # bytes
+MAX_PICTURE_SIZE, ALL_PICTURES = 60_000, 400_000  # bytes
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -35,7 +35,7 @@ def test_the_page_of_pictures_shows_each_picture_and_all_are_small() -> None:
     taken = [picture_path(name, size, scheme) for name, size, scheme in PICTURES]
     assert shown == taken
     sizes = [path.stat().st_size for path in taken]
-    assert max(sizes) < LARGEST_PICTURE
+    assert max(sizes) < MAX_PICTURE_SIZE
     assert sum(sizes) < ALL_PICTURES
 
 

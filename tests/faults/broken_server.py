@@ -26,17 +26,17 @@ def acknowledge_before_commit() -> None:
     async def answer_early(self: Database, statement: Statement, **parameters: Any) -> Any:
         if statement.is_read or not statement.name.startswith("tasks."):
             return await fetch_all(self, statement, **parameters)
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        response: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         async def work(transaction: Transaction) -> None:
-            answer.set_result(await transaction.run(statement, **parameters))
+            response.set_result(await transaction.run(statement, **parameters))
             await asyncio.sleep(LATE)
 
         commit = asyncio.create_task(self.transaction(statement.name, work))
         commits.add(commit)
         commit.add_done_callback(commits.discard)
-        await asyncio.wait([commit, answer], return_when=asyncio.FIRST_COMPLETED)
-        return answer.result() if answer.done() else await commit
+        await asyncio.wait([commit, response], return_when=asyncio.FIRST_COMPLETED)
+        return response.result() if response.done() else await commit
 
     Database.fetch_all = answer_early  # type: ignore[method-assign]  # that is the purpose
 
@@ -58,24 +58,24 @@ def commit_twice() -> None:
 def keep_the_user_in_a_global() -> None:
     """Take the user of the request that came last."""
     last: dict[str, Any] = {}
-    read_session, prepare = ApiHandler.read_session, ApiHandler.prepare
+    authenticate, prepare = ApiHandler.authenticate, ApiHandler.prepare
 
     def remember(self: ApiHandler) -> Any:
-        last["owner"] = read_session(self)
+        last["owner"] = authenticate(self)
         return last["owner"]
 
     async def linger(self: ApiHandler) -> None:
         await prepare(self)
         await asyncio.sleep(0)
 
-    ApiHandler.read_session = remember  # type: ignore[method-assign]  # that is the purpose
+    ApiHandler.authenticate = remember  # type: ignore[method-assign]  # that is the purpose
     ApiHandler.prepare = linger  # type: ignore[method-assign]  # that is the purpose
     BaseHandler.session = property(lambda _self: last["owner"])  # type: ignore[assignment]  # that is the purpose
 
 
 def close_at_once() -> None:
     """Hang up at a stop without a word to those who are between two requests."""
-    site.FAREWELL_SECONDS = 0.0
+    site.HANG_UP_SECONDS = 0.0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ class Crowd:
     token: str
     statuses: Counter[int] = field(default_factory=Counter)
     slowest: float = 0.0
-    answers: int = 0
+    responses: int = 0
     overtaken: int = 0  # the most answers that others were given while one waited for theirs
 
     async def stay_idle(self, number: int, until: asyncio.Event) -> None:
@@ -56,7 +56,7 @@ class Crowd:
         method: bytes,
         path: bytes,
     ) -> None:
-        started, before = time.monotonic(), self.answers
+        started, before = time.monotonic(), self.responses
         body = BODY if method == b"POST" else b""
         writer.write(
             b"%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n"
@@ -71,6 +71,6 @@ class Crowd:
         )
         await reader.readexactly(length)
         self.statuses[int(head.split()[1])] += 1
-        self.overtaken = max(self.overtaken, self.answers - before)
-        self.answers += 1
+        self.overtaken = max(self.overtaken, self.responses - before)
+        self.responses += 1
         self.slowest = max(self.slowest, time.monotonic() - started)

@@ -17,11 +17,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from taskapp.core.errors import OutcomeUnknown
-from tests.support.server_process import Answer, Client, NoAnswer, wait_until
+from tests.support.server_process import Client, NoResponse, Response, wait_until
 
 COMES_BACK_WITHIN = 20.0  # seconds, by itself: a generous promise, for busy machines too
 PROBLEM = "application/problem+json"
-PAUSE = 0.05  # seconds before a writer that was not acknowledged goes on
+INTERVAL = 0.05  # seconds before a writer that was not acknowledged goes on
 STATUSES = ("pending", "completed")
 SUCCESS = {"POST": 201, "PUT": 200, "DELETE": 200}
 
@@ -72,7 +72,7 @@ class Ledger:
 
     users: list[Client] = field(default_factory=list)
     tasks: list[LedgerTask] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     acknowledged_at: list[float] = field(default_factory=list)
     surprises: list[str] = field(default_factory=list)  # answers that nothing explains
@@ -80,7 +80,7 @@ class Ledger:
     @property
     def longest_answer(self) -> float:
         """Give the seconds that the slowest answer took."""
-        return max(answer.seconds for answer in self.answers)
+        return max(response.seconds for response in self.responses)
 
     def measure_longest_pause(self) -> float:
         """Give the longest time without an acknowledged write, in seconds, and print it."""
@@ -135,7 +135,7 @@ class Writer(threading.Thread):
                 is_settled = self.send(task)
                 self._unsettled = None if is_settled else task
                 pause = self._chance.uniform(0, self._thinking) if self._thinking else 0.0
-                self.stopped.wait(pause if self._was_acknowledged else PAUSE)
+                self.stopped.wait(pause if self._was_acknowledged else INTERVAL)
 
     def _begin(self) -> LedgerTask:
         """Choose what to write next."""
@@ -176,33 +176,33 @@ class Writer(threading.Thread):
             fields = content(task.owner, task.key, attempt.revision)
         headers = {"Idempotency_Key": task.key} if is_new else {"If_Match": task.version}
         try:
-            answer = self.client.send(attempt.method, task.path, fields, **headers)
-        except NoAnswer as error:
+            response = self.client.send(attempt.method, task.path, fields, **headers)
+        except NoResponse as error:
             was_sent = not isinstance(error.__cause__, ConnectionRefusedError)
             return Outcome.UNKNOWN if was_sent else Outcome.REFUSED
-        self._ledger.answers.append(answer)
-        if answer.status == SUCCESS[attempt.method]:
-            self._take(task, answer, fields)
+        self._ledger.responses.append(response)
+        if response.status == SUCCESS[attempt.method]:
+            self._take(task, response, fields)
             return Outcome.ACKNOWLEDGED
-        if answer.status == 503:
-            return self._read_refusal(answer)
-        if attempt.is_unknown and answer.status in {404, 412}:
+        if response.status == 503:
+            return self._read_refusal(response)
+        if attempt.is_unknown and response.status in {404, 412}:
             return self._find_applied(task, attempt, fields)
-        return self._surprise(f"{attempt.method}: {answer.status} {answer.body!r}")
+        return self._surprise(f"{attempt.method}: {response.status} {response.body!r}")
 
-    def _take(self, task: LedgerTask, answer: Answer, fields: dict[str, str] | None) -> None:
+    def _take(self, task: LedgerTask, response: Response, fields: dict[str, str] | None) -> None:
         """Note the state of a task that was acknowledged, which has to be what was sent."""
         if fields is None:
             return
-        shown: dict[str, Any] = answer.json
+        shown: dict[str, Any] = response.json
         if {name: shown[name] for name in fields} != fields:
             self._surprise(f"sent {fields}, was shown {shown}")
-        task.path, task.version = f"/api/tasks/{shown['id']}", answer.headers["ETag"]
+        task.path, task.version = f"/api/tasks/{shown['id']}", response.headers["ETag"]
 
-    def _read_refusal(self, answer: Answer) -> Outcome:
-        if answer.headers["Content-Type"] != PROBLEM or int(answer.headers["Retry-After"]) < 1:
-            self._surprise(f"503 of another shape: {answer.headers}")
-        is_unknown = answer.json["detail"] == OutcomeUnknown.detail
+    def _read_refusal(self, response: Response) -> Outcome:
+        if response.headers["Content-Type"] != PROBLEM or int(response.headers["Retry-After"]) < 1:
+            self._surprise(f"503 of another shape: {response.headers}")
+        is_unknown = response.json["detail"] == OutcomeUnknown.detail
         return Outcome.UNKNOWN if is_unknown else Outcome.REFUSED
 
     def _find_applied(
@@ -210,15 +210,15 @@ class Writer(threading.Thread):
     ) -> Outcome:
         """Look at a task that is not at the version any more at which it was to be changed."""
         try:
-            answer = self.client.send("GET", task.path)
-        except NoAnswer:
+            response = self.client.send("GET", task.path)
+        except NoResponse:
             return Outcome.UNKNOWN
-        if answer.status == (404 if fields is None else 200):
-            self._take(task, answer, fields)
+        if response.status == (404 if fields is None else 200):
+            self._take(task, response, fields)
             return Outcome.ACKNOWLEDGED
-        if answer.status == 503:
+        if response.status == 503:
             return Outcome.UNKNOWN
-        return self._surprise(f"after an unknown {attempt.method}: {answer.status}")
+        return self._surprise(f"after an unknown {attempt.method}: {response.status}")
 
     def _surprise(self, what: str) -> Outcome:
         self._ledger.surprises.append(what)

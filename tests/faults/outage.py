@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 from tests.faults.ledger import PROBLEM
-from tests.support.server_process import PASSWORD, Answer, Client
+from tests.support.server_process import PASSWORD, Client, Response
 
-PATIENCE = 5.0  # seconds in which every answer has to come
+TIMEOUT = 5.0  # seconds in which every answer has to come
 HTML = "text/html; charset=UTF-8"
 SOMEBODY = {"email": "somebody@example.com", "password": PASSWORD}
 
@@ -21,24 +21,24 @@ class Browser:
         self._address = address
         self._cookies: dict[str, str] = {}
         self._proof = _find_proof(self.get("/login"))
-        answer = self.post("/login", email=email, password=PASSWORD)
-        assert answer.status == 303, answer.body
+        response = self.post("/login", email=email, password=PASSWORD)
+        assert response.status == 303, response.body
         self._proof = _find_proof(self.get("/tasks"))
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> Response:
         return self._send("GET", path, "")
 
-    def post(self, path: str, **fields: str) -> Answer:
+    def post(self, path: str, **fields: str) -> Response:
         return self._send("POST", path, urlencode(fields | {"csrf_token": self._proof}))
 
-    def _send(self, method: str, path: str, form: str) -> Answer:
+    def _send(self, method: str, path: str, form: str) -> Response:
         cookie = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
         with Client(self._address) as client:
-            answer = client.send_form(method, path, form, Cookie=cookie)
-        for header in answer.headers.get_all("Set-Cookie") or []:
+            response = client.send_form(method, path, form, Cookie=cookie)
+        for header in response.headers.get_all("Set-Cookie") or []:
             for name, morsel in SimpleCookie(header).items():
                 self._cookies[name] = morsel.value
-        return answer
+        return response
 
 
 class Watchers:
@@ -72,9 +72,9 @@ class Watchers:
         assert b"Typed with care" in writer.result().body
         assert health.result().json["status"] == "unhealthy"
         assert ready.result().json == {"status": "database unavailable"}
-        for answer in (health.result(), ready.result()):
-            assert answer.status == 503
-            assert answer.seconds < PATIENCE
+        for response in (health.result(), ready.result()):
+            assert response.status == 503
+            assert response.seconds < TIMEOUT
         assert live.result().status == 200
 
     def assert_first_requests_succeed(self) -> None:
@@ -83,19 +83,19 @@ class Watchers:
         assert self._browser.get("/tasks").status == 200
         assert self._ask("GET", "/api/health/ready").status == 200
 
-    def _ask(self, method: str, path: str, body: object = None) -> Answer:
+    def _ask(self, method: str, path: str, body: object = None) -> Response:
         with Client(self._address, self._token) as client:
             return client.send(method, path, body)
 
 
-def _find_proof(answer: Answer) -> str:
-    found = re.search(rb'name="csrf_token" value="([^"]+)"', answer.body)
-    assert found, answer.body
+def _find_proof(response: Response) -> str:
+    found = re.search(rb'name="csrf_token" value="([^"]+)"', response.body)
+    assert found, response.body
     return found[1].decode()
 
 
-def _assert_unavailable(answer: Answer, content_type: str) -> None:
-    assert answer.status == 503, answer.body
-    assert answer.headers["Content-Type"] == content_type
-    assert int(answer.headers["Retry-After"]) > 0
-    assert answer.seconds < PATIENCE
+def _assert_unavailable(response: Response, content_type: str) -> None:
+    assert response.status == 503, response.body
+    assert response.headers["Content-Type"] == content_type
+    assert int(response.headers["Retry-After"]) > 0
+    assert response.seconds < TIMEOUT

@@ -42,9 +42,9 @@ class OwnPostgres:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(self.answers, 30)
+        wait_until(self.responses, 30)
 
-    def answers(self) -> bool:
+    def responses(self) -> bool:
         with suppress(psycopg2.OperationalError):
             return bool(execute(self.url, "SELECT 1"))
         return False

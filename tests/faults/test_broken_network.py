@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import Outcome, writing
-from tests.faults.outage import PATIENCE, Watchers
+from tests.faults.outage import TIMEOUT, Watchers
 from tests.faults.own_postgres import own_postgres
 from tests.faults.proxy import Proxy
 from tests.support.server_process import ServerProcess, new_data_folder, server_process
@@ -53,9 +53,9 @@ def test_connections_that_are_cut_take_no_write_with_them(
         for _ in range(20):
             time.sleep(chance.uniform(0, 0.1))
             site.network.cut()
-        ledger.wait_for_writes(seconds=PATIENCE)
+        ledger.wait_for_writes(seconds=TIMEOUT)
     assert ledger.outcomes[Outcome.UNKNOWN] > 0
-    assert ledger.longest_answer < PATIENCE
+    assert ledger.longest_answer < TIMEOUT
     assert_all_is_well(ledger, site.url)
 
 
@@ -67,7 +67,7 @@ def test_a_write_whose_reply_is_lost_is_called_unknown_and_made_once(
             site.network.cuts_replies = True
             time.sleep(chance.uniform(0.05, 0.2))
             site.network.cuts_replies = False
-            ledger.wait_for_writes(seconds=PATIENCE)
+            ledger.wait_for_writes(seconds=TIMEOUT)
     assert ledger.outcomes[Outcome.UNKNOWN] > 0
     assert_all_is_well(ledger, site.url)
 
@@ -82,7 +82,7 @@ def test_a_database_that_is_gone_is_missed_in_words_and_found_again(
         watchers.assert_told_of_outage()
         site.network.refuses = False
         watchers.assert_first_requests_succeed()
-        ledger.wait_for_writes(seconds=PATIENCE)
+        ledger.wait_for_writes(seconds=TIMEOUT)
     assert_all_is_well(ledger, site.url)
 
 
@@ -95,7 +95,7 @@ def test_a_slow_network_slows_and_refuses_nothing(site: Site, chance: random.Ran
         ledger.wait_for_writes(30)
         site.network.heal()
     assert {*ledger.outcomes} == {Outcome.ACKNOWLEDGED}
-    assert ledger.longest_answer < PATIENCE
+    assert ledger.longest_answer < TIMEOUT
     assert_all_is_well(ledger, site.url)
 
 
@@ -110,7 +110,7 @@ def test_a_network_that_swallows_everything_is_answered_for_in_time(
         time.sleep(max(0.0, heals_at - time.monotonic()))
         site.network.is_black_hole = False
         watchers.assert_first_requests_succeed()
-        ledger.wait_for_writes(seconds=PATIENCE)
+        ledger.wait_for_writes(seconds=TIMEOUT)
     assert ledger.outcomes[Outcome.UNKNOWN] > 0
-    assert ledger.longest_answer < PATIENCE
+    assert ledger.longest_answer < TIMEOUT
     assert_all_is_well(ledger, site.url)

@@ -13,7 +13,7 @@ import psycopg2
 
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import Outcome, writing
-from tests.faults.outage import PATIENCE, Watchers
+from tests.faults.outage import TIMEOUT, Watchers
 from tests.faults.own_postgres import OwnPostgres, own_postgres
 from tests.support.database_fixtures import locked_tasks
 from tests.support.server_process import server_process, wait_until
@@ -37,9 +37,9 @@ def test_statements_that_block_all_connections_refuse_in_time_and_leave_nothing(
                 time.sleep(LOCKED_FOR)
             wait_until(lambda: not is_waiting(postgres.url))
             watchers.assert_first_requests_succeed()
-            ledger.wait_for_writes(seconds=PATIENCE)
+            ledger.wait_for_writes(seconds=TIMEOUT)
         assert ledger.outcomes[Outcome.REFUSED] > 0
-        assert ledger.longest_answer < PATIENCE
+        assert ledger.longest_answer < TIMEOUT
         assert_all_is_well(ledger, postgres.url)
         assert server.surprises() == []
 
@@ -62,10 +62,10 @@ def test_a_database_without_a_free_place_is_missed_in_words_and_found_again(
             watchers = Watchers(server.address)
             with all_places_taken(postgres):
                 watchers.assert_told_of_outage()
-            wait_until(postgres.answers)
+            wait_until(postgres.responses)
             watchers.assert_first_requests_succeed()
-            ledger.wait_for_writes(seconds=PATIENCE)
-        assert ledger.longest_answer < PATIENCE
+            ledger.wait_for_writes(seconds=TIMEOUT)
+        assert ledger.longest_answer < TIMEOUT
         assert_all_is_well(ledger, postgres.url)
         assert server.surprises() == []
 

@@ -41,28 +41,28 @@ class Actor:
         headers = {"If-Match": condition} if condition else {}
         began = time.perf_counter()
         if kind == "read":
-            answer = await self._client.get(path)
+            response = await self._client.get(path)
         elif kind == "write":
-            answer = await self._client.send("PUT", path, {"title": title}, headers=headers)
+            response = await self._client.send("PUT", path, {"title": title}, headers=headers)
         elif kind == "delete":
-            answer = await self._client.send("DELETE", path, headers=headers)
+            response = await self._client.send("DELETE", path, headers=headers)
         else:
-            answer = await self._client.post("/api/auth/logout")
+            response = await self._client.post("/api/auth/logout")
         ended = time.perf_counter()
         shown: dict[str, Any] = {}
-        if answer.status == 200 and kind in {"read", "write"}:
-            shown = answer.json
-            self._version = answer.headers["ETag"]
+        if response.status == 200 and kind in {"read", "write"}:
+            shown = response.json
+            self._version = response.headers["ETag"]
         return Operation(
             self._session,
             kind,
             began,
             ended,
-            answer.status,
+            response.status,
             title,
             condition,
             shown.get("title", ""),
-            answer.headers.get("ETag", ""),
+            response.headers.get("ETag", ""),
         )
 
 
@@ -115,7 +115,7 @@ async def test_of_those_who_register_an_address_in_any_case_at_once_one_succeeds
         return "".join(chance.choice([letter, letter.upper()]) for letter in email)
 
     async with running(settings) as one, running(settings) as other:
-        answers = await at_once(
+        responses = await at_once(
             chance.choice([one, other]).client.post(
                 "/api/auth/register", {"email": in_any_case(email), "password": PASSWORD}
             )
@@ -123,8 +123,8 @@ async def test_of_those_who_register_an_address_in_any_case_at_once_one_succeeds
         )
     for name in names:
         statuses = [
-            answer.status
-            for email, answer in zip(emails, answers, strict=True)
+            response.status
+            for email, response in zip(emails, responses, strict=True)
             if email.startswith(name)
         ]
         assert sorted(statuses) == [201] + [409] * 5

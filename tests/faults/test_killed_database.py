@@ -13,7 +13,7 @@ import pytest
 from taskapp.postgres.server import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import COMES_BACK_WITHIN, Outcome, writing
-from tests.faults.outage import PATIENCE, Watchers
+from tests.faults.outage import TIMEOUT, Watchers
 from tests.faults.own_postgres import OwnPostgres, own_postgres
 from tests.support.server_process import (
     ServerProcess,
@@ -69,8 +69,8 @@ def test_a_postgresql_that_ended_is_missed_in_words_and_found_again(
         watchers.assert_told_of_outage()
         site.postgres.start()
         watchers.assert_first_requests_succeed()
-        ledger.wait_for_writes(seconds=PATIENCE)
-    assert ledger.longest_answer < PATIENCE
+        ledger.wait_for_writes(seconds=TIMEOUT)
+    assert ledger.longest_answer < TIMEOUT
     assert_all_is_well(ledger, site.postgres.url)
     assert ledger.measure_longest_pause() < COMES_BACK_WITHIN
 
@@ -81,10 +81,10 @@ def test_a_backend_that_ended_takes_no_write_with_it(
 ) -> None:
     with writing(site.server.address, chance) as ledger:
         for _ in range(3):
-            wait_until(site.postgres.answers)
+            wait_until(site.postgres.responses)
             os.kill(chance.choice(site.postgres.backends()), number)
-            ledger.wait_for_writes(seconds=PATIENCE)
-    assert ledger.longest_answer < PATIENCE
+            ledger.wait_for_writes(seconds=TIMEOUT)
+    assert ledger.longest_answer < TIMEOUT
     assert_all_is_well(ledger, site.postgres.url)
     assert ledger.measure_longest_pause() < COMES_BACK_WITHIN
 
@@ -97,8 +97,8 @@ def test_a_postgresql_that_hangs_is_answered_for_in_time(site: Site, chance: ran
             watchers.assert_told_of_outage()
             time.sleep(max(0.0, continued_at - time.monotonic()))
         watchers.assert_first_requests_succeed()
-        ledger.wait_for_writes(seconds=PATIENCE)
-    assert ledger.longest_answer < PATIENCE
+        ledger.wait_for_writes(seconds=TIMEOUT)
+    assert ledger.longest_answer < TIMEOUT
     assert ledger.outcomes[Outcome.UNKNOWN] > 0
     assert_all_is_well(ledger, site.postgres.url)
 
@@ -113,9 +113,9 @@ def test_the_postgresql_inside_comes_back_by_itself(
                 postmaster = postmaster_of(folder)
                 others = {*postgres_processes(folder)} - {postmaster}
                 os.kill(postmaster if whose == "postmaster" else max(others), signal.SIGKILL)
-                ledger.wait_for_writes(seconds=PATIENCE)
+                ledger.wait_for_writes(seconds=TIMEOUT)
                 assert server.client().status("/api/health/ready") == 200
-        assert ledger.longest_answer < PATIENCE
+        assert ledger.longest_answer < TIMEOUT
         assert_all_is_well(ledger, EmbeddedPostgres(folder).url)
         assert server.surprises() == []
     assert ledger.measure_longest_pause() < COMES_BACK_WITHIN

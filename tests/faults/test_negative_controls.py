@@ -55,7 +55,7 @@ def test_a_taskapp_that_is_broken_is_found_out(
             with writing(server.address, chance) as ledger:
                 time.sleep(chance.uniform(0.2, 0.5))
                 fault(postgres)
-            wait_until(postgres.answers)
+            wait_until(postgres.responses)
             if getattr(check(ledger, postgres.url), finding):
                 return
     pytest.fail(f"a taskapp that {what} looks as good as one that does not")

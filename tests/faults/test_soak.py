@@ -91,4 +91,4 @@ def test_memory_descriptors_and_connections_end_where_they_began(
         assert after.database_connections <= before.database_connections
         assert after.memory - before.memory < GROWTH
         assert_all_is_well(ledger, url)
-    print(f"{len(ledger.answers)} writes; {before}, then {after}")  # noqa: T201  # for docs/reliability.md
+    print(f"{len(ledger.responses)} writes; {before}, then {after}")  # noqa: T201  # for docs/reliability.md

@@ -11,7 +11,7 @@ import pytest
 
 from taskapp.config.settings import Settings
 from taskapp.jobs.health_check import find_database_problem
-from taskapp.jobs.housekeeping import WATCH, keep_watch
+from taskapp.jobs.housekeeping import WATCH, run_health_checks
 from taskapp.queries.sessions import touch_session
 from taskapp.services import Services
 from tests.conftest import PASSWORD
@@ -163,7 +163,7 @@ async def test_a_loop_that_was_held_up_is_late_by_as_much(
     api: ApiClient, services: Services
 ) -> None:
     metrics = await looked_at(api)
-    async with keep_watch(services):
+    async with run_health_checks(services):
         await asyncio.sleep(0.1)  # the sample of a second has begun
         begun = time.monotonic()
         time.sleep(1.3)  # noqa: ASYNC251  # this is what must not happen, and has to be seen
@@ -178,7 +178,7 @@ async def test_a_database_that_went_away_is_noticed_without_being_asked(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(WATCH, find_database_problem, 0.02)
-    async with keep_watch(services):
+    async with run_health_checks(services):
         await asyncio.to_thread(wait_until, lambda: services.availability.problem is None)
         await services.database.close()
         await asyncio.to_thread(wait_until, lambda: services.availability.problem is not None)

@@ -78,12 +78,12 @@ async def test_every_request_is_one_line(
     alice: ApiClient, log: Log, method: str, path: str, route: str, status: int, level: str
 ) -> None:
     log.lines()
-    answer = await alice.send(method, path)
+    response = await alice.send(method, path)
     line = log.line("request")
     assert set(line) == REQUEST_MEMBERS
     assert MOMENT.fullmatch(line["time"])
     assert line["level"] == level
-    assert line["requestId"] == answer.headers["X-Request-ID"]
+    assert line["requestId"] == response.headers["X-Request-ID"]
     assert (line["method"], line["route"], line["status"]) == (method, route, status)
     assert 0 < line["ms"] < 10_000
     assert line["userId"] == (alice.user_id if path.startswith("/api/tasks") else None)
@@ -93,17 +93,17 @@ async def test_every_request_is_one_line(
 async def test_the_lines_of_requests_at_once_bear_their_own_ids(alice: ApiClient, log: Log) -> None:
     log.lines()
     names = [f"request-{number}" for number in range(10)]
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(
             alice.post("/api/tasks", {"title": name}, headers={"X-Request-ID": name})
             for name in names
         )
     )
     lines = log.lines()
-    for name, answer in zip(names, answers, strict=True):
+    for name, response in zip(names, responses, strict=True):
         mine = [line for line in lines if line["requestId"] == name]
         assert [line["event"] for line in mine] == ["task.created", "request"]
-        assert mine[0]["taskId"] == answer.json["id"]
+        assert mine[0]["taskId"] == response.json["id"]
 
 
 async def test_accounts_and_logins_are_logged(api: ApiClient, log: Log) -> None:
@@ -219,7 +219,7 @@ async def send_secrets(client: ApiClient) -> list[str]:
     for line in [f"Authorization: Bearer {token}\1", f"Cookie: {cookie}\1", f" {password}", email]:
         request = f"GET /api/tasks?{query} HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n"
         await send_raw(client.base_url, request.encode())
-    await knock_everywhere(user, words, {"Cookie": cookie, "X-XSRFToken": xsrf})
+    await knock_everywhere(user, words, {"Cookie": cookie, "X-CSRF-Token": xsrf})
     await user.post("/api/auth/logout")
     await user.get("/api/tasks")
     names = ["private.person", "unknown.person", "not-an-address"]
@@ -342,34 +342,34 @@ async def test_metrics_stay_closed_behind_a_proxy_that_nobody_trusts(api: ApiCli
 @with_settings(METRICS_ALLOW="192.0.2.0/24", TRUSTED_PROXIES="127.0.0.1,::1")
 async def test_metrics_are_open_to_the_networks_of_the_setting(api: ApiClient) -> None:
     for address, status in [("192.0.2.9", 200), ("198.51.100.9", 404)]:
-        answer = await api.get("/metrics", headers={"X-Forwarded-For": address})
-        assert answer.status == status
+        response = await api.get("/metrics", headers={"X-Forwarded-For": address})
+        assert response.status == status
 
 
 # Health
 
 
 async def test_a_healthy_server_says_so(api: ApiClient) -> None:
-    answer = await api.get("/api/health")
-    assert answer.status == 200
+    response = await api.get("/api/health")
+    assert response.status == 200
     members = {"status", "timestamp", "uptime", "database", "backup", "backupAge"}
-    assert set(answer.json) == members | {"version"}
-    assert (answer.json["status"], answer.json["database"]) == ("healthy", "connected")
-    assert MOMENT.fullmatch(answer.json["timestamp"])
-    assert isinstance(answer.json["uptime"], int)
-    assert (answer.json["backup"], answer.json["backupAge"]) == ("none", None)
+    assert set(response.json) == members | {"version"}
+    assert (response.json["status"], response.json["database"]) == ("healthy", "connected")
+    assert MOMENT.fullmatch(response.json["timestamp"])
+    assert isinstance(response.json["uptime"], int)
+    assert (response.json["backup"], response.json["backupAge"]) == ("none", None)
     for path, status in [("/api/health/live", "live"), ("/api/health/ready", "ready")]:
-        answer = await api.get(path)
-        assert (answer.status, answer.json) == (200, {"status": status})
+        response = await api.get(path)
+        assert (response.status, response.json) == (200, {"status": status})
 
 
 async def test_without_its_database_a_server_is_unhealthy_but_alive(
     api: ApiClient, services: Services
 ) -> None:
     await services.database.close()
-    answer = await api.get("/api/health")
-    assert (answer.status, answer.json["status"]) == (503, "unhealthy")
-    assert answer.json["database"] == "disconnected"
+    response = await api.get("/api/health")
+    assert (response.status, response.json["status"]) == (503, "unhealthy")
+    assert response.json["database"] == "disconnected"
     assert (await api.get("/api/health/ready")).status == 503
     assert (await api.get("/api/health/live")).status == 200
     assert (await read_metrics(api))["taskapp_database_up", frozenset()] == 0
@@ -380,8 +380,8 @@ async def test_a_server_that_starts_or_stops_is_not_ready(
     api: ApiClient, app: Application, state: str
 ) -> None:
     app.state = state
-    answer = await api.get("/api/health/ready")
-    assert (answer.status, answer.json) == (503, {"status": state})
+    response = await api.get("/api/health/ready")
+    assert (response.status, response.json) == (503, {"status": state})
     assert (await api.get("/api/health/live")).status == 200
 
 
@@ -415,7 +415,7 @@ async def test_health_answers_within_five_seconds_when_the_database_hangs(
         monkeypatch.setattr("taskapp.jobs.health_check.TIME_LIMIT", 0.2)
         monkeypatch.setattr(server.services.database, "fetch_one", hang)
         started = asyncio.get_running_loop().time()
-        answer = await server.client.get("/api/health")
+        response = await server.client.get("/api/health")
         assert asyncio.get_running_loop().time() - started < 0.9
-        assert (answer.status, answer.json["database"]) == (503, "disconnected")
+        assert (response.status, response.json["database"]) == (503, "disconnected")
         await asyncio.sleep(1)

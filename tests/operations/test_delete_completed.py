@@ -11,19 +11,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskapp.auth.signing import SessionProof
-from taskapp.core.errors import BadRequest, NotSignedIn
+from taskapp.auth.signing import SessionToken
+from taskapp.core.errors import BadRequest, NotAuthenticated
 from taskapp.forms.fields import is_version
 from taskapp.operations import tasks as operations
 from taskapp.operations.tasks import (
-    LARGEST_DELETION,
+    MAX_DELETION,
     delete_completed_tasks,
     find_completed,
     set_task_status,
     update_task,
 )
-from taskapp.queries import task_batches
-from taskapp.queries.task_batches import Completed
+from taskapp.queries import bulk_tasks
+from taskapp.queries.bulk_tasks import CompletedSummary
 from taskapp.queries.tasks import COUNT_LIMIT
 from taskapp.services import Services
 from tests.support.api_tools import statement_counts
@@ -36,24 +36,24 @@ STATEMENT = "tasks.delete_completed"
 
 
 @pytest.fixture
-def alice(empty_database: str) -> SessionProof:
+def alice(empty_database: str) -> SessionToken:
     """Alice, who owns, logged in."""
     return add_session(empty_database, add_user(empty_database, "alice"))
 
 
 @pytest.fixture
-def bob(empty_database: str) -> SessionProof:
+def bob(empty_database: str) -> SessionToken:
     """Bob, the stranger, logged in."""
     return add_session(empty_database, add_user(empty_database, "bob"))
 
 
-def tasks_of(url: str, owner: SessionProof) -> list[str]:
+def tasks_of(url: str, owner: SessionToken) -> list[str]:
     """Give the ids of somebody's tasks, from the oldest to the newest."""
     rows = execute(url, "SELECT id::text FROM tasks WHERE user_id = %s ORDER BY id", owner.user_id)
     return [row[0] for row in rows]
 
 
-async def require_until(services: Services, owner: SessionProof) -> str:
+async def require_until(services: Services, owner: SessionToken) -> str:
     """Ask the question, and give its moment."""
     completed = await find_completed(services, owner)
     assert completed.until is not None
@@ -83,12 +83,12 @@ def test_what_was_counted_and_not_changed_since_is_deleted_in_whatever_batches(
     batch: int,
     services: Services,
     empty_database: str,
-    alice: SessionProof,
-    bob: SessionProof,
+    alice: SessionToken,
+    bob: SessionToken,
     io_loop: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(operations, "LARGEST_DELETION", batch)
+    monkeypatch.setattr(operations, "MAX_DELETION", batch)
     execute(empty_database, "DELETE FROM tasks")
     tasks = [add_tasks(empty_database, alice.user_id, 1, status=status)[0] for status, _ in fates]
     of_bob = [add_tasks(empty_database, bob.user_id, 1, status=status)[0] for status, _ in fates]
@@ -116,15 +116,15 @@ def test_what_was_counted_and_not_changed_since_is_deleted_in_whatever_batches(
     [
         (0, 1),
         (1, 1),
-        (LARGEST_DELETION - 1, 1),
-        (LARGEST_DELETION, 2),
-        (COUNT_LIMIT + 1, COUNT_LIMIT // LARGEST_DELETION + 1),
+        (MAX_DELETION - 1, 1),
+        (MAX_DELETION, 2),
+        (COUNT_LIMIT + 1, COUNT_LIMIT // MAX_DELETION + 1),
     ],
 )
 async def test_however_many_there_are_all_are_deleted_and_counted(
     services: Services,
     empty_database: str,
-    alice: SessionProof,
+    alice: SessionToken,
     capsys: pytest.CaptureFixture[str],
     number: int,
     statements: int,
@@ -135,7 +135,7 @@ async def test_however_many_there_are_all_are_deleted_and_counted(
     assert asked.count == min(number, COUNT_LIMIT)
     assert await delete_completed_tasks(services, alice, asked.until or LATER) == number
     assert tasks_of(empty_database, alice) == kept
-    assert await find_completed(services, alice) == Completed(0, None)
+    assert await find_completed(services, alice) == CompletedSummary(0, None)
     assert statement_counts(services.metrics)[STATEMENT] == statements
     lines = list(map(json.loads, capsys.readouterr().err.splitlines()))
     assert {(line["event"], line["userId"]) for line in lines} <= {("tasks.deleted", alice.user_id)}
@@ -153,7 +153,7 @@ def deletions(services: Services) -> float | None:
     "until", ["", "now", "infinity", "2026-02-30T10:00:00Z", "2026-02-02", "' OR 1=1 --", "\0"]
 )
 async def test_what_is_no_moment_deletes_nothing(
-    services: Services, empty_database: str, alice: SessionProof, until: str
+    services: Services, empty_database: str, alice: SessionToken, until: str
 ) -> None:
     tasks = add_tasks(empty_database, alice.user_id, 2, status="completed")
     with pytest.raises(BadRequest, match="which tasks are meant"):
@@ -162,23 +162,23 @@ async def test_what_is_no_moment_deletes_nothing(
 
 
 async def test_a_session_that_is_over_counts_and_deletes_nothing(
-    services: Services, empty_database: str, alice: SessionProof
+    services: Services, empty_database: str, alice: SessionToken
 ) -> None:
     tasks = add_tasks(empty_database, alice.user_id, 2, status="completed")
     late = add_session(empty_database, alice.user_id, lasts="-1 second")
-    with pytest.raises(NotSignedIn):
+    with pytest.raises(NotAuthenticated):
         await find_completed(services, late)
-    with pytest.raises(NotSignedIn):
+    with pytest.raises(NotAuthenticated):
         await delete_completed_tasks(services, late, LATER)
     assert tasks_of(empty_database, alice) == tasks
 
 
 async def test_a_session_of_another_deletes_his_own_whatever_it_says_of_itself(
-    services: Services, empty_database: str, alice: SessionProof, bob: SessionProof
+    services: Services, empty_database: str, alice: SessionToken, bob: SessionToken
 ) -> None:
     tasks = add_tasks(empty_database, alice.user_id, 2, status="completed")
     add_tasks(empty_database, bob.user_id, 3, status="completed")
-    disguised = SessionProof(alice.user_id, bob.secret_hash)
+    disguised = SessionToken(alice.user_id, bob.secret_hash)
     assert (await find_completed(services, disguised)).count == 3
     assert await delete_completed_tasks(services, disguised, LATER) == 3
     assert tasks_of(empty_database, alice) == tasks
@@ -200,18 +200,18 @@ def ends_sessions(empty_database: str) -> Iterator[None]:
 
 @pytest.mark.usefixtures("ends_sessions")
 async def test_a_session_that_ends_on_the_way_stops_it_and_what_was_done_is_recorded(
-    services: Services, empty_database: str, alice: SessionProof, monkeypatch: pytest.MonkeyPatch
+    services: Services, empty_database: str, alice: SessionToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "LARGEST_DELETION", 2)
+    monkeypatch.setattr(operations, "MAX_DELETION", 2)
     tasks = add_tasks(empty_database, alice.user_id, 5, status="completed")
-    with pytest.raises(NotSignedIn):
+    with pytest.raises(NotAuthenticated):
         await delete_completed_tasks(services, alice, LATER)
     assert tasks_of(empty_database, alice) == tasks[:3]
     assert deletions(services) == 2
 
 
 async def test_a_clock_that_is_set_back_deletes_nothing_that_was_not_counted(
-    services: Services, empty_database: str, alice: SessionProof
+    services: Services, empty_database: str, alice: SessionToken
 ) -> None:
     _, ahead = add_tasks(empty_database, alice.user_id, 2, status="completed")
     [pending] = add_tasks(empty_database, alice.user_id, 1)
@@ -229,11 +229,11 @@ async def test_a_clock_that_is_set_back_deletes_nothing_that_was_not_counted(
 
 
 async def test_a_batch_is_the_newest_behind_the_one_before(
-    services: Services, empty_database: str, alice: SessionProof
+    services: Services, empty_database: str, alice: SessionToken
 ) -> None:
     """For what was deleted stays in the index for a while, and is not to be met in each batch."""
     tasks = add_tasks(empty_database, alice.user_id, 5, status="completed")
-    deleted = await task_batches.delete_completed_tasks(
+    deleted = await bulk_tasks.delete_completed_tasks(
         services.database, alice, until=LATER, after=tasks[4], limit=2
     )
     assert sorted(deleted) == tasks[2:4]
@@ -242,10 +242,10 @@ async def test_a_batch_is_the_newest_behind_the_one_before(
 async def test_two_that_delete_at_once_delete_each_task_once(
     services: Services,
     empty_database: str,
-    alice: SessionProof,
+    alice: SessionToken,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(operations, "LARGEST_DELETION", 7)
+    monkeypatch.setattr(operations, "MAX_DELETION", 7)
     add_tasks(empty_database, alice.user_id, 100, status="completed")
     until = await require_until(services, alice)
     counts = await asyncio.gather(
@@ -266,13 +266,13 @@ async def test_two_that_delete_at_once_delete_each_task_once(
 async def test_a_task_that_changes_while_its_deletion_waits_is_left_alone_and_no_other(
     services: Services,
     empty_database: str,
-    alice: SessionProof,
+    alice: SessionToken,
     monkeypatch: pytest.MonkeyPatch,
     meanwhile: str,
     *,
     is_kept: bool,
 ) -> None:
-    monkeypatch.setattr(operations, "LARGEST_DELETION", 2)
+    monkeypatch.setattr(operations, "MAX_DELETION", 2)
     tasks = add_tasks(empty_database, alice.user_id, 3, status="completed")
     until = await require_until(services, alice)
     with closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:

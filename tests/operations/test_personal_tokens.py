@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from handlers.web.application import Application
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.config.settings import Settings
 from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, assert_problem, statement_counts, with_settings
@@ -153,8 +153,8 @@ async def test_a_token_is_no_cookie_and_opens_no_page(
     for value in (text, text.removeprefix("taskapp_")):
         mine.cookies["taskapp-session"] = value
         assert (await mine.open("/account")).address == "/login?next=/account"
-    answer = await writer.get("/account")
-    assert answer.headers["Location"] == "/login?next=/account"
+    response = await writer.get("/account")
+    assert response.headers["Location"] == "/login?next=/account"
 
 
 async def test_a_script_can_revoke_its_own_token_by_logging_out(
@@ -170,8 +170,8 @@ async def test_the_database_holds_only_the_hash_of_a_token(
     writer: ApiClient, services: Services, settings: Settings
 ) -> None:
     text = writer.headers["Authorization"].removeprefix("Bearer ")
-    proof = services.tokens.read_bearer(text)
-    assert isinstance(proof, SessionProof)
+    proof = services.signer.read_bearer(text)
+    assert isinstance(proof, SessionToken)
     [(stored, row)] = execute(
         settings.database_url,
         "SELECT secret_hash, sessions::text FROM sessions WHERE name = 'Writer'",

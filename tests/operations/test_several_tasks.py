@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.tables import IDEMPOTENCY_KEY_LENGTH, TITLE_LENGTH
-from taskapp.auth.signing import SessionProof
-from taskapp.core.errors import Invalid, NotSignedIn
+from taskapp.auth.signing import SessionToken
+from taskapp.core.errors import Invalid, NotAuthenticated
 from taskapp.core.messages import Message
-from taskapp.forms.pasted_titles import LARGEST_BATCH, read_titles
+from taskapp.forms.pasted_titles import MAX_BATCH, read_titles
 from taskapp.operations.tasks import create_task, create_tasks, list_tasks
-from taskapp.queries.task_batches import insert_tasks
+from taskapp.queries.bulk_tasks import insert_tasks
 from taskapp.services import Services
 from tests.support.api_tools import statement_counts
 from tests.support.database_fixtures import add_session, add_tasks, add_user
@@ -30,18 +30,18 @@ TITLES = [
 
 
 @pytest.fixture
-def alice(empty_database: str) -> SessionProof:
+def alice(empty_database: str) -> SessionToken:
     """Alice, who owns, logged in."""
     return add_session(empty_database, add_user(empty_database, "alice"))
 
 
 @pytest.fixture
-def bob(empty_database: str) -> SessionProof:
+def bob(empty_database: str) -> SessionToken:
     """Bob, the stranger, logged in."""
     return add_session(empty_database, add_user(empty_database, "bob"))
 
 
-async def titles_of(services: Services, owner: SessionProof) -> list[str]:
+async def titles_of(services: Services, owner: SessionToken) -> list[str]:
     _, page = await list_tasks(services, owner, status=None, after=None, limit=1000)
     assert page
     assert {(task.status, task.description) for task in page.tasks} <= {("pending", "")}
@@ -63,7 +63,7 @@ def refusal_of(text: str) -> Message:
 @given(
     st.lists(
         st.tuples(st.sampled_from([*BLANK, *TITLES]), st.sampled_from(LINE_ENDS)),
-        max_size=LARGEST_BATCH,
+        max_size=MAX_BATCH,
     )
 )
 def test_every_line_in_which_something_can_be_seen_is_a_title(lines: list[tuple[str, str]]) -> None:
@@ -94,8 +94,8 @@ def test_the_first_line_that_is_wrong_is_named_as_it_is_counted_on_the_screen(
 
 
 def test_a_hundred_tasks_are_the_most() -> None:
-    most = ["Buy milk", ""] * LARGEST_BATCH
-    assert len(read_titles("\n".join(most))) == LARGEST_BATCH
+    most = ["Buy milk", ""] * MAX_BATCH
+    assert len(read_titles("\n".join(most))) == MAX_BATCH
     message = refusal_of("\n".join([*most, "x" * 256]))
     assert message == "At most 100 tasks can be added at once; these are 101."
 
@@ -105,18 +105,18 @@ def test_a_hundred_tasks_are_the_most() -> None:
 
 @pytest.mark.parametrize("key", [None, "k" * IDEMPOTENCY_KEY_LENGTH])
 async def test_the_first_line_is_on_top_of_the_list_and_the_others_are_below_it(
-    services: Services, alice: SessionProof, bob: SessionProof, key: str | None
+    services: Services, alice: SessionToken, bob: SessionToken, key: str | None
 ) -> None:
     await create_task(services, alice, {"title": "older"})
-    lines = [f"line {number}" for number in range(LARGEST_BATCH)]
-    assert await create_tasks(services, alice, "\n".join(lines), key=key) == LARGEST_BATCH
+    lines = [f"line {number}" for number in range(MAX_BATCH)]
+    assert await create_tasks(services, alice, "\n".join(lines), key=key) == MAX_BATCH
     await create_task(services, alice, {"title": "newer"})
     assert await titles_of(services, alice) == ["newer", *lines, "older"]
     assert await titles_of(services, bob) == []
 
 
 async def test_the_same_form_makes_its_tasks_once_however_often_it_is_sent(
-    services: Services, alice: SessionProof, bob: SessionProof
+    services: Services, alice: SessionToken, bob: SessionToken
 ) -> None:
     text = "Buy milk\nCall Ada\nBuy milk"
     sent = (create_tasks(services, alice, text, key="form") for _ in range(5))
@@ -127,7 +127,7 @@ async def test_the_same_form_makes_its_tasks_once_however_often_it_is_sent(
 
 
 async def test_a_line_that_was_altered_before_the_form_was_sent_again_is_not_lost(
-    services: Services, alice: SessionProof
+    services: Services, alice: SessionToken
 ) -> None:
     await create_tasks(services, alice, "Buy milk\nCall Ada", key="form")
     assert await create_tasks(services, alice, "Buy milk\nCall Bea\nWrite", key="form") == 3
@@ -135,7 +135,7 @@ async def test_a_line_that_was_altered_before_the_form_was_sent_again_is_not_los
 
 
 async def test_other_forms_and_other_ways_to_add_make_tasks_of_their_own(
-    services: Services, alice: SessionProof
+    services: Services, alice: SessionToken
 ) -> None:
     await create_task(services, alice, {"title": "Buy milk"}, key="form")
     for key in ("form", "another", None, None):
@@ -143,7 +143,7 @@ async def test_other_forms_and_other_ways_to_add_make_tasks_of_their_own(
     assert await titles_of(services, alice) == ["Buy milk"] * 5
 
 
-async def test_with_one_wrong_line_no_task_is_made(services: Services, alice: SessionProof) -> None:
+async def test_with_one_wrong_line_no_task_is_made(services: Services, alice: SessionToken) -> None:
     with pytest.raises(Invalid):
         await create_tasks(services, alice, f"Buy milk\n{'x' * 256}\nCall Ada", key="form")
     with pytest.raises(psycopg2.errors.CheckViolation):  # as if only the database noticed
@@ -155,10 +155,10 @@ async def test_with_one_wrong_line_no_task_is_made(services: Services, alice: Se
 
 @pytest.mark.parametrize("key", [None, "form"])
 async def test_a_session_that_is_over_makes_no_tasks(
-    services: Services, empty_database: str, alice: SessionProof, key: str | None
+    services: Services, empty_database: str, alice: SessionToken, key: str | None
 ) -> None:
     late = add_session(empty_database, alice.user_id, lasts="-1 second")
-    with pytest.raises(NotSignedIn):
+    with pytest.raises(NotAuthenticated):
         await create_tasks(services, late, "Buy milk\nCall Ada", key=key)
     assert await titles_of(services, alice) == []
 
@@ -166,7 +166,7 @@ async def test_a_session_that_is_over_makes_no_tasks(
 async def test_the_tasks_of_a_form_are_one_statement_and_one_line_of_the_log(
     services: Services,
     empty_database: str,
-    alice: SessionProof,
+    alice: SessionToken,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     add_tasks(empty_database, alice.user_id, 1)

@@ -58,9 +58,9 @@ async def test_a_page_leads_a_stranger_to_the_login_page_and_back(
     visitor: PageClient, task: dict[str, str], page_name: str
 ) -> None:
     address = f"/tasks/{task['id']}/{page_name}"
-    answer = await visitor.fetch("GET", address)
-    assert (answer.status, answer.location) == (303, f"/login?next={address}")
-    await visitor.follow(answer)
+    response = await visitor.fetch("GET", address)
+    assert (response.status, response.location) == (303, f"/login?next={address}")
+    await visitor.follow(response)
     page = await visitor.submit("Log in", email=ALICE, password=PASSWORD)
     assert page.address == address
     assert page.status == 200

@@ -8,7 +8,7 @@ import pytest
 from handlers.web.application import Application
 from taskapp.config.settings import Settings
 from taskapp.core.errors import TaskappError
-from taskapp.operations.own_account import change_password
+from taskapp.operations.account_self_service import change_password
 from taskapp.operations.personal_tokens import create_token
 from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, assert_problem, running, with_settings
@@ -200,7 +200,7 @@ async def test_bob_ends_none_of_alices_sessions_and_tokens_and_learns_nothing(
     of_alice = "sessions.id::text, secret_hash, name, email"
     before = [row for row in rows(settings, of_alice) if row[-1] == ALICE]
     assert len(before) == 3
-    answers = set()
+    responses = set()
     for wanted in (*(row[0] for row in before), NO_TASK, "1", "%00", "x" * 3000):
         address = f"/account/sessions/{wanted}/end"
         for page in (
@@ -210,8 +210,8 @@ async def test_bob_ends_none_of_alices_sessions_and_tokens_and_learns_nothing(
         ):
             assert page.status == 404
             assert "No such session or token" in page.text
-            answers.add(page.text.replace(page.headers["X-Request-ID"], ""))
-    assert len(answers) == 1
+            responses.add(page.text.replace(page.headers["X-Request-ID"], ""))
+    assert len(responses) == 1
     await bobs.open("/account/sessions/others/end")
     await bobs.submit("End all others", password=PASSWORD)
     assert [row for row in rows(settings, of_alice) if row[-1] == ALICE] == before
@@ -301,8 +301,8 @@ async def test_wrong_current_passwords_count_as_failed_logins(
     others = "/account/sessions/others/end"
     await mine.open(others)
     assert (await mine.send("End all others", password="wrong")).status == 400
-    answer = await api.post("/api/auth/login", {"email": ALICE, "password": "wrong"})
-    assert answer.status == 401
+    response = await api.post("/api/auth/login", {"email": ALICE, "password": "wrong"})
+    assert response.status == 401
     for address, button, fields in [
         ("/account", "Change it", {**sent, "current_password": PASSWORD}),
         ("/account/delete", "Delete my account", {"password": PASSWORD}),
@@ -323,10 +323,10 @@ async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
     for _ in range(4):
         browser = PageClient(mine.http_client, mine.base_url)
         await browser.log_in(ALICE)
-        owner = services.tokens.read_cookie(browser.cookies["taskapp-session"])
+        owner = services.signer.read_cookie(browser.cookies["taskapp-session"])
         assert owner
         owners.append(owner)
-    new_cookie = services.tokens.new_cookie
+    new_cookie = services.signer.new_cookie
     sent = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     login = {"email": ALICE, "password": PASSWORD}
 
@@ -347,7 +347,7 @@ async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
     )
     assert isinstance(outcomes[0], str), outcomes
     assert all(outcome is None or isinstance(outcome, TaskappError) for outcome in outcomes[1:])
-    kept = services.tokens.read_cookie(outcomes[0])
+    kept = services.signer.read_cookie(outcomes[0])
     assert kept
     [(secret_hash,)] = rows(settings, "secret_hash")
     assert bytes(secret_hash) == kept.secret_hash
@@ -454,7 +454,7 @@ async def test_a_refused_token_says_why_beside_the_field_and_keeps_what_was_type
 async def test_so_many_tokens_and_no_more(
     mine: PageClient, api: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskapp.operations.personal_tokens.MOST_TOKENS", 2)
+    monkeypatch.setattr("taskapp.operations.personal_tokens.MAX_TOKENS", 2)
     for name in ("One", "Two"):
         await mine.make_token(name=name)
     await mine.open("/account")

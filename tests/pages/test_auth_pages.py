@@ -34,18 +34,18 @@ async def test_the_start_leads_somebody_who_is_logged_in_to_the_tasks(
 
 async def test_registering_leads_to_the_login_page_with_a_notice(visitor: PageClient) -> None:
     await visitor.open("/register")
-    answer = await visitor.send("Make my account", email=ALICE, password=PASSWORD)
-    assert (answer.status, answer.location) == (303, "/login")
-    page = await visitor.follow(answer)
+    response = await visitor.send("Make my account", email=ALICE, password=PASSWORD)
+    assert (response.status, response.location) == (303, "/login")
+    page = await visitor.follow(response)
     assert page.notice == "Your account is ready. Log in to begin."
     assert (await visitor.open("/login")).notice == ""
 
 
 async def test_logging_in_leads_to_the_tasks(alice: ApiClient, visitor: PageClient) -> None:
     await visitor.open("/login")
-    answer = await visitor.send("Log in", email=ALICE, password=PASSWORD)
-    assert (answer.status, answer.location) == (303, "/tasks")
-    assert "Logged in as alice@example.com" in (await visitor.follow(answer)).text
+    response = await visitor.send("Log in", email=ALICE, password=PASSWORD)
+    assert (response.status, response.location) == (303, "/tasks")
+    assert "Logged in as alice@example.com" in (await visitor.follow(response)).text
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ async def test_a_password_of_spaces_and_tabs_from_the_page_works_at_the_api(
     await visitor.sign_up(ALICE, SPACED)
     await api.log_in(ALICE, SPACED)
     for other_text in (SPACED.strip(), SPACED.replace("\t", " "), f"{SPACED} "):
-        answer = await api.post("/api/auth/login", {"email": ALICE, "password": other_text})
-        assert answer.status == 401
+        response = await api.post("/api/auth/login", {"email": ALICE, "password": other_text})
+        assert response.status == 401
 
 
 async def test_a_password_of_spaces_and_tabs_from_the_api_works_on_the_page(
@@ -147,11 +147,11 @@ async def test_a_password_of_spaces_and_tabs_from_the_api_works_on_the_page(
 async def test_a_page_that_needs_a_session_is_opened_after_the_login(
     alice: ApiClient, visitor: PageClient
 ) -> None:
-    answer = await visitor.fetch("GET", "/tasks?status=completed")
-    assert (answer.status, answer.location) == (303, "/login?next=/tasks%3Fstatus%3Dcompleted")
-    await visitor.follow(answer)
-    answer = await visitor.send("Log in", email=ALICE, password=PASSWORD)
-    assert answer.location == "/tasks?status=completed"
+    response = await visitor.fetch("GET", "/tasks?status=completed")
+    assert (response.status, response.location) == (303, "/login?next=/tasks%3Fstatus%3Dcompleted")
+    await visitor.follow(response)
+    response = await visitor.send("Log in", email=ALICE, password=PASSWORD)
+    assert response.location == "/tasks?status=completed"
 
 
 async def test_where_to_go_on_to_survives_a_wrong_password(
@@ -159,8 +159,8 @@ async def test_where_to_go_on_to_survives_a_wrong_password(
 ) -> None:
     await visitor.open("/tasks?status=pending")
     await visitor.send("Log in", email=ALICE, password="something else")
-    answer = await visitor.send("Log in", email=ALICE, password=PASSWORD)
-    assert answer.location == "/tasks?status=pending"
+    response = await visitor.send("Log in", email=ALICE, password=PASSWORD)
+    assert response.location == "/tasks?status=pending"
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ async def test_a_login_never_leads_away_from_this_site(
     alice: ApiClient, visitor: PageClient, wanted: str
 ) -> None:
     await visitor.open("/login")
-    answer = await visitor.send("Log in", email=ALICE, password=PASSWORD, next=wanted)
-    assert (answer.status, answer.location) == (303, "/tasks")
+    response = await visitor.send("Log in", email=ALICE, password=PASSWORD, next=wanted)
+    assert (response.status, response.location) == (303, "/tasks")
 
 
 @pytest.mark.parametrize("query", ["%2F%2Fevil.example", "/%5Cevil.example", "/%09/evil.example"])
@@ -202,8 +202,8 @@ async def test_a_link_to_the_login_page_never_leads_away_from_this_site(
 ) -> None:
     page = await visitor.open(f"/login?next={query}")
     assert "evil" not in page.html
-    answer = await visitor.fetch("POST", f"/login?next={query}", _login_fields(visitor))
-    assert (answer.status, answer.location) == (303, "/tasks")
+    response = await visitor.fetch("POST", f"/login?next={query}", _login_fields(visitor))
+    assert (response.status, response.location) == (303, "/tasks")
 
 
 @pytest.mark.parametrize("wanted", ["/%09/evil.example", "/..//evil.example", "/%2f%2fevil"])
@@ -211,8 +211,8 @@ async def test_a_path_that_only_looks_evil_stays_a_path_of_this_site(
     alice: ApiClient, visitor: PageClient, wanted: str
 ) -> None:
     await visitor.open("/login")
-    answer = await visitor.send("Log in", email=ALICE, password=PASSWORD, next=wanted)
-    assert answer.location == wanted
+    response = await visitor.send("Log in", email=ALICE, password=PASSWORD, next=wanted)
+    assert response.location == wanted
 
 
 @pytest.mark.parametrize(
@@ -232,10 +232,10 @@ async def test_a_kept_text_is_sent_to_no_address_but_the_tasks(
     alice: ApiClient, visitor: PageClient, action: str
 ) -> None:
     await visitor.open("/login")
-    answer = await visitor.send(
+    response = await visitor.send(
         "Log in", email=ALICE, password=PASSWORD, draft_action=action, draft_title="Evil"
     )
-    assert (answer.status, answer.location) == (303, "/tasks")
+    assert (response.status, response.location) == (303, "/tasks")
 
 
 def _login_fields(visitor: PageClient) -> dict[str, str]:
@@ -250,7 +250,7 @@ async def test_no_cookie_can_be_read_by_scripts_or_sent_by_other_sites(
 ) -> None:
     await visitor.log_in(ALICE)
     await visitor.add_task("Buy milk")
-    assert set(visitor.morsels) == {"taskapp-session", "taskapp-xsrf", "taskapp-notice"}
+    assert set(visitor.morsels) == {"taskapp-session", "taskapp-csrf", "taskapp-notice"}
     for morsel in visitor.morsels.values():
         assert morsel["httponly"] is True
         assert morsel["samesite"].lower() == "lax"
@@ -265,7 +265,7 @@ async def test_behind_https_every_cookie_is_bound_to_the_host_and_to_https(
     await visitor.add_task("Buy milk")
     assert set(visitor.morsels) == {
         "__Host-taskapp-session",
-        "__Host-taskapp-xsrf",
+        "__Host-taskapp-csrf",
         "__Host-taskapp-notice",
     }
     for morsel in visitor.morsels.values():
@@ -301,9 +301,9 @@ async def test_logging_out_ends_the_session_so_that_a_copied_cookie_fails(
 ) -> None:
     await visitor.log_in(ALICE)
     other.cookies = dict(visitor.cookies)
-    answer = await visitor.send("Log out")
-    assert (answer.status, answer.location) == (303, "/login")
-    assert (await visitor.follow(answer)).notice == "You are logged out."
+    response = await visitor.send("Log out")
+    assert (response.status, response.location) == (303, "/login")
+    assert (await visitor.follow(response)).notice == "You are logged out."
     assert "taskapp-session" not in visitor.cookies
     assert (await other.fetch("GET", "/tasks")).location == "/login?next=/tasks"
 
@@ -339,16 +339,16 @@ async def test_somebody_who_is_logged_in_is_led_from_login_and_register_to_the_t
     alice: ApiClient, visitor: PageClient, address: str
 ) -> None:
     await visitor.log_in(ALICE)
-    answer = await visitor.fetch("GET", address)
-    assert (answer.status, answer.location) == (303, "/tasks")
+    response = await visitor.fetch("GET", address)
+    assert (response.status, response.location) == (303, "/tasks")
 
 
 async def test_somebody_who_is_logged_in_is_led_by_a_login_link_to_where_it_points(
     alice: ApiClient, visitor: PageClient
 ) -> None:
     await visitor.log_in(ALICE)
-    answer = await visitor.fetch("GET", "/login?next=/tasks%3Fstatus%3Dcompleted")
-    assert answer.location == "/tasks?status=completed"
+    response = await visitor.fetch("GET", "/login?next=/tasks%3Fstatus%3Dcompleted")
+    assert response.location == "/tasks?status=completed"
     assert (await visitor.open("/login?next=/login")).text.startswith("Tasks")
 
 
@@ -367,8 +367,8 @@ async def test_a_session_that_is_over_leads_round_in_no_circle(
 
 async def test_a_forged_session_is_taken_from_the_browser(visitor: PageClient) -> None:
     visitor.cookies["taskapp-session"] = "forged.signature"
-    answer = await visitor.fetch("GET", "/tasks")
-    assert (answer.status, answer.location) == (303, "/login?next=/tasks")
+    response = await visitor.fetch("GET", "/tasks")
+    assert (response.status, response.location) == (303, "/login?next=/tasks")
     assert "taskapp-session" not in visitor.cookies
 
 
@@ -388,8 +388,8 @@ async def test_a_form_without_its_proof_is_shown_again_with_the_address(
     assert FormNotTrusted.detail in page.text
     assert page.form(button).fields["email"] == email
     assert page.form(button).fields["password"] == ""
-    answer = await visitor.send(button, password=PASSWORD)
-    assert answer.status == 303
+    response = await visitor.send(button, password=PASSWORD)
+    assert response.status == 303
 
 
 @pytest.mark.parametrize("address", ["/login", "/register"])
@@ -433,8 +433,8 @@ async def test_a_form_that_this_site_sent_is_taken(
 ) -> None:
     await visitor.open("/login")
     visitor.headers = headers
-    answer = await visitor.send("Log in", email=ALICE, password=PASSWORD)
-    assert answer.status == 303
+    response = await visitor.send("Log in", email=ALICE, password=PASSWORD)
+    assert response.status == 303
 
 
 # Bad input
@@ -537,7 +537,7 @@ async def test_two_registrations_of_one_address_at_once_make_one_account(
     visitors = [PageClient(http_client, base_url) for _ in range(4)]
     for each in visitors:
         await each.open("/register")
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(each.send("Make my account", email=ALICE, password=PASSWORD) for each in visitors)
     )
-    assert sorted(answer.status for answer in answers) == [303, 409, 409, 409]
+    assert sorted(response.status for response in responses) == [303, 409, 409, 409]

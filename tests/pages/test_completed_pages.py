@@ -65,9 +65,9 @@ async def test_it_asks_first_and_then_deletes_and_counts(
     assert question in page.text
     assert "Pending tasks stay." in page.text
     assert len(await titles(alice)) == min(number + 1, 50)
-    answer = await mine.send("Delete")
-    assert (answer.status, answer.location) == (303, "/tasks")
-    page = await mine.follow(answer)
+    response = await mine.send("Delete")
+    assert (response.status, response.location) == (303, "/tasks")
+    page = await mine.follow(response)
     assert page.notice == notice
     assert page.titles == await titles(alice) == ["task 1"]
 

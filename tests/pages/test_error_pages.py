@@ -43,8 +43,8 @@ async def leads_back(visitor: PageClient, page: Page, status: int, words: str) -
     assert f"If you ask for help, name this number: {number}" in page.text
     assert page.has_form("Log out") == ("taskapp-session" in visitor.cookies)
     start = await visitor.open(page.link("Back to the start"))
-    is_signed_in = "taskapp-session" in visitor.cookies
-    assert (start.status, start.address) == (200, "/tasks" if is_signed_in else "/login")
+    is_logged_in = "taskapp-session" in visitor.cookies
+    assert (start.status, start.address) == (200, "/tasks" if is_logged_in else "/login")
 
 
 @pytest.mark.parametrize(

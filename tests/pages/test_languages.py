@@ -225,12 +225,12 @@ def test_a_duration_is_never_too_short(seconds: int, english: str, german: str) 
 
 def test_a_moment_is_a_day_and_a_minute_in_utc() -> None:
     for moment in ("2026-03-05T07:08:59.123456Z", "2026-03-05T07:08:00+00:00"):
-        assert ENGLISH.moment(moment) == "5 March 2026, 07:08 UTC"
-        assert GERMAN.moment(moment) == "5. März 2026, 07:08 UTC"
+        assert ENGLISH.format_datetime(moment) == "5 March 2026, 07:08 UTC"
+        assert GERMAN.format_datetime(moment) == "5. März 2026, 07:08 UTC"
 
 
 def ago(language: Language, seconds: float) -> str:
-    return language.ago((datetime.now(UTC) - timedelta(seconds=seconds)).isoformat())
+    return language.time_ago((datetime.now(UTC) - timedelta(seconds=seconds)).isoformat())
 
 
 @pytest.mark.parametrize(
@@ -280,23 +280,23 @@ def test_a_counted_sentence_has_the_form_of_its_number(
     number: int, english: str, german: str
 ) -> None:
     message = counted("%(number)s task added.", "%(number)s tasks added.", number=number)
-    assert ENGLISH.say(message) == message == english
-    assert GERMAN.say(message) == german
+    assert ENGLISH.translate(message) == message == english
+    assert GERMAN.translate(message) == german
 
 
 @given(st.text())
 def test_a_value_stays_as_it_is(value: str) -> None:
     message = Message("%(name)s is not UTF-8.", name=value)
-    assert ENGLISH.say(message) == message == f"{value} is not UTF-8."
-    assert GERMAN.say(message) == f"„{value}“ ist kein gültiges UTF-8."
+    assert ENGLISH.translate(message) == message == f"{value} is not UTF-8."
+    assert GERMAN.translate(message) == f"„{value}“ ist kein gültiges UTF-8."
 
 
 @pytest.mark.parametrize("language", LANGUAGES.values(), ids=str)
 @given(st.text() | st.sampled_from(["Task added.", "100 %", "%(name)s", "%s %d"]))
 def test_a_text_that_is_no_message_stays_as_it_is(language: Language, text: str) -> None:
-    assert language.say(text) == text
+    assert language.translate(text) == text
 
 
 @pytest.mark.parametrize("language", LANGUAGES.values(), ids=str)
 def test_a_sentence_that_no_catalogue_has_stays_english(language: Language) -> None:
-    assert language.say(Message("%(number)s %% of it", number=7)) == "7 % of it"
+    assert language.translate(Message("%(number)s %% of it", number=7)) == "7 % of it"

@@ -264,7 +264,7 @@ async def test_a_cursor_that_was_altered_is_no_place(mine: PageClient) -> None:
 def test_any_query_leads_to_a_part_of_the_list(
     mine: PageClient, app: Application, alice: ApiClient, task: dict[str, str], io_loop: Any
 ) -> None:
-    cursor = app.services.tokens.sign_cursor(task["id"])
+    cursor = app.services.signer.sign_cursor(task["id"])
     values = st.sampled_from([b"pending", b"completed", cursor.encode("ascii")]) | st.binary()
     places = {
         f"/tasks{query}#task-{task['id']}"

@@ -21,9 +21,9 @@ async def test_each_line_becomes_a_task_and_the_first_is_on_top(
 ) -> None:
     await alice.add_task("Older")
     await mine.open("/tasks")
-    answer = await mine.send(BUTTON, titles=LINES)
-    assert (answer.status, answer.location) == (303, "/tasks")
-    page = await mine.follow(answer)
+    response = await mine.send(BUTTON, titles=LINES)
+    assert (response.status, response.location) == (303, "/tasks")
+    page = await mine.follow(response)
     assert page.titles == [*TITLES, "Older"]
     assert page.notice == "3 tasks added."
     assert (await mine.submit(BUTTON, titles="Only one")).notice == "1 task added."
@@ -78,10 +78,10 @@ async def test_a_form_that_is_sent_twice_adds_its_lines_once(
         mine.page = form
         assert (await mine.submit(BUTTON, titles=LINES)).notice == "3 tasks added."
     fields = mine.page.form(BUTTON).fields | {"titles": "By a\ndouble click"}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(mine.fetch("POST", "/tasks/several", fields) for _ in range(5))
     )
-    assert [answer.status for answer in answers] == [303] * 5
+    assert [response.status for response in responses] == [303] * 5
     assert await titles(alice) == ["By a", "double click", *TITLES]
 
 

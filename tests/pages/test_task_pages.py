@@ -123,9 +123,9 @@ async def test_an_address_that_makes_no_sense_is_an_error_page(
 
 
 async def test_an_added_task_is_in_the_list_at_once(mine: PageClient, alice: ApiClient) -> None:
-    answer = await mine.send("Add", title="Buy milk", description="Oat")
-    assert (answer.status, answer.location) == (303, "/tasks")
-    page = await mine.follow(answer)
+    response = await mine.send("Add", title="Buy milk", description="Oat")
+    assert (response.status, response.location) == (303, "/tasks")
+    page = await mine.follow(response)
     assert page.titles == ["Buy milk"]
     assert page.notice == "Task added."
     assert (await mine.open("/tasks")).notice == ""
@@ -191,8 +191,8 @@ async def test_what_was_altered_before_a_form_was_sent_again_is_not_lost(
 async def test_a_double_click_makes_one_task(mine: PageClient, alice: ApiClient) -> None:
     form = mine.page.form("Add")
     fields = form.fields | {"title": "Buy milk"}
-    answers = await asyncio.gather(*(mine.fetch("POST", "/tasks", fields) for _ in range(5)))
-    assert [answer.status for answer in answers] == [303] * 5
+    responses = await asyncio.gather(*(mine.fetch("POST", "/tasks", fields) for _ in range(5)))
+    assert [response.status for response in responses] == [303] * 5
     assert await titles(alice) == ["Buy milk"]
 
 
@@ -231,9 +231,9 @@ async def test_an_edited_task_is_saved_and_shown(
     page = await mine.open(mine.page.link("Edit: Buy milk"))
     assert page.form("Save").fields["title"] == "Buy milk"
     assert page.form("Save").fields["description"] == "Oat"
-    answer = await mine.send("Save", title="Buy bread", description="Rye", status="completed")
-    assert (answer.status, answer.location) == (303, f"/tasks#task-{task['id']}")
-    page = await mine.follow(answer)
+    response = await mine.send("Save", title="Buy bread", description="Rye", status="completed")
+    assert (response.status, response.location) == (303, f"/tasks#task-{task['id']}")
+    page = await mine.follow(response)
     assert page.titles == ["Buy bread"]
     assert page.notice == "Task saved."
     kept = await stored(alice, task)
@@ -328,9 +328,9 @@ async def test_deleting_asks_first_and_then_deletes(
     assert "Delete this task? Buy milk Oat" in page.text
     assert page.link("Keep it") == "/tasks"
     assert await titles(alice) == ["Buy milk"]
-    answer = await mine.send("Delete")
-    assert (answer.status, answer.location) == (303, "/tasks")
-    page = await mine.follow(answer)
+    response = await mine.send("Delete")
+    assert (response.status, response.location) == (303, "/tasks")
+    page = await mine.follow(response)
     assert page.notice == "Task deleted."
     assert page.titles == []
     assert await titles(alice) == []

@@ -127,9 +127,9 @@ async def test_a_form_without_a_choice_means_the_system(visitor: PageClient) -> 
 )
 async def test_a_choice_never_leads_away_from_this_site(visitor: PageClient, wanted: str) -> None:
     await visitor.open("/login")
-    answer = await visitor.send("Dark", next=wanted)
-    assert (answer.status, answer.location) == (303, "/")
-    assert set(visitor.cookies) == {"taskapp-xsrf", "taskapp-theme"}
+    response = await visitor.send("Dark", next=wanted)
+    assert (response.status, response.location) == (303, "/")
+    assert set(visitor.cookies) == {"taskapp-csrf", "taskapp-theme"}
 
 
 @with_settings(BASE_PATH="/sub")
@@ -150,9 +150,9 @@ async def test_a_choice_on_a_page_that_a_form_was_answered_with_leads_to_the_sta
     mine: PageClient,
 ) -> None:
     await mine.send("Add", title="")
-    answer = await mine.send("Dark")
-    assert answer.location == "/"
-    assert (await mine.follow(answer)).address == "/tasks"
+    response = await mine.send("Dark")
+    assert response.location == "/"
+    assert (await mine.follow(response)).address == "/tasks"
 
 
 # Who may choose

@@ -63,13 +63,13 @@ async def test_german_is_spoken_from_the_account_to_the_last_task(visitor: PageC
 @pytest.mark.parametrize("path", ["/tasks", "/auth/login", "/nowhere"])
 async def test_the_api_speaks_english_whatever_is_asked_for(api: ApiClient, path: str) -> None:
     asked: dict[str, str]
-    answers = []
+    responses = []
     for asked in ({}, {"Accept-Language": "de"}):
-        answer = await api.post(f"/api{path}", {"email": 1}, headers=asked)
-        assert "Content-Language" not in answer.headers
-        answers.append({**answer.json, "requestId": ""})
-    assert answers[0] == answers[1]
-    assert answers[0]["title"] in {"Not logged in", "Invalid data", "Not found"}
+        response = await api.post(f"/api{path}", {"email": 1}, headers=asked)
+        assert "Content-Language" not in response.headers
+        responses.append({**response.json, "requestId": ""})
+    assert responses[0] == responses[1]
+    assert responses[0]["title"] in {"Not logged in", "Invalid data", "Not found"}
 
 
 async def test_the_description_of_the_api_is_in_english(visitor: PageClient) -> None:
@@ -97,7 +97,7 @@ async def test_a_value_in_a_sentence_is_seen_as_it_was_sent(
     visitor.headers = {"Accept-Language": language.code}
     page = await visitor.open(f"/echo?value={quote(value)}")
     sentence = Message("%(name)s was sent more than once.", name=value)
-    assert language.say(sentence) in page.text
+    assert language.translate(sentence) in page.text
     assert (page.tags("svg"), len(page.tags("script"))) == ([], 1)
 
 
@@ -111,4 +111,4 @@ async def test_an_address_in_a_sentence_is_seen_as_it_is(
         await visitor.open(path)
         await visitor.follow(await visitor.fetch("POST", path, visitor.proof | account))
     sentence = Message("Logged in as %(email)s", email=account["email"])
-    assert language.say(sentence) in visitor.page.text
+    assert language.translate(sentence) in visitor.page.text

@@ -15,7 +15,7 @@ from handlers.pages.base import PageHandler
 from handlers.rendering.languages import ENGLISH, Language
 from handlers.rendering.templates import Templates
 from handlers.web.application import Application
-from taskapp.forms.pasted_titles import LARGEST_BATCH
+from taskapp.forms.pasted_titles import MAX_BATCH
 from tests.support.api_tools import with_settings
 from tests.support.page_client import ALICE, PASSWORD, PageClient
 from tests.support.page_reader import Page
@@ -117,11 +117,11 @@ class Bracketed(Language):
     def translations(self) -> NullTranslations:
         return Brackets()
 
-    def moment(self, text: str) -> str:
-        return f"⟦{super().moment(text)}⟧"
+    def format_datetime(self, text: str) -> str:
+        return f"⟦{super().format_datetime(text)}⟧"
 
-    def ago(self, text: str, now: datetime | None = None) -> str:
-        return f"⟦{super().ago(text, now)}⟧"
+    def time_ago(self, text: str, now: datetime | None = None) -> str:
+        return f"⟦{super().time_ago(text, now)}⟧"
 
     def duration(self, seconds: int) -> str:
         return f"⟦{super().duration(seconds)}⟧"
@@ -207,7 +207,7 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
     tasks = [f"/tasks/{row.id}" for row in page.rows]
     await reader.post("/tasks", title="", description="\0")
     await reader.post("/tasks/several", titles="")
-    await reader.post("/tasks/several", titles="1\n" * (LARGEST_BATCH + 1))
+    await reader.post("/tasks/several", titles="1\n" * (MAX_BATCH + 1))
     await reader.post("/tasks/several", titles="1" * 300)
 
     for status in ("pending", "completed", "bogus"):

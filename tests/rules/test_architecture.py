@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from handlers.api.base import ApiHandler, NotFoundApi, TooLargeApi
+from handlers.api.base import ApiHandler, NotFoundApi, PayloadTooLargeApi
 from handlers.api.openapi import make_document
-from handlers.pages.base import NotFoundPage, PageHandler, TooLargePage
+from handlers.pages.base import NotFoundPage, PageHandler, PayloadTooLargePage
 from handlers.routes import ROUTES
 from handlers.web.application import METHODS
 from handlers.web.base import BaseHandler
@@ -25,7 +25,7 @@ SOURCES = [
 ]
 UNDESCRIBED = {"/api/docs", "/api/openapi.json", "/api/:path"}  # about the API, not of it
 # The answers to addresses without a route and to bodies that are too large.
-UNROUTED = {NotFoundPage, TooLargePage, TooLargeApi}
+UNROUTED = {NotFoundPage, PayloadTooLargePage, PayloadTooLargeApi}
 PUBLIC = {
     *("/", "/register", "/login", "/logout", "/theme", "/status"),
     *("/api/auth/register", "/api/auth/login"),
@@ -66,10 +66,10 @@ def test_a_query_begins_with_one_of_the_few_verbs() -> None:
                     assert node.name.split("_")[0] in VERBS | OTHER_VERBS, node.name
 
 
-def test_a_query_on_tasks_takes_the_owner_first() -> None:
+def test_a_query_on_tasks_takes_the_session_first() -> None:
     for node in ast.parse((CHECKOUT / "taskapp" / "queries" / "tasks.py").read_text()).body:
         if isinstance(node, ast.AsyncFunctionDef) and node.name != "estimate_tasks":
-            assert [argument.arg for argument in node.args.args[:2]] == ["database", "owner"]
+            assert [argument.arg for argument in node.args.args[:2]] == ["database", "session"]
 
 
 # Routes
@@ -133,16 +133,16 @@ def private_methods() -> list[Any]:
 async def test_whatever_is_not_public_refuses_a_stranger(
     api: ApiClient, path: str, method: str, *, is_api: bool
 ) -> None:
-    answer = await api.send(method, path, raw=b"{}")
+    response = await api.send(method, path, raw=b"{}")
     if is_api:
-        assert answer.status == 401
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert response.status == 401
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
     elif method in {"GET", "HEAD"}:
-        assert answer.status == 303
-        assert answer.headers["Location"].startswith("/login?next=")
+        assert response.status == 303
+        assert response.headers["Location"].startswith("/login?next=")
     else:
-        assert answer.status in {303, 401, 403}
-        assert not answer.headers.get("Location", "/login").startswith("/tasks")
+        assert response.status in {303, 401, 403}
+        assert not response.headers.get("Location", "/login").startswith("/tasks")
 
 
 def test_the_methods_that_are_measured_are_those_that_handlers_have() -> None:

@@ -15,9 +15,9 @@ from handlers.routes import ROUTES
 from handlers.web.application import Application
 from server import cli
 from taskapp.core.errors import UnderMaintenance
-from taskapp.doctor.findings import Level
-from taskapp.jobs.housekeeping import UPKEEP, keep_up
-from taskapp.maintenance_mode import LONGEST, Period, lower_flag, raise_flag
+from taskapp.doctor.check_results import Level
+from taskapp.jobs.housekeeping import UPKEEP, run_housekeeping
+from taskapp.maintenance_mode import MAX_MESSAGE_LENGTH, MaintenanceWindow, disable, enable
 from taskapp.operations.accounts import purge_sessions
 from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, assert_problem
@@ -37,7 +37,7 @@ from tests.support.server_process import (
 pytest_plugins = ["tests.support.page_fixtures"]
 
 SOON = 10.0  # seconds: generous beside the two that the command names
-CLOSED = Period("2026-02-02T10:00:00Z", "")
+CLOSED = MaintenanceWindow("2026-02-02T10:00:00Z", "")
 # What tells how the site is, and the files with which a page says so.
 OPEN = {
     "/status": 503,
@@ -82,10 +82,10 @@ async def test_every_route_but_those_that_tell_how_it_is_answers_503_and_nothing
             path = path_of(route)
             if issubclass(handler, ApiHandler):
                 body = None if method == "GET" else b"{}"
-                answer = await alice.send(method, path, raw=body)
-                status, headers = answer.status, answer.headers
+                response = await alice.send(method, path, raw=body)
+                status, headers = response.status, response.headers
                 if route not in OPEN:
-                    assert_problem(answer, 503)
+                    assert_problem(response, 503)
             else:
                 page = await mine.fetch(method, path, None if method == "GET" else {})
                 status, headers = page.status, page.headers
@@ -113,7 +113,7 @@ async def test_what_was_typed_is_kept_and_can_be_sent_when_it_is_over(
     mine: PageClient, alice: ApiClient, services: Services
 ) -> None:
     await mine.open("/tasks")
-    services.maintenance.period = Period(CLOSED.since, "New disks until 10:30, <Alice>")
+    services.maintenance.period = MaintenanceWindow(CLOSED.since, "New disks until 10:30, <Alice>")
     page = await mine.send("Add", title="Typed in the wrong moment")
     assert page.status == 503
     for words in (
@@ -140,7 +140,7 @@ async def test_the_status_page_says_so_and_since_when_also_without_a_database(
         "Since 2 February 2026, 10:00 UTC",
     ):
         assert words in page.text
-    closed.maintenance.period = Period(CLOSED.since, "New disks")
+    closed.maintenance.period = MaintenanceWindow(CLOSED.since, "New disks")
     assert "New disks" in (await visitor.open("/status")).text
 
 
@@ -152,7 +152,7 @@ async def test_the_upkeep_rests_meanwhile(
     add_session(url, add_user(url, "alice"), "-1 hour")
     monkeypatch.setitem(UPKEEP, purge_sessions, 0.02)
     services.maintenance.period = CLOSED
-    async with keep_up(services):
+    async with run_housekeeping(services):
         await asyncio.sleep(0.3)
         assert execute(url, "SELECT count(*) FROM sessions") == [(1,)]
         services.maintenance.period = None
@@ -219,19 +219,19 @@ def test_a_server_that_starts_meanwhile_says_so_at_once_also_while_its_database_
     folder: Path,
 ) -> None:
     away = f"postgresql://taskapp@127.0.0.1:{free_port()}/taskapp"
-    raise_flag(folder / "maintenance", "")
+    enable(folder / "maintenance", "")
     with server_process(folder, settings={"TASKAPP_DATABASE_URL": away}) as server:
         client = server.client()
         wait_until(lambda: client.status("/api/health/live") == 200)
-        answer = client.send("GET", "/tasks")
-        assert answer.status == 503
-        assert b"Closed for maintenance" in answer.body
-        lower_flag(folder / "maintenance")
+        response = client.send("GET", "/tasks")
+        assert response.status == 503
+        assert b"Closed for maintenance" in response.body
+        disable(folder / "maintenance")
         wait_until(lambda: b"maintenance" not in client.send("GET", "/tasks").body, 30)
 
 
 def test_the_command_and_the_doctor_say_whether_it_is_on(folder: Path) -> None:
-    raise_flag(folder / "maintenance", "")
+    enable(folder / "maintenance", "")
     year = datetime.now(UTC).year
     assert f"Maintenance is on since {year}" in operate(folder, "maintenance")
     report = operate(folder, "doctor")
@@ -241,11 +241,11 @@ def test_the_command_and_the_doctor_say_whether_it_is_on(folder: Path) -> None:
     assert operate(folder, "maintenance", "off") == "Maintenance is off already.\n"
 
 
-@pytest.mark.parametrize("message", ["x" * (LONGEST + 1), "two\nlines", "\x1b[31mred"])
+@pytest.mark.parametrize("message", ["x" * (MAX_MESSAGE_LENGTH + 1), "two\nlines", "\x1b[31mred"])
 def test_a_message_that_is_not_one_short_line_is_refused(message: str) -> None:
     result = CliRunner().invoke(cli, ["maintenance", "on", "--message", message])
     assert result.exit_code == 2
-    assert f"one line of {LONGEST} characters" in result.stderr
+    assert f"one line of {MAX_MESSAGE_LENGTH} characters" in result.stderr
 
 
 def test_a_flag_that_cannot_be_made_is_a_plain_sentence(folder: Path) -> None:

@@ -166,13 +166,13 @@ def test_a_worker_that_hangs_is_left_out_of_the_metrics(server: ServerProcess) -
     hanging = workers_of(server)["2"]
     os.kill(hanging, signal.SIGSTOP)
     try:
-        answer = one.send("GET", "/metrics")
+        response = one.send("GET", "/metrics")
     finally:
         os.kill(hanging, signal.SIGCONT)
-    assert answer.status == 200
-    assert answer.seconds < 5
-    assert b'process="1"' in answer.body
-    assert b'process="2"' not in answer.body
+    assert response.status == 200
+    assert response.seconds < 5
+    assert b'process="1"' in response.body
+    assert b'process="2"' not in response.body
 
 
 # Ends that nobody asked for
@@ -215,7 +215,7 @@ def test_workers_on_a_unix_socket_end_when_their_keeper_is_killed(database_url: 
             server.process.wait()
             wait_until(lambda: not any(is_running(pid) for pid in workers))
             assert [client.status("/api/health/live") for client in clients] == [0, 0]
-            assert "keeper.gone" in {line["event"] for line in server.log}
+            assert "supervisor.gone" in {line["event"] for line in server.log}
             assert server.surprises() == []
 
 
@@ -229,7 +229,7 @@ def test_a_stop_under_load_finishes_what_was_begun_and_leaves_nothing_running() 
         with writing(server.address, random.Random(1)) as ledger:  # noqa: S311  # for no secret
             wait_until(lambda: has_answered(server, 1) and has_answered(server, 2))
             assert server.end() == 0
-        assert {answer.status for answer in ledger.answers} <= {200, 201}
+        assert {response.status for response in ledger.responses} <= {200, 201}
         assert [text for text in server.complaints() if COUNTED_APART not in text] == []
         assert server.log[-1]["event"] == "stopped"
         assert not any(is_running(pid) for pid in children)

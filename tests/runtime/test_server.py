@@ -21,9 +21,9 @@ from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import writing
 from tests.support.database_fixtures import locked_tasks
 from tests.support.server_process import (
-    Answer,
     Client,
-    NoAnswer,
+    NoResponse,
+    Response,
     free_port,
     new_data_folder,
     ordinary_user,
@@ -37,7 +37,7 @@ from tests.support.server_process import (
 
 STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
 SHORT_DRAIN = ("handlers.web_server", "DRAIN_SECONDS", 0.5)
-LONG_PAUSE = ("taskapp.runtime.startup", "PAUSE", 60.0)
+LONG_INTERVAL = ("taskapp.runtime.startup", "PAUSE", 60.0)
 STARTED_IN = 5.0  # seconds that a start on an existing folder may take
 BIND_SOCKETS = "ignore::ResourceWarning"  # Tornado's leaves a socket to the garbage collector
 OLD_KEY, NEW_KEY = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
@@ -70,7 +70,7 @@ def is_waiting_for_lock(url: str) -> bool:
         return bool(cursor.fetchall()[0][0])
 
 
-def add(client: Client, title: str, key: str = "") -> Answer:
+def add(client: Client, title: str, key: str = "") -> Response:
     headers = {"Idempotency_Key": key} if key else {}
     return client.send("POST", "/api/tasks", {"title": title}, **headers)
 
@@ -134,7 +134,7 @@ def test_a_stop_while_waiting_for_the_database_waits_for_nothing(
 ) -> None:
     url = f"postgresql://taskapp@127.0.0.1:{free_port()}/postgres"
     settings = {"TASKAPP_DATABASE_URL": url}
-    with server_process(new_folder, settings=settings, constant=LONG_PAUSE) as server:
+    with server_process(new_folder, settings=settings, constant=LONG_INTERVAL) as server:
         wait_until(lambda: bool(server.complaints()))
         before = sum(processor_seconds(server.pid))
         started = time.monotonic()
@@ -231,7 +231,7 @@ def test_a_request_that_hangs_is_cut_when_its_time_is_over(data_folder: Path) ->
             hanging = other.submit(add, user, "hangs")
             wait_until(lambda: is_waiting_for_lock(url))
             server.process.send_signal(signal.SIGTERM)
-            with pytest.raises(NoAnswer):
+            with pytest.raises(NoResponse):
                 hanging.result(3)
         assert server.process.wait(10) == 0
         assert "requests.cut" in server.complaints()[0]
@@ -253,7 +253,7 @@ def test_a_stop_under_load_loses_nothing_and_complains_of_nothing(data_folder: P
         with writing(port, random.Random(1)) as ledger:  # noqa: S311  # for no secret
             time.sleep(0.3)
             assert server.end() == 0
-        assert {answer.status for answer in ledger.answers} <= {200, 201}
+        assert {response.status for response in ledger.responses} <= {200, 201}
         assert server.complaints() == []
     with server_process(data_folder, settings={"TASKAPP_PORT": port}) as server:
         server.wait_until_ready()
@@ -271,7 +271,7 @@ def test_a_stop_does_not_wait_for_a_statement_that_hangs(data_folder: Path) -> N
             hanging = other.submit(add, user, "hangs")
             time.sleep(0.2)
             server.process.send_signal(signal.SIGTERM)
-            with pytest.raises(NoAnswer):
+            with pytest.raises(NoResponse):
                 hanging.result(3)
             wait_until(lambda: "shutdown request" in server.log_text, 8)
         assert server.process.wait(10) == 0

@@ -17,7 +17,7 @@ from handlers.web.application import Application
 from taskapp.config.settings import Settings, load_settings
 from taskapp.observability.metrics import Metrics
 from taskapp.services import Services, make_services
-from tests.support.clients import Answer, ApiClient
+from tests.support.clients import ApiClient, Response
 
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "requestId"}
 NO_TASK = "01900000-0000-7000-8000-000000000000"  # an id that no task has
@@ -29,27 +29,27 @@ def with_settings(**settings: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("setting_changes", [changes], ids=["changed"])
 
 
-def assert_problem(answer: Answer, status: int) -> dict[str, Any]:
+def assert_problem(response: Response, status: int) -> dict[str, Any]:
     """Check that an answer is an error of the one shape, and give it."""
-    assert answer.status == status, answer.response.body
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    problem: dict[str, Any] = answer.json
+    assert response.status == status, response.body
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json
     members = set(problem)
     assert PROBLEM_MEMBERS <= members <= PROBLEM_MEMBERS | {"errors"}
     assert problem["type"] == "about:blank"
     assert problem["status"] == status
     assert problem["title"]
     assert problem["detail"]
-    assert problem["requestId"] == answer.headers["X-Request-ID"]
+    assert problem["requestId"] == response.headers["X-Request-ID"]
     for error in problem.get("errors", []):
         assert set(error) == {"field", "message"}
         assert error["message"]
     return problem
 
 
-def wrong_fields(answer: Answer) -> set[str]:
+def wrong_fields(response: Response) -> set[str]:
     """Check that an answer is a 400 that names fields, and give their names."""
-    return {error["field"] for error in assert_problem(answer, 400)["errors"]}
+    return {error["field"] for error in assert_problem(response, 400)["errors"]}
 
 
 def changed(settings: Settings, changes: dict[str, str]) -> Settings:
@@ -98,10 +98,10 @@ async def running(settings: Settings, **changes: str) -> AsyncIterator[Running]:
         services.passwords.close()
 
 
-async def at_once(requests: Iterable[Any]) -> list[Answer]:
+async def at_once(requests: Iterable[Any]) -> list[Response]:
     """Send requests together and give their answers in the same order."""
-    answers: list[Answer] = await asyncio.gather(*requests)
-    return answers
+    responses: list[Response] = await asyncio.gather(*requests)
+    return responses
 
 
 async def send_raw(base_url: str, request: bytes) -> bytes:
@@ -123,15 +123,15 @@ async def log_in_as_browser(
     """Log in by the form, and give the cookies with the proof that the session's pages carry."""
     cookies: dict[str, str] = {}
 
-    async def send(method: str, path: str, raw: bytes | None = None) -> Answer:
+    async def send(method: str, path: str, raw: bytes | None = None) -> Response:
         sent = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
         if raw is not None:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
-        answer = await api.send(method, path, raw=raw, headers=sent)
-        for cookie in answer.headers.get_list("Set-Cookie"):
+        response = await api.send(method, path, raw=raw, headers=sent)
+        for cookie in response.headers.get_list("Set-Cookie"):
             name, _, value = cookie.partition(";")[0].partition("=")
             cookies[name] = value
-        return answer
+        return response
 
     proof = proof_in(await send("GET", "/login"))
     form = urlencode({"csrf_token": proof, "email": email, "password": password})
@@ -139,9 +139,9 @@ async def log_in_as_browser(
     return cookies, proof_in(await send("GET", "/tasks"))
 
 
-def proof_in(answer: Answer) -> str:
+def proof_in(response: Response) -> str:
     """Give the proof that the forms of a page carry."""
-    match = re.search(r'name="csrf_token" value="([^"]+)"', answer.response.body.decode())
+    match = re.search(r'name="csrf_token" value="([^"]+)"', response.body.decode())
     assert match
     return match[1]
 

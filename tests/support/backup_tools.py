@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from taskapp.backups.create import backup_folder, make_backup
+from taskapp.backups.create import backup_repository, make_backup
 from taskapp.backups.repository import DESCRIPTION, Backup
-from taskapp.backups.restore import Restored, restore_embedded
+from taskapp.backups.restore import RestoreResult, restore_embedded
 from taskapp.config.settings import Settings, load_settings
 from taskapp.runtime.database_server import database_server, prepare_database
 from tests.conftest import TEST_SETTINGS
@@ -33,8 +33,8 @@ def short_parent() -> Iterator[Path]:
 
 def make_backup_folder(data_dir: Path, *, age: float) -> None:
     """Make what looks like a dump of so many days ago, as long as nobody reads it."""
-    moment = datetime.now(UTC) - timedelta(days=age)
-    folder = data_dir / "backups" / f"{moment:%Y%m%dT%H%M%S.%fZ}-dump"
+    timestamp = datetime.now(UTC) - timedelta(days=age)
+    folder = data_dir / "backups" / f"{timestamp:%Y%m%dT%H%M%S.%fZ}-dump"
     folder.mkdir(parents=True)
     (folder / DESCRIPTION).touch()
 
@@ -55,7 +55,7 @@ class House:
 
     @property
     def backups(self) -> list[Backup]:
-        return backup_folder(self.settings()).list_backups()
+        return backup_repository(self.settings()).list_backups()
 
     @property
     def archive(self) -> Path:
@@ -107,21 +107,23 @@ class House:
 
     def write(self, *titles: str) -> list[datetime]:
         """Write tasks one by one, and give for each a moment after it and before the next."""
-        moments = []
+        timestamps = []
 
         async def scenario() -> None:
             async with database_server(self.settings()) as url:
                 for title in titles:
                     insert(url, title)
                     await asyncio.sleep(0.05)
-                    moments.append(datetime.now(UTC))
+                    timestamps.append(datetime.now(UTC))
                     await asyncio.sleep(0.05)
 
         asyncio.run(scenario())
-        return moments
+        return timestamps
 
-    def restore(self, moment: datetime | None = None, name: str = "", **changes: str) -> Restored:
-        return asyncio.run(restore_embedded(self.settings(**changes), moment, name))
+    def restore(
+        self, timestamp: datetime | None = None, name: str = "", **changes: str
+    ) -> RestoreResult:
+        return asyncio.run(restore_embedded(self.settings(**changes), timestamp, name))
 
     def titles(self) -> list[str]:
         async def scenario() -> list[str]:

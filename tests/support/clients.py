@@ -8,7 +8,7 @@ from tornado.httpclient import HTTPClientError, HTTPResponse
 
 
 @dataclass
-class Answer:
+class Response:
     """An answer of the API."""
 
     response: HTTPResponse
@@ -16,6 +16,10 @@ class Answer:
     @property
     def status(self) -> int:
         return self.response.code
+
+    @property
+    def body(self) -> bytes:
+        return self.response.body
 
     @property
     def headers(self) -> Any:
@@ -44,7 +48,7 @@ class ApiClient:
         *,
         raw: bytes | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send a request with a JSON body, or with these very bytes."""
         sent = dict(self.headers)
         content = raw
@@ -64,44 +68,44 @@ class ApiClient:
             )
         except HTTPClientError as error:
             raise AssertionError(f"{method} {path} got no answer: {error}") from error
-        return Answer(response)
+        return Response(response)
 
-    async def get(self, path: str, **more: Any) -> Answer:
+    async def get(self, path: str, **more: Any) -> Response:
         return await self.send("GET", path, **more)
 
-    async def post(self, path: str, body: object = None, **more: Any) -> Answer:
+    async def post(self, path: str, body: object = None, **more: Any) -> Response:
         return await self.send("POST", path, body, **more)
 
-    async def put(self, path: str, body: object = None, **more: Any) -> Answer:
+    async def put(self, path: str, body: object = None, **more: Any) -> Response:
         return await self.send("PUT", path, body, **more)
 
-    async def patch(self, path: str, body: object = None, **more: Any) -> Answer:
+    async def patch(self, path: str, body: object = None, **more: Any) -> Response:
         return await self.send("PATCH", path, body, **more)
 
-    async def delete(self, path: str, **more: Any) -> Answer:
+    async def delete(self, path: str, **more: Any) -> Response:
         return await self.send("DELETE", path, **more)
 
     async def log_in(self, email: str, password: str) -> "ApiClient":
         """Log in and give a client that sends the token."""
-        answer = await self.post("/api/auth/login", {"email": email, "password": password})
-        assert answer.status == 200, answer.json
+        response = await self.post("/api/auth/login", {"email": email, "password": password})
+        assert response.status == 200, response.json
         return ApiClient(
             self.http_client,
             self.base_url,
-            {"Authorization": f"Bearer {answer.json['token']}"},
+            {"Authorization": f"Bearer {response.json['token']}"},
             email,
-            answer.json["user"]["id"],
+            response.json["user"]["id"],
         )
 
     async def sign_up(self, email: str, password: str) -> "ApiClient":
         """Register, log in, and give a client that sends the token."""
-        answer = await self.post("/api/auth/register", {"email": email, "password": password})
-        assert answer.status == 201, answer.json
+        response = await self.post("/api/auth/register", {"email": email, "password": password})
+        assert response.status == 201, response.json
         return await self.log_in(email, password)
 
     async def add_task(self, title: str = "Buy milk", **fields: str) -> dict[str, Any]:
         """Make a task and give it."""
-        answer = await self.post("/api/tasks", {"title": title, **fields})
-        assert answer.status == 201, answer.json
-        task: dict[str, Any] = answer.json
+        response = await self.post("/api/tasks", {"title": title, **fields})
+        assert response.status == 201, response.json
+        task: dict[str, Any] = response.json
         return task

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import psycopg2
 from uuid_utils import uuid7
 
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.observability.metrics import Metrics
 
@@ -93,7 +93,7 @@ def add_user(url: str, name: str) -> str:
     return user_id
 
 
-def add_session(url: str, user_id: str, lasts: str = "1 hour") -> SessionProof:
+def add_session(url: str, user_id: str, lasts: str = "1 hour") -> SessionToken:
     """Add a session that lasts so long from now, and give its proof."""
     secret_hash = secrets.token_bytes(32)
     execute(
@@ -102,7 +102,7 @@ def add_session(url: str, user_id: str, lasts: str = "1 hour") -> SessionProof:
         " VALUES (%s, %s, %s, now() + %s::interval)",
         *(str(uuid7()), user_id, secret_hash, lasts),
     )
-    return SessionProof(user_id, secret_hash)
+    return SessionToken(user_id, secret_hash)
 
 
 def add_tasks(url: str, user_id: str, number: int, *, status: str = "pending") -> list[str]:

@@ -56,8 +56,8 @@ class Terminal:
         """
         assert self._shell.stdin
         assert self._shell.stdout
-        answer = f"{typed}\n" if typed else ""
-        self._shell.stdin.write(f"{self._here(command)}\n{answer}printf '\\n%s\\n' {DONE}\n")
+        response = f"{typed}\n" if typed else ""
+        self._shell.stdin.write(f"{self._here(command)}\n{response}printf '\\n%s\\n' {DONE}\n")
         self._shell.stdin.flush()
         said = ""
         for line in self._shell.stdout:

@@ -11,12 +11,12 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 async def read_metrics(client: ApiClient) -> Samples:
     """Give every value by its name and labels."""
-    answer = await client.get("/metrics")
-    assert answer.status == 200
-    assert answer.headers["Content-Type"].startswith("text/plain")
+    response = await client.get("/metrics")
+    assert response.status == 200
+    assert response.headers["Content-Type"].startswith("text/plain")
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(answer.response.body.decode())
+        for family in text_string_to_metric_families(response.body.decode())
         for sample in family.samples
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import APIRequestContext, Browser, Page, Response
 
-from taskapp.maintenance_mode import raise_flag
+from taskapp.maintenance_mode import enable
 from tests.support.browser_fixtures import Account, new_account, running_browser, running_server
 from tests.support.database_fixtures import execute, new_database
 from tests.support.sample_tasks import COMPLETED, HARD_TO_DRAW, ordinary_tasks
@@ -123,7 +123,7 @@ class Site:
             flag = self._folder / f"maintenance-{server}"
             if server == CLOSED:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                raise_flag(flag, "New disks, until eight.")
+                enable(flag, "New disks, until eight.")
             running = running_server(
                 self._folder,
                 TASKAPP_DATABASE_URL=url,

@@ -453,7 +453,7 @@ def open_the_task_of_somebody_else(visit: Visit) -> None:
 @state("form-not-trusted", FILLED, status=403, shows=ERROR_PAGE)
 def send_without_the_token(visit: Visit) -> None:
     visit.open("/tasks")
-    visit.forget("xsrf")
+    visit.forget("csrf")
     visit.send(title="Typed for a long time", description="And with care")
 
 

@@ -18,9 +18,9 @@ ACCOUNT = {"email": "schemathesis@example.com", "password": "SecurePass123!"}
 
 def _send(method: str, path: str, token: str = "", **more: Any) -> Any:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    answer = requests.request(method, BASE_URL + path, headers=headers, timeout=10, **more)
-    answer.raise_for_status()
-    return answer.json()
+    response = requests.request(method, BASE_URL + path, headers=headers, timeout=10, **more)
+    response.raise_for_status()
+    return response.json()
 
 
 def _log_in() -> str:

@@ -19,14 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from taskapp.postgres.permissions import Account, open_parents
+from taskapp.postgres.permissions import UnixUser, grant_traverse
 from taskapp.postgres.processes import find_processes
 from tests.support.environment import inherited_environment
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = CHECKOUT / "server.py"
 PASSWORD = "SecurePass123!"
-NOBODY = Account(65534, 65534)
+NOBODY = UnixUser(65534, 65534)
 ACCESS_LIST = "system.posix_acl_access"
 CALM = ("debug", "info")
 SETTINGS = {
@@ -102,7 +102,7 @@ def new_data_folder() -> Iterator[Path]:
 
 
 @dataclass
-class Answer:
+class Response:
     """A whole answer, and how long it took."""
 
     status: int
@@ -148,27 +148,27 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def send(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
+    def send(self, method: str, path: str, body: object = None, **headers: str) -> Response:
         """Send one request, its body as JSON, and read the answer.
 
-        Raises NoAnswer.
+        Raises NoResponse.
         """
         if body is None:
             return self._send(method, path, None, headers)
         headers["Content-Type"] = "application/json"
         return self._send(method, path, json.dumps(body).encode(), headers)
 
-    def send_form(self, method: str, path: str, form: str, **headers: str) -> Answer:
+    def send_form(self, method: str, path: str, form: str, **headers: str) -> Response:
         """Send one request with the fields of a form, and read the answer.
 
-        Raises NoAnswer.
+        Raises NoResponse.
         """
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         return self._send(method, path, form.encode(), headers)
 
     def _send(
         self, method: str, path: str, content: bytes | None, headers: dict[str, str]
-    ) -> Answer:
+    ) -> Response:
         started = time.monotonic()
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.token:
@@ -176,14 +176,12 @@ class Client:
         try:
             connection = self.connected()
             connection.request(method, path, content, sent)
-            with connection.getresponse() as response:
-                answer = Answer(
-                    response.status, response.headers, response.read(), time.monotonic() - started
-                )
+            with connection.getresponse() as got:
+                response = Response(got.status, got.headers, got.read(), time.monotonic() - started)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise NoAnswer(f"{method} {path}: {error!r}") from error
-        return answer
+            raise NoResponse(f"{method} {path}: {error!r}") from error
+        return response
 
     def connected(self) -> http.client.HTTPConnection:
         if self._connection and _has_hung_up(self._connection):
@@ -196,7 +194,7 @@ class Client:
         """Give the status of a GET; 0 when nobody answers."""
         try:
             return self.send("GET", path).status
-        except NoAnswer:
+        except NoResponse:
             return 0
 
     def moved_to(self, address: str) -> Self:
@@ -206,14 +204,14 @@ class Client:
         return self
 
     def register(self, email: str) -> None:
-        answer = self.send("POST", "/api/auth/register", {"email": email, "password": PASSWORD})
-        assert answer.status == 201, answer.body
+        response = self.send("POST", "/api/auth/register", {"email": email, "password": PASSWORD})
+        assert response.status == 201, response.body
 
     def log_in(self, email: str) -> None:
         """Log in; what is sent from now on carries the token."""
-        answer = self.send("POST", "/api/auth/login", {"email": email, "password": PASSWORD})
-        assert answer.status == 200, answer.body
-        self.token, self.email = answer.json["token"], email
+        response = self.send("POST", "/api/auth/login", {"email": email, "password": PASSWORD})
+        assert response.status == 200, response.body
+        self.token, self.email = response.json["token"], email
 
     def sign_up(self, email: str) -> Self:
         self.register(email)
@@ -233,7 +231,7 @@ class Client:
         return titles
 
 
-class NoAnswer(Exception):  # as the client sees it: refused, reset, or silence
+class NoResponse(Exception):  # as the client sees it: refused, reset, or silence
     """The server closed the connection, or was not there."""
 
 
@@ -376,7 +374,7 @@ def ordinary_user(folder: Path) -> Iterator[dict[str, Any]]:
     folder.parent.chmod(0o755)
     folder.mkdir(mode=0o700)
     os.chown(folder, *NOBODY)
-    open_parents(NOBODY, needed)
+    grant_traverse(NOBODY, needed)
     try:
         uid, gid = NOBODY
         yield {"user": uid, "group": gid, "extra_groups": [], "cwd": folder}

@@ -12,13 +12,13 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 from tests.support.browser_fixtures import Account, new_account, running_browser, running_server
 from tests.support.stories import Watch, log_in
 
-PATIENCE = 15_000  # milliseconds, for a machine that has other things to do
+TIMEOUT = 15_000  # milliseconds, for a machine that has other things to do
 
 
 # Not for the whole session: Playwright's loop would run in the thread of the other tests' loops.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE)
+    expect.set_options(timeout=TIMEOUT)
     with running_browser() as chromium:
         yield chromium
 
@@ -40,7 +40,7 @@ def context(
         java_script_enabled=request.param == "scripts on",
         reduced_motion="reduce",  # nobody has to wait for a page to fade in
     )
-    made.set_default_timeout(PATIENCE)
+    made.set_default_timeout(TIMEOUT)
     yield made
     made.close()
 

@@ -135,22 +135,22 @@ async def test_quotes_in_every_parameter_of_the_api_are_only_text(
     task = await alice.add_task()
     for text in SQL:
         for name in ["status", "limit", "after", "sort", "order", "id", text]:
-            answer = await alice.get("/api/tasks?" + urlencode({name: text}))
-            assert answer.status in {200, 400}
-            assert b"secret" not in answer.response.body
+            response = await alice.get("/api/tasks?" + urlencode({name: text}))
+            assert response.status in {200, 400}
+            assert b"secret" not in response.body
         for method in ["GET", "PUT", "DELETE"]:
-            answer = await alice.send(method, f"/api/tasks/{quote(text, safe='')}", raw=b"{}")
-            assert answer.status in {400, 404}
+            response = await alice.send(method, f"/api/tasks/{quote(text, safe='')}", raw=b"{}")
+            assert response.status in {400, 404}
         made = await alice.post("/api/tasks", {"title": text, "description": text})
         assert (made.json["title"], made.json["description"]) == (text, text)
         await alice.put(f"/api/tasks/{task['id']}", {"title": text, "status": text})
-        answer = await alice.post("/api/auth/login", {"email": text, "password": text})
-        assert answer.status in {400, 401}
+        response = await alice.post("/api/auth/login", {"email": text, "password": text})
+        assert response.status in {400, 401}
         for header in ["Idempotency-Key", "If-Match", "If-None-Match", "X-Request-ID"]:
-            answer = await alice.put(
+            response = await alice.put(
                 f"/api/tasks/{task['id']}", {"title": "x"}, headers={header: f'"{text}"'}
             )
-            assert answer.status in {200, 400, 412}
+            assert response.status in {200, 400, 412}
     assert await titles(bob) == ["Bob's secret"]
     assert len(await titles(alice)) == len(SQL) + 1
 
@@ -265,8 +265,8 @@ async def test_nothing_but_the_named_fields_can_be_set(
     for name in UNKNOWN:
         for value in [True, bob.user_id]:
             assert_problem(await alice.post("/api/tasks", {"title": "x", name: value}), 400)
-            answer = await alice.put(f"/api/tasks/{made['id']}", {"title": "z", name: value})
-            assert_problem(answer, 400)
+            response = await alice.put(f"/api/tasks/{made['id']}", {"title": "z", name: value})
+            assert_problem(response, 400)
             account = {"email": "carol@example.com", "password": PASSWORD, name: value}
             assert_problem(await alice.post("/api/auth/register", account), 400)
     await mine.open("/tasks")
@@ -300,10 +300,10 @@ async def test_no_password_is_taken_from_an_address(visitor: PageClient, alice: 
     assert "taskapp-session" not in visitor.cookies
     token = alice.headers["Authorization"].removeprefix("Bearer ")
     for name in ["token", "access_token", "Authorization"]:
-        answer = await alice.get(
+        response = await alice.get(
             f"/api/tasks?{urlencode({name: token})}", headers={"Authorization": ""}
         )
-        assert_problem(answer, 401)
+        assert_problem(response, 401)
 
 
 # Forged sessions
@@ -323,8 +323,8 @@ async def test_a_cookie_that_was_altered_anywhere_is_nobodys(
     forger = PageClient(http_client, base_url)
     for forged in flips(good):
         forger.cookies["taskapp-session"] = forged
-        answer = await forger.fetch("GET", "/tasks")
-        assert (answer.status, answer.location) == (303, "/login?next=/tasks"), forged
+        response = await forger.fetch("GET", "/tasks")
+        assert (response.status, response.location) == (303, "/login?next=/tasks"), forged
     forger.cookies["taskapp-session"] = good
     assert (await forger.fetch("GET", "/tasks")).status == 200
 
@@ -332,11 +332,11 @@ async def test_a_cookie_that_was_altered_anywhere_is_nobodys(
 async def test_a_token_that_was_altered_anywhere_is_nobodys(alice: ApiClient) -> None:
     good = alice.headers["Authorization"].removeprefix("Bearer ")
     for forged in [*flips(good), *self_made_tokens(alice.user_id)]:
-        answer = await alice.get("/api/tasks", headers={"Authorization": f"Bearer {forged}"})
-        assert_problem(answer, 401)
+        response = await alice.get("/api/tasks", headers={"Authorization": f"Bearer {forged}"})
+        assert_problem(response, 401)
     for scheme in ["Basic", "Digest", "Token", "Bearer Bearer", ""]:
-        answer = await alice.get("/api/tasks", headers={"Authorization": f"{scheme} {good}"})
-        assert_problem(answer, 401)
+        response = await alice.get("/api/tasks", headers={"Authorization": f"{scheme} {good}"})
+        assert_problem(response, 401)
 
 
 def self_made_tokens(user_id: str) -> list[str]:
@@ -366,8 +366,8 @@ async def test_the_session_of_one_shows_nothing_of_another(
                 page = await client.fetch(method, path, form if method == "POST" else None)
                 said, status = page.html, page.status
             else:
-                answer = await client.send(method, path, raw=b'{"title": "Mine now"}')
-                said, status = (answer.response.body or b"").decode(), answer.status
+                response = await client.send(method, path, raw=b'{"title": "Mine now"}')
+                said, status = (response.body or b"").decode(), response.status
             assert status == (204 if method == "OPTIONS" else 403), (method, path)
             assert "Bob's" not in said
             assert BOB not in said

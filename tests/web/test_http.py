@@ -66,18 +66,18 @@ ELSEWHERE = "https://elsewhere.example"
 @pytest.mark.parametrize("path", PATHS)
 async def test_every_answer_has_the_safe_headers_and_an_id(alice: ApiClient, path: str) -> None:
     for method, sent in [("GET", None), ("HEAD", None), ("OPTIONS", None), ("DELETE", None)]:
-        answer = await alice.send(method, path, sent)
-        assert answer.status < 500
+        response = await alice.send(method, path, sent)
+        assert response.status < 500
         for name, value in SAFE_HEADERS.items():
-            assert answer.headers.get_list(name) == [value]
-        policy = answer.headers["Content-Security-Policy"]
+            assert response.headers.get_list(name) == [value]
+        policy = response.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
-        assert answer.headers["X-Request-ID"]
-        assert answer.headers["Cache-Control"]
-        assert "Server" not in answer.headers
-        assert "Strict-Transport-Security" not in answer.headers
+        assert response.headers["X-Request-ID"]
+        assert response.headers["Cache-Control"]
+        assert "Server" not in response.headers
+        assert "Strict-Transport-Security" not in response.headers
 
 
 async def test_pages_run_our_script_and_nothing_else_and_answers_of_the_api_nothing(
@@ -91,8 +91,8 @@ async def test_pages_run_our_script_and_nothing_else_and_answers_of_the_api_noth
     for path, handler in ROUTES:
         is_page = issubclass(handler, PageHandler)
         for method in ("GET", "BREW"):
-            answer = await alice.send(method, path.replace(":id", NO_TASK))
-            policy = set(answer.headers["Content-Security-Policy"].split("; "))
+            response = await alice.send(method, path.replace(":id", NO_TASK))
+            policy = set(response.headers["Content-Security-Policy"].split("; "))
             expected = of_pages if is_page else set(NOTHING_ALLOWED.split("; "))
             assert policy == expected, path
 
@@ -111,14 +111,14 @@ async def test_behind_https_browsers_are_told_to_stay_there(api: ApiClient) -> N
 
 @with_settings(TRUSTED_PROXIES="127.0.0.1,::1")
 async def test_a_trusted_proxy_may_say_https(api: ApiClient) -> None:
-    answer = await api.get("/login", headers={"X-Forwarded-Proto": "https"})
-    assert "Strict-Transport-Security" in answer.headers
+    response = await api.get("/login", headers={"X-Forwarded-Proto": "https"})
+    assert "Strict-Transport-Security" in response.headers
     assert "Strict-Transport-Security" not in (await api.get("/login")).headers
 
 
 async def test_a_stranger_may_not_say_https(api: ApiClient) -> None:
-    answer = await api.get("/login", headers={"X-Forwarded-Proto": "https"})
-    assert "Strict-Transport-Security" not in answer.headers
+    response = await api.get("/login", headers={"X-Forwarded-Proto": "https"})
+    assert "Strict-Transport-Security" not in response.headers
 
 
 # The request's id
@@ -128,9 +128,9 @@ async def test_a_stranger_may_not_say_https(api: ApiClient) -> None:
 async def test_a_sane_request_id_is_kept_everywhere(
     api: ApiClient, capsys: pytest.CaptureFixture[str], identity: str
 ) -> None:
-    answer = await api.get("/api/nothing", headers={"X-Request-ID": identity})
-    assert answer.headers["X-Request-ID"] == identity
-    assert answer.json["requestId"] == identity
+    response = await api.get("/api/nothing", headers={"X-Request-ID": identity})
+    assert response.headers["X-Request-ID"] == identity
+    assert response.json["requestId"] == identity
     assert f'"requestId":"{identity}"' in capsys.readouterr().err
 
 
@@ -138,16 +138,18 @@ async def test_a_sane_request_id_is_kept_everywhere(
 async def test_a_strange_request_id_is_replaced(
     api: ApiClient, capsys: pytest.CaptureFixture[str], identity: str
 ) -> None:
-    answer = await api.get("/api/nothing", headers={"X-Request-ID": identity})
-    made = answer.headers["X-Request-ID"]
+    response = await api.get("/api/nothing", headers={"X-Request-ID": identity})
+    made = response.headers["X-Request-ID"]
     assert re.fullmatch(r"[0-9a-f-]{36}", made)
     assert f'"requestId":"{made}"' in capsys.readouterr().err
 
 
 async def test_every_request_has_an_id_of_its_own(api: ApiClient) -> None:
-    answers = await asyncio.gather(*(api.get("/api/nothing") for _ in range(20)))
-    assert len({answer.headers["X-Request-ID"] for answer in answers}) == 20
-    assert all(answer.json["requestId"] == answer.headers["X-Request-ID"] for answer in answers)
+    responses = await asyncio.gather(*(api.get("/api/nothing") for _ in range(20)))
+    assert len({response.headers["X-Request-ID"] for response in responses}) == 20
+    assert all(
+        response.json["requestId"] == response.headers["X-Request-ID"] for response in responses
+    )
 
 
 # Methods
@@ -166,17 +168,17 @@ async def test_a_method_that_a_route_has_not_is_405_with_those_that_it_has(
     assert "OPTIONS" in allowed
     assert ("HEAD" in allowed) == ("GET" in allowed)
     for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "BREW", "TRACE", "get"]:
-        answer = await alice.send(method, path, raw=b"{}")
-        assert (answer.status == 405) == (method not in allowed), (method, answer.status)
-        if answer.status == 405:
-            assert answer.headers["Allow"] == options.headers["Allow"]
+        response = await alice.send(method, path, raw=b"{}")
+        assert (response.status == 405) == (method not in allowed), (method, response.status)
+        if response.status == 405:
+            assert response.headers["Allow"] == options.headers["Allow"]
 
 
 async def test_options_asks_for_no_session_and_counts_against_no_limit(api: ApiClient) -> None:
-    answer = await api.send("OPTIONS", "/api/tasks")
-    assert answer.status == 204
-    assert answer.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
-    assert "RateLimit" not in answer.headers
+    response = await api.send("OPTIONS", "/api/tasks")
+    assert response.status == 204
+    assert response.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+    assert "RateLimit" not in response.headers
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -227,8 +229,8 @@ async def test_ten_megabytes_are_too_large(
     else:
         lines.append(f"Content-Length: {size}")
         body = b" " * size
-    answer = await send_raw(base_url, "\r\n".join([*lines, "", ""]).encode() + body)
-    head, _, problem = answer.partition(b"\r\n\r\n")
+    response = await send_raw(base_url, "\r\n".join([*lines, "", ""]).encode() + body)
+    head, _, problem = response.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 413 ")
     assert b"application/problem+json" in head
     assert b'"status":413' in problem
@@ -246,8 +248,8 @@ async def test_a_connection_is_still_good_after_a_body_that_was_too_large(
     head = "Host: localhost\r\nContent-Type: application/json\r\n"
     first = f"POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 300000\r\n\r\n".encode()
     second = f"GET /api/nothing HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode()
-    answer = await send_raw(base_url, first + b" " * 300_000 + second)
-    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"413", b"404"]
+    response = await send_raw(base_url, first + b" " * 300_000 + second)
+    assert re.findall(rb"HTTP/1.1 (\d+)", response) == [b"413", b"404"]
     assert (await alice.get("/api/tasks")).status == 200
 
 
@@ -277,16 +279,16 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(
 @pytest.mark.parametrize("path", ["/api/tasks", "/api/nothing", "/api/tasks/1"])
 async def test_an_origin_of_the_list_may_read_the_api(alice: ApiClient, path: str) -> None:
     for origin in ["https://app.example", "https://other.example"]:
-        answer = await alice.get(path, headers={"Origin": origin})
-        assert answer.headers["Access-Control-Allow-Origin"] == origin
-        assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
-        assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
-        assert answer.headers["Vary"] == "Origin"
-        assert "Access-Control-Allow-Credentials" not in answer.headers
+        response = await alice.get(path, headers={"Origin": origin})
+        assert response.headers["Access-Control-Allow-Origin"] == origin
+        assert "ETag" in response.headers["Access-Control-Expose-Headers"]
+        assert response.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+        assert response.headers["Vary"] == "Origin"
+        assert "Access-Control-Allow-Credentials" not in response.headers
     for origin in [ELSEWHERE, "null", "", "https://app.example.evil", "http://app.example"]:
-        answer = await alice.get(path, headers={"Origin": origin})
-        assert "Access-Control-Allow-Origin" not in answer.headers
-        assert answer.headers["Vary"] == "Origin"
+        response = await alice.get(path, headers={"Origin": origin})
+        assert "Access-Control-Allow-Origin" not in response.headers
+        assert response.headers["Vary"] == "Origin"
 
 
 @with_settings(CORS_ORIGINS="https://app.example")
@@ -296,19 +298,19 @@ async def test_a_browser_may_ask_before_it_sends(api: ApiClient) -> None:
         "Access-Control-Request-Method": "PUT",
         "Access-Control-Request-Headers": "authorization, if-match",
     }
-    answer = await api.send("OPTIONS", f"/api/tasks/{NO_TASK}", headers=asked)
-    assert answer.status == 204
-    assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
-    assert "PUT" in answer.headers["Access-Control-Allow-Methods"].split(", ")
-    allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
+    response = await api.send("OPTIONS", f"/api/tasks/{NO_TASK}", headers=asked)
+    assert response.status == 204
+    assert response.headers["Access-Control-Allow-Origin"] == "https://app.example"
+    assert "PUT" in response.headers["Access-Control-Allow-Methods"].split(", ")
+    allowed = response.headers["Access-Control-Allow-Headers"].lower().split(", ")
     assert {"authorization", "content-type", "if-match", "idempotency-key"} <= set(allowed)
-    answer = await api.send("OPTIONS", "/api/tasks", headers=asked | {"Origin": ELSEWHERE})
-    assert not [name for name in answer.headers if name.startswith("Access-Control-")]
+    response = await api.send("OPTIONS", "/api/tasks", headers=asked | {"Origin": ELSEWHERE})
+    assert not [name for name in response.headers if name.startswith("Access-Control-")]
 
 
 async def test_without_a_list_no_other_site_may_read_the_api(alice: ApiClient) -> None:
-    answer = await alice.get("/api/tasks", headers={"Origin": ELSEWHERE})
-    assert not [name for name in answer.headers if name.startswith("Access-Control-")]
+    response = await alice.get("/api/tasks", headers={"Origin": ELSEWHERE})
+    assert not [name for name in response.headers if name.startswith("Access-Control-")]
 
 
 async def test_a_cookie_is_no_token_unless_the_request_proves_its_origin(
@@ -322,24 +324,24 @@ async def test_a_cookie_is_no_token_unless_the_request_proves_its_origin(
             f"{name}={value}" for name, value in cookies.items() if "session" in name
         )
     }
-    proof = {"X-XSRFToken": xsrf}
+    proof = {"X-CSRF-Token": xsrf}
     for headers in [
         cookie,
-        cookie | {"X-XSRFToken": ""},
-        cookie | {"X-XSRFToken": "x"},
-        cookie | {"X-XSRFToken": xsrf.partition(".")[0] + "." + "0" * 43},
+        cookie | {"X-CSRF-Token": ""},
+        cookie | {"X-CSRF-Token": "x"},
+        cookie | {"X-CSRF-Token": xsrf.partition(".")[0] + "." + "0" * 43},
         only_session | proof,
         cookie | proof | {"Origin": ELSEWHERE},
         cookie | proof | {"Sec-Fetch-Site": "cross-site"},
         cookie | proof | {"Sec-Fetch-Site": "same-site"},
     ]:
         assert_problem(await api.get("/api/tasks", headers=headers), 401)
-        answer = await api.post("/api/tasks", {"title": "x"}, headers=headers)
-        assert_problem(answer, 401)
+        response = await api.post("/api/tasks", {"title": "x"}, headers=headers)
+        assert_problem(response, 401)
         query = "?csrf_token=" + xsrf
         assert_problem(await api.get("/api/tasks" + query, headers=cookie), 401)
-    answer = await api.get("/api/tasks", headers=cookie | proof)
-    assert (answer.status, answer.json["tasks"]) == (200, [task])
+    response = await api.get("/api/tasks", headers=cookie | proof)
+    assert (response.status, response.json["tasks"]) == (200, [task])
 
 
 async def test_a_cookie_is_no_bearer_token_and_the_reverse(
@@ -351,8 +353,8 @@ async def test_a_cookie_is_no_bearer_token_and_the_reverse(
     assert_problem(await api.get("/api/tasks", headers=headers), 401)
     token = alice.headers["Authorization"].removeprefix("Bearer ")
     (name,) = [name for name in cookies if "session" in name]
-    answer = await api.get("/tasks", headers={"Cookie": f"{name}={token}"})
-    assert answer.status == 303
+    response = await api.get("/tasks", headers={"Cookie": f"{name}={token}"})
+    assert response.status == 303
 
 
 # The client's address

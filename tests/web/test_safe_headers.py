@@ -14,7 +14,7 @@ from handlers.routes import ROUTES
 from handlers.web.application import METHODS
 from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, with_settings
-from tests.support.clients import Answer, ApiClient
+from tests.support.clients import ApiClient, Response
 from tests.support.page_client import ALICE, PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
@@ -56,26 +56,26 @@ def addresses() -> Iterator[tuple[str, bool]]:
     yield "/nothing", True
 
 
-def is_public_file(path: str, answer: Answer) -> bool:
-    return answer.status in {200, 304} and (path.startswith("/static/") or path == "/robots.txt")
+def is_public_file(path: str, response: Response) -> bool:
+    return response.status in {200, 304} and (path.startswith("/static/") or path == "/robots.txt")
 
 
-def assert_safe(answer: Answer, path: str, *, is_page: bool) -> None:
+def assert_safe(response: Response, path: str, *, is_page: bool) -> None:
     """Check every safe header of an answer."""
-    where = f"{path}: {answer.status}"
+    where = f"{path}: {response.status}"
     for name, value in SAFE.items():
-        assert answer.headers.get_list(name) == [value], (where, name)
-    (policy,) = answer.headers.get_list("Content-Security-Policy")
+        assert response.headers.get_list(name) == [value], (where, name)
+    (policy,) = response.headers.get_list("Content-Security-Policy")
     assert set(policy.split("; ")) == (PAGES if is_page else NOTHING), where
-    permissions = answer.headers["Permissions-Policy"].split(", ")
+    permissions = response.headers["Permissions-Policy"].split(", ")
     assert set(permissions) >= {f"{name}=()" for name in DENIED}, where
-    assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["X-Request-ID"]), where
-    cache = answer.headers["Cache-Control"]
-    assert cache.startswith("public, ") if is_public_file(path, answer) else cache == "no-store"
-    assert not {"Server", "X-Powered-By", "Via", "X-XSS-Protection"} & set(answer.headers), where
-    assert not [name for name in answer.headers if name.startswith("Access-Control-")], where
-    if answer.response.body:
-        kind = answer.headers["Content-Type"].lower()
+    assert re.fullmatch(r"[0-9a-f-]{36}", response.headers["X-Request-ID"]), where
+    cache = response.headers["Cache-Control"]
+    assert cache.startswith("public, ") if is_public_file(path, response) else cache == "no-store"
+    assert not {"Server", "X-Powered-By", "Via", "X-XSS-Protection"} & set(response.headers), where
+    assert not [name for name in response.headers if name.startswith("Access-Control-")], where
+    if response.body:
+        kind = response.headers["Content-Type"].lower()
         assert kind.startswith(("application/", "image/png")) or "charset=utf-8" in kind, where
 
 
@@ -90,10 +90,12 @@ async def test_every_route_with_every_method_has_the_safe_headers(
             for method in (*METHODS, *ODD_METHODS):
                 if (path, method, client) == ("/api/auth/logout", "POST", alice):
                     continue  # it would end the session of the rest
-                answer = await client.send(method, path, headers=sent | HOSTILE_HEADERS, raw=b"{}")
-                assert_safe(answer, path, is_page=is_page)
-                assert answer.status < 500
-                seen.add(answer.status)
+                response = await client.send(
+                    method, path, headers=sent | HOSTILE_HEADERS, raw=b"{}"
+                )
+                assert_safe(response, path, is_page=is_page)
+                assert response.status < 500
+                seen.add(response.status)
     assert seen >= {200, 204, 303, 400, 401, 403, 404, 405}
 
 
@@ -117,14 +119,14 @@ async def test_answers_in_every_other_state_have_them_too(
         ("GET", "/static/%2e%2e/server.py", None, {}, 404),
     ]
     for method, path, raw, headers, status in states:
-        answer = await alice.send(method, path, raw=raw, headers=headers)
-        assert answer.status == status, (method, path, answer.status)
-        assert_safe(answer, path.partition("?")[0], is_page=not path.startswith("/api/"))
+        response = await alice.send(method, path, raw=raw, headers=headers)
+        assert response.status == status, (method, path, response.status)
+        assert_safe(response, path.partition("?")[0], is_page=not path.startswith("/api/"))
     await services.database.close()
     for path, status in [("/api/tasks", 503), ("/tasks", 503), ("/api/health", 503)]:
-        answer = await alice.get(path, headers={"Cookie": cookie_of(mine)})
-        assert answer.status == status
-        assert_safe(answer, path, is_page=path == "/tasks")
+        response = await alice.get(path, headers={"Cookie": cookie_of(mine)})
+        assert response.status == status
+        assert_safe(response, path, is_page=path == "/tasks")
     await services.database.open(services.settings.database_url)
 
 
@@ -138,13 +140,13 @@ async def test_an_answer_that_nobody_expected_has_them_too(
     def fail(*_: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(ApiHandler, "show", fail)
+    monkeypatch.setattr(ApiHandler, "write_json", fail)
     monkeypatch.setattr(PageHandler, "language", property(fail))
     for path in ("/api/health/live", "/login"):
-        answer = await api.get(path)
-        assert answer.status == 500
-        assert b"secret" not in (answer.response.body or b"")
-        assert_safe(answer, path, is_page=path == "/login")
+        response = await api.get(path)
+        assert response.status == 500
+        assert b"secret" not in (response.body or b"")
+        assert_safe(response, path, is_page=path == "/login")
 
 
 async def test_no_answer_names_what_we_run_or_its_version(api: ApiClient) -> None:
@@ -154,8 +156,8 @@ async def test_no_answer_names_what_we_run_or_its_version(api: ApiClient) -> Non
         if path == "/metrics" or path.startswith("/static/"):
             continue  # the one is for the operator's network, the others are the same everywhere
         for method in ("GET", "BREW"):
-            answer = await api.send(method, path)
-            said = (answer.response.body or b"").decode() + str(dict(answer.headers))
+            response = await api.send(method, path)
+            said = (response.body or b"").decode() + str(dict(response.headers))
             assert not [name for name in names if name in said.lower()], path
             assert not [found for found in versions if found in said], path
 
@@ -199,11 +201,11 @@ def score_transport(header: str) -> int:
     return 0 if int(age[1]) >= 15_768_000 else -10
 
 
-def scores_of(answer: Answer) -> dict[str, int]:
+def scores_of(response: Response) -> dict[str, int]:
     """Give what each of the Observatory's tests adds or takes, for a site behind TLS."""
-    headers = answer.headers
+    headers = response.headers
     directives = directives_of(headers.get("Content-Security-Policy", ""))
-    scripts = re.findall(r"<script[^>]*src=\"([^\"]*)", answer.response.body.decode())
+    scripts = re.findall(r"<script[^>]*src=\"([^\"]*)", response.body.decode())
     return {
         "content-security-policy": score_policy(directives),
         "cookies": score_cookies(headers.get_list("Set-Cookie")),
@@ -246,9 +248,9 @@ async def test_the_observatory_gives_130_or_more(api: ApiClient, path: str) -> N
 async def test_the_observatory_would_notice_a_weaker_header(
     api: ApiClient, name: str, weaker: str
 ) -> None:
-    answer = await api.get("/login")
-    answer.headers[name] = weaker
-    assert grade(scores_of(answer)) < 130
+    response = await api.get("/login")
+    response.headers[name] = weaker
+    assert grade(scores_of(response)) < 130
 
 
 async def test_every_cookie_of_a_whole_visit_is_safe(mine: PageClient) -> None:

@@ -13,15 +13,15 @@ import pytest
 
 from taskapp.postgres import permissions as folder_access
 from taskapp.postgres.permissions import (
-    Account,
     FolderAccessError,
-    open_parents,
-    open_tree,
+    UnixUser,
+    grant_read,
+    grant_traverse,
     postgres_account,
 )
 
-ONE = Account(60001, 60001)
-OTHER = Account(60002, 60002)
+ONE = UnixUser(60001, 60001)
+OTHER = UnixUser(60002, 60002)
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root opens folders to another user"),
@@ -40,7 +40,7 @@ def closed() -> Iterator[Path]:
     shutil.rmtree(parent)
 
 
-def may(account: Account, *command: str | Path) -> bool:
+def may(account: UnixUser, *command: str | Path) -> bool:
     uid, gid = account
     done = subprocess.run(["env", *command], check=False, user=uid, group=gid, extra_groups=[])
     return done.returncode == 0
@@ -48,7 +48,7 @@ def may(account: Account, *command: str | Path) -> bool:
 
 def test_one_user_may_pass_and_no_other(closed: Path) -> None:
     assert not may(ONE, closed / "true")
-    open_parents(ONE, [closed / "true"])
+    grant_traverse(ONE, [closed / "true"])
     assert may(ONE, closed / "true")
     assert not may(ONE, "ls", closed.parent)
     assert not may(OTHER, closed / "true")
@@ -56,17 +56,17 @@ def test_one_user_may_pass_and_no_other(closed: Path) -> None:
 
 
 def test_a_second_user_takes_nothing_from_the_first(closed: Path) -> None:
-    open_parents(ONE, [closed / "true"])
-    open_parents(OTHER, [closed / "true"])
+    grant_traverse(ONE, [closed / "true"])
+    grant_traverse(OTHER, [closed / "true"])
     assert may(ONE, closed / "true")
     assert may(OTHER, closed / "true")
 
 
 def test_what_a_mask_withheld_stays_withheld(closed: Path) -> None:
-    open_tree(ONE, [closed.parent], probe=closed.parent)
+    grant_read(ONE, [closed.parent], probe=closed.parent)
     assert may(ONE, "ls", closed.parent)
     closed.parent.chmod(0o700)  # takes everything from the mask
-    open_parents(OTHER, [closed / "true"])
+    grant_traverse(OTHER, [closed / "true"])
     assert may(OTHER, closed / "true")
     assert not may(ONE, closed / "true")
 
@@ -75,8 +75,8 @@ def test_programs_that_root_installed_for_itself_only_can_be_run(closed: Path) -
     (closed / "true").chmod(0o700)
     (closed / "text").write_text("words")
     (closed / "text").chmod(0o600)
-    open_tree(ONE, [closed, closed / "absent"], probe=closed / "true")
-    open_parents(ONE, [closed / "true"])
+    grant_read(ONE, [closed, closed / "absent"], probe=closed / "true")
+    grant_traverse(ONE, [closed / "true"])
     assert may(ONE, closed / "true")
     assert may(ONE, "cat", closed / "text")
     assert not may(OTHER, "cat", closed / "text")
@@ -84,7 +84,7 @@ def test_programs_that_root_installed_for_itself_only_can_be_run(closed: Path) -
 
 def test_a_folder_that_cannot_be_opened_is_named_with_the_fixes() -> None:
     with pytest.raises(FolderAccessError, match=r"can't get into /proc/1/map_files .*DATA_DIR"):
-        open_parents(ONE, [Path("/proc/1/map_files/program")])
+        grant_traverse(ONE, [Path("/proc/1/map_files/program")])
 
 
 def test_the_user_is_made_without_home_and_login(

@@ -50,16 +50,16 @@ def answered(server: ServerProcess, pieces: list[bytes], number: int) -> list[st
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             connection.sendall(piece)
-        with connection.makefile("rb") as answer:
-            return [read_name(answer) for _ in range(number)]
+        with connection.makefile("rb") as response:
+            return [read_name(response) for _ in range(number)]
 
 
-def read_name(answer: io.BufferedIOBase) -> str:
+def read_name(response: io.BufferedIOBase) -> str:
     """Read one answer, and give the name of its request."""
     headers = {}
-    assert answer.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
-    while (line := answer.readline()) != b"\r\n":
+    assert response.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
+    while (line := response.readline()) != b"\r\n":
         name, _, value = line.decode().partition(": ")
         headers[name] = value.strip()
-    answer.read(int(headers["Content-Length"]))
+    response.read(int(headers["Content-Length"]))
     return headers["X-Request-Id"]

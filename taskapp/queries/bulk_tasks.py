@@ -20,23 +20,23 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
 from schema.tables import tasks
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
-from taskapp.queries.sessions import live_user, owner_row
+from taskapp.queries.sessions import owner_row, session_user_id
 from taskapp.queries.tasks import (
     COUNT_LIMIT,
-    behind,
+    after_cursor,
+    idempotency_conflict,
     is_of_status,
-    once_per_key,
+    is_owned,
+    is_owned_writable,
     order_of_status,
-    owned,
-    owned_to_write,
 )
 
 
 @dataclass(frozen=True)
-class Completed:
+class CompletedSummary:
     """How many tasks are completed, up to COUNT_LIMIT, and until when; None if there are none."""
 
     count: int
@@ -61,13 +61,13 @@ _INSERT = Statement(
             owner_row.c.user_id.is_not(None)
         ),
     )
-    .on_conflict_do_nothing(**once_per_key)
+    .on_conflict_do_nothing(**idempotency_conflict)
     .returning(tasks.c.id),
 )
 _is_completed = is_of_status("completed")
 _counted = (
     select(tasks.c.id)
-    .where(owned, _is_completed, tasks.c.updated_at <= func.now())
+    .where(is_owned, _is_completed, tasks.c.updated_at <= func.now())
     .order_by(*order_of_status)
     .limit(COUNT_LIMIT)
     .subquery()
@@ -77,17 +77,19 @@ _counted = (
 # last change would let those be deleted that are completed after the question.
 _FIND_COMPLETED = Statement(
     "tasks.find_completed",
-    select(live_user, select(func.count()).select_from(_counted).scalar_subquery(), func.now()),
+    select(
+        session_user_id, select(func.count()).select_from(_counted).scalar_subquery(), func.now()
+    ),
 )
 _place: Any = literal_column("tasks.ctid")
 _deleted = (
     select(_place)
     .select_from(tasks)
     .where(
-        owned_to_write,
+        is_owned_writable,
         _is_completed,
         tasks.c.updated_at <= cast(bindparam("until"), DateTime(timezone=True)),
-        behind,
+        after_cursor,
     )
     .order_by(*order_of_status)
     .limit(bindparam("limit"))
@@ -104,7 +106,7 @@ _DELETE_COMPLETED = Statement(
 
 
 async def insert_tasks(
-    database: Database, owner: SessionProof, titles: Sequence[str], *, keys: Sequence[str | None]
+    database: Database, session: SessionToken, titles: Sequence[str], *, keys: Sequence[str | None]
 ) -> int:
     """Insert tasks, the newest first, each unless its key has made one, and count those made.
 
@@ -113,7 +115,7 @@ async def insert_tasks(
     ids = [str(uuid7()) for _ in titles]
     rows = await database.fetch_all(
         _INSERT,
-        session=owner.secret_hash,
+        session=session.secret_hash,
         tasks=ids[::-1],
         new_titles=list(titles),
         keys=list(keys),
@@ -121,23 +123,23 @@ async def insert_tasks(
     return len(rows)
 
 
-async def find_completed(database: Database, owner: SessionProof) -> Completed | None:
+async def find_completed(database: Database, session: SessionToken) -> CompletedSummary | None:
     """Find out how many tasks are completed now; None without a session."""
-    row = await database.fetch_one(_FIND_COMPLETED, session=owner.secret_hash)
+    row = await database.fetch_one(_FIND_COMPLETED, session=session.secret_hash)
     if row is None or row[0] is None:
         return None
     _, count, now = row
-    return Completed(count, now if count else None)
+    return CompletedSummary(count, now if count else None)
 
 
 async def delete_completed_tasks(
-    database: Database, owner: SessionProof, *, until: str, after: str | None, limit: int
+    database: Database, session: SessionToken, *, until: str, after: str | None, limit: int
 ) -> list[str]:
     """Delete the newest completed tasks behind the one with the id `after`, and give their ids.
 
     Only those that have not changed since `until`.
     """
     rows = await database.fetch_all(
-        _DELETE_COMPLETED, session=owner.secret_hash, until=until, after=after, limit=limit
+        _DELETE_COMPLETED, session=session.secret_hash, until=until, after=after, limit=limit
     )
     return [row[0] for row in rows]

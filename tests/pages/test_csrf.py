@@ -72,11 +72,11 @@ async def assert_all_refused(
     cookies = dict(visitor.cookies)
     assert len({urlsplit(action).path for _, action, _ in forms}) >= 8
     for _, action, fields in forms:
-        answer = await visitor.fetch("POST", action, change(fields))
-        assert answer.status == 403, action
-        assert FormNotTrusted.detail in answer.text
+        response = await visitor.fetch("POST", action, change(fields))
+        assert response.status == 403, action
+        assert FormNotTrusted.detail in response.text
         for name in {"title", "titles"} & set(fields):
-            assert answer.form("Send it again").fields[name] == "Typed"
+            assert response.form("Send it again").fields[name] == "Typed"
         assert visitor.cookies == cookies
     assert (await alice.get("/api/tasks")).json == before
     assert (await visitor.open("/tasks")).status == 200
@@ -103,7 +103,7 @@ async def test_no_form_is_taken_with_the_proof_of_another_user(
     proof = await proof_of(bobs)
     await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": proof})
     # Not even if the other one could plant his cookie too, as a neighbouring port can over http.
-    mine.cookies["taskapp-xsrf"] = bobs.cookies["taskapp-xsrf"]
+    mine.cookies["taskapp-csrf"] = bobs.cookies["taskapp-csrf"]
     await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": proof})
 
 
@@ -140,12 +140,12 @@ async def test_no_form_is_taken_with_a_proof_that_was_altered(
         "é.\0",
         "x" * 9000,
     ]:
-        answer = await mine.fetch("POST", "/tasks", {"title": "x", "csrf_token": forged})
-        assert answer.status == 403
+        response = await mine.fetch("POST", "/tasks", {"title": "x", "csrf_token": forged})
+        assert response.status == 403
     for place in range(0, len(proof), 7):
         flipped = proof[:place] + ("A" if proof[place] != "A" else "B") + proof[place + 1 :]
-        answer = await mine.fetch("POST", "/tasks", {"title": "x", "csrf_token": flipped})
-        assert answer.status == 403
+        response = await mine.fetch("POST", "/tasks", {"title": "x", "csrf_token": flipped})
+        assert response.status == 403
     twice = [("title", "x"), ("csrf_token", proof), ("csrf_token", proof)]
     assert (await mine.fetch("POST", "/tasks", twice)).status == 403
     assert (await mine.fetch("POST", f"/tasks?csrf_token={proof}", {"title": "x"})).status == 403
@@ -182,9 +182,9 @@ async def test_every_unsafe_route_asks_for_a_proof(mine: PageClient, alice: ApiC
     for (path, method), headers in product(UNSAFE, [{}, *FROM_ELSEWHERE]):
         mine.headers = headers
         sent = {"csrf_token": proof} if headers else {}
-        answer = await mine.fetch(method, path, sent | TYPED)
-        assert answer.status == 403, path
-        assert FormNotTrusted.detail in answer.text
+        response = await mine.fetch(method, path, sent | TYPED)
+        assert response.status == 403, path
+        assert FormNotTrusted.detail in response.text
     mine.headers = {}
     assert (await mine.open("/tasks")).has_form("Log out")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import DictLoader, Environment, StrictUndefined, UndefinedError
 
-from handlers.rendering.skeletons import Outlines
+from handlers.rendering.skeletons import SkeletonCache
 
 PAGE = """\
 {% macro shown(text) %}<b title="{{ text }}">{{ text }}</b>{% endmacro %}
@@ -15,7 +15,7 @@ PAGE = """\
 TEMPLATES = Environment(
     loader=DictLoader({"page.html": PAGE}), autoescape=True, undefined=StrictUndefined
 )
-OUTLINES = Outlines(TEMPLATES)
+OUTLINES = SkeletonCache(TEMPLATES)
 
 texts = st.text(min_size=1) | st.sampled_from(
     ["<b>&\"'", "\0title\0", "\0note\0", "%s %(note)s", "{note}"]

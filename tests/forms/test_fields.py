@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.tables import DESCRIPTION_LENGTH, EMAIL_LENGTH, IDEMPOTENCY_KEY_LENGTH, TITLE_LENGTH
-from taskapp.auth.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from taskapp.auth.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from taskapp.core.errors import BadRequest, Invalid
 from taskapp.forms.fields import (
     LOGIN,
@@ -23,8 +23,8 @@ from taskapp.forms.fields import (
     STATUS_CHANGE,
     TASK_CHANGES,
     UNKNOWN_FIELD,
+    FieldError,
     Form,
-    Refused,
     is_version,
     normalize_email,
     read_id,
@@ -219,7 +219,7 @@ def test_the_normal_form_of_an_email_address_is_final(local: str, domain: str) -
     for text in (f"{local}@example.com", f"a{local}@x.org", f"a@{domain}.org", f"{local}@{domain}"):
         try:
             normal = normalize_email(text)
-        except Refused:
+        except FieldError:
             continue
         assert normalize_email(normal) == normal
         assert unicodedata.is_normalized("NFC", normal)
@@ -316,7 +316,9 @@ def test_no_json_breaks_a_form_and_what_was_read_reads_the_same(
     assert "".join((*said, *said.values())).encode()  # it can be answered
 
 
-lengths = st.sampled_from([1, 2, MINIMUM_LENGTH, TITLE_LENGTH, MAXIMUM_LENGTH, DESCRIPTION_LENGTH])
+lengths = st.sampled_from(
+    [1, 2, MIN_PASSWORD_LENGTH, TITLE_LENGTH, MAX_PASSWORD_LENGTH, DESCRIPTION_LENGTH]
+)
 texts = st.builds(
     lambda length, more, sign: sign * (length + more),
     lengths,

@@ -14,7 +14,7 @@ class Level(Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found out; `fix` says what to do about it, or is empty."""
 
     level: Level

@@ -8,32 +8,32 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
+import itsdangerous
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from itsdangerous import Signer
 
-from taskapp.auth.signing import PERSONAL_PREFIX, Tokens
+from taskapp.auth.signing import PERSONAL_PREFIX, Signer
 
 OLD, NEW = "the-old-key-of-32-characters-and-more", "the-new-key-of-32-characters-and-more"
-TOKENS = Tokens([NEW])
+SIGNER = Signer([NEW])
 ALICE = "01890a5d-ac96-774b-bcce-b302099a8057"
 ALPHABET = string.ascii_letters + string.digits + "-_"
 
 Reader = Callable[[str], object]
 READERS: dict[str, Reader] = {
-    "cookie": TOKENS.read_cookie,
-    "bearer": TOKENS.read_bearer,
-    "personal": TOKENS.read_bearer,
-    "cursor": TOKENS.read_cursor,
+    "cookie": SIGNER.read_cookie,
+    "bearer": SIGNER.read_bearer,
+    "personal": SIGNER.read_bearer,
+    "cursor": SIGNER.read_cursor,
 }
 purposes = pytest.mark.parametrize("purpose", READERS)
 
 
-def make(purpose: str, tokens: Tokens = TOKENS) -> str:
+def make(purpose: str, signer: Signer = SIGNER) -> str:
     if purpose == "cursor":
-        return tokens.sign_cursor(ALICE)
-    text: str = getattr(tokens, f"new_{purpose}")(ALICE)[0]
+        return signer.sign_cursor(ALICE)
+    text: str = getattr(signer, f"new_{purpose}")(ALICE)[0]
     return text
 
 
@@ -48,7 +48,7 @@ def encode(value: bytes) -> str:
 
 def sign(purpose: str, value: bytes | str, key: str = NEW) -> str:
     """Sign anything, as only somebody who has a key can."""
-    signer = Signer(
+    signer = itsdangerous.Signer(
         key, salt=f"taskapp.{purpose}", key_derivation="hmac", digest_method=hashlib.sha256
     )
     text = signer.sign(value).decode("latin-1")
@@ -58,9 +58,9 @@ def sign(purpose: str, value: bytes | str, key: str = NEW) -> str:
 @given(user=st.uuids())
 def test_a_session_is_found_by_what_was_signed(user: UUID) -> None:
     for new, read in (
-        (TOKENS.new_cookie, TOKENS.read_cookie),
-        (TOKENS.new_bearer, TOKENS.read_bearer),
-        (TOKENS.new_personal, TOKENS.read_bearer),
+        (SIGNER.new_cookie, SIGNER.read_cookie),
+        (SIGNER.new_bearer, SIGNER.read_bearer),
+        (SIGNER.new_personal, SIGNER.read_bearer),
     ):
         text, secret_hash = new(str(user))
         proof = read(text)
@@ -70,11 +70,11 @@ def test_a_session_is_found_by_what_was_signed(user: UUID) -> None:
 
 @given(last=st.uuids())
 def test_a_cursor_says_where_it_was_made(last: UUID) -> None:
-    assert TOKENS.read_cursor(TOKENS.sign_cursor(str(last))) == str(last)
+    assert SIGNER.read_cursor(SIGNER.sign_cursor(str(last))) == str(last)
 
 
 def test_every_session_has_a_secret_of_its_own_that_only_its_hash_names() -> None:
-    made = [TOKENS.new_bearer(ALICE) for _ in range(100)]
+    made = [SIGNER.new_bearer(ALICE) for _ in range(100)]
     assert len({text for text, _ in made}) == len({secret_hash for _, secret_hash in made}) == 100
     for text, secret_hash in made:
         assert encode(secret_hash) not in text
@@ -114,16 +114,16 @@ def test_a_string_serves_one_purpose_only(purpose: str) -> None:
 
 @purposes
 def test_an_old_key_is_accepted_while_it_is_listed_and_the_newest_signs(purpose: str) -> None:
-    def accepts(tokens: Tokens, text: str) -> bool:
-        read = {"cookie": tokens.read_cookie, "cursor": tokens.read_cursor}.get(
-            purpose, tokens.read_bearer
+    def accepts(signer: Signer, text: str) -> bool:
+        read = {"cookie": signer.read_cookie, "cursor": signer.read_cursor}.get(
+            purpose, signer.read_bearer
         )
         return read(text) is not None
 
-    before, between, after = Tokens([OLD]), Tokens([NEW, OLD]), Tokens([NEW])
+    before, between, after = Signer([OLD]), Signer([NEW, OLD]), Signer([NEW])
     old_text, text_between = make(purpose, before), make(purpose, between)
-    assert [accepts(tokens, old_text) for tokens in (before, between, after)] == [True, True, False]
-    assert [accepts(tokens, text_between) for tokens in (before, between, after)] == [
+    assert [accepts(signer, old_text) for signer in (before, between, after)] == [True, True, False]
+    assert [accepts(signer, text_between) for signer in (before, between, after)] == [
         False,
         True,
         True,

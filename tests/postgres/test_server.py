@@ -17,7 +17,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from taskapp.postgres.permissions import Account, open_parents
+from taskapp.postgres.permissions import UnixUser, grant_traverse
 from taskapp.postgres.processes import find_processes
 from taskapp.postgres.server import (
     DataFolderInUse,
@@ -29,7 +29,7 @@ from taskapp.postgres.server import (
 from tests.support.environment import inherited_environment
 
 CHECKOUT = Path(__file__).parents[2]
-NOBODY = Account(65534, 65534)
+NOBODY = UnixUser(65534, 65534)
 # Owns a data folder until its standard input ends.
 OWNER = """
 import asyncio, sys
@@ -219,7 +219,7 @@ def test_a_killed_postmaster_comes_back_by_itself_with_all_that_was_acknowledged
                 acknowledged = acknowledge_rows(url, lambda: len(rows(url)) >= 3)
                 killed = postmaster_of(new_folder)
                 os.kill(killed, signal.SIGKILL)
-                await asyncio.to_thread(wait_until, lambda: _answers(url))
+                await asyncio.to_thread(wait_until, lambda: _responses(url))
                 assert postmaster_of(new_folder) != killed
                 assert rows(url) >= set(acknowledged)
 
@@ -227,7 +227,7 @@ def test_a_killed_postmaster_comes_back_by_itself_with_all_that_was_acknowledged
     assert "ended unasked (signal SIGKILL)" in caplog.text
 
 
-def _answers(url: str) -> bool:
+def _responses(url: str) -> bool:
     with suppress(psycopg2.OperationalError):
         return bool(execute(url, "SELECT 1"))
     return False
@@ -238,7 +238,7 @@ def test_a_second_owner_is_told_who_holds_the_folder(data_folder: Path) -> None:
         url = url_of(process)
         with pytest.raises(DataFolderInUse, match=rf"in use by process {process.pid}\. Stop that"):
             asyncio.run(start_and_stop(data_folder))
-        assert _answers(url)
+        assert _responses(url)
 
 
 def test_sharing_waits_for_the_server_of_another_process_and_leaves_it_running(
@@ -252,13 +252,13 @@ def test_sharing_waits_for_the_server_of_another_process_and_leaves_it_running(
         wait_until((new_folder / "postgres.new").exists)
         shared, postmaster = asyncio.run(share())
         assert (shared, postmaster) == (url_of(process), postmaster_of(new_folder))
-        assert _answers(shared)
+        assert _responses(shared)
 
 
 def test_sharing_starts_and_stops_a_server_where_there_is_none(data_folder: Path) -> None:
     async def scenario() -> None:
         async with embedded_postgres(data_folder, share=True) as url:
-            assert _answers(url)
+            assert _responses(url)
 
     asyncio.run(scenario())
     assert processes(data_folder) == []
@@ -331,7 +331,7 @@ def test_a_server_that_fails_to_come_back_is_tried_again(
             os.kill(postmaster_of(data_folder), signal.SIGKILL)
             await asyncio.to_thread(wait_until, lambda: "while it was starting" in caplog.text)
             override.write_text("")
-            await asyncio.to_thread(wait_until, lambda: _answers(url))
+            await asyncio.to_thread(wait_until, lambda: _responses(url))
 
     asyncio.run(scenario())
 
@@ -416,7 +416,7 @@ def nobody_folder(new_folder: Path) -> Iterator[Path]:
     new_folder.parent.chmod(0o755)
     new_folder.mkdir(mode=0o700)
     os.chown(new_folder, *NOBODY)
-    open_parents(NOBODY, needed)
+    grant_traverse(NOBODY, needed)
     yield new_folder
     for parent, (mode, acl) in before.items():
         if _acl(parent) != acl:
@@ -438,7 +438,7 @@ def _acl(folder: Path) -> bytes | None:
 def test_an_ordinary_user_runs_it_and_root_may_after_that(nobody_folder: Path) -> None:
     for user in (NOBODY.uid, None, NOBODY.uid):
         with owner(nobody_folder, user) as process:
-            assert _answers(url_of(process))
+            assert _responses(url_of(process))
             _, complaints = process.communicate("")
             assert (process.returncode, complaints) == (0, "")
     assert (nobody_folder / "postgres").stat().st_uid == NOBODY.uid

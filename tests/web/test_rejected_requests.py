@@ -74,18 +74,18 @@ def exchange(server: ServerProcess, sent: bytes) -> bytes:
     """Send bytes, and give all that comes back until the server hangs up."""
     with socket.create_connection(("127.0.0.1", int(server.address)), 10) as connection:
         connection.sendall(sent)
-        answer = b""
+        response = b""
         try:
             while part := connection.recv(65536):
-                answer += part
+                response += part
         except ConnectionResetError:
             pass  # it hung up before it had read everything
-        return answer
+        return response
 
 
-def read(answer: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
+def read(response: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
     """Give status, headers and problem of an answer."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.decode("ascii").split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     assert len(headers) == len(lines)
@@ -93,9 +93,9 @@ def read(answer: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
     return int(first.split()[1]), headers, json.loads(body)
 
 
-def assert_refused(answer: bytes, status: int) -> dict[str, str]:
+def assert_refused(response: bytes, status: int) -> dict[str, str]:
     """Check that an answer is a problem with all the safe headers, and give those."""
-    found, headers, problem = read(answer)
+    found, headers, problem = read(response)
     assert found == problem["status"] == status
     assert headers["Content-Type"] == "application/problem+json"
     assert problem["requestId"] == headers["X-Request-ID"]
@@ -130,9 +130,9 @@ def test_forms_that_no_page_sends_are_refused_by_their_address(
     for path, shown in [("/login", "text/html"), ("/api/tasks", "application/problem+json")]:
         connection = server.client().connected()
         connection.request("POST", path, form, {"Content-Type": kind})
-        answer = connection.getresponse()
-        assert answer.status == 400
-        assert (answer.headers["Content-Type"] or "").startswith(shown)
+        response = connection.getresponse()
+        assert response.status == 400
+        assert (response.headers["Content-Type"] or "").startswith(shown)
     assert server.surprises() == []
 
 
@@ -157,8 +157,8 @@ def test_two_requests_are_never_made_of_one(server: ServerProcess) -> None:
         b"Content-Length: +0\r\n\r\n",
         b"Content-Length: 0x0\r\n\r\n",
     ]:
-        answer = exchange(server, b"POST /login HTTP/1.1\r\n" + HOST + framing + smuggled)
-        assert_refused(answer, 400)
+        response = exchange(server, b"POST /login HTTP/1.1\r\n" + HOST + framing + smuggled)
+        assert_refused(response, 400)
 
 
 # Slow clients

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import ARRAY, Select, Text, all_, bindparam, cast, func, select, text
 
-from taskapp.auth.signing import SessionProof
+from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
-from taskapp.queries.sessions import live_user
+from taskapp.queries.sessions import session_user_id
 from taskapp.queries.tasks import Task, list_of_all, list_of_status
 
 _LENGTH = 32  # hexadecimal digits: 128 bits
@@ -40,25 +40,23 @@ def _version_of(page: Any) -> Any:
     return func.left(func.encode(func.sha256(seeded), text("'hex'")), text(str(_LENGTH)))
 
 
-def _unless_known(name: str, rows: Select[Any], *, is_planned_each_time: bool) -> Statement:
+def _unless_known(name: str, rows: Select[Any], *, prepare: bool) -> Statement:
     page = rows.cte("page").prefix_with("MATERIALIZED")
     version = select(_version_of(page).label("version")).cte("version")
     known = cast(bindparam("known"), ARRAY(Text))
     # Without an equality it is joined by walking the page, and so in the page's order.
     found = version.outerjoin(page, version.c.version != all_(known))
-    expression = select(live_user, version.c.version, *page.c).select_from(found)
-    return Statement(name, expression, is_planned_each_time=is_planned_each_time)
+    expression = select(session_user_id, version.c.version, *page.c).select_from(found)
+    return Statement(name, expression, prepare=prepare)
 
 
-_LIST = _unless_known("tasks.list_unless_known", list_of_all, is_planned_each_time=False)
-_LIST_STATUS = _unless_known(
-    "tasks.list_status_unless_known", list_of_status, is_planned_each_time=True
-)
+_LIST = _unless_known("tasks.list_unless_known", list_of_all, prepare=True)
+_LIST_STATUS = _unless_known("tasks.list_status_unless_known", list_of_status, prepare=False)
 
 
 async def list_tasks_unless_known(
     database: Database,
-    owner: SessionProof,
+    session: SessionToken,
     *,
     status: str | None,
     after: str | None,
@@ -72,7 +70,7 @@ async def list_tasks_unless_known(
     """
     rows = await database.fetch_all(
         _LIST_STATUS if status else _LIST,
-        session=owner.secret_hash,
+        session=session.secret_hash,
         status=status,
         after=after,
         limit=limit,

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from limits import parse
 
-from taskapp.auth.rate_limits import Limit, Limits, MovingWindows
+from taskapp.auth.rate_limits import Limit, Limits, MemoryWindows
 from taskapp.core.client_address import limit_key
-from taskapp.core.errors import Allowance, TooManyRequests, Unavailable
+from taskapp.core.errors import RateLimitStatus, TooManyRequests, Unavailable
 
 ALICE, BOB = "198.51.100.1", "198.51.100.2"
-PATIENCE = 3.0  # seconds in which a missing Redis has to be noticed
+TIMEOUT = 3.0  # seconds in which a missing Redis has to be noticed
 
 
-def answers(path: Path) -> bool:
+def responses(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
         connection.connect(str(path))
         return True
@@ -33,7 +33,7 @@ def answers(path: Path) -> bool:
 def redis_server(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = ["redis-server", "--port", "0", "--unixsocket", "redis.sock", "--save", ""]
     with subprocess.Popen([*command], cwd=folder, stdout=subprocess.DEVNULL) as server:
-        while not answers(folder / "redis.sock"):
+        while not responses(folder / "redis.sock"):
             assert server.poll() is None
             time.sleep(0.01)
         try:
@@ -74,12 +74,12 @@ async def open_limits(storage: str, api: str = "3/15minute") -> AsyncIterator[Li
     await limits.close()
 
 
-async def take_all(limit: Limit, key: str) -> list[Allowance]:
+async def take_all(limit: Limit, key: str) -> list[RateLimitStatus]:
     """Take until it is refused."""
-    taken: list[Allowance] = []
+    taken: list[RateLimitStatus] = []
     with suppress(TooManyRequests):
         while len(taken) < 1000:
-            taken.append(await limit.take(key))
+            taken.append(await limit.hit(key))
     return taken
 
 
@@ -87,14 +87,14 @@ def test_so_many_are_allowed_and_the_next_is_told_when_to_come_back(storage: str
     async def scenario() -> None:
         async with open_limits(storage) as limits:
             limit = limits.api
-            assert await limit.allowance("alice") == Allowance("api", 3, 3, 900, 900)
+            assert await limit.allowance("alice") == RateLimitStatus("api", 3, 3, 900, 900)
             await limit.check("alice")
             taken = await take_all(limit, "alice")
             assert [allowance.remaining for allowance in taken] == [2, 1, 0]
             with pytest.raises(TooManyRequests):
                 await limit.check("alice")
             with pytest.raises(TooManyRequests) as refusal:
-                await limit.take("alice")
+                await limit.hit("alice")
         assert refusal.value.allowance.remaining == 0
         assert 890 <= refusal.value.allowance.reset == refusal.value.retry_after <= 900
 
@@ -117,16 +117,16 @@ def test_refusals_and_looks_are_not_counted(storage: str) -> None:
     async def scenario() -> None:
         async with open_limits(storage, "2/second") as limits:
             limit = limits.api
-            await limit.take("carol")
+            await limit.hit("carol")
             await asyncio.sleep(0.6)
-            await limit.take("carol")
+            await limit.hit("carol")
             for _ in range(5):
                 with pytest.raises(TooManyRequests) as refusal:
-                    await limit.take("carol")
+                    await limit.hit("carol")
                 assert refusal.value.retry_after == 1
             await asyncio.sleep(0.6)  # the first has ended, the second has not
             await limit.check("carol")
-            assert (await limit.take("carol")).remaining == 0
+            assert (await limit.hit("carol")).remaining == 0
 
     asyncio.run(scenario())
 
@@ -135,9 +135,9 @@ def test_many_at_once_are_counted_one_by_one(storage: str) -> None:
     async def scenario() -> None:
         async with open_limits(storage, "7/15minute") as limits:
             outcomes = await asyncio.gather(
-                *(limits.api.take("dave") for _ in range(50)), return_exceptions=True
+                *(limits.api.hit("dave") for _ in range(50)), return_exceptions=True
             )
-        taken = [outcome for outcome in outcomes if isinstance(outcome, Allowance)]
+        taken = [outcome for outcome in outcomes if isinstance(outcome, RateLimitStatus)]
         refused = [outcome for outcome in outcomes if isinstance(outcome, TooManyRequests)]
         assert (len(taken), len(refused)) == (7, 43)
 
@@ -148,10 +148,10 @@ def test_an_ipv6_subscriber_has_one_count(storage: str) -> None:
     async def scenario() -> None:
         async with open_limits(storage) as limits:
             for host in range(3):
-                await limits.api.take(limit_key(f"2001:db8:0:1::{host:x}"))
+                await limits.api.hit(limit_key(f"2001:db8:0:1::{host:x}"))
             with pytest.raises(TooManyRequests):
-                await limits.api.take(limit_key("2001:db8:0:1:ffff::1"))
-            await limits.api.take(limit_key("2001:db8:0:2::1"))
+                await limits.api.hit(limit_key("2001:db8:0:1:ffff::1"))
+            await limits.api.hit(limit_key("2001:db8:0:2::1"))
 
     asyncio.run(scenario())
 
@@ -159,8 +159,8 @@ def test_an_ipv6_subscriber_has_one_count(storage: str) -> None:
 def test_two_processes_share_the_counts_in_redis(redis_url: str) -> None:
     async def scenario() -> None:
         async with open_limits(redis_url) as one, open_limits(redis_url) as other:
-            await one.api.take("erin")
-            assert (await other.api.take("erin")).remaining == 1
+            await one.api.hit("erin")
+            assert (await other.api.hit("erin")).remaining == 1
 
     asyncio.run(scenario())
 
@@ -168,12 +168,12 @@ def test_two_processes_share_the_counts_in_redis(redis_url: str) -> None:
 async def assert_fails_closed(limits: Limits) -> None:
     started = time.monotonic()
     outcomes = await asyncio.gather(
-        limits.api.take(ALICE),
+        limits.api.hit(ALICE),
         limits.failed_logins.check(ALICE),
         limits.registrations.allowance(ALICE),
         return_exceptions=True,
     )
-    assert time.monotonic() - started < PATIENCE
+    assert time.monotonic() - started < TIMEOUT
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
 
 
@@ -184,12 +184,12 @@ def test_without_redis_nobody_passes_and_afterwards_all_is_well() -> None:
         async with open_limits(f"redis+unix://{folder}/redis.sock") as limits:
             await assert_fails_closed(limits)
             with redis_server(folder) as server:
-                await limits.api.take(ALICE)
+                await limits.api.hit(ALICE)
                 server.send_signal(signal.SIGSTOP)
                 await assert_fails_closed(limits)
             await assert_fails_closed(limits)
             with redis_server(folder):
-                await limits.api.take(ALICE)
+                await limits.api.hit(ALICE)
 
     asyncio.run(scenario())
     shutil.rmtree(folder)
@@ -204,33 +204,33 @@ def test_a_redis_that_nobody_runs_is_unavailable() -> None:
 
 
 def test_in_memory_a_hit_costs_the_same_however_many_others_there_are() -> None:
-    async def spent(windows: MovingWindows, keys: int) -> float:
+    async def spent(windows: MemoryWindows, keys: int) -> float:
         item = parse("100/hour")
         for number in range(keys):
-            await windows.take(item, "api", str(number))
+            await windows.hit(item, "api", str(number))
         started = time.process_time()
         for number in range(2000):
-            await windows.take(item, "api", str(number % keys))
+            await windows.hit(item, "api", str(number % keys))
         await asyncio.sleep(0.1)  # nor does it leave work behind
         return time.process_time() - started
 
-    few, many = (asyncio.run(spent(MovingWindows(), keys)) for keys in (100, 20_000))
+    few, many = (asyncio.run(spent(MemoryWindows(), keys)) for keys in (100, 20_000))
     assert many < 5 * few + 0.05
 
 
-def count(windows: MovingWindows) -> int:
+def count(windows: MemoryWindows) -> int:
     return len(vars(windows)["_windows"])
 
 
 def test_in_memory_what_has_ended_is_forgotten() -> None:
     async def scenario() -> None:
-        windows = MovingWindows()
+        windows = MemoryWindows()
         for number in range(1000):
-            await windows.take(parse("5/second"), "api", f"short {number}")
+            await windows.hit(parse("5/second"), "api", f"short {number}")
         assert count(windows) == 1000
         await asyncio.sleep(1.05)
         for number in range(501):
-            await windows.take(parse("5/hour"), "api", f"long {number}")
+            await windows.hit(parse("5/hour"), "api", f"long {number}")
         assert count(windows) == 501
 
     asyncio.run(scenario())

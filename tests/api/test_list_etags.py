@@ -8,7 +8,7 @@ import pytest
 from taskapp.config.settings import Settings
 from tests.conftest import PASSWORD
 from tests.support.api_tools import assert_problem, running
-from tests.support.clients import Answer, ApiClient
+from tests.support.clients import ApiClient, Response
 from tests.support.database_fixtures import execute
 
 pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
@@ -17,14 +17,14 @@ OTHER = '"00000000000000000000000000000000"'  # of the form of ours
 OLD_KEY, NEW_KEY = "the-old-key-of-32-characters-and-more", "the-new-key-of-32-characters-and-more"
 
 
-async def get_list(client: ApiClient, path: str, known: str | None = None) -> Answer:
+async def get_list(client: ApiClient, path: str, known: str | None = None) -> Response:
     headers = {} if known is None else {"If-None-Match": known}
     return await client.get(path, headers=headers)
 
 
-def assert_not_modified(answer: Answer, etag: str) -> None:
-    assert (answer.status, answer.response.body) == (304, b"")
-    assert answer.headers["ETag"] == etag
+def assert_not_modified(response: Response, etag: str) -> None:
+    assert (response.status, response.body) == (304, b"")
+    assert response.headers["ETag"] == etag
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Watched:
     bodies: dict[str, bytes] = field(default_factory=dict)
     last: str = OTHER
 
-    async def look(self) -> Answer:
+    async def look(self) -> Response:
         """Check that the three ways to ask for the list agree, with each other and with before."""
         full = await get_list(self.client, self.path)
         etag, body = full.headers["ETag"], full.response.body
@@ -158,17 +158,17 @@ async def test_a_list_is_known_by_any_tag_that_names_it(
         f"{many}, {etag}",
         f"not a tag, {etag}",
     ]:
-        answer = await alice.send(method, path, headers={"If-None-Match": known})
-        assert_not_modified(answer, etag)
+        response = await alice.send(method, path, headers={"If-None-Match": known})
+        assert_not_modified(response, etag)
     digest = etag.strip('"')
     for unknown in [
         *("", ",", '"', '""', OTHER, f"W/{OTHER}", many, "**", '"*"', f"*, {OTHER}"),
         *(digest, f"'{digest}'", f'"{digest}', f'{digest}"', f"w/{etag}", f"W/W/{etag}"),
         *(etag.upper(), f'"{digest[:-1]}"', f'" {digest}"', f'"{digest}é"'),
     ]:
-        answer = await alice.send(method, path, headers={"If-None-Match": unknown})
-        assert (answer.status, answer.response.body) == (200, full.response.body), unknown
-        assert answer.headers["ETag"] == etag
+        response = await alice.send(method, path, headers={"If-None-Match": unknown})
+        assert (response.status, response.body) == (200, full.response.body), unknown
+        assert response.headers["ETag"] == etag
 
 
 async def test_a_list_that_is_known_is_refused_when_the_session_has_ended(
@@ -193,10 +193,10 @@ async def test_the_etag_of_somebody_else_s_list_is_not_one_s_own(
     await alice.add_task()
     of_alice = (await get_list(alice, "/api/tasks")).headers["ETag"]
     for _ in range(2):
-        answer = await get_list(bob, "/api/tasks", of_alice)
-        assert answer.status == 200
-        assert answer.headers["ETag"] != of_alice
-        assert all(task["title"] == "Bob's" for task in answer.json["tasks"])
+        response = await get_list(bob, "/api/tasks", of_alice)
+        assert response.status == 200
+        assert response.headers["ETag"] != of_alice
+        assert all(task["title"] == "Bob's" for task in response.json["tasks"])
         await bob.add_task("Bob's")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.rendering.flash_messages import Undo, read_notice
+from handlers.rendering.flash_messages import Undo, read_flash_message
 from handlers.rendering.languages import LANGUAGES
 from tests.support.api_tools import NO_TASK
 from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient
@@ -43,7 +43,7 @@ HARMLESS = [
 @pytest.mark.parametrize("code", FIXED)
 @pytest.mark.parametrize("about", ["", ".", ".1", ".x", ".<b>"])
 def test_a_word_stands_for_a_sentence(code: str, about: str) -> None:
-    notice = read_notice(code + about)
+    notice = read_flash_message(code + about)
     assert notice is not None
     assert (notice.message, notice.undo) == (FIXED[code], None)
 
@@ -54,14 +54,14 @@ def test_a_word_stands_for_a_sentence(code: str, about: str) -> None:
     [("0", "0", 1), ("1", "1", 0), ("2", "2", 1), ("001", "1", 0), ("123456789", "123,456,789", 1)],
 )
 def test_a_number_is_counted(code: str, about: str, number: str, form: int) -> None:
-    notice = read_notice(f"{code}.{about}")
+    notice = read_flash_message(f"{code}.{about}")
     assert notice is not None
     assert (notice.message, notice.undo) == (COUNTED[code][form].replace("#", number), None)
 
 
 @pytest.mark.parametrize("code", FIXED)
 def test_only_the_status_of_a_task_is_taken_back(code: str) -> None:
-    notice = read_notice(f"{code}.{NO_TASK.upper()}")
+    notice = read_flash_message(f"{code}.{NO_TASK.upper()}")
     assert notice is not None
     before = STATUS_BEFORE.get(code)
     assert notice.undo == (Undo(NO_TASK, before) if before else None)
@@ -78,12 +78,12 @@ CODES = st.sampled_from([*FIXED, *COUNTED, ""])
 
 @given(st.text() | st.builds("{}{}{}".format, CODES, st.sampled_from([".", "", "."]), ABOUT))
 def test_whatever_a_cookie_says_only_our_sentences_come_of_it(cookie: str) -> None:
-    notice = read_notice(cookie)
+    notice = read_flash_message(cookie)
     if notice is None:
         return
     assert re.sub(r"\d[\d,]*", "#", notice.message) in OURS
     for language in LANGUAGES.values():
-        assert language.say(notice.message)
+        assert language.translate(notice.message)
     if notice.undo:
         assert notice.undo.status in {"pending", "completed"}
         assert re.fullmatch(r"[0-9a-f-]{36}", notice.undo.task_id)

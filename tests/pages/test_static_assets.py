@@ -16,9 +16,9 @@ from handlers.rendering.static_assets import (
     FILES,
     FOLDER,
     StaticFile,
-    choose_coding,
     digest,
     list_files,
+    negotiate_encoding,
 )
 from handlers.web.application import Application
 from taskapp.services import Services
@@ -47,14 +47,14 @@ def fetch(http_client: Any, base_url: str, app: Application) -> Fetch:
     """Ask for a path and get what is sent, as it is sent."""
 
     async def ask(path: str, method: str = "GET", **headers: str) -> HTTPResponse:
-        answer: HTTPResponse = await http_client.fetch(
+        response: HTTPResponse = await http_client.fetch(
             base_url + path,
             method=method,
             headers={name.replace("_", "-"): text for name, text in headers.items()},
             decompress_response=False,
             raise_error=False,
         )
-        return answer
+        return response
 
     return ask
 
@@ -80,27 +80,27 @@ async def test_a_file_is_sent_whole_and_with_its_type(fetch: Fetch, name: str) -
         ".webmanifest": "application/manifest+json",
     }
     for accepted in CODINGS:
-        answer = await fetch(f"/static/{name}", Accept_Encoding=accepted)
-        decode = DECODERS[answer.headers.get("Content-Encoding")]
-        assert (answer.code, decode(answer.body)) == (200, (FOLDER / name).read_bytes())
-        assert answer.headers["Content-Type"] == types[Path(name).suffix]
-        assert answer.headers["Content-Length"] == str(len(answer.body))
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert not {"Accept-Ranges", "Set-Cookie"} & set(answer.headers)
+        response = await fetch(f"/static/{name}", Accept_Encoding=accepted)
+        decode = DECODERS[response.headers.get("Content-Encoding")]
+        assert (response.code, decode(response.body)) == (200, (FOLDER / name).read_bytes())
+        assert response.headers["Content-Type"] == types[Path(name).suffix]
+        assert response.headers["Content-Length"] == str(len(response.body))
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert not {"Accept-Ranges", "Set-Cookie"} & set(response.headers)
         head = await fetch(f"/static/{name}", "HEAD", Accept_Encoding=accepted)
         assert (head.code, head.body) == (200, b"")
         varying = {"Date", "X-Request-Id"}
         assert [(name, text) for name, text in head.headers.get_all() if name not in varying] == [
-            (name, text) for name, text in answer.headers.get_all() if name not in varying
+            (name, text) for name, text in response.headers.get_all() if name not in varying
         ]
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_search_engines_find_their_rules(fetch: Fetch, method: str) -> None:
-    answer = await fetch("/robots.txt", method)
-    assert (answer.code, answer.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
-    assert answer.headers["Content-Length"] == str(len((FOLDER / "robots.txt").read_bytes()))
+    response = await fetch("/robots.txt", method)
+    assert (response.code, response.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert response.headers["Content-Length"] == str(len((FOLDER / "robots.txt").read_bytes()))
 
 
 @pytest.mark.gen_test
@@ -112,10 +112,10 @@ async def test_search_engines_find_their_rules(fetch: Fetch, method: str) -> Non
     ],
 )
 async def test_no_other_file_can_be_had(fetch: Fetch, path: str) -> None:
-    answer = await fetch(f"/static/{path}")
-    assert (answer.code, answer.headers["Content-Type"]) == (404, "text/html; charset=UTF-8")
-    assert b"Back to the start" in answer.body
-    assert answer.headers["Cache-Control"] == "no-store"
+    response = await fetch(f"/static/{path}")
+    assert (response.code, response.headers["Content-Type"]) == (404, "text/html; charset=UTF-8")
+    assert b"Back to the start" in response.body
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_hidden_files_folders_and_files_of_other_types_are_not_listed(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ async def test_a_file_stays_as_it_was_when_it_was_first_asked_for(
     named = digest(path.name)
     path.write_bytes(b"second " * 99)
     for accepted in CODINGS * 2:
-        answer = await fetch(f"/static/{path.name}?v={named}", Accept_Encoding=accepted)
-        assert DECODERS[answer.headers.get("Content-Encoding")](answer.body) == b"first " * 99
-        assert answer.headers["Cache-Control"] == YEAR
+        response = await fetch(f"/static/{path.name}?v={named}", Accept_Encoding=accepted)
+        assert DECODERS[response.headers.get("Content-Encoding")](response.body) == b"first " * 99
+        assert response.headers["Cache-Control"] == YEAR
         path.unlink(missing_ok=True)
 
 
@@ -184,26 +184,26 @@ async def test_a_file_stays_as_it_was_when_it_was_first_asked_for(
     ],
 )
 def test_the_client_gets_the_coding_that_it_likes_most(accepted: str, coding: str) -> None:
-    assert choose_coding(accepted, CODINGS) == coding
+    assert negotiate_encoding(accepted, CODINGS) == coding
 
 
 def test_a_coding_that_is_not_offered_is_not_chosen() -> None:
-    assert choose_coding("br, gzip;q=0.1", ["gzip", "identity"]) == "gzip"
-    assert choose_coding("br, gzip, *", ["identity"]) == "identity"
+    assert negotiate_encoding("br, gzip;q=0.1", ["gzip", "identity"]) == "gzip"
+    assert negotiate_encoding("br, gzip, *", ["identity"]) == "identity"
 
 
 @pytest.mark.gen_test
 async def test_text_is_compressed_and_what_would_not_get_smaller_is_not(fetch: Fetch) -> None:
     sizes = {}
     for accepted in CODINGS:
-        answer = await fetch("/static/style.css", Accept_Encoding=accepted)
-        assert answer.headers.get("Content-Encoding", "identity") == accepted
-        assert answer.headers["Vary"] == "Accept-Encoding"
-        sizes[accepted] = len(answer.body)
+        response = await fetch("/static/style.css", Accept_Encoding=accepted)
+        assert response.headers.get("Content-Encoding", "identity") == accepted
+        assert response.headers["Vary"] == "Accept-Encoding"
+        sizes[accepted] = len(response.body)
         for name in ["robots.txt", "icon-180.png"]:
-            answer = await fetch(f"/static/{name}", Accept_Encoding=accepted)
-            assert "Content-Encoding" not in answer.headers
-            assert answer.headers["Vary"] == "Accept-Encoding"
+            response = await fetch(f"/static/{name}", Accept_Encoding=accepted)
+            assert "Content-Encoding" not in response.headers
+            assert response.headers["Vary"] == "Accept-Encoding"
     assert sizes["br"] < sizes["gzip"] < sizes["identity"] / 2
 
 
@@ -223,8 +223,10 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(fetch: Fetch) -> No
                 assert again.headers[name] == first.headers[name]
             assert not {"Content-Encoding", "Content-Type"} & set(again.headers)
         for other in [*tags, '"x"', tag.strip('"')]:
-            answer = await fetch("/static/style.css", Accept_Encoding=accepted, If_None_Match=other)
-            assert answer.code == 200
+            response = await fetch(
+                "/static/style.css", Accept_Encoding=accepted, If_None_Match=other
+            )
+            assert response.code == 200
         tags.add(tag)
     assert len(tags) == len(CODINGS)
     assert all(re.fullmatch('"[0-9a-f]{16}-[a-z]+"', tag) for tag in tags)
@@ -243,8 +245,8 @@ async def test_only_the_address_of_the_present_content_is_kept_for_a_year(fetch:
         (f"?w={present}", MINUTES),
         ("?v=%ff", MINUTES),
     ]:
-        answer = await fetch(f"/static/style.css{query}")
-        assert (answer.code, answer.headers["Cache-Control"]) == (200, kept)
+        response = await fetch(f"/static/style.css{query}")
+        assert (response.code, response.headers["Cache-Control"]) == (200, kept)
 
 
 @pytest.mark.gen_test
@@ -296,12 +298,12 @@ def test_chromium_reads_what_it_installs_by_below_a_path(
         page = browser.new_page()
         page.goto(f"{url}/login")
         session = page.context.new_cdp_session(page)
-        answer = session.send("Page.getAppManifest")
-        assert (answer["url"].partition("?")[0], answer["errors"]) == (
+        response = session.send("Page.getAppManifest")
+        assert (response["url"].partition("?")[0], response["errors"]) == (
             f"{url}/static/manifest.webmanifest",
             [],
         )
-        manifest = answer["manifest"]
+        manifest = response["manifest"]
         assert (manifest["startUrl"], manifest["scope"]) == (f"{url}/tasks", f"{url}/")
         assert (manifest["name"], manifest["display"]) == ("taskapp", "kStandalone")
         for icon in manifest["icons"]:

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 from taskapp.auth.rate_limits import Limit
 from taskapp.core.client_address import limit_key
-from taskapp.core.errors import Invalid, TooManyRequests, TooManyTries, WrongCredentials
+from taskapp.core.errors import AccountRateLimited, Invalid, TooManyRequests, WrongCredentials
 from taskapp.forms.fields import WEAK_PASSWORD
 from taskapp.observability.logs import log
 from taskapp.queries.users import Credentials
@@ -22,7 +22,7 @@ async def check_password(
     Raises:
         WrongCredentials: there is no such account, or the password is another.
         TooManyRequests: this address has failed too often.
-        TooManyTries: too many have failed for this account.
+        AccountRateLimited: too many have failed for this account.
     """
     limits = services.limits
     counts = [(limits.failed_logins, limit_key(address))]
@@ -39,7 +39,7 @@ async def check_password(
     services.metrics.logins.labels("failed").inc()
     log("login.failed", "warning", userId=found.user_id if found else None, address=address)
     for limit, key in counts:
-        await limit.take(key)
+        await limit.hit(key)
     raise WrongCredentials
 
 
@@ -61,5 +61,5 @@ async def _check(services: Services, limit: Limit, key: str) -> None:
         await limit.check(key)
     except TooManyRequests as error:
         if limit is services.limits.failed_logins_of_account:
-            raise TooManyTries(error.allowance) from None
+            raise AccountRateLimited(error.allowance) from None
         raise
