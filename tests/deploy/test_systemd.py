@@ -62,7 +62,7 @@ class ServiceManager:
         self._notify.close()
 
     @contextmanager
-    def started(self, processes: int = 1) -> Iterator[ServerProcess]:
+    def started(self) -> Iterator[ServerProcess]:
         """Start it as the unit says, and wait until it says that it is ready."""
         number = str(self.passed.fileno())
         self.heard()  # the last words of an earlier process
@@ -71,7 +71,6 @@ class ServiceManager:
             settings={
                 "NOTIFY_SOCKET": str(self._path),
                 "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1_000_000)),
-                "TASKAPP_PROCESSES": str(processes),
             },
             launcher=[
                 sys.executable,
@@ -161,11 +160,8 @@ def test_the_filter_lets_through_only_what_is_needed() -> None:
     assert not {"mount", "ptrace", "chown", "setuid", "reboot", "init_module", "bpf"} & calls
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_taskapp_works_under_the_filter_and_says_how_it_is(
-    manager: ServiceManager, processes: int
-) -> None:
-    with manager.started(processes) as server:
+def test_taskapp_works_under_the_filter_and_says_how_it_is(manager: ServiceManager) -> None:
+    with manager.started() as server:
         with Client(manager.address) as alice:
             alice.sign_up("alice@example.com")
             assert alice.send("POST", "/api/tasks", {"title": "Buy milk"}).status == 201
