@@ -43,6 +43,7 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
                     await stopped.wait()
             await site.drain()
             await services.database.close()
+            await services.limits.close()
     finally:
         services.passwords.close()
     log("stopped")
