@@ -21,6 +21,7 @@ from bench.growth import compare_growth
 from bench.load_generator import LoadGenerator, require_wrk
 from bench.machine import describe_machine
 from bench.memory import measure_memory
+from bench.nginx import find_nginx
 from bench.peers import Peers
 from bench.request_points import beside_logins, compare_rates, crowd, responses
 from bench.results import Cell, Results, read_last_run, table
@@ -60,6 +61,8 @@ class Options:
 def measure(options: Options) -> None:
     """Measure the points, and keep what is found in the file of the work folder."""
     require_wrk()
+    if 7 in options.only:
+        find_nginx()
     results = Results(options.work / _FILE, datetime.now(UTC).isoformat(timespec="seconds"))
     results.keep("machine", {"text": describe_machine()})
     generator = LoadGenerator(
