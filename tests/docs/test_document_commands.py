@@ -69,6 +69,8 @@ ELSEWHERE = {
         "mkdir -p /etc/sysusers.d /etc/taskapp": INSTALLED,
         "systemctl daemon-reload": NO_SYSTEMD,
         "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the address": INSTALLED,
+        "apt install nginx redis-server": "it installs, as tests/system_packages.sh does",
+        "cp deploy/taskapp@.service /etc/systemd/system/": INSTALLED,
     },
     "docs/how-to/upgrade.md": {
         "python server.py backup list": "tests/deploy/test_earlier_versions.py"
