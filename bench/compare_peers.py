@@ -26,7 +26,7 @@ from bench.peers import Peers
 from bench.request_points import beside_logins, compare_rates, crowd, responses
 from bench.results import Cell, Results, read_last_run, table
 from bench.servers import CHECKOUT
-from bench.several_processes import compare_processes
+from bench.several_taskapps import compare_taskapps
 from bench.starts import measure_starts
 from bench.targets import Target, Taskapp
 from bench.verdicts import HEAD, Verdict
@@ -75,7 +75,7 @@ def measure(options: Options) -> None:
             if 5 in options.only:
                 verdicts += measure_memory(generator, taskapp, options.accounts, options.soak)
             if 7 in options.only:
-                verdicts += compare_processes(generator, taskapp, options.accounts)
+                verdicts += compare_taskapps(generator, taskapp, options.accounts)
     if 5 in options.only:
         verdicts += compare_growth(
             users=options.users, tasks=options.tasks, requests=options.requests

@@ -11,7 +11,7 @@ from bench.processes import ALL_CORES
 from bench.request_points import judge_rates
 from bench.results import Cell, Results, summarize, table
 from bench.scenarios import CREATE, GET, LIST, UPDATE, Scenario
-from bench.several_processes import judge_two
+from bench.several_taskapps import judge_two
 from bench.verdicts import Verdict, compared, limited
 
 

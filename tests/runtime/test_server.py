@@ -343,7 +343,7 @@ def test_a_stop_closes_the_connections_to_redis(database_url: str, new_folder: P
         assert "ResourceWarning" not in server.log_text
 
 
-# Several processes, and other users
+# Several taskapps, and other users
 
 
 def test_what_one_process_begins_and_ends_holds_on_the_other(

@@ -13,7 +13,7 @@ _COUNTS = (1, 2)
 _USED = 0.8  # of what the cores that were idle beside one process allow
 
 
-def compare_processes(generator: LoadGenerator, taskapp: Taskapp, accounts: int) -> list[Verdict]:
+def compare_taskapps(generator: LoadGenerator, taskapp: Taskapp, accounts: int) -> list[Verdict]:
     """Compare the list's rate of two taskapps with that of one, all behind nginx on all cores.
 
     nginx, PostgreSQL and wrk need the cores, too: with one taskapp, so many of them are busy, and
