@@ -21,11 +21,12 @@ from bench.growth import compare_growth
 from bench.load_generator import LoadGenerator, require_wrk
 from bench.machine import describe_machine
 from bench.memory import measure_memory
+from bench.nginx import find_nginx
 from bench.peers import Peers
 from bench.request_points import beside_logins, compare_rates, crowd, responses
 from bench.results import Cell, Results, read_last_run, table
 from bench.servers import CHECKOUT
-from bench.several_processes import compare_processes
+from bench.several_taskapps import compare_taskapps
 from bench.starts import measure_starts
 from bench.targets import Target, Taskapp
 from bench.verdicts import HEAD, Verdict
@@ -60,6 +61,8 @@ class Options:
 def measure(options: Options) -> None:
     """Measure the points, and keep what is found in the file of the work folder."""
     require_wrk()
+    if 7 in options.only:
+        find_nginx()
     results = Results(options.work / _FILE, datetime.now(UTC).isoformat(timespec="seconds"))
     results.keep("machine", {"text": describe_machine()})
     generator = LoadGenerator(
@@ -72,7 +75,7 @@ def measure(options: Options) -> None:
             if 5 in options.only:
                 verdicts += measure_memory(generator, taskapp, options.accounts, options.soak)
             if 7 in options.only:
-                verdicts += compare_processes(generator, taskapp, options.accounts)
+                verdicts += compare_taskapps(generator, taskapp, options.accounts)
     if 5 in options.only:
         verdicts += compare_growth(
             users=options.users, tasks=options.tasks, requests=options.requests

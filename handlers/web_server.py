@@ -1,6 +1,5 @@
 """The application on its sockets, from the first answer about its health to the last of a drain."""
 
-import asyncio
 import socket
 from collections.abc import Sequence
 from types import TracebackType
@@ -17,8 +16,7 @@ HEADER_BYTES = 16 * 1024
 BODY_BYTES = 64 * 1024 * 1024  # read and dropped above the application's own limit, then refused
 IDLE_SECONDS = 75.0  # longer than nginx keeps a connection, so that it is nginx that closes it
 HANG_UP_SECONDS = 1.0  # for clients between two requests, who have not heard of the stop
-DRAIN_SECONDS = 8.0
-STOP_SECONDS = HANG_UP_SECONDS + DRAIN_SECONDS  # less than the ten that Docker waits
+DRAIN_SECONDS = 8.0  # with the farewell less than the ten that Docker waits
 
 
 class WebServer:
@@ -47,10 +45,9 @@ class WebServer:
         self._server.stop()
         await self._server.close_all_connections()
 
-    async def open(self, _url: str, *, stop: asyncio.Event) -> bool:
-        """Say that the database is open; the event would come too late."""
+    def open(self) -> None:
+        """Serve everything from now on: the database is open."""
         self._application.state = "ready"
-        return not stop.is_set()
 
     async def drain(self) -> None:
         """Take no more connections, and finish what was begun."""

@@ -12,7 +12,6 @@ from taskapp.db.database import Database
 from taskapp.maintenance_mode import Maintenance, maintenance_file
 from taskapp.observability.availability import Availability
 from taskapp.observability.metrics import Metrics
-from taskapp.observability.process_metrics import MetricsExchange
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,6 @@ class Services:
     metrics: Metrics
     availability: Availability
     maintenance: Maintenance
-    exchange: MetricsExchange
     database: Database
     passwords: PasswordHasher
     signer: Signer
@@ -43,7 +41,6 @@ def make_services(settings: Settings) -> Services:
         metrics=metrics,
         availability=Availability(),
         maintenance=Maintenance(maintenance_file(settings)),
-        exchange=MetricsExchange(metrics),
         database=Database(settings.database_pool, metrics),
         passwords=PasswordHasher(settings.bcrypt_rounds),
         signer=Signer(load_secret_keys(settings)),

@@ -54,7 +54,7 @@ TESTS_OF_WHAT_RUNS_ELSEWHERE = {
     "tests.docs.test_tutorial",
     "tests.browser.test_weights",
 }
-TESTS_OF_PROCESSES = {"test_commands", "test_embedded", "test_processes", "test_server"}
+TESTS_OF_PROCESSES = {"test_commands", "test_embedded", "test_server"}
 TEST_SETTINGS = {
     "TASKAPP_BCRYPT_ROUNDS": "4",  # the least; the real cost has tests of its own
     "TASKAPP_API_LIMIT": "1000000/minute",

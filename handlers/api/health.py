@@ -75,9 +75,9 @@ class MetricsHandler(_OperatorHandler):
     """GET /metrics, for the networks that may read it; for others it does not exist."""
 
     async def get(self) -> None:
-        """Give all metrics of all processes in the text format of Prometheus."""
+        """Give all metrics in the text format of Prometheus."""
         if not self.is_from_operator():
             raise NotFound
         await refresh_gauges(self.services)
         self.set_header("Content-Type", CONTENT_TYPE)
-        self.finish(await self.services.exchange.render())
+        self.finish(self.services.metrics.render())

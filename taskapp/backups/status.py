@@ -1,8 +1,6 @@
 """How the backups are: what health, metrics and doctor say."""
 
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from taskapp.backups.create import backup_repository
 from taskapp.backups.wal_archive import ARCHIVE_INTERVAL, archive_lag
@@ -10,39 +8,17 @@ from taskapp.config.settings import Settings
 
 # Seconds after which a WAL segment that waits means a broken archive.
 ARCHIVE_TIMEOUT = 5 * ARCHIVE_INTERVAL
-FAILED = "backup-failed"  # a file where the processes find each other
 LATE_AFTER = 2  # intervals without a backup
 
 
 class BackupStatus:
-    """Looks at the folders each time it is asked, so that it is the same in every process."""
+    """Looks at the folders each time it is asked: a command may have made the newest backup."""
 
     def __init__(self, settings: Settings) -> None:
         """Take the settings; nothing is looked at yet."""
         self._settings = settings
         self._folder = backup_repository(settings)
-        self._mark: Path | None = None
-        self._has_failed = False
-
-    def share(self, folder: Path) -> None:
-        """Let all processes that find each other in a folder know of a failure."""
-        self._mark = folder / FAILED
-
-    @property
-    def has_failed(self) -> bool:
-        """Tell whether the last attempt of this process, or of one it shares with, failed."""
-        return self._has_failed or (self._mark is not None and self._mark.exists())
-
-    def note(self, *, has_failed: bool) -> None:
-        """Take how an attempt ended."""
-        self._has_failed = has_failed
-        if self._mark is None:
-            return
-        with suppress(OSError):  # no room; then only this process knows
-            if has_failed:
-                self._mark.touch()
-            else:
-                self._mark.unlink(missing_ok=True)
+        self.has_failed = False  # the last attempt of this process
 
     @property
     def newest(self) -> datetime | None:

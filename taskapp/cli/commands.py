@@ -95,17 +95,16 @@ def report_errors(command: Callable[Parameters, Result]) -> Callable[Parameters,
     return run
 
 
-def read_settings(**changes: str | None) -> Settings:
+def read_settings() -> Settings:
     """Read the settings from the environment, and from a `.env` file in the working directory.
 
-    What the environment says wins, and a change of a variable that is not None over both.
+    What the environment says wins.
 
     Raises:
         SettingsError: one or more are wrong; it lists all of them at once.
     """
     from_file = _read_env_file(Path(".env"))
-    changed = {name: text for name, text in changes.items() if text is not None}
-    return load_settings({**_without_overridden(from_file), **os.environ, **changed})
+    return load_settings({**_without_overridden(from_file), **os.environ})
 
 
 def _read_env_file(path: Path) -> dict[str, str]:

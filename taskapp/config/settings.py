@@ -41,9 +41,6 @@ class Settings:
         "127.0.0.1", str, "address to listen on, or unix:/path/of/a/socket; systemd's socket wins"
     )
     port: int = _setting("8000", values.whole_number(0, 65535), "port to listen on")
-    processes: int = _setting(
-        "1", values.whole_number(1, 64), "processes that serve: at most as many as there are cores"
-    )
     data_dir: Path = _setting(
         "", values.data_dir, "folder of the embedded database, the secret key and backups"
     )

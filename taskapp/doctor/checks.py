@@ -113,7 +113,7 @@ async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
     finally:
         await database.close()
     return [
-        check_server(facts, settings.database_pool * settings.processes),
+        check_server(facts, settings.database_pool),
         check_revision(revision),
         check_clock(float(facts[4]) - ours),
     ]
@@ -122,7 +122,7 @@ async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
 def check_server(facts: Row, wanted: int) -> CheckResult:
     """Judge what the server says of itself: version, encoding, read-only, connections.
 
-    `wanted` is how many connections the pools of all processes may open.
+    `wanted` is how many connections the pool may open.
     """
     subject = "database"
     version, encoding, read_only, connections = int(facts[0]), facts[1], facts[2], int(facts[3])
@@ -139,7 +139,7 @@ def check_server(facts: Row, wanted: int) -> CheckResult:
         return CheckResult(Level.PROBLEM, subject, f"{name} is read-only", fix)
     if wanted > connections - _KEPT_BY_POSTGRESQL:
         fix = "Lower TASKAPP_DATABASE_POOL, or raise the server's max_connections."
-        text = f"{name} allows {connections} connections, and taskapp's pools want {wanted}"
+        text = f"{name} allows {connections} connections, and taskapp's pool wants {wanted}"
         return CheckResult(Level.WARNING, subject, text, fix)
     return CheckResult(Level.OK, subject, f"{name} answers")
 
@@ -265,11 +265,11 @@ def check_secret_key(settings: Settings) -> CheckResult:
 async def check_limits(settings: Settings) -> CheckResult:
     """Look whether the counts of the rate limits can be reached."""
     if not settings.limit_storage:
-        if settings.processes > 1:
-            text = f"each of {settings.processes} processes counts for itself and allows as much"
-            fix = "Set TASKAPP_LIMIT_STORAGE to redis://..., where all of them count together."
-            return CheckResult(Level.WARNING, "limits", text, fix)
-        return CheckResult(Level.OK, "limits", "counted in memory, which suits one process")
+        if settings.uses_embedded_database:
+            return CheckResult(Level.OK, "limits", "counted in memory, which suits one process")
+        text = "counted in memory: each taskapp on this database allows as much for itself"
+        fix = "If there are several, set TASKAPP_LIMIT_STORAGE to redis://..., to count together."
+        return CheckResult(Level.INFO, "limits", text, fix)
     from redis.asyncio import Redis  # noqa: PLC0415  # only few need what is slow to import
     from redis.exceptions import RedisError  # noqa: PLC0415  # see above
 

@@ -55,9 +55,9 @@ async def _back_up(services: Services, url: str) -> bool:
     except Exception as error:  # an unknown one must not end the backups
         reason = type(error).__name__
     else:
-        services.backups.note(has_failed=False)
+        services.backups.has_failed = False
         return True
-    services.backups.note(has_failed=True)
+    services.backups.has_failed = True
     services.metrics.backup_failures.inc()
     log("backup.failed", "error", reason=reason)
     return False

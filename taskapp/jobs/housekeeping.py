@@ -21,7 +21,7 @@ _LOOP_SAMPLE = 1.0  # seconds
 
 @asynccontextmanager
 async def run_housekeeping(services: Services) -> AsyncIterator[None]:
-    """Delete what has ended, for as long as the block lasts; one process does it for all."""
+    """Delete what has ended, for as long as the block lasts."""
     upkeep = [
         _repeat(partial(_unless_under_maintenance, work), services, pause)
         for work, pause in UPKEEP.items()
@@ -32,7 +32,7 @@ async def run_housekeeping(services: Services) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def run_health_checks(services: Services) -> AsyncIterator[None]:
-    """Watch the database and this process's loop, for as long as the block lasts."""
+    """Watch the database and the event loop, for as long as the block lasts."""
     watch = [_repeat(work, services, pause) for work, pause in WATCH.items()]
     async with _going_on([*watch, _measure_loop(services)]):
         yield

@@ -32,7 +32,6 @@ class _Output:
 
     def __init__(self) -> None:
         self.level = _LEVELS["info"]
-        self.process = 0
         self.stream: IO[str] | None = None  # the standard error of the moment, when None
         self.render: Callable[[dict[str, Value]], str] = _as_json
 
@@ -88,8 +87,6 @@ def log(event: str, level: str = "info", **values: Value) -> None:
     line: dict[str, Value] = {"time": now_text(), "level": level, "event": event}
     if identity := request_id.get():
         line["requestId"] = identity
-    if _output.process:
-        line["process"] = _output.process
     _output.write(line | values)
 
 
@@ -119,15 +116,9 @@ class _Handler(logging.Handler):
         log("log", level if level in _LEVELS else "info", **values)
 
 
-def configure_logging(
-    settings: Settings, stream: IO[str] | None = None, *, process: int = 0
-) -> None:
-    """Send every line, those of libraries too, to standard error or another stream.
-
-    Of several processes, each puts its number into its lines.
-    """
+def configure_logging(settings: Settings, stream: IO[str] | None = None) -> None:
+    """Send every line, those of libraries too, to standard error or another stream."""
     _output.stream = stream
-    _output.process = process
     _output.level = _LEVELS[settings.log_level]
     wants_text = settings.log_format == "text" or (
         settings.log_format == "auto" and (stream or sys.stderr).isatty()

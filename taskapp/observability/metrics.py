@@ -1,4 +1,4 @@
-"""What Prometheus may read: registries for each application, so that tests do not mix."""
+"""What Prometheus may read: a registry for each application, so that tests do not mix."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -74,16 +74,11 @@ class DatabaseCollector(Collector):
 
 
 class Metrics:
-    """All counters, gauges and histograms: what this process did, and what is true of all.
-
-    `registry` has the former, which differ from process to process; `common` has the latter, which
-    every process reads from the database and the disk.
-    """
+    """All counters, gauges and histograms."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.common = CollectorRegistry()
         self.requests = Histogram(
             "taskapp_request_duration_seconds",
             "Time from the request's last byte to the answer's, by route and status.",
@@ -99,37 +94,31 @@ class Metrics:
         self.rejected_tokens = self._counter(
             "rejected_sessions", "Cookies and tokens that were altered, unknown or ended."
         )
-        self.active_sessions = self._common_gauge(
-            "active_sessions", "Sessions that have not ended."
-        )
-        self.users = self._common_gauge("users", "Accounts.")
+        self.active_sessions = self._gauge("active_sessions", "Sessions that have not ended.")
+        self.users = self._gauge("users", "Accounts.")
         self.active_users = Gauge(
             "taskapp_active_users",
             "Accounts that were used today (UTC) or in the days before, by number of days.",
             ("days",),
-            registry=self.common,
+            registry=self.registry,
         )
-        self.stored_tasks = self._common_gauge("tasks", "Tasks, as the database estimates them.")
-        self.database_up = self._common_gauge("database_up", "1 when the database answers, else 0.")
+        self.stored_tasks = self._gauge("tasks", "Tasks, as the database estimates them.")
+        self.database_up = self._gauge("database_up", "1 when the database answers, else 0.")
         self.pool_size = self._gauge("database_pool_size", "Connections that are open.")
         self.pool_used = self._gauge("database_pool_used", "Connections that run a statement.")
         self.pool_waiting = self._gauge("database_pool_waiting", "Statements without a connection.")
-        self.backup_timestamp = self._common_gauge(
+        self.backup_timestamp = self._gauge(
             "backup_last_success_timestamp_seconds", "When the newest backup was begun; 0: none."
         )
         self.backup_failures = self._counter("backup_failures", "Backups that failed.")
-        self.waiting_wal = self._common_gauge(
-            "wal_archive_waiting", "Files of WAL yet to be archived."
-        )
-        self.archive_failures = self._common_gauge(
+        self.waiting_wal = self._gauge("wal_archive_waiting", "Files of WAL yet to be archived.")
+        self.archive_failures = self._gauge(
             "wal_archive_failures", "Attempts to archive that failed, as PostgreSQL counts them."
         )
-        self.disk_size = self._common_gauge("disk_size_bytes", "Size of the data folder's disk.")
-        self.disk_free = self._common_gauge(
-            "disk_free_bytes", "What is free on the data folder's disk."
-        )
+        self.disk_size = self._gauge("disk_size_bytes", "Size of the data folder's disk.")
+        self.disk_free = self._gauge("disk_free_bytes", "What is free on the data folder's disk.")
         self.database = DatabaseCollector()
-        self.common.register(self.database)
+        self.registry.register(self.database)
         self.loop_delay = Histogram(
             "taskapp_event_loop_delay_seconds",
             "How late the event loop is: the delay of a timer, measured once a second.",
@@ -146,10 +135,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """Give all values in the text format of Prometheus."""
-        return generate_latest(self.registry) + generate_latest(self.common)
-
-    def _common_gauge(self, name: str, meaning: str) -> Gauge:
-        return Gauge(f"taskapp_{name}", meaning, registry=self.common)
+        return generate_latest(self.registry)
 
     def _gauge(self, name: str, meaning: str) -> Gauge:
         return Gauge(f"taskapp_{name}", meaning, registry=self.registry)

@@ -4,9 +4,7 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tornado.netutil import bind_sockets
 
@@ -44,29 +42,6 @@ def allow_many_connections() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
-class SharedListener(socket.socket):
-    """A listening socket that several processes have: each takes one connection at a time.
-
-    Tornado takes all that wait; then the process that wakes up first would have them all.
-    """
-
-    _has_taken = False
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Take a connection; every second time say that none waits, so that the loop goes on."""
-        if self._has_taken:
-            self._has_taken = False
-            raise BlockingIOError
-        taken = super().accept()
-        self._has_taken = True
-        return taken
-
-
-def shared_sockets(descriptors: Sequence[int]) -> list[socket.socket]:
-    """Take over the sockets that another process of ours has opened, and shares."""
-    return [SharedListener(fileno=descriptor) for descriptor in descriptors]
 
 
 def _own_sockets(settings: Settings) -> list[socket.socket]:

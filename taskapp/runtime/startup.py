@@ -2,9 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 
-from taskapp.config.settings import Settings
 from taskapp.core.errors import Unavailable
 from taskapp.observability.logs import log
 from taskapp.runtime.database_server import prepare_database
@@ -33,24 +32,16 @@ async def run_until(event: asyncio.Event, work: Coroutine[object, object, object
     return not event.is_set()
 
 
-async def open_database(
-    services: Services,
-    url: str,
-    *,
-    stop: asyncio.Event,
-    prepare: Callable[[Settings, str], Awaitable[object]] = prepare_database,
-) -> bool:
+async def open_database(services: Services, url: str, *, stop: asyncio.Event) -> bool:
     """Migrate and open the database; give up, and say False, when the event comes first."""
-    return await run_until(stop, _open(services, url, prepare))
+    return await run_until(stop, _open(services, url))
 
 
-async def _open(
-    services: Services, url: str, prepare: Callable[[Settings, str], Awaitable[object]]
-) -> None:
+async def _open(services: Services, url: str) -> None:
     """Open the database; while it cannot be reached, say so and try again."""
     while True:
         try:
-            await prepare(services.settings, url)
+            await prepare_database(services.settings, url)
             await services.database.open(url)
         except Unavailable as error:
             log("database.waiting", "warning", reason=error.detail, retrySeconds=RETRY_INTERVAL)

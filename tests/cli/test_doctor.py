@@ -214,7 +214,7 @@ def test_an_embedded_database_that_refuses_is_said(served: tuple[Settings, str])
         (("140012", "UTF8", "off", "100"), 10, PROBLEM, "PostgreSQL 14.12 is too old"),
         (("160003", "SQL_ASCII", "off", "100"), 10, PROBLEM, "keeps texts as SQL_ASCII"),
         (("160003", "UTF8", "on", "100"), 10, PROBLEM, "is read-only"),
-        (("160003", "UTF8", "off", "100"), 98, WARNING, "taskapp's pools want 98"),
+        (("160003", "UTF8", "off", "100"), 98, WARNING, "taskapp's pool wants 98"),
     ],
 )
 def test_the_server_has_to_suit(
@@ -517,10 +517,10 @@ def test_a_redis_has_to_let_us_in(folder: Path) -> None:
             redis.terminate()
 
 
-def test_several_processes_need_a_redis_to_count_together() -> None:
+def test_several_taskapps_on_one_database_need_a_redis_to_count_together() -> None:
     assert_is(asyncio.run(check_limits(make_settings())), OK, "suits one process")
-    finding = asyncio.run(check_limits(make_settings(processes="4")))
-    assert_is(finding, WARNING, "each of 4 processes counts for itself")
+    shared = make_settings(database_url="postgresql://taskapp@127.0.0.1/taskapp")
+    assert_is(asyncio.run(check_limits(shared)), INFO, "each taskapp on this database")
 
 
 def test_a_redis_that_is_away_is_said_soon() -> None:

@@ -26,7 +26,6 @@ from taskapp.config.settings import (
 DEFAULTS = {
     "TASKAPP_HOST": "127.0.0.1",
     "TASKAPP_PORT": "8000",
-    "TASKAPP_PROCESSES": "1",
     "TASKAPP_DATA_DIR": "",
     "TASKAPP_DATABASE_URL": "",
     "TASKAPP_MIGRATION_DATABASE_URL": "",

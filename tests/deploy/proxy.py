@@ -1,6 +1,9 @@
 """Runs the real nginx with deploy/nginx.conf, its fixed paths and ports moved into a folder."""
 
+import http.client
 import re
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +54,19 @@ class Proxy:
             check=False,
         )
         return _read_reply(done.stdout)
+
+    @contextmanager
+    def connected(self, come_from: str = "") -> Iterator[http.client.HTTPSConnection]:
+        """Connect as a client that keeps its connection."""
+        context = ssl.create_default_context(cafile=str(self._authority.path))
+        source = (come_from, 0) if come_from else None
+        with (
+            socket.create_connection(("127.0.0.1", self.https), 20, source) as plain,
+            context.wrap_socket(plain, server_hostname=HOST) as secure,
+        ):
+            connection = http.client.HTTPSConnection(HOST)
+            connection.sock = secure
+            yield connection
 
     def log(self) -> str:
         return (self._folder / "error.log").read_text()

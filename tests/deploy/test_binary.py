@@ -58,13 +58,9 @@ def test_it_does_the_whole_job(
             assert one_file.run("backup")[0] == 0
         code, said = one_file.run("backup", "verify")
         assert (code, " is good: " in said) == (0, True), said
-        with one_file.serving("serve", "--processes", "2") as server:
+        with one_file.serving() as server:
             alice.moved_to(server.address)
             assert alice.send("GET", path).json["status"] == "completed"
-            wait_until(lambda: "taskapp is ready at" in server.said)
-            ready = [line["pid"] for line in server.log if line["event"] == "worker.ready"]
-            os.kill(ready[0], signal.SIGKILL)
-            wait_until(lambda: server.log_text.count('"worker.ready"') == 3)
             assert alice.titles() == ["Buy milk"]
         alice.close()
         for command in (["doctor"], ["migrate"], ["user", "list"], ["settings"], ["restore"]):

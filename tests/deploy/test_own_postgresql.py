@@ -236,7 +236,7 @@ def test_options_that_pgbouncer_dropped_are_missed(postgres: OwnPostgres, folder
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         ("Europe/Berlin", "ISO, MDY", 3500),
         ("UTC", "German, DMY", 3500),

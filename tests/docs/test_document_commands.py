@@ -69,12 +69,14 @@ ELSEWHERE = {
         "mkdir -p /etc/sysusers.d /etc/taskapp": INSTALLED,
         "systemctl daemon-reload": NO_SYSTEMD,
         "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the address": INSTALLED,
+        "apt install nginx redis-server": "it installs, as tests/system_packages.sh does",
+        "cp deploy/taskapp@.service /etc/systemd/system/": INSTALLED,
     },
     "docs/how-to/upgrade.md": {
         "python server.py backup list": "tests/deploy/test_earlier_versions.py"
         "::test_it_restores_the_backup_made_before_the_migration_and_goes_on",
         'python server.py maintenance on --message "New disks: back at 10:30 UTC."': "tests/"
-        "runtime/test_maintenance.py::test_it_begins_and_ends_in_every_process_without_a_restart",
+        "runtime/test_maintenance.py::test_it_begins_and_ends_without_a_restart",
         "docker compose -f deploy/compose.yaml exec taskapp-1 python server.py maintenance on": (
             "tests/deploy/test_compose.py::test_what_compose_starts_works_together"
         ),

@@ -17,6 +17,7 @@ import psycopg2
 import pytest
 
 from taskapp.postgres.server import EmbeddedPostgres
+from tests.auth.test_rate_limits import redis_server
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import writing
 from tests.support.database_fixtures import locked_tasks
@@ -326,7 +327,23 @@ def test_help_lists_the_commands_and_an_unknown_one_is_refused(new_folder: Path)
     assert not new_folder.exists()
 
 
-# Several processes, and other users
+def test_a_stop_closes_the_connections_to_redis(database_url: str, new_folder: Path) -> None:
+    new_folder.mkdir()
+    settings = {
+        "TASKAPP_DATABASE_URL": database_url,
+        "TASKAPP_LIMIT_STORAGE": f"redis+unix://{new_folder}/redis.sock",
+    }
+    with (
+        redis_server(new_folder),
+        server_process(new_folder, settings=settings) as server,
+    ):
+        server.wait_until_ready().client().sign_up(somebody())
+        assert server.end() == 0
+        # What is left open is a line of Python's, here where its warnings are errors.
+        assert "ResourceWarning" not in server.log_text
+
+
+# Several taskapps, and other users
 
 
 def test_what_one_process_begins_and_ends_holds_on_the_other(

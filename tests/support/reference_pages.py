@@ -61,8 +61,7 @@ def write_metrics() -> str:
     metrics = Metrics()
     metrics.database.statistics = DatabaseStatistics(*[0] * len(DatabaseStatistics._fields))
     lines = ["| metric | kind | meaning |", "|---|---|---|"]
-    families = [*metrics.registry.collect(), *metrics.common.collect()]
-    for family in sorted(families, key=lambda each: each.name):
+    for family in sorted(metrics.registry.collect(), key=lambda each: each.name):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         lines.append(f"| `{name}` | {family.type} | {family.documentation} |")
     return "\n".join(lines) + "\n"
