@@ -22,17 +22,17 @@ from taskapp.services import Services, make_services
 
 
 async def serve_until_stopped(settings: Settings, services: Services) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish what was begun."""
+    """Serve until SIGTERM or Ctrl-C, then finish the requests in flight."""
     stopped = install_stop_signals()
     sockets = listening_sockets(settings)
-    try:  # serving comes first: health says from the first moment how the database is
+    try:  # serving comes first, so that health reports on the database from the start
         async with (
-            WebServer(services, sockets) as site,
+            WebServer(services, sockets) as web_server,
             services.maintenance.watching(),
             database_server(settings) as url,
         ):
             if await open_database(services, url, stop=stopped):
-                site.open()
+                web_server.open()
                 _announce(settings, describe_sockets(settings, sockets))
                 async with (
                     run_housekeeping(services),
@@ -41,7 +41,7 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
                     notify_systemd(services),
                 ):
                     await stopped.wait()
-            await site.drain()
+            await web_server.drain()
             await services.database.close()
             await services.limits.close()
     finally:
@@ -49,10 +49,10 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
     log("stopped")
 
 
-def _announce(settings: Settings, where: str) -> None:
+def _announce(settings: Settings, address: str) -> None:
     data = str(settings.data_dir) if settings.uses_embedded_database else "your PostgreSQL"
-    log("ready", address=where, data=data)
-    click.echo(f"taskapp is ready at {where}\nYour data is in {data}\nCtrl-C stops it.")
+    log("ready", address=address, data=data)
+    click.echo(f"taskapp is ready at {address}\nYour data is in {data}\nCtrl-C stops it.")
 
 
 @click.group(invoke_without_command=True, epilog=EPILOG)

@@ -1,4 +1,4 @@
-"""What operations may use, in one object that is made at start and handed to each."""
+"""The parts that operations use, in one object that is made at the start."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Services:
 
 
 def make_services(settings: Settings) -> Services:
-    """Make all parts; the database is not opened yet.
+    """Create all parts; the database is not opened yet.
 
     Raises:
         SettingsError: the secret key cannot be read or made.

@@ -64,7 +64,7 @@ class ReadyApi(ApiHandler):
     async def get(self) -> None:
         """Say whether requests can be served: not at start, stop, maintenance, or read-only."""
         state = self.application.state
-        if self.services.maintenance.period is not None:
+        if self.services.maintenance.window is not None:
             state = "maintenance"
         elif state == "ready" and await find_database_problem(self.services):
             state = "database unavailable"

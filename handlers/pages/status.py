@@ -23,7 +23,7 @@ class StatusPage(PageHandler):
 
     async def get(self) -> None:
         """Show the state; like the health check, 503 when something is wrong."""
-        maintenance = self.services.maintenance.period
+        maintenance = self.services.maintenance.window
         problem = None if maintenance else await find_database_problem(self.services)
         self.show(
             "status.html",

@@ -150,7 +150,7 @@ class Application(tornado.web.Application):
         if monotonic() - self._touched_since >= TOUCH_INTERVAL.total_seconds():
             self._touched.clear()
             self._touched_since = monotonic()
-        if session.secret_hash in self._touched or self.services.maintenance.period is not None:
+        if session.secret_hash in self._touched or self.services.maintenance.window is not None:
             return
         self._touched.add(session.secret_hash)
         task = asyncio.create_task(self._touch(session, address))

@@ -154,7 +154,7 @@ class BaseHandler(tornado.web.RequestHandler):
             return
         self.session_token = self.authenticate()
         if self.needs_database:
-            if (period := self.services.maintenance.period) is not None:
+            if (period := self.services.maintenance.window) is not None:
                 raise UnderMaintenance(period.message)
             if self.application.state == "starting":
                 await self.application.wait_until_started()

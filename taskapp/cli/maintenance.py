@@ -13,7 +13,7 @@ from taskapp.maintenance_mode import (
     disable,
     enable,
     maintenance_file,
-    read_flag,
+    read_window,
 )
 
 _SOON = f"within {CHECK_INTERVAL * 2:.0f} seconds"
@@ -36,7 +36,7 @@ def maintenance(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    period = read_flag(maintenance_file(load_cli_settings()))
+    period = read_window(maintenance_file(load_cli_settings()))
     click.echo(f"Maintenance is on since {period.since}." if period else "Maintenance is off.")
 
 

@@ -35,7 +35,7 @@ from taskapp.doctor.settings import (
     check_registration,
 )
 from taskapp.jobs.health_check import MIN_FREE_SPACE
-from taskapp.maintenance_mode import maintenance_file, read_flag
+from taskapp.maintenance_mode import maintenance_file, read_window
 from taskapp.observability.metrics import Metrics
 from taskapp.postgres.server import DataFolderInUse, EmbeddedPostgresError
 from taskapp.runtime.database_server import database_server
@@ -228,7 +228,7 @@ def check_free_space(free: int, folder: Path) -> CheckResult:
 
 def check_maintenance(settings: Settings) -> CheckResult:
     """Look whether the site is closed."""
-    if (period := read_flag(maintenance_file(settings))) is None:
+    if (period := read_window(maintenance_file(settings))) is None:
         return CheckResult(Level.OK, "maintenance", "off")
     text = f"on since {period.since}: everybody is told to come back later"
     fix = f"`{COMMAND} maintenance off` ends it."

@@ -39,7 +39,7 @@ async def run_health_checks(services: Services) -> AsyncIterator[None]:
 
 
 async def _unless_under_maintenance(work: Work, services: Services) -> None:
-    if services.maintenance.period is None:
+    if services.maintenance.window is None:
         await work(services)
 
 

@@ -59,7 +59,7 @@ READING = {
 
 @pytest.fixture
 def closed(services: Services) -> Services:
-    services.maintenance.period = CLOSED
+    services.maintenance.window = CLOSED
     return services
 
 
@@ -76,7 +76,7 @@ async def test_every_route_but_those_that_tell_how_it_is_answers_503_and_nothing
 ) -> None:
     await app.drain(5)
     before = statements(services)
-    services.maintenance.period = CLOSED
+    services.maintenance.window = CLOSED
     for route, handler in ROUTES:
         for method in {*handler.allowed_methods()} - {"OPTIONS", "HEAD"}:
             path = path_of(route)
@@ -113,7 +113,7 @@ async def test_what_was_typed_is_kept_and_can_be_sent_when_it_is_over(
     mine: PageClient, alice: ApiClient, services: Services
 ) -> None:
     await mine.open("/tasks")
-    services.maintenance.period = MaintenanceWindow(CLOSED.since, "New disks until 10:30, <Alice>")
+    services.maintenance.window = MaintenanceWindow(CLOSED.since, "New disks until 10:30, <Alice>")
     page = await mine.send("Add", title="Typed in the wrong moment")
     assert page.status == 503
     for words in (
@@ -122,7 +122,7 @@ async def test_what_was_typed_is_kept_and_can_be_sent_when_it_is_over(
         "Try again in 60 seconds",
     ):
         assert words in page.text
-    services.maintenance.period = None
+    services.maintenance.window = None
     assert (await mine.send("Send it again")).status == 303
     assert await titles(alice) == ["Typed in the wrong moment"]
 
@@ -140,7 +140,7 @@ async def test_the_status_page_says_so_and_since_when_also_without_a_database(
         "Since 2 February 2026, 10:00 UTC",
     ):
         assert words in page.text
-    closed.maintenance.period = MaintenanceWindow(CLOSED.since, "New disks")
+    closed.maintenance.window = MaintenanceWindow(CLOSED.since, "New disks")
     assert "New disks" in (await visitor.open("/status")).text
 
 
@@ -151,11 +151,11 @@ async def test_the_upkeep_rests_meanwhile(
     url = services.settings.database_url
     add_session(url, add_user(url, "alice"), "-1 hour")
     monkeypatch.setitem(UPKEEP, purge_sessions, 0.02)
-    services.maintenance.period = CLOSED
+    services.maintenance.window = CLOSED
     async with run_housekeeping(services):
         await asyncio.sleep(0.3)
         assert execute(url, "SELECT count(*) FROM sessions") == [(1,)]
-        services.maintenance.period = None
+        services.maintenance.window = None
         await asyncio.to_thread(
             wait_until, lambda: execute(url, "SELECT count(*) FROM sessions") == [(0,)]
         )
