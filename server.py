@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from handlers.web_server import STOP_SECONDS, WebServer
+from handlers.web_server import STOP_TIMEOUT, WebServer
 from handlers.worker import worker
 from taskapp.cli.backups import BACKUP_COMMANDS
 from taskapp.cli.commands import COMMANDS, EPILOG, read_settings, report_errors
@@ -36,7 +36,7 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
     front: AbstractAsyncContextManager[WebServer | Workers] = (
         WebServer(services, sockets)
         if settings.processes == 1
-        else running_workers(services, sockets, STOP_SECONDS, program=WORKER)
+        else running_workers(services, sockets, STOP_TIMEOUT, program=WORKER)
     )
     try:  # serving comes first: health says from the first moment how the database is
         async with (
