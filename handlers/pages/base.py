@@ -135,8 +135,8 @@ class PageHandler(BaseHandler):
         then it is not run for each, and the values are texts (handlers/rendering/skeletons.py).
         """
         self.set_status(status)
-        self._headers["Content-Language"] = self.language.code
-        self._headers["Vary"] = "Accept-Encoding, Accept-Language, Cookie"
+        self.set_header("Content-Language", self.language.code)
+        self.set_header("Vary", "Accept-Encoding, Accept-Language, Cookie")
         frame = {
             "is_logged_in": self.session_token is not None,
             "notice": self._take_flash_message(),
@@ -168,7 +168,7 @@ class PageHandler(BaseHandler):
         """
         coding = negotiate_encoding(self.request.headers.get("Accept-Encoding", ""), PAGE_CODINGS)
         if coding != "identity":
-            self._headers["Content-Encoding"] = coding
+            self.set_header("Content-Encoding", coding)
         return PAGE_CODINGS[coding](page)
 
     def redirect_to(self, path: str, notice: str | None = None) -> None:

@@ -505,7 +505,7 @@ async def test_after_a_minute_the_end_of_a_session_is_moved_again(
     assert await app.drain(5)
     move_session(settings, last_used_at=timedelta(seconds=61), expires_at=-timedelta(hours=1))
     minute_later = monotonic() + 61
-    monkeypatch.setattr("handlers.web.application.monotonic", lambda: minute_later)
+    monkeypatch.setattr("taskapp.operations.session_activity.monotonic", lambda: minute_later)
     await alice.get("/api/tasks")
     monkeypatch.undo()
     assert await app.drain(5)
@@ -519,7 +519,7 @@ async def test_a_use_that_could_not_be_noted_is_noted_with_the_next(
         raise Unavailable
 
     move_session(settings, last_used_at=timedelta(minutes=2), expires_at=-timedelta(hours=1))
-    monkeypatch.setattr("handlers.web.application.touch_session", fail)
+    monkeypatch.setattr("taskapp.operations.session_activity.touch_session", fail)
     assert (await alice.get("/api/tasks")).status == 200
     assert await app.drain(5)
     monkeypatch.undo()

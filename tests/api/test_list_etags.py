@@ -152,7 +152,7 @@ async def test_a_list_is_known_by_any_tag_that_names_it(
     path = "/api/tasks?limit=2"
     full = await alice.send(method, path)
     etag = full.headers["ETag"]
-    many = ", ".join(f'"{number:032x}"' for number in range(1000))
+    many = ", ".join(f'"{number:032x}"' for number in range(400))  # 14 KB: near the limit
     for known in [
         *(etag, f"W/{etag}", f'"other", {etag}', f'{OTHER},W/"x" ,  W/{etag}', "*", " * "),
         f"{many}, {etag}",

@@ -8,6 +8,7 @@ import pytest
 from handlers.web.application import Application
 from taskapp.auth.signing import SessionToken
 from taskapp.config.settings import Settings
+from taskapp.operations.session_activity import SessionActivity
 from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, assert_problem, statement_counts, with_settings
 from tests.support.clients import ApiClient
@@ -122,7 +123,7 @@ async def test_a_token_ends_at_its_expiry_however_seldom_it_is_used(
             settings.database_url,
             f"UPDATE sessions SET {column} = {column} - interval '29 days 23 hours'",  # noqa: S608  # our names
         )
-    vars(app)["_touched"].clear()
+    app.session_activity = SessionActivity(app.services)  # a minute later
     [(end,)] = execute(settings.database_url, f"SELECT expires_at::text {of_token}")
     assert (await client.get("/api/tasks")).status == 200
     assert await app.drain(5)

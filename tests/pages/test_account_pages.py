@@ -10,6 +10,7 @@ from taskapp.config.settings import Settings
 from taskapp.core.errors import TaskappError
 from taskapp.operations.account_self_service import change_password
 from taskapp.operations.personal_tokens import create_token
+from taskapp.operations.session_activity import SessionActivity
 from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, assert_problem, running, with_settings
 from tests.support.clients import ApiClient
@@ -97,7 +98,7 @@ async def test_the_place_of_a_session_is_where_it_was_used_last(
     execute(
         settings.database_url, "UPDATE sessions SET last_used_at = now() - interval '2 minutes'"
     )
-    vars(app)["_touched"].clear()
+    app.session_activity = SessionActivity(app.services)  # a minute later
     visitor.headers = {"X-Forwarded-For": "198.51.100.7"}
     await visitor.open("/tasks")
     assert await app.drain(5)

@@ -37,7 +37,7 @@ from tests.support.server_process import (
 )
 
 STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
-SHORT_DRAIN = ("handlers.web_server", "DRAIN_SECONDS", 0.5)
+SHORT_DRAIN = ("handlers.web_server", "DRAIN_TIMEOUT", 0.5)
 LONG_INTERVAL = ("taskapp.runtime.startup", "PAUSE", 60.0)
 STARTED_IN = 5.0  # seconds that a start on an existing folder may take
 BIND_SOCKETS = "ignore::ResourceWarning"  # Tornado's leaves a socket to the garbage collector

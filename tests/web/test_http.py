@@ -10,7 +10,7 @@ from tornado.httpclient import HTTPResponse
 from handlers.pages.base import PageHandler
 from handlers.routes import ROUTES
 from handlers.web.application import Application
-from handlers.web.base import NOTHING_ALLOWED
+from handlers.web.base import CSP_NOTHING
 from taskapp.config.settings import Settings
 from tests.conftest import PASSWORD
 from tests.support.api_tools import (
@@ -93,7 +93,7 @@ async def test_pages_run_our_script_and_nothing_else_and_answers_of_the_api_noth
         for method in ("GET", "BREW"):
             response = await alice.send(method, path.replace(":id", NO_TASK))
             policy = set(response.headers["Content-Security-Policy"].split("; "))
-            expected = of_pages if is_page else set(NOTHING_ALLOWED.split("; "))
+            expected = of_pages if is_page else set(CSP_NOTHING.split("; "))
             assert policy == expected, path
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from handlers.web.base import HSTS, NOTHING_ALLOWED, SAFE_HEADERS
+from handlers.web.base import CSP_NOTHING, HSTS, SAFE_HEADERS
 from taskapp.runtime.listeners import OTHER_FILES
 from tests.support.server_process import CHECKOUT, Client, ServerProcess, server_process, wait_until
 
 HOST = b"Host: localhost\r\n"
 CONSTANTS = {
-    "IDLE_SECONDS": "handlers.web_server",
-    "CONNECTIONS": "handlers.web_server",
-    "BODY_SECONDS": "handlers.web.application",
+    "IDLE_TIMEOUT": "handlers.web_server",
+    "MAX_CONNECTIONS": "handlers.web_server",
+    "BODY_TIMEOUT": "handlers.web.body_limit",
 }
 MALFORMED = {
     "no request line": b"\r\n\r\n",
@@ -100,7 +100,7 @@ def assert_refused(response: bytes, status: int) -> dict[str, str]:
     assert headers["Content-Type"] == "application/problem+json"
     assert problem["requestId"] == headers["X-Request-ID"]
     assert headers["Strict-Transport-Security"] == HSTS
-    assert headers["Content-Security-Policy"] == NOTHING_ALLOWED
+    assert headers["Content-Security-Policy"] == CSP_NOTHING
     assert dict(SAFE_HEADERS).items() <= headers.items()
     assert headers["Connection"] == "close"
     assert "Server" not in headers
@@ -168,7 +168,7 @@ def test_two_requests_are_never_made_of_one(server: ServerProcess) -> None:
 def hasty_server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
     """A server that waits one second where the real one waits 30 or 75."""
     settings = {"TASKAPP_DATABASE_URL": database_url}
-    hasty = with_constants(IDLE_SECONDS=1.0, BODY_SECONDS=1.0)
+    hasty = with_constants(IDLE_TIMEOUT=1.0, BODY_TIMEOUT=1.0)
     with server_process(short_folder / "hasty", settings=settings, launcher=hasty) as running:
         yield running.wait_until_ready()
 
@@ -238,7 +238,7 @@ def test_a_connection_more_than_there_is_room_for_is_turned_away_with_words(
         "TASKAPP_DATABASE_URL": database_url,
         "TASKAPP_PUBLIC_URL": "https://tasks.example.com",
     }
-    small = with_constants(CONNECTIONS=20)
+    small = with_constants(MAX_CONNECTIONS=20)
     with server_process(short_folder / "small", settings=settings, launcher=small) as server:
         server.wait_until_ready()
         clients = [server.client() for _ in range(20)]
