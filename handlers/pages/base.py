@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from handlers.rendering.flash_messages import FlashMessage, read_flash_message
 from handlers.rendering.languages import Language, choose_language
-from handlers.rendering.static_assets import negotiate_encoding
+from handlers.rendering.negotiation import negotiate_encoding
 from handlers.web.base import BaseHandler
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import (

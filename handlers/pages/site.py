@@ -1,7 +1,8 @@
 """The start page, the choice of a theme, and the static files."""
 
 from handlers.pages.base import PageHandler, read_theme
-from handlers.rendering.static_assets import FILES, StaticFile, negotiate_encoding
+from handlers.rendering.negotiation import negotiate_encoding
+from handlers.rendering.static_assets import FILES, StaticFile
 from taskapp.core.errors import NotFound
 
 _THEME_AGE = 400 * 24 * 60 * 60  # seconds; browsers keep no cookie for longer (RFC 6265bis)

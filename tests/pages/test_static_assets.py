@@ -12,14 +12,7 @@ import brotli
 import pytest
 from tornado.httpclient import HTTPResponse
 
-from handlers.rendering.static_assets import (
-    FILES,
-    FOLDER,
-    StaticFile,
-    digest,
-    list_files,
-    negotiate_encoding,
-)
+from handlers.rendering.static_assets import FILES, FOLDER, StaticFile, digest, list_files
 from handlers.web.application import Application
 from taskapp.services import Services
 from tests.support.api_tools import with_settings
@@ -155,41 +148,6 @@ async def test_a_file_stays_as_it_was_when_it_was_first_asked_for(
 
 
 # Compression
-
-
-@pytest.mark.parametrize(
-    ("accepted", "coding"),
-    [
-        ("", "identity"),
-        ("br", "br"),
-        ("gzip", "gzip"),
-        ("gzip, deflate, br, zstd", "br"),
-        ("gzip,br", "br"),
-        ("GZIP ; Q=0.8", "gzip"),
-        ("*", "br"),
-        ("*;q=0.5, gzip", "gzip"),
-        ("br;q=0, *", "gzip"),
-        ("br;q=0.5, gzip;q=1.0", "gzip"),
-        ("br;q=0.001", "br"),
-        ("br;q=0.5, gzip;q=0.5, identity", "identity"),
-        ("br;q=0", "identity"),
-        ("*;q=0", "identity"),
-        ("identity;q=0", "identity"),
-        ("identity;q=0, gzip", "gzip"),
-        ("gzip;q=0.5, *;q=0", "gzip"),
-        ("deflate, zstd", "identity"),
-        ("br;q=2, gzip;q=nonsense, ;q=1, ,,=", "identity"),
-        ("br gzip", "identity"),
-        ("," * 10_000 + " " * 10_000 + "x", "identity"),
-    ],
-)
-def test_the_client_gets_the_coding_that_it_likes_most(accepted: str, coding: str) -> None:
-    assert negotiate_encoding(accepted, CODINGS) == coding
-
-
-def test_a_coding_that_is_not_offered_is_not_chosen() -> None:
-    assert negotiate_encoding("br, gzip;q=0.1", ["gzip", "identity"]) == "gzip"
-    assert negotiate_encoding("br, gzip, *", ["identity"]) == "identity"
 
 
 @pytest.mark.gen_test
