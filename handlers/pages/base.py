@@ -116,7 +116,7 @@ class PageHandler(BaseHandler):
         return _decode_lenient(self.request.query_arguments, [name]).get(name, "")
 
     def read_draft(self) -> Draft | None:
-        """Return what was typed into this page's form, whatever is wrong with the request."""
+        """Return what was typed into this page's form; lenient, because error pages show it."""
         if self.is_safe() or not self.draft_fields:
             return None
         fields = self.read_form_lenient(*self.draft_fields)
@@ -341,7 +341,7 @@ class NotFoundPage(PageHandler):
     is_public = True
 
     async def prepare(self) -> None:
-        """Reject the request, whatever the method."""
+        """Reject the request for any method."""
         self.session_token = self.authenticate()
         raise NotFound
 
@@ -352,7 +352,7 @@ class PayloadTooLargePage(PageHandler):
     is_public = True
 
     async def prepare(self) -> None:
-        """Reject the request, whatever the method."""
+        """Reject the request for any method."""
         self.session_token = self.authenticate()
         raise BodyTooLarge
 

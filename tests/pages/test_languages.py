@@ -1,4 +1,4 @@
-"""Every sentence is there in every language; numbers and times are written as each has them."""
+"""Every sentence has a translation; numbers and times have the form of each language."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).parents[2]
 GERMAN = LANGUAGES["de"]
 TRANSLATED = sorted(set(LANGUAGES) - {ENGLISH.code})
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
-Sentences = list[tuple[str, str]]  # each in English, and how it is translated
+Sentences = list[tuple[str, str]]  # in English, and the translation
 
 
 def read_catalogue(code: str) -> Catalog:
@@ -30,7 +30,7 @@ def read_catalogue(code: str) -> Catalog:
 
 
 def sentences_of(catalogue: Catalog) -> Sentences:
-    """Give every sentence with its translation, each plural form by itself."""
+    """Return every sentence with its translation, each plural form by itself."""
     found: Sentences = []
     for message in catalogue:
         sentences, translations = forms_of(message.id), forms_of(message.string)
@@ -68,7 +68,7 @@ def test_every_sentence_is_translated(code: str) -> None:
 
 
 def looks_alike(sentence: str, translation: str) -> bool:
-    """Tell whether two sentences have the same values in them, and the same end."""
+    """Return whether two sentences have the same placeholders and the same end."""
     values = [set(PLACEHOLDER.findall(text)) for text in (sentence, translation)]
     ends = [text[-1:] if text.endswith((".", "?", ":")) else "" for text in (sentence, translation)]
     return values[0] == values[1] and ends[0] == ends[1] and translation == translation.strip()
@@ -81,13 +81,13 @@ def test_a_translation_has_the_values_and_the_end_of_its_sentence(code: str) -> 
 
 
 @pytest.mark.parametrize("code", TRANSLATED)
-def test_no_sentence_holds_what_html_would_read(code: str) -> None:
-    # Jinja puts the text of _() into the page as it is, also between the quotes of an attribute.
+def test_no_sentence_has_characters_of_html(code: str) -> None:
+    # Jinja does not escape the result of _(), not even in an attribute.
     texts = [text for pair in sentences_of(read_catalogue(code)) for text in pair]
     assert [text for text in texts if set(text) & set('<>&"')] == []
 
 
-def test_german_is_set_as_germans_do() -> None:
+def test_german_has_german_punctuation() -> None:
     texts = [translation for _, translation in sentences_of(read_catalogue("de"))]
     assert [text for text in texts if re.search(r"'|\.\.\.| - |\b(Sie haben|Ihr)\b", text)] == []
     assert [text for text in texts if text.count("„") != text.count("“")] == []
@@ -109,6 +109,7 @@ def test_numbers(number: int, english: str, german: str) -> None:
     ("seconds", "english", "german"),
     [
         (1, "1 second", "1 Sekunde"),
+        (2, "2 seconds", "2 Sekunden"),
         (99, "99 seconds", "99 Sekunden"),
         (100, "2 minutes", "2 Minuten"),
         (841, "15 minutes", "15 Minuten"),
@@ -117,15 +118,15 @@ def test_numbers(number: int, english: str, german: str) -> None:
         (3_600_001, "1,001 hours", "1.001 Stunden"),
     ],
 )
-def test_a_duration_is_never_too_short(seconds: int, english: str, german: str) -> None:
+def test_a_duration_is_rounded_up(seconds: int, english: str, german: str) -> None:
     assert ENGLISH.duration(seconds) == english
     assert GERMAN.duration(seconds) == german
 
 
-def test_a_moment_is_a_day_and_a_minute_in_utc() -> None:
-    for moment in ("2026-03-05T07:08:59.123456Z", "2026-03-05T07:08:00+00:00"):
-        assert ENGLISH.format_datetime(moment) == "5 March 2026, 07:08 UTC"
-        assert GERMAN.format_datetime(moment) == "5. März 2026, 07:08 UTC"
+def test_a_timestamp_is_a_day_and_a_minute_in_utc() -> None:
+    for timestamp in ("2026-03-05T07:08:59.123456Z", "2026-03-05T07:08:00+00:00"):
+        assert ENGLISH.format_datetime(timestamp) == "5 March 2026, 07:08 UTC"
+        assert GERMAN.format_datetime(timestamp) == "5. März 2026, 07:08 UTC"
 
 
 def ago(language: Language, seconds: float) -> str:
@@ -152,13 +153,13 @@ def ago(language: Language, seconds: float) -> str:
         (4000 * 86_400, "10 years ago", "vor 10 Jahren"),
     ],
 )
-def test_what_was_is_never_longer_ago_than_it_is(seconds: int, english: str, german: str) -> None:
+def test_a_time_ago_is_rounded_down(seconds: int, english: str, german: str) -> None:
     assert ago(ENGLISH, seconds) == english
     assert ago(GERMAN, seconds) == german
 
 
 @given(st.floats(-(10.0**9), 10.0**9))
-def test_nothing_was_done_in_the_future(seconds: float) -> None:
+def test_a_time_in_the_future_is_now(seconds: float) -> None:
     assert ago(GERMAN, seconds).startswith("vor ") == (seconds >= 60)
     assert (ago(GERMAN, seconds) == "gerade eben") == (seconds < 60)
 

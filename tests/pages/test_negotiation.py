@@ -1,4 +1,4 @@
-"""A browser gets the language and the coding it prefers, whatever its headers say."""
+"""A browser gets the language and the coding it prefers; malformed headers are ignored."""
 
 import pytest
 from hypothesis import given
@@ -30,12 +30,12 @@ CODINGS = ["br", "gzip", "identity"]
         ("fr", "en"),
         ("deu", "en"),
         ("den", "en"),
-        # equals
+        # equal weights
         ("de,en", "de"),
         ("en,de", "en"),
         ("de;q=0.5,en;q=0.5,fr", "de"),
         ("fr;q=0.5,de;q=0.5,en;q=0.5", "de"),
-        # refused
+        # excluded
         ("de;q=0", "en"),
         ("de;q=0.000", "en"),
         ("de-AT;q=0", "en"),
@@ -43,7 +43,7 @@ CODINGS = ["br", "gzip", "identity"]
         ("en;q=0,de;q=0.1", "de"),
         ("en;q=0,de;q=0", "en"),
         ("en-GB;q=0,en-US", "en"),
-        # any
+        # wildcards
         ("*", "en"),
         ("*,de", "en"),
         ("de,*", "de"),
@@ -54,7 +54,7 @@ CODINGS = ["br", "gzip", "identity"]
         ("de;q=0,*", "en"),
         ("*;q=0,de;q=0.1", "de"),
         ("*;q=0", "en"),
-        # not of the header's form
+        # malformed
         (",,de,,", "de"),
         ("de;q=2,en;q=0.1", "en"),
         ("de;q=nan", "en"),
@@ -76,7 +76,7 @@ CODINGS = ["br", "gzip", "identity"]
     ],
     ids=lambda text: text[:40] or "nothing",
 )
-def test_a_browser_gets_what_it_likes_best_of_ours(header: str, code: str) -> None:
+def test_a_browser_gets_the_language_it_prefers_of_ours(header: str, code: str) -> None:
     assert choose_language(header).code == code
 
 
@@ -88,21 +88,21 @@ FOREIGN = st.builds("{}{}".format, st.sampled_from(["fr", "nds-NL", "?"]), st.sa
 
 
 @given(st.text() | HEADERS.map(",".join) | st.lists(ITEMS | st.text(), max_size=300).map(",".join))
-def test_whatever_a_browser_sends_it_gets_one_of_ours(header: str) -> None:
+def test_any_header_gets_a_language_of_ours(header: str) -> None:
     assert choose_language(header) in LANGUAGES.values()
 
 
 @given(HEADERS, FOREIGN, st.integers(0, 6))
 def test_a_language_that_is_not_ours_changes_nothing(
-    items: list[str], foreign: str, place: int
+    items: list[str], foreign: str, index: int
 ) -> None:
-    asked = [*items[:place], foreign, *items[place:]]
+    asked = [*items[:index], foreign, *items[index:]]
     assert choose_language(",".join(asked)) == choose_language(",".join(items))
 
 
 @given(HEADERS, st.integers(0, 6))
-def test_german_is_never_given_to_those_who_refuse_it(items: list[str], place: int) -> None:
-    assert choose_language(",".join([*items[:place], "de;q=0", *items[place:]])) == ENGLISH
+def test_german_is_never_sent_to_a_browser_that_excludes_it(items: list[str], index: int) -> None:
+    assert choose_language(",".join([*items[:index], "de;q=0", *items[index:]])) == ENGLISH
 
 
 @given(HEADERS)
@@ -139,7 +139,7 @@ def test_neither_case_nor_spaces_matter(items: list[str]) -> None:
         ("," * 10_000 + " " * 10_000 + "x", "identity"),
     ],
 )
-def test_the_client_gets_the_coding_that_it_likes_most(accepted: str, coding: str) -> None:
+def test_a_client_gets_the_coding_it_prefers(accepted: str, coding: str) -> None:
     assert negotiate_encoding(accepted, CODINGS) == coding
 
 
