@@ -192,11 +192,11 @@ async def send_secrets(client: ApiClient) -> list[str]:
     ]:
         await client.post("/api/auth/login", sent)
         await client.post("/api/auth/register", sent)
-    cookies, xsrf = await log_in_as_browser(client, email, password)
+    cookies, csrf_token = await log_in_as_browser(client, email, password)
     cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
     made: list[bytes] = []
     for content_type in ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]:
-        form = f"csrf_token={xsrf}&title={title}&description={description}".encode()
+        form = f"csrf_token={csrf_token}&title={title}&description={description}".encode()
         headers = {"Cookie": cookie, "Content-Type": content_type}
         for path, name in {"/tasks/several": "titles", "/login": "email", "/theme": "next"}.items():
             other = form.replace(b"&title=", f"&{name}=".encode())
@@ -207,7 +207,7 @@ async def send_secrets(client: ApiClient) -> list[str]:
             "tokens": f"name={title}&expires=never",
             "delete": f"password={wrong}",
         }.items():
-            form = f"csrf_token={xsrf}&{fields}".encode()
+            form = f"csrf_token={csrf_token}&{fields}".encode()
             page = await client.post(f"/account/{path}?{query}", raw=form, headers=headers)
             made += re.findall(rb">(taskapp_[^<]{20,})<", page.response.body)
     [personal] = [text.decode() for text in made]
@@ -219,11 +219,11 @@ async def send_secrets(client: ApiClient) -> list[str]:
     for line in [f"Authorization: Bearer {token}\1", f"Cookie: {cookie}\1", f" {password}", email]:
         request = f"GET /api/tasks?{query} HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n"
         await send_raw(client.base_url, request.encode())
-    await knock_everywhere(user, words, {"Cookie": cookie, "X-CSRF-Token": xsrf})
+    await knock_everywhere(user, words, {"Cookie": cookie, "X-CSRF-Token": csrf_token})
     await user.post("/api/auth/logout")
     await user.get("/api/tasks")
     names = ["private.person", "unknown.person", "not-an-address"]
-    return [*words, *names, password, wrong, token, personal, xsrf, *cookies.values()]
+    return [*words, *names, password, wrong, token, personal, csrf_token, *cookies.values()]
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""What anybody may see of how taskapp is doing: whether it works, since when, the last backup."""
+"""The public status page: whether taskapp works, since when, and the age of the last backup."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ async def test_a_stranger_sees_that_it_works_and_since_when(visitor: PageClient)
     assert re.search(NOW, page.text), page.text
 
 
-async def test_it_answers_while_the_database_is_away_and_when_it_is_back(
+async def test_it_responds_while_the_database_is_away_and_when_it_is_back(
     visitor: PageClient, services: Services
 ) -> None:
     await services.database.close()
@@ -47,7 +47,7 @@ async def test_it_says_when_changes_are_refused(
     assert "Tasks can be read, but not changed at the moment" in page.text
 
 
-async def test_the_moment_is_that_of_the_last_change_not_of_the_last_look(
+async def test_the_time_is_that_of_the_last_change_of_state(
     visitor: PageClient, services: Services
 ) -> None:
     await visitor.open("/status")

@@ -317,19 +317,19 @@ async def test_a_cookie_is_no_token_unless_the_request_proves_its_origin(
     api: ApiClient, alice: ApiClient
 ) -> None:
     task = await alice.add_task()
-    cookies, xsrf = await log_in_as_browser(api, "alice@example.com", PASSWORD)
+    cookies, csrf_token = await log_in_as_browser(api, "alice@example.com", PASSWORD)
     cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
     only_session = {
         "Cookie": "; ".join(
             f"{name}={value}" for name, value in cookies.items() if "session" in name
         )
     }
-    proof = {"X-CSRF-Token": xsrf}
+    proof = {"X-CSRF-Token": csrf_token}
     for headers in [
         cookie,
         cookie | {"X-CSRF-Token": ""},
         cookie | {"X-CSRF-Token": "x"},
-        cookie | {"X-CSRF-Token": xsrf.partition(".")[0] + "." + "0" * 43},
+        cookie | {"X-CSRF-Token": csrf_token.partition(".")[0] + "." + "0" * 43},
         only_session | proof,
         cookie | proof | {"Origin": ELSEWHERE},
         cookie | proof | {"Sec-Fetch-Site": "cross-site"},
@@ -338,7 +338,7 @@ async def test_a_cookie_is_no_token_unless_the_request_proves_its_origin(
         assert_problem(await api.get("/api/tasks", headers=headers), 401)
         response = await api.post("/api/tasks", {"title": "x"}, headers=headers)
         assert_problem(response, 401)
-        query = "?csrf_token=" + xsrf
+        query = "?csrf_token=" + csrf_token
         assert_problem(await api.get("/api/tasks" + query, headers=cookie), 401)
     response = await api.get("/api/tasks", headers=cookie | proof)
     assert (response.status, response.json["tasks"]) == (200, [task])
