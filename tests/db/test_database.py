@@ -526,7 +526,7 @@ def test_a_refused_write_keeps_the_process_from_being_ready_for_a_while(
             assert not database.accepts_writes
             assert await database.fetch_one(ONE) == (1,)
             assert not database.accepts_writes
-            monkeypatch.setattr("taskapp.db.pool.REJECTED_WRITE_MEMORY", 0.0)
+            monkeypatch.setattr("taskapp.db.database.REJECTED_WRITE_MEMORY", 0.0)
             assert database.accepts_writes
 
     asyncio.run(scenario())
