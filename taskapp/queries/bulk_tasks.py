@@ -4,18 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    DateTime,
-    Text,
-    Uuid,
-    bindparam,
-    cast,
-    delete,
-    func,
-    literal_column,
-    select,
-)
+from sqlalchemy import ARRAY, Text, Uuid, bindparam, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
@@ -32,6 +21,7 @@ from taskapp.queries.tasks import (
     is_owned,
     is_owned_writable,
     order_of_status,
+    row_limit,
 )
 
 
@@ -45,9 +35,9 @@ class CompletedSummary:
 
 _new = (
     func.unnest(
-        cast(bindparam("tasks"), ARRAY(Uuid(as_uuid=False))),
-        cast(bindparam("new_titles"), ARRAY(Text)),
-        cast(bindparam("keys"), ARRAY(Text)),
+        bindparam("tasks", type_=ARRAY(Uuid(as_uuid=False))),
+        bindparam("new_titles", type_=ARRAY(Text)),
+        bindparam("keys", type_=ARRAY(Text)),
     )
     .table_valued("id", "title", "key")
     .render_derived("new")
@@ -88,11 +78,11 @@ _deleted = (
     .where(
         is_owned_writable,
         _is_completed,
-        tasks.c.updated_at <= cast(bindparam("until"), DateTime(timezone=True)),
+        tasks.c.updated_at <= bindparam("until"),
         after_cursor,
     )
     .order_by(*order_of_status)
-    .limit(bindparam("limit"))
+    .limit(row_limit)
     .with_for_update()
     .correlate(None)
     .scalar_subquery()

@@ -43,7 +43,7 @@ def _version_of(page: Any) -> Any:
 def _unless_known(name: str, rows: Select[Any], *, prepare: bool) -> Statement:
     page = rows.cte("page").prefix_with("MATERIALIZED")
     version = select(_version_of(page).label("version")).cte("version")
-    known = cast(bindparam("known"), ARRAY(Text))
+    known = bindparam("known", type_=ARRAY(Text))
     # Without an equality it is joined by walking the page, and so in the page's order.
     found = version.outerjoin(page, version.c.version != all_(known))
     expression = select(session_user_id, version.c.version, *page.c).select_from(found)

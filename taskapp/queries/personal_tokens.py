@@ -9,7 +9,6 @@ from sqlalchemy import (
     Text,
     Uuid,
     bindparam,
-    cast,
     func,
     insert,
     select,
@@ -33,12 +32,12 @@ _INSERT_TOKEN = Statement(
     .from_select(
         ["id", "user_id", "secret_hash", "expires_at", "name", "is_read_only"],
         select(
-            cast(bindparam("id"), Uuid(as_uuid=False)),
+            bindparam("id", type_=Uuid(as_uuid=False)),
             owner_row.c.user_id,
             bindparam("new_session", type_=LargeBinary),
-            func.coalesce(func.now() + cast(bindparam("lasts"), Interval), text("'infinity'")),
-            cast(bindparam("name"), Text),
-            cast(bindparam("is_read_only"), Boolean),
+            func.coalesce(func.now() + bindparam("lasts", type_=Interval), text("'infinity'")),
+            bindparam("name", type_=Text),
+            bindparam("is_read_only", type_=Boolean),
         ).where(owner_row.c.user_id.is_not(None)),
     )
     .returning(sessions.c.id),

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     case,
-    cast,
     delete,
     func,
     literal,
@@ -77,7 +76,7 @@ writable_session_user_id = _live(~sessions.c.is_read_only)
 # The owner of what is inserted; its `user_id` is NULL for whoever may not write.
 owner_row = select(writable_session_user_id.label("user_id")).subquery("owner")
 session_email = select(users.c.email).where(users.c.id == session_user_id).scalar_subquery()
-_idle = cast(bindparam("idle"), Interval)
+_idle = bindparam("idle", type_=Interval)
 _begun = (
     insert(sessions)
     .from_select(
@@ -85,12 +84,12 @@ _begun = (
         # Only while the password is the one that was checked, and nobody changes it meanwhile, so
         # that a login that overtakes a change of the password opens nothing.
         select(
-            cast(bindparam("id"), Uuid(as_uuid=False)),
+            bindparam("id", type_=Uuid(as_uuid=False)),
             users.c.id,
             bindparam("session", type_=LargeBinary),
             func.now() + func.least(_idle, literal(LIFETIME, Interval)),
-            cast(bindparam("address"), Text),
-            cast(bindparam("user_agent"), Text),
+            bindparam("address", type_=Text),
+            bindparam("user_agent", type_=Text),
         )
         .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("password_hash"))
         .with_for_update(read=True),
@@ -101,7 +100,7 @@ _begun = (
 _INSERT = Statement(
     "sessions.insert",
     insert(login_addresses)
-    .from_select(["user_id", "address"], select(_begun.c.user_id, cast(bindparam("address"), Text)))
+    .from_select(["user_id", "address"], select(_begun.c.user_id, bindparam("address", type_=Text)))
     .on_conflict_do_update(
         index_elements=["user_id", "address"], set_={"last_login_at": func.now()}
     )
@@ -187,7 +186,7 @@ _DELETE_OF_USER = Statement(
     delete(sessions)
     .where(
         sessions.c.user_id == bindparam("user"),
-        sessions.c.secret_hash.is_distinct_from(cast(bindparam("kept"), LargeBinary)),
+        sessions.c.secret_hash.is_distinct_from(bindparam("kept")),
     )
     .returning(_is_token),
 )

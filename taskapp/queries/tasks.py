@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     DateTime,
     Text,
     Uuid,
     bindparam,
-    cast,
     delete,
     func,
     literal_column,
@@ -72,11 +72,6 @@ class TaskAccess(NamedTuple):
     may_write: bool
 
 
-def _optional(name: str, type_: Any) -> Any:
-    """Give a parameter that may be NULL; PostgreSQL folds it away before it plans."""
-    return cast(bindparam(name), type_)
-
-
 # Not "= session_user_id ORDER BY id": with few users PostgreSQL then walks the tasks of all users
 # in the order of the primary key. Only the indexes by user have this order.
 is_owned = tasks.c.user_id == func.any(func.array(session_user_id))
@@ -111,21 +106,19 @@ def _count(status: str) -> Any:
 
 
 _columns = [tasks.c[name] for name in Task.__struct_fields__]
-_after = _optional("after", Uuid(as_uuid=False))
+_after = bindparam("after", type_=Uuid(as_uuid=False))
 after_cursor = tasks.c.id < func.coalesce(_after, _LAST_OF_ALL)
-_timestamp = DateTime(timezone=True)
 _is_own_task = (tasks.c.user_id == session_user_id, tasks.c.id == bindparam("task"))
 _is_own_writable_task = (
     tasks.c.user_id == writable_session_user_id,
     tasks.c.id == bindparam("task"),
 )
-_unchanged = or_(
-    _optional("versions", ARRAY(_timestamp)).is_(None),
-    tasks.c.updated_at == func.any(_optional("versions", ARRAY(_timestamp))),
-)
+_versions = bindparam("versions", type_=ARRAY(DateTime(timezone=True)))
+_unchanged = or_(_versions.is_(None), tasks.c.updated_at == func.any(_versions))
+row_limit = bindparam("limit", type_=BigInteger)
 
 
-_rows = select(*_columns).where(is_owned, after_cursor).limit(bindparam("limit"))
+_rows = select(*_columns).where(is_owned, after_cursor).limit(row_limit)
 list_of_all = _rows.order_by(*_order)
 list_of_status = _rows.where(is_of_status(bindparam("status"))).order_by(*order_of_status)
 _LIST = Statement("tasks.list", list_of_all)
@@ -168,10 +161,10 @@ _INSERT = Statement(
     .from_select(
         ["id", "user_id", "title", "description", "status", "idempotency_key"],
         select(
-            _optional("task", Uuid(as_uuid=False)),
+            bindparam("task", type_=Uuid(as_uuid=False)),
             owner_row.c.user_id,
-            *(_optional(f"new_{name}", Text) for name in ("title", "description", "status")),
-            _optional("key", Text),
+            *(bindparam(f"new_{name}", type_=Text) for name in ("title", "description", "status")),
+            bindparam("key", type_=Text),
         ).where(owner_row.c.user_id.is_not(None)),
     )
     .on_conflict_do_nothing(**idempotency_conflict)
@@ -183,7 +176,7 @@ _UPDATE = Statement(
     .where(*_is_own_writable_task, _unchanged)
     .values(
         {
-            tasks.c[name]: func.coalesce(_optional(f"new_{name}", Text), tasks.c[name])
+            tasks.c[name]: func.coalesce(bindparam(f"new_{name}", type_=Text), tasks.c[name])
             for name in ("title", "description", "status")
         }
         # Later than before even when the clock was set back, for it is the version too.

@@ -193,29 +193,40 @@ def scans(cursor: Any) -> dict[str, int]:
 def explain(
     url: str, statement: Statement, values: dict[str, Any], plan_cache: str
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Run a statement, and take it back; give its plan and the tables it read as a whole."""
+    """Run a statement and roll it back; return its plan and how often it read tables as a whole."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SET plan_cache_mode = {plan_cache}")
-        cursor.execute(statement.prepare_sql)
+        sql = statement.text
+        if plan_cache != UNPREPARED:
+            cursor.execute(f"SET plan_cache_mode = {plan_cache}")
+            cursor.execute(statement.prepare_sql)
+            sql = statement.execute_sql
         before = scans(cursor)
-        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.execute_sql}", values)
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", values)
         [[[explained]]] = cursor.fetchall()
         after = scans(cursor)
     plan: dict[str, Any] = explained["Plan"]
     return plan, {name: after[name] - before.get(name, 0) for name in after}
 
 
-# PostgreSQL plans a statement for its values five times, and then may keep a plan for any.
-PLAN_CACHES = ("force_custom_plan", "force_generic_plan")
+# Behind a pooler no statement is prepared. Otherwise PostgreSQL plans a prepared one for its values
+# five times, and may then use one generic plan for all values.
+UNPREPARED = "unprepared"
+PLAN_CACHES = (UNPREPARED, "force_custom_plan", "force_generic_plan")
 
 
 def with_plans(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Give each name with the plans that its statement may be run by."""
+    """Return each name with every kind of plan that its statement may run by."""
     return [
         (name, plan_cache)
         for name in names
-        for plan_cache in PLAN_CACHES[: 2 if STATEMENTS[name].is_prepared else 1]
+        for plan_cache in PLAN_CACHES[: 3 if STATEMENTS[name].is_prepared else 1]
     ]
+
+
+def test_every_parameter_of_a_prepared_statement_has_a_type() -> None:
+    for statement in STATEMENTS.values():
+        if statement.is_prepared:
+            assert "unknown" not in statement.prepare_sql.partition(" AS ")[0], statement.name
 
 
 @pytest.mark.parametrize(
@@ -330,7 +341,7 @@ def test_whoever_asks_for_the_completed_tasks_does_not_read_through_the_pending_
 def test_the_exceptions_are_statements_that_read_a_whole_table(many: Many) -> None:
     for name in FULL_READS:
         statement = STATEMENTS[name]
-        plan, _ = explain(many.url, statement, statement.defaults, "auto")
+        plan, _ = explain(many.url, statement, statement.defaults, UNPREPARED)
         assert max(node["Actual Rows"] for node in nodes(plan)) >= 1000
 
 

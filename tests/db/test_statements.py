@@ -4,14 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import ARRAY, DateTime, Integer, all_, bindparam, cast, func, literal, select, text
+from sqlalchemy import ARRAY, DateTime, Integer, all_, bindparam, func, literal, select, text
 
 from taskapp.db.statements import Statement
 from tests.support.database_fixtures import open_database
 
 DOUBLE = Statement("double", select(literal(2) * bindparam("number", type_=Integer)))
 PASSED = Statement(
-    "passed", select(func.now() > all_(cast(bindparam("moments"), ARRAY(DateTime(timezone=True)))))
+    "passed", select(func.now() > all_(bindparam("moments", type_=ARRAY(DateTime(timezone=True)))))
 )
 PLANS = Statement(
     "plans", text("SELECT name, generic_plans + custom_plans FROM pg_prepared_statements")
