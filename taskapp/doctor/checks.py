@@ -13,16 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 
-from sqlalchemy import extract, func, select
-
 from taskapp.config.installation import COMMAND
 from taskapp.config.secret_key import load_secret_keys
 from taskapp.config.settings import Settings, SettingsError
 from taskapp.core.errors import TaskappError
 from taskapp.db.database import Database
 from taskapp.db.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
-from taskapp.db.pool import Row
-from taskapp.db.statements import Statement
 from taskapp.doctor.backups import check_backups
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.port import check_port
@@ -38,6 +34,7 @@ from taskapp.jobs.health_check import MIN_FREE_SPACE
 from taskapp.maintenance_mode import maintenance_file, read_flag
 from taskapp.observability.metrics import Metrics
 from taskapp.postgres.server import DataFolderInUse, EmbeddedPostgresError
+from taskapp.queries.server import ServerFacts, require_facts
 from taskapp.runtime.database_server import database_server
 
 MIN_POSTGRESQL = 15
@@ -49,17 +46,6 @@ _BY_OTHERS = 0o067  # mode bits; the group's "search" is how an access control l
 _KEPT_BY_POSTGRESQL = 3  # connections that the server keeps for its administrator
 
 _FIX_FOLDER = "Run taskapp as the user it belongs to, or set TASKAPP_DATA_DIR to another folder."
-
-_FACTS = Statement(
-    "doctor.facts",
-    select(
-        func.current_setting("server_version_num"),
-        func.current_setting("server_encoding"),
-        func.current_setting("transaction_read_only"),
-        func.current_setting("max_connections"),
-        extract("epoch", func.clock_timestamp()),
-    ),
-)
 
 
 async def run_checks(settings: Settings) -> list[CheckResult]:
@@ -108,38 +94,39 @@ async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
     await database.open(url)
     try:
         before = time()
-        (facts,) = await database.fetch_all(_FACTS)
+        facts = await require_facts(database)
         ours = (before + time()) / 2
     finally:
         await database.close()
     return [
         check_server(facts, settings.database_pool * settings.processes),
         check_revision(revision),
-        check_clock(float(facts[4]) - ours),
+        check_clock(facts.clock - ours),
     ]
 
 
-def check_server(facts: Row, wanted: int) -> CheckResult:
+def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
     """Judge what the server says of itself: version, encoding, read-only, connections.
 
     `wanted` is how many connections the pools of all processes may open.
     """
     subject = "database"
-    version, encoding, read_only, connections = int(facts[0]), facts[1], facts[2], int(facts[3])
-    name = f"PostgreSQL {version // 10000}.{version % 10000}"
-    if version // 10000 < MIN_POSTGRESQL:
+    major, minor = divmod(facts.version, 10000)
+    name = f"PostgreSQL {major}.{minor}"
+    if major < MIN_POSTGRESQL:
         fix = f"Use PostgreSQL {MIN_POSTGRESQL} or later."
         return CheckResult(Level.PROBLEM, subject, f"{name} is too old", fix)
-    if encoding != "UTF8":
+    if facts.encoding != "UTF8":
         fix = "Make the database anew with ENCODING 'UTF8'."
-        text = f"{name} keeps texts as {encoding}, and cannot keep every character"
+        text = f"{name} keeps texts as {facts.encoding}, and cannot keep every character"
         return CheckResult(Level.PROBLEM, subject, text, fix)
-    if read_only == "on":
+    if facts.is_read_only:
         fix = "Set TASKAPP_DATABASE_URL to the primary server."
         return CheckResult(Level.PROBLEM, subject, f"{name} is read-only", fix)
-    if wanted > connections - _KEPT_BY_POSTGRESQL:
+    if wanted > facts.max_connections - _KEPT_BY_POSTGRESQL:
         fix = "Lower TASKAPP_DATABASE_POOL, or raise the server's max_connections."
-        text = f"{name} allows {connections} connections, and taskapp's pools want {wanted}"
+        allowed = f"{name} allows {facts.max_connections} connections"
+        text = f"{allowed}, and taskapp's pools want {wanted}"
         return CheckResult(Level.WARNING, subject, text, fix)
     return CheckResult(Level.OK, subject, f"{name} answers")
 

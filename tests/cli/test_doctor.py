@@ -39,6 +39,7 @@ from taskapp.doctor.settings import (
     check_proxies,
     check_registration,
 )
+from taskapp.queries.server import ServerFacts
 from taskapp.runtime.database_server import prepare_database
 from tests.postgres.test_server import execute, owner, url_of, wait_until
 from tests.support.server_process import Client, free_port, new_data_folder, server_process
@@ -206,21 +207,22 @@ def test_an_embedded_database_that_refuses_is_said(served: tuple[Settings, str])
     assert_is(finding, PROBLEM, "Restart taskapp")
 
 
+SUITABLE = ServerFacts(180006, "UTF8", is_read_only=False, max_connections=100, clock=0.0)
+
+
 @pytest.mark.parametrize(
     ("facts", "pool", "level", "words"),
     [
-        (("180006", "UTF8", "off", "100"), 97, OK, "PostgreSQL 18.6 answers"),
-        (("150000", "UTF8", "off", "100"), 10, OK, "PostgreSQL 15.0 answers"),
-        (("140012", "UTF8", "off", "100"), 10, PROBLEM, "PostgreSQL 14.12 is too old"),
-        (("160003", "SQL_ASCII", "off", "100"), 10, PROBLEM, "keeps texts as SQL_ASCII"),
-        (("160003", "UTF8", "on", "100"), 10, PROBLEM, "is read-only"),
-        (("160003", "UTF8", "off", "100"), 98, WARNING, "taskapp's pools want 98"),
+        (SUITABLE, 97, OK, "PostgreSQL 18.6 answers"),
+        (SUITABLE._replace(version=150000), 10, OK, "PostgreSQL 15.0 answers"),
+        (SUITABLE._replace(version=140012), 10, PROBLEM, "PostgreSQL 14.12 is too old"),
+        (SUITABLE._replace(encoding="SQL_ASCII"), 10, PROBLEM, "keeps texts as SQL_ASCII"),
+        (SUITABLE._replace(is_read_only=True), 10, PROBLEM, "is read-only"),
+        (SUITABLE, 98, WARNING, "taskapp's pools want 98"),
     ],
 )
-def test_the_server_has_to_suit(
-    facts: tuple[str, ...], pool: int, level: Level, words: str
-) -> None:
-    assert_is(check_server((*facts, 0), pool), level, words)
+def test_the_server_has_to_suit(facts: ServerFacts, pool: int, level: Level, words: str) -> None:
+    assert_is(check_server(facts, pool), level, words)
 
 
 @pytest.mark.parametrize(
