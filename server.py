@@ -8,9 +8,8 @@ import click
 
 from handlers.web_server import STOP_SECONDS, WebServer
 from handlers.worker import worker
-from taskapp.cli.backups import BACKUP_COMMANDS
-from taskapp.cli.commands import COMMANDS, EPILOG, read_settings, report_errors
-from taskapp.cli.maintenance import maintenance
+from taskapp.cli.commands import COMMANDS
+from taskapp.cli.common import EPILOG, read_settings, report_errors
 from taskapp.config.installation import IS_ONE_FILE, version
 from taskapp.config.settings import Settings
 from taskapp.jobs.backup_schedule import run_backup_schedule
@@ -90,7 +89,7 @@ def serve(processes: str | None) -> None:
     asyncio.run(serve_until_stopped(settings, make_services(settings)))
 
 
-for command in (*COMMANDS, *BACKUP_COMMANDS, maintenance, worker):
+for command in (*COMMANDS, worker):
     cli.add_command(command)
 
 if __name__ == "__main__":

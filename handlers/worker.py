@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from handlers.web_server import WebServer
-from taskapp.cli.commands import report_errors
+from taskapp.cli.common import report_errors
 from taskapp.config.settings import load_settings
 from taskapp.jobs.housekeeping import run_health_checks
 from taskapp.observability.logs import configure_logging, log

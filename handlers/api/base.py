@@ -21,7 +21,7 @@ from taskapp.core.errors import (
     UnsupportedMediaType,
 )
 from taskapp.core.messages import Message
-from taskapp.forms.fields import is_version
+from taskapp.forms.parameters import is_version
 from taskapp.operations.tasks import TaskSlice
 from taskapp.queries.tasks import Task
 

@@ -5,7 +5,7 @@ from typing import Any
 from handlers.pages.base import PageHandler
 from taskapp.auth.passwords import MIN_PASSWORD_LENGTH
 from taskapp.core.errors import Invalid, TooManyRequests
-from taskapp.forms.accounts import TOKEN_LIVES
+from taskapp.forms.accounts import TOKEN_LIFETIMES
 from taskapp.operations.account_self_service import (
     change_password,
     delete_account,
@@ -49,7 +49,7 @@ class AccountPage(AccountForms):
             "account.html",
             account=account,
             shown_sessions=account.sessions[:_MAX_SESSIONS_SHOWN],
-            token_lives=list(TOKEN_LIVES),
+            token_lives=list(TOKEN_LIFETIMES),
             min_password_length=MIN_PASSWORD_LENGTH,
             values=self.read_form_lenient("name", "expires", "read_only"),
             **self.error_context(refusal),

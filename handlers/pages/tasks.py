@@ -11,7 +11,7 @@ from handlers.pages.base import PageHandler
 from handlers.rendering.languages import Language
 from handlers.rendering.task_rows import write_rows
 from taskapp.core.errors import Invalid, VersionConflict
-from taskapp.forms.fields import (
+from taskapp.forms.parameters import (
     DEFAULT_PAGE_SIZE,
     is_version,
     read_idempotency_key,

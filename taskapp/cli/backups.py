@@ -11,7 +11,7 @@ from taskapp.backups.recovery import format_utc
 from taskapp.backups.repository import Backup
 from taskapp.backups.restore import RestoreResult, restore_embedded, restore_own
 from taskapp.backups.verify import verify_backup
-from taskapp.cli.commands import EPILOG, load_cli_settings, pluralize, report_errors, table
+from taskapp.cli.common import EPILOG, load_cli_settings, pluralize, report_errors, table
 from taskapp.runtime.database_server import database_server, require_prepared_database
 
 

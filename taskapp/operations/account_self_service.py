@@ -10,7 +10,7 @@ from taskapp.core.errors import Invalid, NotAuthenticated, SessionNotFound, Wron
 from taskapp.core.messages import Message
 from taskapp.db.database import Transaction
 from taskapp.forms.accounts import CONFIRMATION, PASSWORD_CHANGE
-from taskapp.forms.fields import read_id
+from taskapp.forms.parameters import read_id
 from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_session
 from taskapp.operations.accounts import SessionMaker

@@ -15,7 +15,7 @@ from taskapp.core.errors import (
     WrongCredentials,
 )
 from taskapp.db.database import Transaction
-from taskapp.forms.fields import LOGIN, REGISTRATION
+from taskapp.forms.accounts import LOGIN, REGISTRATION
 from taskapp.observability.logs import log
 from taskapp.operations.password_verification import check_password, hash_new_password
 from taskapp.queries.login_addresses import delete_addresses_of_user, delete_old_addresses

@@ -5,7 +5,7 @@ from hashlib import sha256
 from taskapp.auth.rate_limits import Limit
 from taskapp.core.client_address import limit_key
 from taskapp.core.errors import AccountRateLimited, Invalid, TooManyRequests, WrongCredentials
-from taskapp.forms.fields import WEAK_PASSWORD
+from taskapp.forms.accounts import WEAK_PASSWORD
 from taskapp.observability.logs import log
 from taskapp.queries.users import Credentials
 from taskapp.services import Services

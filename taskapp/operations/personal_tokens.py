@@ -8,7 +8,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import Invalid, NotAuthenticated
 from taskapp.core.messages import Message
 from taskapp.db.database import Transaction
-from taskapp.forms.accounts import NEW_TOKEN, TOKEN_LIVES
+from taskapp.forms.accounts import NEW_TOKEN, TOKEN_LIFETIMES
 from taskapp.observability.logs import log
 from taskapp.operations.account_self_service import load_account
 from taskapp.queries.personal_tokens import insert_token
@@ -51,7 +51,7 @@ async def create_token(
             session,
             secret_hash,
             name=name,
-            lasts=TOKEN_LIVES[fields["expires"]],
+            lasts=TOKEN_LIFETIMES[fields["expires"]],
             is_read_only="read_only" in fields,
         )
 

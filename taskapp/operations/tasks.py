@@ -16,15 +16,10 @@ from taskapp.core.errors import (
     VersionConflict,
 )
 from taskapp.core.messages import Message
-from taskapp.forms.fields import (
-    NEW_TASK,
-    STATUS_CHANGE,
-    TASK_CHANGES,
-    Form,
-    is_version,
-    read_id,
-)
+from taskapp.forms.fields import Form
+from taskapp.forms.parameters import is_version, read_id
 from taskapp.forms.pasted_titles import read_titles
+from taskapp.forms.tasks import NEW_TASK, STATUS_CHANGE, TASK_CHANGES
 from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_session, require_writer
 from taskapp.queries import bulk_tasks as batches

@@ -23,7 +23,8 @@ from click.testing import CliRunner, Result
 from sqlalchemy import NullPool, create_engine, make_url
 
 from taskapp.auth.passwords import PasswordHasher
-from taskapp.cli.commands import COMMANDS, EPILOG, report_errors
+from taskapp.cli.commands import COMMANDS
+from taskapp.cli.common import EPILOG, report_errors
 from taskapp.config.settings import SETTINGS, load_settings
 from taskapp.db.migrations import FOLDER, HEAD
 from taskapp.observability.logs import configure_logging

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import BadRequest, NotAuthenticated
-from taskapp.forms.fields import is_version
+from taskapp.forms.parameters import is_version
 from taskapp.operations import tasks as operations
 from taskapp.operations.tasks import (
     MAX_DELETION,

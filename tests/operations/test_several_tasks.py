@@ -12,7 +12,7 @@ from schema.tables import IDEMPOTENCY_KEY_LENGTH, TITLE_LENGTH
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import Invalid, NotAuthenticated
 from taskapp.core.messages import Message
-from taskapp.forms.pasted_titles import MAX_BATCH, read_titles
+from taskapp.forms.pasted_titles import MAX_TITLES, read_titles
 from taskapp.operations.tasks import create_task, create_tasks, list_tasks
 from taskapp.queries.bulk_tasks import insert_tasks
 from taskapp.services import Services
@@ -63,7 +63,7 @@ def refusal_of(text: str) -> Message:
 @given(
     st.lists(
         st.tuples(st.sampled_from([*BLANK, *TITLES]), st.sampled_from(LINE_ENDS)),
-        max_size=MAX_BATCH,
+        max_size=MAX_TITLES,
     )
 )
 def test_every_line_in_which_something_can_be_seen_is_a_title(lines: list[tuple[str, str]]) -> None:
@@ -94,8 +94,8 @@ def test_the_first_line_that_is_wrong_is_named_as_it_is_counted_on_the_screen(
 
 
 def test_a_hundred_tasks_are_the_most() -> None:
-    most = ["Buy milk", ""] * MAX_BATCH
-    assert len(read_titles("\n".join(most))) == MAX_BATCH
+    most = ["Buy milk", ""] * MAX_TITLES
+    assert len(read_titles("\n".join(most))) == MAX_TITLES
     message = refusal_of("\n".join([*most, "x" * 256]))
     assert message == "At most 100 tasks can be added at once; these are 101."
 
@@ -108,8 +108,8 @@ async def test_the_first_line_is_on_top_of_the_list_and_the_others_are_below_it(
     services: Services, alice: SessionToken, bob: SessionToken, key: str | None
 ) -> None:
     await create_task(services, alice, {"title": "older"})
-    lines = [f"line {number}" for number in range(MAX_BATCH)]
-    assert await create_tasks(services, alice, "\n".join(lines), key=key) == MAX_BATCH
+    lines = [f"line {number}" for number in range(MAX_TITLES)]
+    assert await create_tasks(services, alice, "\n".join(lines), key=key) == MAX_TITLES
     await create_task(services, alice, {"title": "newer"})
     assert await titles_of(services, alice) == ["newer", *lines, "older"]
     assert await titles_of(services, bob) == []
