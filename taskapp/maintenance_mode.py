@@ -1,7 +1,6 @@
-"""Maintenance: while an operator's flag, a file, is there, no request reaches the database."""
+"""Maintenance mode: while a file exists, the flag, no request reaches the database."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -9,31 +8,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskapp.config.settings import Settings
+from taskapp.core.files import draft_of
 from taskapp.observability.logs import log
 
 MAX_MESSAGE_LENGTH = 300  # characters of an operator's message
-CHECK_INTERVAL = 1.0  # seconds between looks at the flag
-_READABLE = 0o644  # whoever made the flag: in a folder that is closed, the server has to read it
+CHECK_INTERVAL = 1.0  # seconds between checks of the flag
+_READABLE = 0o644  # the server may run as another user than the one who creates the flag
 
 
 class MaintenanceWindow(NamedTuple):
-    """A time of maintenance: when it began, and what is said to people, if anything."""
+    """When maintenance began, and the operator's message to users, which may be empty."""
 
     since: str  # RFC 3339, UTC
     message: str
 
 
 class Maintenance:
-    """What the flag said when this process looked last, so that a request need not look itself."""
+    """The state of the flag at the last check, so that no request has to read a file."""
 
     def __init__(self, flag: Path) -> None:
-        """Take the place of the flag, and look."""
+        """Check the flag for the first time."""
         self._flag = flag
         self.period = read_flag(flag)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Look again and again for as long as the block lasts."""
+        """Check the flag every CHECK_INTERVAL seconds for the duration of the block."""
         task = asyncio.create_task(self._follow())
         try:
             yield
@@ -50,39 +50,34 @@ class Maintenance:
 
 
 def maintenance_file(settings: Settings) -> Path:
-    """Give the place of a set-up's flag."""
+    """Return the path of the flag."""
     return settings.maintenance_flag or settings.data_dir / "maintenance"
 
 
 def read_flag(flag: Path) -> MaintenanceWindow | None:
-    """Read since when there is maintenance, and what is said of it; None when there is none."""
+    """Return the maintenance that the flag stands for, or None without a flag."""
     try:
         since = datetime.fromtimestamp(flag.stat().st_mtime, UTC)
     except OSError:
         return None
     message = ""
-    with suppress(OSError):  # a flag that cannot be read is one all the same
+    with suppress(OSError):  # an unreadable flag counts, without a message
         message = flag.read_text(encoding="utf-8", errors="replace")
     return MaintenanceWindow(f"{since:%Y-%m-%dT%H:%M:%S}Z", message.strip()[:MAX_MESSAGE_LENGTH])
 
 
 def enable(flag: Path, message: str) -> None:
-    """Begin maintenance, or change what is said of it, at once for all who look.
+    """Begin maintenance, or change its message.
 
     Raises:
-        OSError: the flag cannot be made.
+        OSError: the flag cannot be written.
     """
-    draft = flag.with_name(f"{flag.name}.{secrets.token_hex(8)}")
-    try:
-        draft.write_text(message, encoding="utf-8")
-        draft.chmod(_READABLE)
+    with draft_of(flag, message, _READABLE) as draft:
         draft.replace(flag)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def disable(flag: Path) -> bool:
-    """End maintenance; tell whether there was any.
+    """End maintenance, and return whether there was any.
 
     Raises:
         OSError: the flag cannot be removed.

@@ -66,7 +66,7 @@ class PasswordPage(AccountPage):
     async def post(self) -> None:
         """Set another password, and end all that the old one has opened but this session."""
         sent = self.read_form("current_password", "new_password")
-        new_cookie = self.services.signer.new_cookie
+        new_cookie = self.services.signer.new_session_cookie
         try:
             token = await change_password(
                 self.services, self.session, sent, self.address, new_cookie

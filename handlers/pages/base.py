@@ -187,7 +187,7 @@ class PageHandler(BaseHandler):
 
     def begin_session(self, token: str) -> None:
         """Give the browser its session; the database decides when it ends."""
-        self.session_token = self.services.signer.read_cookie(token)
+        self.session_token = self.services.signer.read_session_cookie(token)
         self.set_site_cookie("session", token, max_age=int(LIFETIME.total_seconds()))
 
     def end_session(self) -> None:

@@ -17,6 +17,7 @@ from taskapp.config.installation import COMMAND
 from taskapp.config.secret_key import load_secret_keys
 from taskapp.config.settings import Settings, SettingsError
 from taskapp.core.errors import TaskappError
+from taskapp.core.units import format_size
 from taskapp.db.database import Database
 from taskapp.db.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
 from taskapp.doctor.backups import check_backups
@@ -206,11 +207,11 @@ def check_free_space(free: int, folder: Path) -> CheckResult:
     """Judge how many bytes are free for a folder."""
     fix = f"Make room on the disk that holds {folder}."
     if free < MIN_FREE_SPACE:
-        text = f"{_size(free)} free, too little to go on writing"
+        text = f"{format_size(free)} free, too little to go on writing"
         return CheckResult(Level.PROBLEM, "disk", text, fix)
     if free < LOW_SPACE:
-        return CheckResult(Level.WARNING, "disk", f"only {_size(free)} free", fix)
-    return CheckResult(Level.OK, "disk", f"{_size(free)} free")
+        return CheckResult(Level.WARNING, "disk", f"only {format_size(free)} free", fix)
+    return CheckResult(Level.OK, "disk", f"{format_size(free)} free")
 
 
 def check_maintenance(settings: Settings) -> CheckResult:
@@ -282,9 +283,3 @@ def _is_there(path: Path) -> bool:
     with suppress(OSError):
         return path.exists()
     return False
-
-
-def _size(amount: int) -> str:
-    if amount >= 1024**3:
-        return f"{amount / 1024**3:,.1f} GiB"
-    return f"{amount / 1024**2:,.0f} MiB"

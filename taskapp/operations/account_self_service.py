@@ -13,7 +13,7 @@ from taskapp.forms.accounts import CONFIRMATION, PASSWORD_CHANGE
 from taskapp.forms.parameters import read_id
 from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_session
-from taskapp.operations.accounts import SessionMaker
+from taskapp.operations.accounts import SessionFactory
 from taskapp.operations.password_verification import check_password, hash_new_password
 from taskapp.queries.login_addresses import delete_addresses_of_user
 from taskapp.queries.sessions import (
@@ -143,7 +143,7 @@ async def change_password(
     session: SessionToken,
     sent: Mapping[str, Any],
     address: str,
-    new_session: SessionMaker,
+    new_session: SessionFactory,
 ) -> str:
     """Set another password, and give the signed string of this session's new secret.
 

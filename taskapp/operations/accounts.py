@@ -36,7 +36,9 @@ from taskapp.queries.users import (
 )
 from taskapp.services import Services
 
-SessionMaker = Callable[[str], tuple[str, bytes]]  # Signer.new_cookie or Signer.new_bearer
+# `Signer.new_session_cookie` or `Signer.new_bearer_token`: from a user's id to a signed string and
+# the secret hash of the session.
+SessionFactory = Callable[[str], tuple[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ async def log_in(
     services: Services,
     sent: Mapping[str, Any],
     address: str,
-    new_session: SessionMaker,
+    new_session: SessionFactory,
     *,
     user_agent: str,
 ) -> Login:

@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from taskapp.auth.rate_limits import Limit
+from taskapp.auth.rate_limits import RateLimit
 from taskapp.core.client_address import limit_key
 from taskapp.core.errors import AccountRateLimited, Invalid, TooManyRequests, WrongCredentials
 from taskapp.forms.accounts import WEAK_PASSWORD
@@ -56,10 +56,10 @@ async def hash_new_password(
     return await services.passwords.hash(password)
 
 
-async def _check(services: Services, limit: Limit, key: str) -> None:
+async def _check(services: Services, limit: RateLimit, key: str) -> None:
     try:
         await limit.check(key)
     except TooManyRequests as error:
         if limit is services.limits.failed_logins_of_account:
-            raise AccountRateLimited(error.allowance) from None
+            raise AccountRateLimited(error.rate_limit) from None
         raise

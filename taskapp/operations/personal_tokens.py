@@ -43,7 +43,7 @@ async def create_token(
         raise Invalid(
             {"name": Message("%(limit)s tokens are the most; revoke one first.", limit=MAX_TOKENS)}
         )
-    text, secret_hash = services.signer.new_personal(session.user_id)
+    text, secret_hash = services.signer.new_personal_token(session.user_id)
 
     async def insert(transaction: Transaction) -> str | None:
         return await insert_token(

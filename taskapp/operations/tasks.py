@@ -62,7 +62,7 @@ async def list_tasks(
         "after": _read_cursor(services, after),
         "limit": limit + 1,
     }
-    seed = f"{services.signer.cursor_mark} {limit} "
+    seed = f"{services.signer.cursor_fingerprint} {limit} "
     possible = [version for version in known if list_etags.is_list_version(version)]
     if not possible:
         rows = await queries.list_tasks(services.database, session, **place)

@@ -22,9 +22,9 @@ ALPHABET = string.ascii_letters + string.digits + "-_"
 
 Reader = Callable[[str], object]
 READERS: dict[str, Reader] = {
-    "cookie": SIGNER.read_cookie,
-    "bearer": SIGNER.read_bearer,
-    "personal": SIGNER.read_bearer,
+    "cookie": SIGNER.read_session_cookie,
+    "bearer": SIGNER.read_bearer_token,
+    "personal": SIGNER.read_bearer_token,
     "cursor": SIGNER.read_cursor,
 }
 purposes = pytest.mark.parametrize("purpose", READERS)
@@ -33,8 +33,12 @@ purposes = pytest.mark.parametrize("purpose", READERS)
 def make(purpose: str, signer: Signer = SIGNER) -> str:
     if purpose == "cursor":
         return signer.sign_cursor(ALICE)
-    text: str = getattr(signer, f"new_{purpose}")(ALICE)[0]
-    return text
+    makers = {
+        "cookie": signer.new_session_cookie,
+        "bearer": signer.new_bearer_token,
+        "personal": signer.new_personal_token,
+    }
+    return makers[purpose](ALICE)[0]
 
 
 def with_the_same_reader(purpose: str) -> set[str]:
@@ -58,9 +62,9 @@ def sign(purpose: str, value: bytes | str, key: str = NEW) -> str:
 @given(user=st.uuids())
 def test_a_session_is_found_by_what_was_signed(user: UUID) -> None:
     for new, read in (
-        (SIGNER.new_cookie, SIGNER.read_cookie),
-        (SIGNER.new_bearer, SIGNER.read_bearer),
-        (SIGNER.new_personal, SIGNER.read_bearer),
+        (SIGNER.new_session_cookie, SIGNER.read_session_cookie),
+        (SIGNER.new_bearer_token, SIGNER.read_bearer_token),
+        (SIGNER.new_personal_token, SIGNER.read_bearer_token),
     ):
         text, secret_hash = new(str(user))
         proof = read(text)
@@ -74,7 +78,7 @@ def test_a_cursor_says_where_it_was_made(last: UUID) -> None:
 
 
 def test_every_session_has_a_secret_of_its_own_that_only_its_hash_names() -> None:
-    made = [SIGNER.new_bearer(ALICE) for _ in range(100)]
+    made = [SIGNER.new_bearer_token(ALICE) for _ in range(100)]
     assert len({text for text, _ in made}) == len({secret_hash for _, secret_hash in made}) == 100
     for text, secret_hash in made:
         assert encode(secret_hash) not in text
@@ -115,8 +119,8 @@ def test_a_string_serves_one_purpose_only(purpose: str) -> None:
 @purposes
 def test_an_old_key_is_accepted_while_it_is_listed_and_the_newest_signs(purpose: str) -> None:
     def accepts(signer: Signer, text: str) -> bool:
-        read = {"cookie": signer.read_cookie, "cursor": signer.read_cursor}.get(
-            purpose, signer.read_bearer
+        read = {"cookie": signer.read_session_cookie, "cursor": signer.read_cursor}.get(
+            purpose, signer.read_bearer_token
         )
         return read(text) is not None
 

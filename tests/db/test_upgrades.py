@@ -47,7 +47,7 @@ def fill(url: str, *, has_tasks: bool) -> tuple[str, dict[str, str]]:
     password_hash = asyncio.run(hasher.hash(PASSWORD))
     hasher.close()
     execute(url, "UPDATE users SET password_hash = %s", password_hash)
-    token, secret_hash = Signer((KEY,)).new_bearer(user_id)
+    token, secret_hash = Signer((KEY,)).new_bearer_token(user_id)
     add_session(url, user_id)
     execute(url, "UPDATE sessions SET secret_hash = %s", secret_hash)
     if not has_tasks:

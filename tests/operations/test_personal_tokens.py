@@ -170,7 +170,7 @@ async def test_the_database_holds_only_the_hash_of_a_token(
     writer: ApiClient, services: Services, settings: Settings
 ) -> None:
     text = writer.headers["Authorization"].removeprefix("Bearer ")
-    proof = services.signer.read_bearer(text)
+    proof = services.signer.read_bearer_token(text)
     assert isinstance(proof, SessionToken)
     [(stored, row)] = execute(
         settings.database_url,
