@@ -12,7 +12,7 @@ from taskapp.operations.account_self_service import (
     end_other_sessions,
     end_session,
     load_account,
-    load_overview,
+    load_summary,
 )
 from taskapp.operations.personal_tokens import create_token
 from taskapp.queries.tasks import COUNT_LIMIT
@@ -169,7 +169,7 @@ class AccountDeletePage(AccountPage):
 
     async def show_question(self, refusal: Invalid | TooManyRequests | None = None) -> None:
         """Show the form, with what is wrong with it."""
-        overview = await load_overview(self.services, self.session)
+        overview = await load_summary(self.services, self.session)
         self.show(
             "delete_account.html",
             overview=overview,

@@ -24,7 +24,7 @@ from taskapp.operations.tasks import (
     delete_task,
     find_completed,
     key_of_text,
-    list_tasks_with_overview,
+    list_tasks_with_summary,
     require_task,
     set_task_status,
     update_task,
@@ -90,7 +90,7 @@ class TaskListPage(TaskPage):
     ) -> None:
         """Show the list, with what was typed into its forms and what is wrong with it."""
         status_filter = read_status_filter(self.query("status"))
-        page, overview = await list_tasks_with_overview(
+        page, overview = await list_tasks_with_summary(
             self.services,
             self.session,
             status=status_filter,

@@ -42,7 +42,7 @@ def user() -> None:
 @_email_argument
 @report_errors
 def add(email: str) -> None:
-    """Make an account; also where registration is closed.
+    """Add an account, also where registration is closed.
 
     The password is asked for, or read as one line from standard input.
     """

@@ -99,6 +99,11 @@ class Database:
         rows = await self.fetch_all(statement, **parameters)
         return rows[0] if rows else None
 
+    async def fetch_value(self, statement: Statement, **parameters: Any) -> Any:
+        """Run a statement and return the first column of its first row, or None without rows."""
+        rows = await self.fetch_all(statement, **parameters)
+        return rows[0][0] if rows else None
+
     async def transaction(
         self, name: str, work: Callable[[Transaction], Awaitable[Result]]
     ) -> Result:

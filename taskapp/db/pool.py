@@ -167,12 +167,12 @@ class ConnectionPool:
             raise
 
     def release(self, connection: Connection) -> None:
-        """Take back a connection on which nothing is running."""
+        """Return a connection to the pool, with nothing running on it."""
         self._idle.append(connection)
         self._slots.release()
 
     def discard(self, connection: Connection) -> None:
-        """Take back a connection of unknown state and close it."""
+        """Close a connection whose state is unknown, and free its place in the pool."""
         self._retire(connection)
         self._slots.release()
 

@@ -1,7 +1,6 @@
-"""What is right and what is wrong with a set-up, each in one line with the fix.
+"""All checks of doctor: database, clock, folders, disk, maintenance, secret key, rate limits.
 
-Nothing is made or changed, except that an embedded PostgreSQL that isn't running is started for
-as long as it is asked.
+They change nothing, but start an embedded PostgreSQL that is not running while they query it.
 """
 
 import asyncio
@@ -43,14 +42,15 @@ LOW_SPACE = 1024**3  # bytes
 CLOCK_TOLERANCE = 5.0  # seconds
 PLAUSIBLE_YEARS = range(2026, 2100)
 REDIS_TIMEOUT = 2.0  # seconds
-_BY_OTHERS = 0o067  # mode bits; the group's "search" is how an access control list shows its mask
-_KEPT_BY_POSTGRESQL = 3  # connections that the server keeps for its administrator
+# Mode bits. Without the group's "search": an access control list shows its mask there.
+_BY_OTHERS = 0o067
+_RESERVED_CONNECTIONS = 3  # superuser_reserved_connections, by default
 
 _FIX_FOLDER = "Run taskapp as the user it belongs to, or set TASKAPP_DATA_DIR to another folder."
 
 
 async def run_checks(settings: Settings) -> list[CheckResult]:
-    """Make all checks, the most important first."""
+    """Run all checks, the most important first."""
     return [
         *await check_database(settings),
         check_year(datetime.now(UTC)),
@@ -71,7 +71,7 @@ async def run_checks(settings: Settings) -> list[CheckResult]:
 
 
 async def check_database(settings: Settings) -> list[CheckResult]:
-    """Look whether the database answers, suits this code and agrees on the time."""
+    """Check whether the database responds, suits this code and has the same time."""
     try:
         if settings.uses_embedded_database and not (settings.data_dir / "postgres").exists():
             fix = f"Start the server, or run `{COMMAND} migrate`: both make it."
@@ -107,7 +107,7 @@ async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
 
 
 def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
-    """Judge what the server says of itself: version, encoding, read-only, connections.
+    """Check the server's version, encoding, read-only mode and number of connections.
 
     `wanted` is how many connections the pools of all processes may open.
     """
@@ -124,7 +124,7 @@ def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
     if facts.is_read_only:
         fix = "Set TASKAPP_DATABASE_URL to the primary server."
         return CheckResult(Level.PROBLEM, subject, f"{name} is read-only", fix)
-    if wanted > facts.max_connections - _KEPT_BY_POSTGRESQL:
+    if wanted > facts.max_connections - _RESERVED_CONNECTIONS:
         fix = "Lower TASKAPP_DATABASE_POOL, or raise the server's max_connections."
         allowed = f"{name} allows {facts.max_connections} connections"
         text = f"{allowed}, and taskapp's pools want {wanted}"
@@ -133,7 +133,7 @@ def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
 
 
 def check_revision(revision: str | None) -> CheckResult:
-    """Judge whether the database is at the revision of this code."""
+    """Check whether the database is at the revision of this code; None is an empty database."""
     subject = "migrations"
     if revision is None:
         fix = f"Start the server, or run `{COMMAND} migrate`: both make the tables."
@@ -147,7 +147,7 @@ def check_revision(revision: str | None) -> CheckResult:
 
 
 def check_clock(difference: float) -> CheckResult:
-    """Judge by how many seconds the database's clock is ahead of ours."""
+    """Check the seconds by which the database's clock is ahead of ours."""
     if abs(difference) < CLOCK_TOLERANCE:
         return CheckResult(Level.OK, "clock", "agrees with the database's")
     word = "ahead of" if difference > 0 else "behind"
@@ -160,7 +160,7 @@ def check_clock(difference: float) -> CheckResult:
 
 
 def check_year(now: datetime) -> CheckResult:
-    """Look whether the clock shows a time at which this code can run."""
+    """Check whether the clock shows a plausible year."""
     if now.year in PLAUSIBLE_YEARS:
         return CheckResult(Level.OK, "date", f"{now:%Y-%m-%d %H:%M} UTC")
     text = f"this machine's clock shows the year {now.year}"
@@ -168,7 +168,7 @@ def check_year(now: datetime) -> CheckResult:
 
 
 def check_data_folder(folder: Path) -> CheckResult:
-    """Look whether the data folder can be written to, and by nobody else."""
+    """Check whether only this user can write to the data folder."""
     subject = "data folder"
     try:
         if not folder.exists():
@@ -193,7 +193,7 @@ def _check_absent_folder(folder: Path) -> CheckResult:
 
 
 def check_space(settings: Settings) -> list[CheckResult]:
-    """Look whether the embedded database and the backups have room to grow."""
+    """Check the free space of the disks with the embedded database and the backups."""
     folders = [settings.backup_dir] if settings.backup_dir else []
     if settings.uses_embedded_database:
         folders.append(settings.data_dir)
@@ -204,7 +204,7 @@ def check_space(settings: Settings) -> list[CheckResult]:
 
 
 def check_free_space(free: int, folder: Path) -> CheckResult:
-    """Judge how many bytes are free for a folder."""
+    """Check the number of free bytes on the disk of a folder."""
     fix = f"Make room on the disk that holds {folder}."
     if free < MIN_FREE_SPACE:
         text = f"{format_size(free)} free, too little to go on writing"
@@ -215,7 +215,7 @@ def check_free_space(free: int, folder: Path) -> CheckResult:
 
 
 def check_maintenance(settings: Settings) -> CheckResult:
-    """Look whether the site is closed."""
+    """Check whether the site is closed for maintenance."""
     if (period := read_flag(maintenance_file(settings))) is None:
         return CheckResult(Level.OK, "maintenance", "off")
     text = f"on since {period.since}: everybody is told to come back later"
@@ -224,9 +224,9 @@ def check_maintenance(settings: Settings) -> CheckResult:
 
 
 def check_secret_key(settings: Settings) -> CheckResult:
-    """Look whether the key that signs cookies is strong, and known to nobody else."""
+    """Check whether the signing key is valid, and readable by this user only."""
     subject = "secret key"
-    if settings.secret_key:  # the settings take no weak one
+    if settings.secret_key:  # the setting rejects weak keys
         number = len(settings.secret_key)
         accepted = f", and accepts {number - 1} older" if number > 1 else ""
         return CheckResult(Level.OK, subject, f"TASKAPP_SECRET_KEY signs{accepted}")
@@ -251,14 +251,14 @@ def check_secret_key(settings: Settings) -> CheckResult:
 
 
 async def check_limits(settings: Settings) -> CheckResult:
-    """Look whether the counts of the rate limits can be reached."""
+    """Check whether the storage of the rate limits can be reached."""
     if not settings.limit_storage:
         if settings.processes > 1:
             text = f"each of {settings.processes} processes counts for itself and allows as much"
             fix = "Set TASKAPP_LIMIT_STORAGE to redis://..., where all of them count together."
             return CheckResult(Level.WARNING, "limits", text, fix)
         return CheckResult(Level.OK, "limits", "counted in memory, which suits one process")
-    from redis.asyncio import Redis  # noqa: PLC0415  # only few need what is slow to import
+    from redis.asyncio import Redis  # noqa: PLC0415  # slow to import, and rarely used
     from redis.exceptions import RedisError  # noqa: PLC0415  # see above
 
     url = settings.limit_storage.replace("redis+unix://", "unix://", 1)
@@ -273,7 +273,7 @@ async def check_limits(settings: Settings) -> CheckResult:
 
 
 def _nearest(folder: Path) -> Path:
-    """Give the folder, or the nearest one above it that there is and that we may look at."""
+    """Return the folder, or its nearest parent that exists and is accessible."""
     return next(
         path for path in (folder, *folder.parents) if path == path.parent or _is_there(path)
     )

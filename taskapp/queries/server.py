@@ -67,5 +67,4 @@ async def find_statistics(database: Database) -> DatabaseStatistics | None:
 
 async def count_archive_failures(database: Database) -> int:
     """Count the failed attempts to archive a WAL segment."""
-    row = await database.fetch_one(_ARCHIVE_FAILURES)
-    return int(row[0]) if row else 0
+    return int(await database.fetch_value(_ARCHIVE_FAILURES) or 0)

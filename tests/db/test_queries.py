@@ -52,9 +52,9 @@ FULL_READS = {
 }
 # What reads as many rows as it counts, makes or deletes, by an index.
 COUNTING = {
-    "tasks.overview",
-    "tasks.list_with_overview",
-    "tasks.list_status_with_overview",
+    "tasks.summary",
+    "tasks.list_with_summary",
+    "tasks.list_status_with_summary",
     "tasks.find_completed",
     "tasks.insert_several",
     "sessions.list",
@@ -159,7 +159,7 @@ CHOICES: dict[str, list[object]] = {
     "versions": [None, ["2026-02-02T10:00:00Z"]],
     "known": [["another"], ["another", "0" * 32]],
     "address": ["192.0.2.1", "198.51.100.1"],
-    "lasts": [None, "30 days"],
+    "lifetime": [None, "30 days"],
     "kept": [None, secrets.token_bytes(32)],
 }
 
@@ -273,8 +273,8 @@ def few(database_url: str) -> Iterator[str]:
 LISTS = [
     "tasks.list",
     "tasks.list_status",
-    "tasks.list_with_overview",
-    "tasks.list_status_with_overview",
+    "tasks.list_with_summary",
+    "tasks.list_status_with_summary",
     "tasks.list_unless_known",
     "tasks.list_status_unless_known",
 ]
@@ -456,8 +456,8 @@ def test_a_session_that_is_over_makes_no_task_and_gets_no_overview(
     late = add_session(empty_database, alice.user_id, lasts="-1 second")
     assert run(lambda database: new_task(database, late)) is None
     ask: dict[str, Any] = {"status": None, "after": None, "limit": 10}
-    assert run(lambda database: tasks.list_tasks_with_overview(database, late, **ask)) == ([], None)
-    assert run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask)) == (
+    assert run(lambda database: tasks.list_tasks_with_summary(database, late, **ask)) == ([], None)
+    assert run(lambda database: tasks.list_tasks_with_summary(database, alice, **ask)) == (
         [],
         ListSummary("alice@example.com", 0, 0),
     )
@@ -533,11 +533,11 @@ def test_the_overview_comes_with_the_list_and_its_counts_stop(
     add_tasks(empty_database, alice.user_id, 3, status="completed")
     add_tasks(empty_database, bob.user_id, 5)
     ask: dict[str, Any] = {"status": "completed", "after": None, "limit": 2}
-    found, overview = run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask))
+    found, overview = run(lambda database: tasks.list_tasks_with_summary(database, alice, **ask))
     assert [task.title for task in found] == ["task 3", "task 2"]
     assert overview == ListSummary("alice@example.com", 0, 3)
     add_tasks(empty_database, alice.user_id, COUNT_LIMIT + 1)
-    _, overview = run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask))
+    _, overview = run(lambda database: tasks.list_tasks_with_summary(database, alice, **ask))
     assert overview == ListSummary("alice@example.com", COUNT_LIMIT, 3)
 
 
