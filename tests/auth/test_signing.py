@@ -1,4 +1,4 @@
-"""Only what we signed is accepted: letter for letter, for its own purpose, with a key in use."""
+"""Only what we signed is accepted: unaltered, for its own purpose, with a key in use."""
 
 import hashlib
 import re
@@ -42,7 +42,7 @@ def make(purpose: str, signer: Signer = SIGNER) -> str:
 
 
 def with_the_same_reader(purpose: str) -> set[str]:
-    """Give the purposes whose strings come in the same place, as both kinds of tokens do."""
+    """Return the purposes that are read by the same method, as both kinds of tokens are."""
     return {"bearer", "personal"} if purpose in {"bearer", "personal"} else {purpose}
 
 
@@ -51,7 +51,7 @@ def encode(value: bytes) -> str:
 
 
 def sign(purpose: str, value: bytes | str, key: str = NEW) -> str:
-    """Sign anything, as only somebody who has a key can."""
+    """Sign any value, as only the holder of a key can."""
     signer = itsdangerous.Signer(
         key, salt=f"taskapp.{purpose}", key_derivation="hmac", digest_method=hashlib.sha256
     )
@@ -67,9 +67,9 @@ def test_a_session_is_found_by_what_was_signed(user: UUID) -> None:
         (SIGNER.new_personal_token, SIGNER.read_bearer_token),
     ):
         text, secret_hash = new(str(user))
-        proof = read(text)
-        assert proof
-        assert (proof.user_id, proof.secret_hash) == (str(user), secret_hash)
+        session = read(text)
+        assert session
+        assert (session.user_id, session.secret_hash) == (str(user), secret_hash)
 
 
 @given(last=st.uuids())
@@ -85,7 +85,7 @@ def test_every_session_has_a_secret_of_its_own_that_only_its_hash_names() -> Non
 
 
 def test_programs_that_search_for_leaked_secrets_know_a_personal_token_by_its_form() -> None:
-    """The pattern stands in the README; nothing else that is signed looks like that."""
+    """The pattern is in the README; no other signed string matches it."""
     pattern = r"taskapp_[A-Za-z0-9_-]{48}\.[A-Za-z0-9_-]{43}"
     for purpose in READERS:
         assert bool(re.fullmatch(pattern, make(purpose))) == (purpose == "personal")

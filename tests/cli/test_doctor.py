@@ -1,4 +1,4 @@
-"""The doctor says what is right and what is wrong, and how to put it right."""
+"""Doctor reports what is right and what is wrong, and the fix."""
 
 import asyncio
 import os
@@ -57,7 +57,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[Path, str]]:
-    """A data folder whose PostgreSQL another process runs, and its URL."""
+    """Return a data folder whose PostgreSQL another process runs, and its URL."""
     parent = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))  # a short path
     with owner(parent / "data") as process:
         yield parent / "data", url_of(process)
@@ -67,7 +67,7 @@ def server() -> Iterator[tuple[Path, str]]:
 
 @pytest.fixture
 def served(server: tuple[Path, str]) -> tuple[Settings, str]:
-    """The settings of a set-up that runs, and the URL of its database."""
+    """Return the settings of a running installation, and the URL of its database."""
     data_dir, url = server
     settings = make_settings(data_dir=str(data_dir))
     execute(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
@@ -98,7 +98,7 @@ def test_a_good_set_up_is_all_right(served: tuple[Settings, str]) -> None:
     settings, _ = served
     findings = asyncio.run(run_checks(settings))
     not_ok = [finding for finding in findings if finding.level is not OK]
-    # The first start makes the key, and a minute later the first backup.
+    # The first start generates the key, and makes the first backup a minute later.
     assert [finding.subject for finding in not_ok] == ["backups", "secret key"]
     assert {finding.level for finding in not_ok} == {INFO}
 

@@ -1,4 +1,4 @@
-"""Every statement uses an index, sees its owner's rows only, and does what its name says."""
+"""Every statement uses an index, sees only rows of its user, and does what its name says."""
 
 import asyncio
 import importlib
@@ -43,14 +43,14 @@ STATEMENTS = {
     for value in vars(importlib.import_module(f"{queries.__name__}.{module.name}")).values()
     if isinstance(value, Statement)
 }
-# What reads a whole table on purpose, and why.
+# Statements that read a whole table on purpose, with the reason.
 FULL_READS = {
     "users.list": "the operator's list of all accounts",
     "users.count": "counts all accounts, for a gauge and the doctor",
     "users.count_active": "counts all accounts by their last day, for a gauge",
     "sessions.count_live": "counts all that are alive, and most are",
 }
-# What reads as many rows as it counts, makes or deletes, by an index.
+# Statements that read as many rows by an index as they count, insert or delete.
 COUNTING = {
     "tasks.summary",
     "tasks.list_with_summary",
@@ -91,7 +91,7 @@ MANY = """
 
 @dataclass
 class Many:
-    """A database of many rows, and what a statement may be asked about them."""
+    """A database of many rows, and parameters for statements on them."""
 
     url: str
     values: dict[str, Any]
@@ -99,7 +99,7 @@ class Many:
 
 @contextmanager
 def database_of(rows: str, server_url: str) -> Iterator[str]:
-    """Give a database of one's own with these rows, of which it knows the tasks."""
+    """Yield the URL of a new database with these rows, analyzed."""
     with new_database(server_url) as url:
         asyncio.run(migrate(url))
         add_uuidv7(url)
@@ -150,7 +150,7 @@ def many(database_url: str) -> Iterator[Many]:
         yield Many(url, values)
 
 
-# Parameters that may be absent change what a statement does, so each is tried both ways.
+# Parameters that change the plan of a statement; each value is tried.
 CHOICES: dict[str, list[object]] = {
     "status": ["completed", "pending"],
     "after": [None, "task"],
@@ -165,7 +165,7 @@ CHOICES: dict[str, list[object]] = {
 
 
 def variants(statement: Statement, many: Many) -> Iterator[dict[str, Any]]:
-    """Give each way in which a statement may be asked."""
+    """Yield the parameters of every variant of a statement."""
     names = set(re.findall(r"%\((\w+)\)s", statement.text))
     chosen = sorted(names & CHOICES.keys())
     for choice in itertools.product(*(CHOICES[name] for name in chosen)):
@@ -186,7 +186,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def scans(cursor: Any) -> dict[str, int]:
-    """Tell how often this transaction read each table from end to end, its triggers included."""
+    """Return how often this transaction scanned each table, triggers included."""
     cursor.execute("SELECT relname, seq_scan FROM pg_stat_xact_user_tables")
     return {name: count for name, count in cursor.fetchall() if name in TABLES}
 
@@ -194,7 +194,7 @@ def scans(cursor: Any) -> dict[str, int]:
 def explain(
     url: str, statement: Statement, values: dict[str, Any], plan_cache: str
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Run a statement and roll it back; return its plan and how often it read tables as a whole."""
+    """Run a statement and roll it back; return its plan and its scans of whole tables."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         sql = statement.text
         if plan_cache != UNPREPARED:
@@ -322,7 +322,7 @@ def mostly_completed(database_url: str) -> Iterator[str]:
     ("name", "plan_cache"),
     with_plans(["tasks.find_completed", "tasks.delete_completed", *LISTS]),
 )
-def test_whoever_asks_for_the_completed_tasks_does_not_read_through_the_pending_ones(
+def test_a_list_of_the_completed_tasks_does_not_read_through_the_pending_ones(
     name: str, plan_cache: str, mostly_completed: str
 ) -> None:
     statement = STATEMENTS[name]
@@ -361,19 +361,19 @@ def test_whatever_changes_tasks_needs_a_session_that_may() -> None:
 
 @pytest.fixture
 def alice(empty_database: str) -> SessionToken:
-    """Alice, who owns, logged in."""
+    """Return a session of Alice, who owns."""
     return add_session(empty_database, add_user(empty_database, "alice"))
 
 
 @pytest.fixture
 def bob(empty_database: str) -> SessionToken:
-    """Bob, the stranger, logged in."""
+    """Return a session of Bob, the stranger."""
     return add_session(empty_database, add_user(empty_database, "bob"))
 
 
 @pytest.fixture
 def run(empty_database: str) -> Iterator[Callable[[Callable[[Database], Awaitable[Any]]], Any]]:
-    """Give what runs work on a pool, the same for the whole test."""
+    """Return a function that runs coroutines on one pool for the whole test."""
     with asyncio.Runner() as runner:
         database = Database(4, Metrics())
         runner.run(database.open(empty_database))
@@ -392,10 +392,10 @@ several_examples = settings(
 
 
 async def new_task(
-    database: Database, owner: SessionToken, title: str = "Buy milk", **more: Any
+    database: Database, session: SessionToken, title: str = "Buy milk", **more: Any
 ) -> Task | None:
     fields = {"description": "", "status": "pending", "key": None} | more
-    return await tasks.insert_task(database, owner, title=title, **fields)
+    return await tasks.insert_task(database, session, title=title, **fields)
 
 
 def all_rows(url: str) -> list[tuple[Any, ...]]:
@@ -404,9 +404,9 @@ def all_rows(url: str) -> list[tuple[Any, ...]]:
     )
 
 
-async def list_unless_known(database: Database, owner: SessionToken) -> list[Task]:
+async def list_unless_known(database: Database, session: SessionToken) -> list[Task]:
     ask: dict[str, Any] = {"status": None, "after": None, "limit": 100} | UNKNOWN
-    _, rows = await list_etags.list_tasks_unless_known(database, owner, **ask)
+    _, rows = await list_etags.list_tasks_unless_known(database, session, **ask)
     return rows
 
 
@@ -436,8 +436,8 @@ ATTACKS: dict[str, Callable[[Database, SessionToken, str], Awaitable[Any]]] = {
 def test_nobody_reaches_the_tasks_of_another(
     attack: str, who: str, empty_database: str, alice: SessionToken, bob: SessionToken, run: Run
 ) -> None:
-    """Neither with a session of his own, nor with one of Alice that is over, nor with none."""
-    proofs = {
+    """With a session of his own, an ended one of Alice, or none."""
+    tokens = {
         "bob": SessionToken(alice.user_id, bob.secret_hash),  # whatever he says of himself
         "late": add_session(empty_database, alice.user_id, lasts="-1 second"),
         "nobody": SessionToken(alice.user_id, secrets.token_bytes(32)),
@@ -446,7 +446,7 @@ def test_nobody_reaches_the_tasks_of_another(
     run(lambda database: new_task(database, alice, key="key"))
     run(lambda database: new_task(database, alice, status="completed"))
     before = all_rows(empty_database)
-    assert not run(lambda database: ATTACKS[attack](database, proofs[who], made.id))
+    assert not run(lambda database: ATTACKS[attack](database, tokens[who], made.id))
     assert all_rows(empty_database) == before
 
 
@@ -568,7 +568,7 @@ def test_a_version_grows_with_every_change_whatever_the_clock_does(
     values |= {"session": alice.secret_hash, "new_status": "completed"}
 
     async def burst(transaction: Transaction) -> list[str]:
-        """Within a transaction the clock stands still."""
+        """Within a transaction now() does not change."""
         update = STATEMENTS["tasks.update"]
         return [(await transaction.run(update, **values))[0][-1] for _ in range(5)]
 
@@ -582,7 +582,7 @@ def test_a_version_grows_with_every_change_whatever_the_clock_does(
             assert changed
             versions.append(changed.updated_at)
         versions += await database.transaction("burst", burst)
-        # As if the clock had been put back by an hour.
+        # As if the clock had been set back by an hour.
         execute(empty_database, "UPDATE tasks SET updated_at = now() + interval '1 hour'")
         task = await tasks.find_task(database, alice, task.id)
         assert task
@@ -590,8 +590,10 @@ def test_a_version_grows_with_every_change_whatever_the_clock_does(
         return versions + await database.transaction("burst", burst)
 
     versions = run(scenario)
-    moments = [execute(empty_database, "SELECT %s::timestamptz", each)[0][0] for each in versions]
-    assert moments == sorted(set(moments))
+    timestamps = [
+        execute(empty_database, "SELECT %s::timestamptz", each)[0][0] for each in versions
+    ]
+    assert timestamps == sorted(set(timestamps))
 
 
 def test_a_change_can_be_tied_to_a_version(alice: SessionToken, run: Run) -> None:
@@ -669,7 +671,7 @@ def test_a_session_lasts_as_long_as_it_is_used_and_thirty_days_at_most(
     )
 
     def later(interval: str) -> None:
-        """Let time pass, by putting into the past what has happened."""
+        """Move what has happened into the past."""
         execute(
             empty_database,
             "UPDATE sessions SET created_at = created_at - %s::interval,"

@@ -1,4 +1,4 @@
-"""What is sent is kept as it was typed, or refused with a word beside its field; never a crash."""
+"""Input is kept as it was typed or rejected with a message beside its field; nothing crashes."""
 
 import unicodedata
 from collections.abc import Callable
@@ -434,5 +434,5 @@ def test_an_idempotency_key_is_visible_ascii() -> None:
         ("", False),
     ],
 )
-def test_a_version_is_a_moment_that_there_is(text: str, expected: bool) -> None:
+def test_a_version_is_a_timestamp_that_exists(text: str, expected: bool) -> None:
     assert is_version(text) is expected

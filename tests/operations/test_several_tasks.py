@@ -1,4 +1,4 @@
-"""Lines that somebody pastes become a task each: all or none, once, in their order."""
+"""Pasted lines become a task each: all or none, once, in their order."""
 
 import asyncio
 import json
@@ -31,18 +31,18 @@ TITLES = [
 
 @pytest.fixture
 def alice(empty_database: str) -> SessionToken:
-    """Alice, who owns, logged in."""
+    """Return a session of Alice, who owns."""
     return add_session(empty_database, add_user(empty_database, "alice"))
 
 
 @pytest.fixture
 def bob(empty_database: str) -> SessionToken:
-    """Bob, the stranger, logged in."""
+    """Return a session of Bob, the stranger."""
     return add_session(empty_database, add_user(empty_database, "bob"))
 
 
-async def titles_of(services: Services, owner: SessionToken) -> list[str]:
-    _, page = await list_tasks(services, owner, status=None, after=None, limit=1000)
+async def titles_of(services: Services, session: SessionToken) -> list[str]:
+    _, page = await list_tasks(services, session, status=None, after=None, limit=1000)
     assert page
     assert {(task.status, task.description) for task in page.tasks} <= {("pending", "")}
     return [task.title for task in page.tasks]
@@ -100,7 +100,7 @@ def test_a_hundred_tasks_are_the_most() -> None:
     assert message == "At most 100 tasks can be added at once; these are 101."
 
 
-# Making the tasks
+# Creating the tasks
 
 
 @pytest.mark.parametrize("key", [None, "k" * IDEMPOTENCY_KEY_LENGTH])
