@@ -177,7 +177,7 @@ async def assert_fails_closed(limits: RateLimits) -> None:
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
 
 
-def test_without_redis_nothing_passes_and_afterwards_all_is_well() -> None:
+def test_without_redis_nobody_passes_and_afterwards_all_is_well() -> None:
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))
 
     async def scenario() -> None:
