@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.processes import end
 from bench.servers import CHECKOUT, Server, free_port, wait_until_ready
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
 _SYSTEM_PROGRAMS = "/usr/sbin"  # where Debian has it, which is not on the PATH of ordinary users
 _SHIPPED = CHECKOUT / "deploy" / "nginx"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.connection import Connection, write_request
 from bench.processes import end, on_cores
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 60.0  # seconds

@@ -21,7 +21,7 @@ from taskapp.core.errors import (
     UnsupportedMediaType,
 )
 from taskapp.core.messages import Message
-from taskapp.forms.fields import is_version
+from taskapp.forms.parameters import is_version
 from taskapp.operations.tasks import TaskSlice
 from taskapp.queries.tasks import Task
 
@@ -82,7 +82,7 @@ class ApiHandler(BaseHandler):
         """Read the bearer token (RFC 6750), or a cookie that proves its origin."""
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self._count_rejected(self.services.signer.read_bearer(token.strip()))
+            return self._count_rejected(self.services.signer.read_bearer_token(token.strip()))
         proof = self.request.headers.get("X-CSRF-Token")
         if proof is None or self.is_cross_site():
             return None
@@ -174,7 +174,7 @@ class ApiHandler(BaseHandler):
         """Say when to try again, and what is left of the limit that was used up."""
         super().set_retry_after(error)
         if isinstance(error, TooManyRequests):
-            self._set_rate_limit_headers(error.allowance)
+            self._set_rate_limit_headers(error.rate_limit)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Keep what is left of the limit in errors too, from which Tornado removed it."""

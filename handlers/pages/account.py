@@ -5,14 +5,14 @@ from typing import Any
 from handlers.pages.base import PageHandler
 from taskapp.auth.passwords import MIN_PASSWORD_LENGTH
 from taskapp.core.errors import Invalid, TaskappError, TooManyRequests
-from taskapp.forms.accounts import TOKEN_LIVES
+from taskapp.forms.accounts import TOKEN_LIFETIMES
 from taskapp.operations.account_self_service import (
     change_password,
     delete_account,
     end_other_sessions,
     end_session,
     load_account,
-    load_overview,
+    load_summary,
 )
 from taskapp.operations.personal_tokens import create_token
 from taskapp.queries.tasks import COUNT_LIMIT
@@ -45,7 +45,7 @@ class AccountPage(AccountFormPage):
             error,
             account=account,
             shown_sessions=account.sessions[:_MAX_SESSIONS_SHOWN],
-            token_lives=list(TOKEN_LIVES),
+            token_lives=list(TOKEN_LIFETIMES),
             min_password_length=MIN_PASSWORD_LENGTH,
             values=self.read_form_lenient("name", "expires", "read_only"),
         )
@@ -61,7 +61,7 @@ class PasswordPage(AccountPage):
     async def post(self) -> None:
         """Change the password, end all other sessions and revoke all API tokens."""
         sent = self.read_form("current_password", "new_password")
-        new_cookie = self.services.signer.new_cookie
+        new_cookie = self.services.signer.new_session_cookie
         try:
             token = await change_password(
                 self.services, self.session, sent, self.address, new_cookie
@@ -160,5 +160,5 @@ class AccountDeletePage(AccountFormPage):
 
     async def render_confirmation(self, error: TaskappError | None = None) -> None:
         """Render the form, with what is lost."""
-        overview = await load_overview(self.services, self.session)
-        self.render_form("delete_account.html", error, overview=overview, count_limit=COUNT_LIMIT)
+        summary = await load_summary(self.services, self.session)
+        self.render_form("delete_account.html", error, overview=summary, count_limit=COUNT_LIMIT)

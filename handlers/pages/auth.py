@@ -96,7 +96,7 @@ class LoginPage(CredentialsPage):
                 self.services,
                 sent,
                 self.address,
-                self.services.signer.new_cookie,
+                self.services.signer.new_session_cookie,
                 user_agent=self.user_agent,
             )
         except Invalid as error:

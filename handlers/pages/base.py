@@ -239,7 +239,7 @@ class PageHandler(BaseHandler):
 
     def begin_session(self, token: str) -> None:
         """Set the session cookie; when the session ends, the database decides."""
-        self.session_token = self.services.signer.read_cookie(token)
+        self.session_token = self.services.signer.read_session_cookie(token)
         self.set_site_cookie("session", token, max_age=int(LIFETIME.total_seconds()))
 
     def end_session(self) -> None:

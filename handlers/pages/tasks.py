@@ -12,7 +12,7 @@ from handlers.rendering.languages import Language
 from handlers.rendering.skeletons import HtmlChunks
 from handlers.rendering.task_rows import write_rows
 from taskapp.core.errors import Invalid, VersionConflict
-from taskapp.forms.fields import (
+from taskapp.forms.parameters import (
     DEFAULT_PAGE_SIZE,
     is_version,
     read_idempotency_key,
@@ -25,7 +25,7 @@ from taskapp.operations.tasks import (
     delete_task,
     find_completed,
     key_of_text,
-    list_tasks_with_overview,
+    list_tasks_with_summary,
     require_task,
     set_task_status,
     update_task,
@@ -93,7 +93,7 @@ class TaskListPage(TaskPage):
     async def _load_list(self) -> tuple[dict[str, Hashable], dict[str, str | HtmlChunks | None]]:
         """Return what tasks.html branches on, and the other values of it."""
         status_filter = read_status_filter(self.query("status"))
-        page, summary = await list_tasks_with_overview(
+        page, summary = await list_tasks_with_summary(
             self.services,
             self.session,
             status=status_filter,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from taskapp.core.messages import Message, counted
-from taskapp.forms.fields import read_id
+from taskapp.forms.parameters import read_id
 
 _FIXED = {
     "registered": Message("Your account is ready. Log in to begin."),

@@ -181,7 +181,7 @@ class BaseHandler(tornado.web.RequestHandler):
         cookie = self.read_cookie("session")
         if not cookie:
             return None
-        return self._count_rejected(self.services.signer.read_cookie(cookie))
+        return self._count_rejected(self.services.signer.read_session_cookie(cookie))
 
     def _count_rejected(self, session: SessionToken | None) -> SessionToken | None:
         if session is None:
@@ -233,7 +233,8 @@ class BaseHandler(tornado.web.RequestHandler):
     def is_valid_csrf_token(self, sent: str, session: SessionToken | None) -> bool:
         """Return whether a CSRF token was issued to this browser in this session."""
         browser = self.read_cookie("csrf")
-        return browser is not None and self.services.signer.is_csrf_token(sent, browser, session)
+        signer = self.services.signer
+        return browser is not None and signer.is_valid_csrf_token(sent, browser, session)
 
     def is_safe(self) -> bool:
         """Return whether the method changes nothing (RFC 9110, 9.2.1)."""
@@ -265,7 +266,7 @@ class BaseHandler(tornado.web.RequestHandler):
         if isinstance(error, TooManyRequests | Unavailable):
             self.set_header("Retry-After", str(error.retry_after))
         if isinstance(error, TooManyRequests):
-            self.services.metrics.limited.labels(error.allowance.name).inc()
+            self.services.metrics.limited.labels(error.rate_limit.name).inc()
 
     def render_error(self, error: TaskappError) -> None:
         """Write the body of an error: pages write HTML, the API problem+json."""

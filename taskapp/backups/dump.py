@@ -12,7 +12,7 @@ from functools import partial
 from taskapp.backups.checksums import read_database, read_revision, read_tables, snapshot
 from taskapp.backups.repository import Backup, BackupError, BackupRepository, describe
 from taskapp.core.backoff import describe_end
-from taskapp.db.pool import is_local, split_password
+from taskapp.db.dsn import is_local, split_password
 from taskapp.postgres.cluster import program
 from taskapp.postgres.processes import ProgramError, program_output, run_program
 

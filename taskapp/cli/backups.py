@@ -11,7 +11,8 @@ from taskapp.backups.recovery import format_utc
 from taskapp.backups.repository import Backup
 from taskapp.backups.restore import RestoreResult, restore_embedded, restore_own
 from taskapp.backups.verify import verify_backup
-from taskapp.cli.commands import EPILOG, load_cli_settings, pluralize, report_errors, table
+from taskapp.cli.common import EPILOG, load_cli_settings, pluralize, report_errors, table
+from taskapp.core.units import format_size
 from taskapp.runtime.database_server import database_server, require_prepared_database
 
 
@@ -51,7 +52,7 @@ def backup(context: click.Context) -> None:
             return await make_backup(settings, url)
 
     if made := asyncio.run(run()):
-        click.echo(f"Made {made.path}, {_size(made.bytes)}.")
+        click.echo(f"Made {made.path}, {format_size(made.bytes)}.")
 
 
 @backup.command("list", epilog=EPILOG)
@@ -60,7 +61,7 @@ def show_backups() -> None:
     """List the backups, the newest first."""
     settings = load_cli_settings()
     rows = [
-        (found.name, format_utc(found.timestamp), f"{_contents(found)}, {_size(found.bytes)}")
+        (found.name, format_utc(found.timestamp), f"{_contents(found)}, {format_size(found.bytes)}")
         for found in backup_repository(settings).list_backups()
     ]
     click.echo(table([("NAME", "STATE OF", "CONTENTS"), *rows]))
@@ -138,7 +139,3 @@ def _contents(found: Backup) -> str:
         for name, noun in (("users", "account"), ("tasks", "task"))
         if name in found.tables
     )
-
-
-def _size(amount: int) -> str:
-    return f"{amount / 1024**2:,.1f} MiB"

@@ -4,22 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from sqlalchemy import column, select, table
-
 from taskapp.backups.create import make_backup
 from taskapp.backups.repository import BackupError
 from taskapp.core.errors import TaskappError
-from taskapp.db.statements import Statement
 from taskapp.observability.logs import log
+from taskapp.queries.server import count_archive_failures
 from taskapp.queries.users import count_users
 from taskapp.services import Services
 
 MAX_CHECK_INTERVAL = 60.0  # seconds between looks at the age of the newest backup
 _AFTER_FAILURE = 15 * 60.0  # seconds
-_ARCHIVE_FAILURES = Statement(
-    "backups.archive_failures",
-    select(column("failed_count")).select_from(table("pg_stat_archiver")),
-)
 
 
 @asynccontextmanager
@@ -75,5 +69,5 @@ async def refresh_backup_gauges(services: Services) -> None:
     services.metrics.backup_timestamp.set(newest.timestamp() if newest else 0)
     services.metrics.waiting_wal.set(services.backups.waiting_wal[0])
     if services.settings.archives_wal:
-        row = await services.database.fetch_one(_ARCHIVE_FAILURES)
-        services.metrics.archive_failures.set(row[0] if row else 0)
+        failures = await count_archive_failures(services.database)
+        services.metrics.archive_failures.set(failures)

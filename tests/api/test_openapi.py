@@ -12,7 +12,8 @@ import pytest
 
 from handlers.api.openapi import make_document
 from handlers.routes import ROUTES
-from taskapp.forms.fields import LOGIN, NEW_TASK, REGISTRATION, TASK_CHANGES
+from taskapp.forms.accounts import LOGIN, REGISTRATION
+from taskapp.forms.tasks import NEW_TASK, TASK_CHANGES
 from tests.support.clients import ApiClient
 from tests.support.environment import inherited_environment
 from tests.support.server_process import server_process

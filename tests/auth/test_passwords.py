@@ -1,4 +1,4 @@
-"""Weak passwords are refused, every character counts, and hashing holds nobody else up."""
+"""Weak passwords are rejected, every character counts, and hashing delays no other request."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ COMMONEST = [
     word for word in FREQUENCY_LISTS["passwords"][:3000] if len(word) >= MIN_PASSWORD_LENGTH
 ]
 LONG_NAME = "k3jf9w8e7ry2hf8s7dyfh3kjfh9sd8f7y3hkjdhf93rkjfhsdkfjh30fj30"
-# Every character of it may stand for others, in hundreds of ways, each of which is looked up.
+# Every character has several l33t substitutions; zxcvbn tries all of their combinations.
 SLOWEST = "4@8({[<369|!17+0$5%2" * 12
 
 
@@ -234,7 +234,7 @@ def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
 
 @pytest.fixture
 def low_priority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let passwords be hashed as in a server, not as for the other tests."""
+    """Hash passwords at the cost of a server, not at that of the other tests."""
     monkeypatch.setattr("taskapp.auth.passwords.LOW_PRIORITY", LOW_PRIORITY)
 
 

@@ -1,4 +1,4 @@
-"""The doctor says what is right and what is wrong, and how to put it right."""
+"""Doctor reports what is right and what is wrong, and the fix."""
 
 import asyncio
 import os
@@ -39,6 +39,7 @@ from taskapp.doctor.settings import (
     check_proxies,
     check_registration,
 )
+from taskapp.queries.server import ServerFacts
 from taskapp.runtime.database_server import prepare_database
 from tests.postgres.test_server import execute, owner, url_of, wait_until
 from tests.support.server_process import Client, free_port, new_data_folder, server_process
@@ -56,7 +57,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[Path, str]]:
-    """A data folder whose PostgreSQL another process runs, and its URL."""
+    """Return a data folder whose PostgreSQL another process runs, and its URL."""
     parent = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))  # a short path
     with owner(parent / "data") as process:
         yield parent / "data", url_of(process)
@@ -66,7 +67,7 @@ def server() -> Iterator[tuple[Path, str]]:
 
 @pytest.fixture
 def served(server: tuple[Path, str]) -> tuple[Settings, str]:
-    """The settings of a set-up that runs, and the URL of its database."""
+    """Return the settings of a running installation, and the URL of its database."""
     data_dir, url = server
     settings = make_settings(data_dir=str(data_dir))
     execute(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
@@ -97,7 +98,7 @@ def test_a_good_set_up_is_all_right(served: tuple[Settings, str]) -> None:
     settings, _ = served
     findings = asyncio.run(run_checks(settings))
     not_ok = [finding for finding in findings if finding.level is not OK]
-    # The first start makes the key, and a minute later the first backup.
+    # The first start generates the key, and makes the first backup a minute later.
     assert [finding.subject for finding in not_ok] == ["backups", "secret key"]
     assert {finding.level for finding in not_ok} == {INFO}
 
@@ -206,21 +207,22 @@ def test_an_embedded_database_that_refuses_is_said(served: tuple[Settings, str])
     assert_is(finding, PROBLEM, "Restart taskapp")
 
 
+SUITABLE = ServerFacts(180006, "UTF8", is_read_only=False, max_connections=100, clock=0.0)
+
+
 @pytest.mark.parametrize(
     ("facts", "pool", "level", "words"),
     [
-        (("180006", "UTF8", "off", "100"), 97, OK, "PostgreSQL 18.6 answers"),
-        (("150000", "UTF8", "off", "100"), 10, OK, "PostgreSQL 15.0 answers"),
-        (("140012", "UTF8", "off", "100"), 10, PROBLEM, "PostgreSQL 14.12 is too old"),
-        (("160003", "SQL_ASCII", "off", "100"), 10, PROBLEM, "keeps texts as SQL_ASCII"),
-        (("160003", "UTF8", "on", "100"), 10, PROBLEM, "is read-only"),
-        (("160003", "UTF8", "off", "100"), 98, WARNING, "taskapp's pool wants 98"),
+        (SUITABLE, 97, OK, "PostgreSQL 18.6 answers"),
+        (SUITABLE._replace(version=150000), 10, OK, "PostgreSQL 15.0 answers"),
+        (SUITABLE._replace(version=140012), 10, PROBLEM, "PostgreSQL 14.12 is too old"),
+        (SUITABLE._replace(encoding="SQL_ASCII"), 10, PROBLEM, "keeps texts as SQL_ASCII"),
+        (SUITABLE._replace(is_read_only=True), 10, PROBLEM, "is read-only"),
+        (SUITABLE, 98, WARNING, "taskapp's pool wants 98"),
     ],
 )
-def test_the_server_has_to_suit(
-    facts: tuple[str, ...], pool: int, level: Level, words: str
-) -> None:
-    assert_is(check_server((*facts, 0), pool), level, words)
+def test_the_server_has_to_suit(facts: ServerFacts, pool: int, level: Level, words: str) -> None:
+    assert_is(check_server(facts, pool), level, words)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The version: told to whoever runs taskapp and to who has logged in, never to a stranger."""
+"""The version is shown to operators and logged-in users, never to a stranger."""
 
 import tomllib
 

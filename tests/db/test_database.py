@@ -1,4 +1,4 @@
-"""The pool is fair, and survives what a server, a network and an impatient caller can do to it."""
+"""The pool is fair, and survives failures of the server and the network and canceled callers."""
 
 import asyncio
 import errno
@@ -63,7 +63,7 @@ CONNECTIONS = (  # others may be at work on the same server
 
 @asynccontextmanager
 async def responsive(at_most: float = 1.0) -> AsyncIterator[None]:
-    """Assert that the event loop never stands still for longer while the block lasts."""
+    """Assert that nothing blocks the event loop for longer during the block; in seconds."""
     longest = 0.0
 
     async def tick() -> None:
@@ -82,19 +82,19 @@ async def responsive(at_most: float = 1.0) -> AsyncIterator[None]:
 
 
 def kill_connections(url: str) -> None:
-    """Have the server end all connections of the pool, and wait until it has."""
+    """Let the server terminate all connections of the pool, and wait until it has."""
     execute(url, f"SELECT pg_terminate_backend(pid) {CONNECTIONS}")
     while states(url):
         time.sleep(0.001)
 
 
 def states(url: str) -> list[tuple[str, int]]:
-    """Tell how many connections of the pool are in which state."""
+    """Return the number of the pool's connections by state."""
     return execute(url, f"SELECT state, count(*) {CONNECTIONS} GROUP BY state")
 
 
 async def fill(database: Database, connections: int) -> None:
-    """Make the pool open so many connections."""
+    """Make the pool open this many connections."""
     await asyncio.gather(*(database.fetch_all(NAP, seconds=0.05) for _ in range(connections)))
 
 
@@ -127,7 +127,7 @@ def test_a_refused_row_does_not_disturb_the_next_statement(empty_database: str) 
 
 
 def test_the_first_to_ask_is_the_first_to_get_a_connection(empty_database: str) -> None:
-    """Each caller comes back at once, and still nobody is served twice before all were once."""
+    """Every caller asks again at once, and is still not served twice before all others were."""
     served: list[tuple[int, int]] = []
 
     async def caller(database: Database, number: int) -> None:
@@ -160,16 +160,16 @@ def test_the_pool_never_exceeds_its_size_and_says_how_it_is_used(empty_database:
     asyncio.run(scenario())
 
 
-def test_moments_are_rfc_3339_in_utc_to_the_microsecond(empty_database: str) -> None:
-    moments = read(
-        "moments",
+def test_timestamps_are_rfc_3339_in_utc_to_the_microsecond(empty_database: str) -> None:
+    timestamps = read(
+        "timestamps",
         "'2026-02-02 12:00:00+02'::timestamptz, '2026-02-02 10:00:00.000001Z'::timestamptz,"
         " '2026-02-02 10:00:00.5Z'::timestamptz, NULL::timestamptz",
     )
 
     async def scenario() -> None:
         async with open_database(empty_database) as database:
-            assert await database.fetch_one(moments) == (
+            assert await database.fetch_one(timestamps) == (
                 "2026-02-02T10:00:00Z",
                 "2026-02-02T10:00:00.000001Z",
                 "2026-02-02T10:00:00.5Z",
@@ -235,22 +235,22 @@ def test_a_connection_that_breaks_as_it_is_made_is_unavailable(
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("moment", ["before it begins", "between", "before it ends"])
+@pytest.mark.parametrize("when", ["before it begins", "between", "before it ends"])
 def test_a_transaction_that_loses_its_connection_leaves_nothing(
-    empty_database: str, moment: str
+    empty_database: str, when: str
 ) -> None:
     async def work(transaction: Transaction) -> None:
         await transaction.run(ADD, email="alice@example.com")
-        if moment == "between":
+        if when == "between":
             await asyncio.to_thread(kill_connections, empty_database)
         await transaction.run(ADD, email="bob@example.com")
-        if moment == "before it ends":
+        if when == "before it ends":
             kill_connections(empty_database)
 
     async def scenario() -> None:
         async with open_database(empty_database) as database:
             await database.fetch_one(ONE)
-            if moment == "before it begins":
+            if when == "before it begins":
                 kill_connections(empty_database)
             with pytest.raises(OutcomeUnknown):
                 await database.transaction("work", work)
@@ -333,7 +333,7 @@ def test_of_two_transactions_that_wait_for_each_other_one_is_refused(empty_datab
 
 
 async def add_and_linger(database: Database, chance: random.Random) -> None:
-    """Take a transaction's time over adding a user."""
+    """Add a user in a slow transaction."""
 
     async def work(transaction: Transaction) -> None:
         await transaction.run(ADD, email=f"{chance.random()}@example.com")
@@ -344,7 +344,7 @@ async def add_and_linger(database: Database, chance: random.Random) -> None:
 
 
 async def start_and_cancel(database: Database, chance: random.Random) -> list[asyncio.Task[Any]]:
-    """Start reads, changes and transactions, and cancel most of them at some moment."""
+    """Start reads, changes and transactions, and cancel most of them at random times."""
     kinds: list[Callable[[], Coroutine[Any, Any, Any]]] = [
         lambda: database.fetch_all(NAP, seconds=chance.random() / 50),
         lambda: database.fetch_all(ADD_SLOWLY, seconds=chance.random() / 50),
@@ -361,7 +361,7 @@ async def start_and_cancel(database: Database, chance: random.Random) -> list[as
 
 
 def wait_for_states(url: str, expected: list[tuple[str, int]]) -> None:
-    """Wait until the server has ended what nobody waits for any more."""
+    """Wait until the server has ended the statements of canceled callers."""
     deadline = time.monotonic() + TIMEOUT
     while states(url) != expected:
         assert time.monotonic() < deadline, states(url)
@@ -385,7 +385,7 @@ def test_cancelled_statements_leak_no_connection_and_no_transaction(empty_databa
 
 
 def test_a_cancelled_statement_leaves_the_connections_of_others_alone(empty_database: str) -> None:
-    """The next connection gets the same descriptor: closing the old one twice would break it."""
+    """The next connection reuses the file descriptor, which a second close would close."""
 
     async def scenario() -> None:
         async with open_database(empty_database, pool_size=1) as database:
@@ -413,7 +413,7 @@ def test_a_statement_over_the_servers_time_limit_is_unavailable_and_no_surprise(
             await fill(database, 4)
 
     asyncio.run(scenario())
-    # PostgreSQL's own lines may still tell of the test before.
+    # PostgreSQL's own lines may still be those of an earlier test.
     assert [line for line in caplog.records if line.name != "taskapp.postgresql"] == []
 
 
@@ -438,7 +438,7 @@ def test_a_statement_over_our_time_limit_is_given_up(
 
 
 def test_the_server_gives_up_before_we_do(empty_database: str) -> None:
-    """Then a change that took too long is known not to have been made."""
+    """A change that took too long is then known not to have been committed."""
     limit = read("limit", "extract(epoch FROM current_setting('statement_timeout')::interval)")
 
     async def scenario() -> None:
@@ -526,7 +526,7 @@ def test_a_refused_write_keeps_the_process_from_being_ready_for_a_while(
             assert not database.accepts_writes
             assert await database.fetch_one(ONE) == (1,)
             assert not database.accepts_writes
-            monkeypatch.setattr("taskapp.db.pool.REJECTED_WRITE_MEMORY", 0.0)
+            monkeypatch.setattr("taskapp.db.database.REJECTED_WRITE_MEMORY", 0.0)
             assert database.accepts_writes
 
     asyncio.run(scenario())
@@ -621,7 +621,7 @@ def test_a_server_that_cannot_be_reached_is_named_without_the_password(url: str)
 
 @pytest.fixture(scope="module")
 def own_folder() -> Iterator[Path]:
-    """A data folder whose server a test may stop."""
+    """Return a data folder whose server a test may stop."""
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))  # a socket's path has to be short
     yield folder / "data"
     shutil.rmtree(folder)
@@ -669,7 +669,7 @@ def test_the_loop_rests_after_the_server_has_closed_idle_connections(own_folder:
 
 
 class Proxy:
-    """Stands between a pool and its server; it can swallow everything, or cut off an answer."""
+    """Connects a pool to its server; it can stop forwarding, or cut off a response."""
 
     def __init__(self, folder: Path, target: str) -> None:
         self._path = folder / ".s.PGSQL.5432"
@@ -719,7 +719,7 @@ class Proxy:
 
 @pytest.fixture
 def proxied(empty_database: str) -> Iterator[tuple[Path, str, str]]:
-    """The folder of a proxy's socket, the socket of the server, and the URL through the proxy."""
+    """Return the folder of a proxy's socket, the server's socket, and the URL through the proxy."""
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))
     [(socket,)] = execute(empty_database, "SHOW unix_socket_directories")
     [(port,)] = execute(empty_database, "SHOW port")

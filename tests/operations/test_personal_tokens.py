@@ -1,4 +1,4 @@
-"""Personal tokens at the API: what they may, how long, and whose limit they use."""
+"""Personal tokens at the API: what they may do, how long they last, which limit they use."""
 
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,7 @@ KEY = {"Idempotency-Key": "made-before"}
 
 @pytest.fixture
 def reader(mine: PageClient, api: ApiClient, io_loop: Any) -> ApiClient:
-    """A script of Alice that may only read."""
+    """Return a client with a read-only token of Alice."""
     token = {"name": "Reader", "read_only": "yes", "expires": "never"}
     client: ApiClient = io_loop.run_sync(lambda: mine.make_token(**token))
     return client
@@ -30,7 +30,7 @@ def reader(mine: PageClient, api: ApiClient, io_loop: Any) -> ApiClient:
 
 @pytest.fixture
 def writer(mine: PageClient, api: ApiClient, io_loop: Any) -> ApiClient:
-    """A script of Alice that may do all that the API can."""
+    """Return a client with a token of Alice that may use the whole API."""
     client: ApiClient = io_loop.run_sync(lambda: mine.make_token(name="Writer"))
     return client
 
@@ -171,13 +171,13 @@ async def test_the_database_holds_only_the_hash_of_a_token(
     writer: ApiClient, services: Services, settings: Settings
 ) -> None:
     text = writer.headers["Authorization"].removeprefix("Bearer ")
-    proof = services.signer.read_bearer(text)
-    assert isinstance(proof, SessionToken)
+    session = services.signer.read_bearer_token(text)
+    assert isinstance(session, SessionToken)
     [(stored, row)] = execute(
         settings.database_url,
         "SELECT secret_hash, sessions::text FROM sessions WHERE name = 'Writer'",
     )
-    assert bytes(stored) == proof.secret_hash
+    assert bytes(stored) == session.secret_hash
     assert text[8:28] not in row
 
 

@@ -1,4 +1,4 @@
-"""Who may do what to a task: not a stranger, not somebody else, and no other site."""
+"""Who may do what to a task: no anonymous client, no other user, no other site."""
 
 import pytest
 

@@ -315,10 +315,10 @@ async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
     for _ in range(4):
         browser = PageClient(mine.http_client, mine.base_url)
         await browser.log_in(ALICE)
-        owner = services.signer.read_cookie(browser.cookies["taskapp-session"])
+        owner = services.signer.read_session_cookie(browser.cookies["taskapp-session"])
         assert owner
         owners.append(owner)
-    new_cookie = services.signer.new_cookie
+    new_cookie = services.signer.new_session_cookie
     sent = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     login = {"email": ALICE, "password": PASSWORD}
 
@@ -339,7 +339,7 @@ async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
     )
     assert isinstance(outcomes[0], str), outcomes
     assert all(outcome is None or isinstance(outcome, TaskappError) for outcome in outcomes[1:])
-    kept = services.signer.read_cookie(outcomes[0])
+    kept = services.signer.read_session_cookie(outcomes[0])
     assert kept
     [(secret_hash,)] = rows(settings, "secret_hash")
     assert bytes(secret_hash) == kept.secret_hash

@@ -15,7 +15,7 @@ from handlers.pages.base import PageHandler
 from handlers.rendering.languages import ENGLISH, Language
 from handlers.rendering.templates import Templates
 from handlers.web.application import Application
-from taskapp.forms.pasted_titles import MAX_BATCH
+from taskapp.forms.pasted_titles import MAX_TITLES
 from tests.support.api_tools import with_settings
 from tests.support.page_client import ALICE, PASSWORD, PageClient
 from tests.support.page_reader import Page
@@ -207,7 +207,7 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
     tasks = [f"/tasks/{row.id}" for row in page.rows]
     await reader.post("/tasks", title="", description="\0")
     await reader.post("/tasks/several", titles="")
-    await reader.post("/tasks/several", titles="1\n" * (MAX_BATCH + 1))
+    await reader.post("/tasks/several", titles="1\n" * (MAX_TITLES + 1))
     await reader.post("/tasks/several", titles="1" * 300)
 
     for status in ("pending", "completed", "bogus"):

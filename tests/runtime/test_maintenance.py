@@ -52,7 +52,7 @@ OPEN = {
 
 # What health and metrics ask the database.
 READING = {
-    *("health.ping", "health.statistics"),
+    *("server.ping", "server.statistics"),
     *("sessions.count_live", "tasks.estimate", "users.count_active"),
 }
 
