@@ -18,7 +18,7 @@ from tests.support.page_client import PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.usefixtures("app")
-gen_test = pytest.mark.gen_test(timeout=60)
+gen_test = pytest.mark.gen_test
 
 # The same examples each time; the server is shared by all, which is what servers are for.
 fuzz = settings(

@@ -11,7 +11,7 @@ from tests.support.api_tools import assert_problem, running
 from tests.support.clients import ApiClient, Response
 from tests.support.database_fixtures import execute
 
-pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
+pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 OTHER = '"00000000000000000000000000000000"'  # of the form of ours
 OLD_KEY, NEW_KEY = "the-old-key-of-32-characters-and-more", "the-new-key-of-32-characters-and-more"

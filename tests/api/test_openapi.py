@@ -112,7 +112,7 @@ def test_every_error_is_described_as_a_problem() -> None:
                 assert set(response["content"]) <= {"application/problem+json", "application/json"}
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_the_document_is_served_to_everybody(api: ApiClient) -> None:
     response = await api.get("/api/openapi.json")
     assert response.status == 200
@@ -120,7 +120,7 @@ async def test_the_document_is_served_to_everybody(api: ApiClient) -> None:
     assert response.json == DOCUMENT
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(
     api: ApiClient,
 ) -> None:

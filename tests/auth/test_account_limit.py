@@ -13,7 +13,7 @@ from tests.support.database_fixtures import execute
 from tests.support.page_client import ALICE, PASSWORD, PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
+pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 HOME, AWAY = "192.0.2.1", "198.51.100.1"
 RIGHT = {"email": ALICE, "password": PASSWORD}

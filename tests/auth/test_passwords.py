@@ -22,6 +22,7 @@ from taskapp.auth.passwords import (
     PasswordHasher,
 )
 from taskapp.core.errors import Unavailable
+from tests.support.server_process import LONG_ENOUGH
 
 EMAIL = "ada.lovelace@example.com"
 COMMONEST = [
@@ -213,7 +214,7 @@ def test_a_full_waiting_room_turns_people_away_and_empties_again() -> None:
                     task.cancel()  # those who go away make room as well
                 go.set()
                 await asyncio.gather(*staying, return_exceptions=True)
-            async with asyncio.timeout(1), passwords.slot():
+            async with asyncio.timeout(LONG_ENOUGH), passwords.slot():
                 pass
 
     asyncio.run(scenario())

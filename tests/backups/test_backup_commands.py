@@ -18,7 +18,13 @@ from taskapp.config.settings import load_settings
 from taskapp.db.migrations import migrate
 from taskapp.observability.logs import configure_logging
 from tests.support.backup_tools import House, house, original
-from tests.support.database_fixtures import add_tasks, add_user, execute, new_database
+from tests.support.database_fixtures import (
+    add_tasks,
+    add_user,
+    execute,
+    is_waited_for,
+    new_database,
+)
 from tests.support.server_process import wait_until
 
 __all__ = ["house", "original"]  # fixtures
@@ -159,7 +165,6 @@ def test_a_dump_is_restored_as_a_whole_or_not_at_all(dump: Backup, database_url:
 def test_a_restore_that_is_cancelled_leaves_the_database_empty(
     dump: Backup, database_url: str
 ) -> None:
-    waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
     others = (
         "SELECT pid FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -169,7 +174,7 @@ def test_a_restore_that_is_cancelled_leaves_the_database_empty(
         with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
             cursor.execute("CREATE TABLE tasks ()")  # which the restore waits for
             restore = asyncio.create_task(restore_dump(dump, url))
-            await asyncio.to_thread(wait_until, lambda: bool(execute(url, waiting)))
+            await asyncio.to_thread(wait_until, lambda: is_waited_for(url))
             restore.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await restore

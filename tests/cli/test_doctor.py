@@ -41,8 +41,15 @@ from taskapp.doctor.settings import (
 )
 from taskapp.queries.server import ServerFacts
 from taskapp.runtime.database_server import prepare_database
-from tests.postgres.test_server import execute, owner, url_of, wait_until
-from tests.support.server_process import Client, free_port, new_data_folder, server_process
+from tests.auth.test_rate_limits import redis_server
+from tests.postgres.test_server import execute, owner, url_of
+from tests.support.server_process import (
+    Client,
+    new_data_folder,
+    reserved_port,
+    server_process,
+    wait_until,
+)
 
 OK, INFO, WARNING, PROBLEM = Level.OK, Level.INFO, Level.WARNING, Level.PROBLEM
 KEYS = "kMp4vX9qLz2Ws7Tn5Bf8Gh3Jd6Rc1Yae", "Zq7Wm2Kx9Vb4Nc6Ty1Ls8Hd3Gf5Jr0Pu"
@@ -345,27 +352,27 @@ def test_the_folder_of_the_backups_has_to_be_one_that_can_be_written_to(folder: 
 
 
 def test_the_port_has_to_be_free_or_to_be_that_of_taskapp() -> None:
-    with new_data_folder() as data_folder, server_process(data_folder) as server:
-        served = make_settings(port=server.address)
-        with Client(server.address) as client:
-            wait_until(lambda: client.status("/api/health/live") == 200)
+    with new_data_folder() as data_folder, reserved_port() as port:
+        served = make_settings(port=str(port))
+        with server_process(data_folder, settings={"TASKAPP_PORT": str(port)}) as server:
+            with Client(server.address) as client:
+                wait_until(lambda: client.status("/api/health/live") == 200)
+            (finding,) = check_port(served)
+            assert_is(finding, OK, "taskapp answers")
         (finding,) = check_port(served)
-        assert_is(finding, OK, "taskapp answers")
-    (finding,) = check_port(served)
-    assert_is(finding, OK, "is free")
+        assert_is(finding, OK, "is free")
 
 
 def test_a_port_where_another_program_listens_is_said_soon() -> None:
     started = time.monotonic()
-    port = free_port()
-    with socket.create_server(("127.0.0.1", port)):  # which accepts, and says nothing
-        (finding,) = check_port(make_settings(port=str(port)))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # which accepts, and says nothing
+        (finding,) = check_port(make_settings(port=str(silent.getsockname()[1])))
     assert_is(finding, PROBLEM, "Stop what listens there")
     assert time.monotonic() - started < 4
 
 
 def test_an_address_of_another_machine_is_said() -> None:
-    settings = make_settings(host="192.0.2.1", port=str(free_port()))
+    settings = make_settings(host="192.0.2.1", port="8000")
     (finding,) = check_port(settings)
     assert_is(finding, PROBLEM, "Cannot assign requested address")
 
@@ -504,19 +511,12 @@ def test_open_registration_is_said(texts: dict[str, str], level: Level, words: s
 
 
 def test_a_redis_has_to_let_us_in(folder: Path) -> None:
-    socket = str(folder / "redis.sock")
-    options = ["--port", "0", "--unixsocket", socket, "--requirepass", "opensesame", "--save", ""]
-    command = ["redis-server", *options, "--dir", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as redis:
-        try:
-            wait_until(Path(socket).exists)
-            for password, level in (("opensesame", OK), ("abracadabra", PROBLEM)):
-                url = f"redis+unix://:{password}@{socket}"
-                finding = asyncio.run(check_limits(make_settings(limit_storage=url)))
-                assert finding.level is level, finding
-                assert password not in str(finding)
-        finally:
-            redis.terminate()
+    with redis_server(folder, "--requirepass", "opensesame"):
+        for password, level in (("opensesame", OK), ("abracadabra", PROBLEM)):
+            url = f"redis+unix://:{password}@{folder / 'redis.sock'}"
+            finding = asyncio.run(check_limits(make_settings(limit_storage=url)))
+            assert finding.level is level, finding
+            assert password not in str(finding)
 
 
 def test_several_taskapps_on_one_database_need_a_redis_to_count_together() -> None:

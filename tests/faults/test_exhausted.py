@@ -15,7 +15,7 @@ from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import Outcome, writing
 from tests.faults.outage import TIMEOUT, Watchers
 from tests.faults.own_postgres import OwnPostgres, own_postgres
-from tests.support.database_fixtures import locked_tasks
+from tests.support.database_fixtures import is_waited_for, locked_tasks
 from tests.support.server_process import server_process, wait_until
 
 PLACES = 20  # connections that the database takes, those kept for superusers too
@@ -35,20 +35,13 @@ def test_statements_that_block_all_connections_refuse_in_time_and_leave_nothing(
             watchers = Watchers(server.address)
             with locked_tasks(postgres.url):
                 time.sleep(LOCKED_FOR)
-            wait_until(lambda: not is_waiting(postgres.url))
+            wait_until(lambda: not is_waited_for(postgres.url))
             watchers.assert_first_requests_succeed()
             ledger.wait_for_writes(seconds=TIMEOUT)
         assert ledger.outcomes[Outcome.REFUSED] > 0
         assert ledger.longest_answer < TIMEOUT
         assert_all_is_well(ledger, postgres.url)
         assert server.surprises() == []
-
-
-def is_waiting(url: str) -> bool:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute(query)
-        return bool(cursor.fetchall()[0][0])
 
 
 def test_a_database_without_a_free_place_is_missed_in_words_and_found_again(

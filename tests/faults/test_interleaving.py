@@ -68,7 +68,7 @@ class Actor:
         )
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_whatever_clients_do_to_a_task_at_once_some_order_explains(
     settings: Settings, chance: random.Random
 ) -> None:
@@ -107,7 +107,7 @@ async def make_history(
     return State("new", made.headers["ETag"], sessions), history
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_of_those_who_register_an_address_in_any_case_at_once_one_succeeds(
     settings: Settings, chance: random.Random
 ) -> None:

@@ -27,9 +27,16 @@ from taskapp.queries.bulk_tasks import CompletedSummary
 from taskapp.queries.tasks import COUNT_LIMIT
 from taskapp.services import Services
 from tests.support.api_tools import statement_counts
-from tests.support.database_fixtures import add_session, add_tasks, add_user, execute
+from tests.support.database_fixtures import (
+    add_session,
+    add_tasks,
+    add_user,
+    execute,
+    is_waited_for,
+)
+from tests.support.server_process import wait_until
 
-pytestmark = pytest.mark.gen_test(timeout=60)
+pytestmark = pytest.mark.gen_test
 
 LATER = "2999-01-01T00:00:00Z"
 STATEMENT = "tasks.delete_completed"
@@ -280,14 +287,7 @@ async def test_a_task_that_changes_while_its_deletion_waits_is_left_alone_and_no
     with closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
         cursor.execute(meanwhile, (tasks[-1],))
         deletion = asyncio.create_task(delete_completed_tasks(services, alice, until))
-        async with asyncio.timeout(3):
-            await deletion_waits(empty_database)
+        await asyncio.to_thread(wait_until, lambda: is_waited_for(empty_database))
         connection.commit()
         assert await deletion == 2
     assert tasks_of(empty_database, alice) == (tasks[-1:] if is_kept else [])
-
-
-async def deletion_waits(url: str) -> None:
-    """Wait until a statement waits for a lock of another one."""
-    while execute(url, "SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:  # noqa: ASYNC110  # it is PostgreSQL that has to be asked
-        await asyncio.sleep(0.01)

@@ -16,7 +16,7 @@ from tests.support.database_fixtures import execute
 from tests.support.page_client import ALICE, PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 KEY = {"Idempotency-Key": "made-before"}
 
 

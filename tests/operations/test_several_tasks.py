@@ -19,7 +19,7 @@ from taskapp.services import Services
 from tests.support.api_tools import statement_counts
 from tests.support.database_fixtures import add_session, add_tasks, add_user
 
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 
 LINE_ENDS = ["\n", "\r\n", "\r"]
 BLANK = ["", " ", "\t\u3000", "\u200b\ufeff", "\u2028", "\0"]

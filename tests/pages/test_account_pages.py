@@ -18,7 +18,7 @@ from tests.support.database_fixtures import execute
 from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 NEW_PASSWORD = "another horse, another battery"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 

@@ -9,7 +9,7 @@ from tests.support.database_fixtures import add_tasks
 from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient, titles
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 ADDRESS = "/tasks/completed/delete"
 
 

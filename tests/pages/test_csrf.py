@@ -18,7 +18,7 @@ from tests.support.page_reader import Page
 from tests.support.page_story import walk
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=60)
+pytestmark = pytest.mark.gen_test
 
 UNSAFE = [
     (path.replace(":id", NO_TASK), method)

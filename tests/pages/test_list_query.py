@@ -15,7 +15,7 @@ from tests.support.page_client import ALICE, PASSWORD, PageClient
 from tests.support.page_reader import Page
 
 pytest_plugins = ["tests.support.page_fixtures"]
-gen_test = pytest.mark.gen_test(timeout=30)
+gen_test = pytest.mark.gen_test
 FILTERS = ["", "?status=pending", "?status=completed"]
 in_every_filter = pytest.mark.parametrize("query", FILTERS)
 on_every_page = pytest.mark.parametrize("page_number", [1, 2])

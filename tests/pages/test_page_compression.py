@@ -10,7 +10,7 @@ from tests.support.page_reader import Page
 from tests.support.page_story import walk
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 ONCE = re.compile(r'(name="(?:csrf_token|key|until)" value=")[^"]*')  # differs each time
 SMALL = 2000  # bytes of a page with little in it
 GUESS = "guessed-by-a-stranger"

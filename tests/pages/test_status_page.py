@@ -10,7 +10,7 @@ from tests.support.backup_tools import make_backup_folder
 from tests.support.page_client import PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 
 NOW = r"Since \d{1,2} \w+ 20\d\d, \d\d:\d\d UTC \(just now\)"
 

@@ -179,7 +179,7 @@ def reader(
     return Reader(http_client, base_url)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_a_stranger_sees_no_word_that_cannot_be_translated(reader: Reader) -> None:
     await reader.open("/login")
     await reader.open("/nowhere")
@@ -195,7 +195,7 @@ async def test_a_stranger_sees_no_word_that_cannot_be_translated(reader: Reader)
     assert reader.seen == {"/login", "/nowhere", "/register"}
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_an_owner_sees_no_word_that_cannot_be_translated(
     reader: Reader, used: set[str]
 ) -> None:
@@ -259,7 +259,7 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
     assert used == {page.name for page in PAGES} - parts
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @with_settings(REGISTRATION="closed", LOGIN_LIMIT="1/hour", PUBLIC_URL="https://tasks.example")
 async def test_a_stranger_who_is_refused_sees_no_word_that_cannot_be_translated(
     reader: Reader,

@@ -166,7 +166,7 @@ def private_methods() -> list[Any]:
     ]
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 @pytest.mark.usefixtures("app")
 @pytest.mark.parametrize(("path", "method", "is_api"), private_methods())
 async def test_whatever_is_not_public_refuses_a_stranger(

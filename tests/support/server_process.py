@@ -92,6 +92,15 @@ def processor_seconds(pid: int) -> tuple[float, float]:
     return int(ran) / 1e9, int(waited) / 1e9
 
 
+def processor_share(pid: int, since: tuple[float, float] = (0.0, 0.0)) -> float:
+    """Tell in how much of the time in which it wanted to run a process did; others had the rest.
+
+    What takes a second on a quiet machine takes a second divided by this.
+    """
+    ran, waited = (now - then for now, then in zip(processor_seconds(pid), since, strict=True))
+    return ran / (ran + waited)
+
+
 @contextmanager
 def stopped_processes(find: Callable[[], Iterable[int]]) -> Iterator[None]:
     """Let all processes that are found hang for as long as the block lasts."""
@@ -360,6 +369,14 @@ class ServerProcess:
         """Send a signal, wait for the end, and give the exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
+
+    def idle_until_end(self) -> float:
+        """Wait for the end, and give the seconds in which the process did not even want to run."""
+        started, before = time.monotonic(), sum(processor_seconds(self.pid))
+        look = os.WEXITED | os.WNOWAIT | os.WNOHANG  # and leave it to whoever reads the exit code
+        wait_until(lambda: os.waitid(os.P_PID, self.pid, look) is not None)
+        worked = sum(processor_seconds(self.pid)) - before  # however long a busy machine took
+        return time.monotonic() - started - worked
 
     def clean_up(self) -> None:
         if self.process.poll() is None:

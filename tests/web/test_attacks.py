@@ -20,7 +20,7 @@ from tests.support.database_fixtures import execute
 from tests.support.page_client import ALICE, BOB, PageClient, stored, titles
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
+pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 SQL = [
     "'",

@@ -23,7 +23,7 @@ from tests.support.api_tools import (
 )
 from tests.support.clients import ApiClient
 
-pytestmark = [pytest.mark.gen_test(timeout=30), pytest.mark.usefixtures("app")]
+pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
