@@ -10,7 +10,13 @@ from typing import Any
 from playwright.sync_api import APIRequestContext, Browser, Page, Response
 
 from taskapp.maintenance_mode import enable
-from tests.support.browser_fixtures import Account, new_account, running_browser, running_server
+from tests.support.browser_fixtures import (
+    TIMEOUT,
+    Account,
+    new_account,
+    running_browser,
+    running_server,
+)
 from tests.support.database_fixtures import execute, new_database
 from tests.support.sample_tasks import COMPLETED, HARD_TO_DRAW, ordinary_tasks
 
@@ -163,7 +169,7 @@ class Site:
             java_script_enabled=has_scripts,
             reduced_motion="reduce",
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(TIMEOUT)
         return context.new_page()
 
     def _forget(self, page: Page, *, has_scripts: bool) -> Page:
@@ -208,9 +214,9 @@ class Site:
     def no_database(self) -> Iterator[None]:
         """Disconnect the failing server from its database."""
         name = self._failing_database.rpartition("?")[0].rpartition("/")[2]
-        connections = "FROM pg_stat_activity WHERE datname = %s"
+        end = "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE datname = %s"
         execute(self._database_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        execute(self._database_url, f"SELECT pg_terminate_backend(pid) {connections}", name)
+        execute(self._database_url, end, int(TIMEOUT), name)
         try:
             yield
         finally:
