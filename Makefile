@@ -35,8 +35,9 @@ types: $(VENV)/.development  ## check types
 	$(BIN)/mypy
 
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, side by side, with coverage
-	$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=4 --dist=loadfile --cov --cov-report=term
-	$(BIN)/pytest --ignore=tests/deploy -m alone
+	@bash tests/in_turn.sh \
+	    '$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=4 --dist=loadfile --cov --cov-report=term' \
+	    '$(BIN)/pytest --ignore=tests/deploy -m alone'
 
 browser: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests that open a browser
 	$(BIN)/pytest tests/browser -m "not alone" --numprocesses=4 --dist=loadfile
