@@ -13,7 +13,7 @@ import pytest
 from handlers.rendering.static_assets import digest
 from tests.deploy.proxy import HOST, Proxy, running_proxy, write_configuration
 from tests.deploy.tools import run_tool
-from tests.support.server_process import LONG_ENOUGH, ServerProcess, server_process, wait_until
+from tests.support.server_process import ServerProcess, server_process, wait_until
 
 KEY = "only-for-tests-0123456789-abcdefghijklmnop"
 JSON = ("-H", "Content-Type: application/json")
