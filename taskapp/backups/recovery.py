@@ -8,11 +8,11 @@ import asyncio
 import shutil
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from taskapp.backups.base_backup import restore_point_name
 from taskapp.backups.dump import restore_dump
@@ -165,7 +165,7 @@ async def _start_recovery(
 ) -> EmbeddedPostgres:
     _make_anew(aside)
     cluster = aside / "postgres"
-    await asyncio.to_thread(_extract, plan.backup, cluster)
+    await asyncio.to_thread(extract_base, plan.backup.path, cluster)
     account = owner or postgres_account(cluster)
     if account:
         chown_tree(account, cluster)
@@ -200,13 +200,38 @@ def _make_anew(folder: Path) -> None:
     folder.mkdir(mode=0o700)
 
 
-def _extract(backup: Backup, cluster: Path) -> None:
+def extract_base(backup: Path, cluster: Path) -> None:
+    """Extract the archives of a base backup into a cluster that recovery can start in.
+
+    Raises OSError and tarfile.TarError.
+    """
     for name, folder in (("base.tar.gz", cluster), ("pg_wal.tar.gz", cluster / "pg_wal")):
         folder.mkdir(mode=0o700, exist_ok=True)
-        with tarfile.open(backup.path / name) as archive:
-            archive.extractall(folder, filter="tar")  # nosec B202  # nothing leads out of it
+        with tarfile.open(backup / name) as archive:
+            # The parameter `filter` is missing before Python 3.11.4 (Debian 12 has 3.11.2), and
+            # its default is another from 3.14 on. This attribute does without: the versions that
+            # have no filter ignore it, and `_checked` is the same in all of them.
+            archive.extraction_filter = _unfiltered
+            archive.extractall(folder, members=_checked(archive))  # noqa: S202  # nosec B202  # see _checked
     cluster.chmod(0o700)
     (cluster / "recovery.signal").touch(mode=0o600)
+
+
+def _checked(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of an archive; raise tarfile.ReadError at what could lead out of it.
+
+    `pg_basebackup` writes files and folders only, for the embedded cluster has no tablespaces.
+    """
+    for member in archive:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
+            raise tarfile.ReadError(f"{member.name!r} is no file or folder of a cluster")
+        member.mode &= 0o700
+        yield member
+
+
+def _unfiltered(member: tarfile.TarInfo, _path: str) -> tarfile.TarInfo:
+    return member
 
 
 def _check_end(plan: RestorePlan, cluster: Path) -> None:
