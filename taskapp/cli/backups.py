@@ -1,4 +1,4 @@
-"""The commands for backups: making, listing and verifying them, and restoring from them."""
+"""The commands that make, list and verify backups, and restore from them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import click
 
-from taskapp.backups.create import backup_repository, make_backup
+from taskapp.backups.create import make_backup, read_own_catalog
+from taskapp.backups.place import forget_place
 from taskapp.backups.recovery import format_utc
 from taskapp.backups.repository import Backup
 from taskapp.backups.restore import RestoreResult, restore_embedded, restore_own
@@ -33,9 +34,10 @@ class _Timestamp(click.ParamType[datetime]):
 
 
 @click.group("backup", invoke_without_command=True, epilog=EPILOG)
+@click.option("--init", is_flag=True, help="Begin on a new disk, in place of the one before.")
 @click.pass_context
 @report_errors
-def backup(context: click.Context) -> None:
+def backup(context: click.Context, *, init: bool) -> None:
     """Back the database up now; the server does so by itself once a day.
 
     The server may run. Of the embedded PostgreSQL, every second from then on can be restored; a
@@ -44,6 +46,8 @@ def backup(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     settings = load_cli_settings()
+    if init:
+        forget_place(settings.data_dir)
 
     async def run() -> Backup | None:
         async with database_server(settings, share=True) as url:
@@ -57,13 +61,19 @@ def backup(context: click.Context) -> None:
 @backup.command("list", epilog=EPILOG)
 @report_errors
 def show_backups() -> None:
-    """List the backups, the newest first."""
-    settings = load_cli_settings()
+    """List the backups, the newest first, with those of other databases in the same folder."""
+    catalog = read_own_catalog(load_cli_settings())
     rows = [
-        (found.name, format_utc(found.timestamp), f"{_contents(found)}, {_size(found.bytes)}")
-        for found in backup_repository(settings).list_backups()
+        (
+            found.name,
+            format_utc(found.timestamp),
+            "this one" if found.database == catalog.database else found.database,
+            f"{_contents(found)}, {_size(found.bytes)}",
+        )
+        for found in catalog.all
     ]
-    click.echo(table([("NAME", "STATE OF", "CONTENTS"), *rows]))
+    click.echo(table([("NAME", "STATE OF", "DATABASE", "CONTENTS"), *rows]))
+    _warn(catalog.problems())
 
 
 @backup.command("verify", epilog=EPILOG)
@@ -80,7 +90,12 @@ def verify(name: str) -> None:
         f"{format_utc(verified.backup.timestamp)}, each as it was."
     )
     if verified.backup.kind == "base":
-        click.echo(f"The archive after it is good: {pluralize(verified.wal_files, 'file')}.")
+        segments = verified.wal_segments
+        click.echo(
+            "The archive was not read: a restore has undone what followed."
+            if segments is None
+            else f"The archive after it is good: {pluralize(segments, 'file')}."
+        )
 
 
 @click.command("restore", epilog=EPILOG)
@@ -88,9 +103,10 @@ def verify(name: str) -> None:
     "--to", "timestamp", type=_Timestamp(), help="Restore this moment, in UTC or with offset."
 )
 @click.option("--backup", "name", default="", help="Restore just this backup of `backup list`.")
+@click.option("--database", default="", help="Restore this database of `backup list`.")
 @click.option("--replace", is_flag=True, help="Your own PostgreSQL: empty it first.")
 @report_errors
-def restore(timestamp: datetime | None, name: str, *, replace: bool) -> None:
+def restore(timestamp: datetime | None, name: str, database: str, *, replace: bool) -> None:
     """Restore the database, by default to the last change that is kept.
 
     The moment after --to is in UTC, as in the log, unless it has an offset:
@@ -105,22 +121,25 @@ def restore(timestamp: datetime | None, name: str, *, replace: bool) -> None:
     settings = load_cli_settings()
     if timestamp and name:
         raise click.UsageError("Say --to or --backup, not both.")
+    if database and name:
+        raise click.UsageError("Say --database or --backup, not both.")
     if settings.uses_embedded_database:
         if replace:
             raise click.UsageError("--replace is for a PostgreSQL of your own.")
-        _tell(asyncio.run(restore_embedded(settings, timestamp, name)))
+        _tell(asyncio.run(restore_embedded(settings, timestamp, name, database)))
     else:
         if timestamp:
             raise click.UsageError(
                 "A dump holds one moment. Your own PostgreSQL restores others: see docs/backup.md."
             )
-        _tell(asyncio.run(restore_own(settings, name, replace=replace)))
+        _tell(asyncio.run(restore_own(settings, name, database, replace=replace)))
 
 
 BACKUP_COMMANDS: Sequence[click.Command] = (backup, restore)
 
 
 def _tell(done: RestoreResult) -> None:
+    _warn(done.problems)
     wanted = done.timestamp
     click.echo(f"Restored {format_utc(wanted) if wanted else 'everything there is'}.")
     users, tasks = pluralize(done.users, "account"), pluralize(done.tasks, "task")
@@ -130,6 +149,11 @@ def _tell(done: RestoreResult) -> None:
     click.echo(f"Everybody has to log in again, and scripts need new tokens: {ended} ended.")
     if done.aside:
         click.echo(f"What was there before is in {done.aside}; remove it when nobody misses it.")
+
+
+def _warn(problems: Sequence[str]) -> None:
+    for problem in problems:
+        click.echo(problem, err=True)
 
 
 def _contents(found: Backup) -> str:

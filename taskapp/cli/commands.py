@@ -339,10 +339,13 @@ def _as_json(account: User) -> str:
     )
 
 
-def table(rows: Sequence[tuple[str, str, str]]) -> str:
-    """Set rows of three in columns, the last one as long as it may be."""
-    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
-    return "\n".join(f"{one:{first}}  {two:{second}}  {three}" for one, two, three in rows)
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Set rows in columns, the last one as long as it may be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def _describe(finding: CheckResult) -> str:

@@ -118,6 +118,12 @@ class Metrics:
             "backup_last_success_timestamp_seconds", "When the newest backup was begun; 0: none."
         )
         self.backup_failures = self._counter("backup_failures", "Backups that failed.")
+        self.backup_problems = self._common_gauge(
+            "backup_problems", "What is wrong with the backups; the log and `doctor` say what."
+        )
+        self.job_failures = self._counter(
+            "job_failures", "Runs of background jobs that failed.", "job"
+        )
         self.waiting_wal = self._common_gauge(
             "wal_archive_waiting", "Files of WAL yet to be archived."
         )

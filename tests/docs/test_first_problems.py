@@ -3,6 +3,7 @@
 import html
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from taskapp.backups.identity import find_embedded_database
 from tests.faults.own_postgres import own_postgres
 from tests.faults.test_clock import fake_clock
 from tests.faults.test_exhausted import namespaces
@@ -176,8 +178,10 @@ def backups_failing(folder: Path, site: ServerProcess) -> Iterator[str]:
     elsewhere.touch()
     settings = {"TASKAPP_BACKUP_DIR": str(elsewhere)}
     yield run(site.data_folder, "backup", settings=settings)
-    make_backup_folder(folder, age=3)
-    yield run(folder, "doctor")
+    database = find_embedded_database(site.data_folder) or ""
+    made = make_backup_folder(site.data_folder, database, age=3)
+    yield run(site.data_folder, "doctor")
+    shutil.rmtree(made)
     yield run(site.data_folder, "doctor", settings=settings)
 
 
