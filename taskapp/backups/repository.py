@@ -202,13 +202,10 @@ class BackupRepository:
                 return missing
             if not self.path.exists():  # it will be made
                 return f"{self.path} leads nowhere" if self.path.is_symlink() else ""
-            if reason := _find_refusal(self.path):
-                return f"{self.path} cannot be written to: {reason}"
-            free = shutil.disk_usage(self.path).free
+            reason = _find_refusal(self.path, min_free)
         except OSError as error:
-            return f"{self.path} cannot be written to: {error.strerror or error}"
-        least = min_free // 1024**2
-        return f"Less than {least} MiB are free on the disk of {self.path}" * (free < min_free)
+            reason = error.strerror or str(error)
+        return f"{self.path} cannot be written to: {reason}" if reason else ""
 
     def _find_missing(self) -> str:
         is_ours = self.path.is_dir() and any(
@@ -232,13 +229,16 @@ class BackupRepository:
             self.give_to_owner(self.path)
 
 
-def _find_refusal(folder: Path) -> str:
+def _find_refusal(folder: Path, min_free: int) -> str:
     if not folder.is_dir():
         return os.strerror(errno.ENOTDIR)
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return os.strerror(errno.EROFS)
-    is_allowed = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
-    return "" if is_allowed else os.strerror(errno.EACCES)
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return os.strerror(errno.EACCES)
+    if shutil.disk_usage(folder).free < min_free:
+        return f"less than {min_free // 1024**2} MiB are free on its disk"
+    return ""
 
 
 def backup_repository(settings: Settings) -> BackupRepository:

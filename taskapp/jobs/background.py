@@ -63,7 +63,8 @@ async def _run(job: Job, metrics: Metrics) -> bool:
             raise
         log("job.failed", "error", job=job.name, error="CancelledError")
     else:
-        return told is not False
+        if told is not False:
+            return True
     metrics.job_failures.labels(job.name).inc()
     return False
 

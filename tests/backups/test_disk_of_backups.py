@@ -210,7 +210,7 @@ def test_a_restore_to_an_earlier_state_makes_a_backup_due(house: House) -> None:
 
 def test_a_full_disk_is_a_failure(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taskapp.backups.status.MIN_FREE_SPACE", 2**62)
-    assert "MiB are free on the disk of" in failing(house)
+    assert "MiB are free on its disk" in failing(house)
 
 
 # What the server says within a minute
