@@ -69,6 +69,7 @@ async def make_base_backup(
         prepare_archive(archive, cluster, postgres_account(cluster))
     except FolderAccessError as error:
         raise BackupError(str(error)) from error
+    folder.note_place()  # from now on the archive is there, and is missed
     with folder.staging("base") as staging:
         command = (
             str(program("pg_basebackup")),
