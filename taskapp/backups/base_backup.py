@@ -32,8 +32,8 @@ from taskapp.postgres.cluster import program
 from taskapp.postgres.permissions import FolderAccessError, postgres_account
 from taskapp.postgres.processes import run_program
 
-ARCHIVE_TIMEOUT = 60.0  # seconds for which a file of WAL may take to be in the archive
-_ATTEMPTS = 5  # at a moment in which nobody changes anything
+ARCHIVE_TIMEOUT = 60.0  # seconds that a WAL segment may take to be in the archive
+_ATTEMPTS = 5  # to find an instant in which nobody changes anything
 _OPTIONS = (
     *("--format=tar", "--gzip", "--wal-method=stream", "--checkpoint=fast"),
     *("--manifest-checksums=SHA256", "--no-password"),
@@ -42,7 +42,7 @@ _OPTIONS = (
 
 @dataclass(frozen=True)
 class _RestorePoint:
-    """A moment that a backup can be recovered to: where it is in the WAL, and what was there."""
+    """A state that a backup can be recovered to: where it is in the WAL, and what was there."""
 
     timestamp: datetime
     revision: str
@@ -54,9 +54,9 @@ class _RestorePoint:
 async def make_base_backup(
     folder: BackupRepository, data_dir: Path, url: str, database: str
 ) -> Backup:
-    """Copy the embedded cluster while it is used. Hold the folder's lock meanwhile.
+    """Copy the embedded cluster while it is used. Call it with the folder's lock held.
 
-    It is whole when its mark is in the archive, so that the archive is proven to work.
+    It is whole when its restore point is in the archive, so that the archive is proven to work.
 
     Raises:
         BackupError: a program fails, or the archive does not take what is to be archived.

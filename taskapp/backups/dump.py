@@ -1,4 +1,4 @@
-"""A dump: one moment of a PostgreSQL of any kind, by `pg_dump`, and how it becomes a database."""
+"""A dump: one state of a PostgreSQL of any kind, by `pg_dump`, and how it becomes a database."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ _Script = Callable[[], AsyncGenerator[bytes, None]]
 async def make_dump(
     folder: BackupRepository, url: str, database: str, label: str = "dump"
 ) -> Backup:
-    """Dump a database as it is at one moment, with what it holds then. Call it with the lock held.
+    """Dump a database as it is now, with what it holds then. Call it with the lock held.
 
     Raises:
         BackupError: pg_dump fails.

@@ -41,7 +41,7 @@ def read_identity(cluster: Path) -> str:
 
 
 def begin_instance(cluster: Path) -> None:
-    """Let a cluster, which is not running, be a database of its own from now on."""
+    """Make a cluster, which is not running, a database of its own from now on."""
     (cluster / INSTANCE).write_text(f"{secrets.token_hex(4)}\n", encoding="ascii")
 
 

@@ -32,7 +32,7 @@ def note_place(path: Path, data_dir: Path) -> None:
 
 
 def forget_place(data_dir: Path) -> None:
-    """Let backups begin in a folder that holds none, whatever was there before."""
+    """Forget where the backups were, so that they may begin in a folder that holds none."""
     (data_dir / RECORD).unlink(missing_ok=True)
 
 

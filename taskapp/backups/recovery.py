@@ -68,7 +68,7 @@ def plan_point_in_time(
     if not bases:
         raise BackupError(
             f"The backups in {folder.path} that could be restored are dumps, which hold one "
-            f"moment each. Restore one with --backup; `{COMMAND} backup list` lists them."
+            f"state each. Restore one with --backup; `{COMMAND} backup list` lists them."
         )
     earlier = [base for base in bases if not timestamp or base.timestamp <= timestamp]
     if not earlier:
@@ -102,7 +102,7 @@ def _plan_base(
     if not chain or segment_number(chain[-1]) < segment_number(plan.backup.restore_point_segment):
         raise BackupError(
             f"The archive {plan.archive} lacks WAL of the backup {plan.backup.name} itself. "
-            f"Restore an earlier moment, or bring the archive back."
+            f"Restore an earlier time, or bring the archive back."
         )
     end = max(map(wal.timestamp, chain))
     if timestamp and timestamp > end:
@@ -211,7 +211,7 @@ async def _start_recovery(
 
 
 def _open_archive(archive: Path, account: UnixUser) -> None:
-    """Let the account read an archive; where that cannot be arranged, it may be so already."""
+    """Make an archive readable for the account; where that cannot be, it may be so already."""
     if archive.is_dir():
         grant_traverse(account, [archive])
         if archive.stat().st_uid != account.uid:

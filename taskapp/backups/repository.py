@@ -2,7 +2,7 @@
 
 backups/
     20261126T030000.000000Z-base/     a backup of the embedded cluster; has its name when whole
-    20261126T030000.000000Z-dump/     a dump of one moment; `-before-0003` precedes a migration
+    20261126T030000.000000Z-dump/     a dump of one state; `-before-0003` precedes a migration
     20261127T030000.000000Z-base.partial/    being made, or left over by what was killed
     wal-7712475508080139766/          the archive of one cluster, by its identity
 """

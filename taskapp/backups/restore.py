@@ -242,7 +242,7 @@ def _refuse_empty(backup: Backup, facts: tuple[str, datetime | None, int, int, i
 
 
 def _continue_archive(plan: RestorePlan, cluster: Path, *, goes_on: bool) -> None:
-    """Let the restored cluster go on with the archive that it comes from, or begin one of its own.
+    """Make the restored cluster go on with the archive that it comes from, or begin its own.
 
     To go on, the next start archives the history of the new timeline, which was begun without it.
     Who restores somebody else's backup, or on another machine, begins anew: both may live on.
@@ -263,7 +263,7 @@ def _continue_archive(plan: RestorePlan, cluster: Path, *, goes_on: bool) -> Non
 
 
 def _give(cluster: Path, path: Path) -> None:
-    """Give a file in a cluster to the owner of the cluster."""
+    """Change the owner of a file in a cluster to that of the cluster."""
     if os.geteuid() == 0:
         status = cluster.stat()
         os.chown(path, status.st_uid, status.st_gid)

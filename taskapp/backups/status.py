@@ -47,7 +47,7 @@ class BackupReport:
 
 
 def inspect_backups(settings: Settings, database: str | None = None) -> BackupReport:
-    """Look at the folder of backups, the archive and what waits for it.
+    """Inspect the folder of backups, the archive and what waits for it.
 
     It may take as long as a disk does. Without `database`, the database is asked which it is.
 
@@ -135,11 +135,11 @@ class BackupStatus:
         self._reported: dict[str, float] = {}  # when, by problem
 
     def share(self, folder: Path) -> None:
-        """Let all processes that find each other in a folder know of a failure."""
+        """Share failures with all processes that find each other in a folder."""
         self._mark = folder / FAILED
 
     def look(self) -> BackupReport:
-        """Look at the folder now, as `inspect_backups` does."""
+        """Inspect the folder now, as `inspect_backups` does, and keep the report."""
         if self._began is None:
             self._began = monotonic()
         try:

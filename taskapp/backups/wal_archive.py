@@ -93,7 +93,7 @@ class WalSource:
     """The segments that a restore can draw on: in an archive, or left in a cluster's `pg_wal`."""
 
     def __init__(self, archive: Path, unarchived: Path | None = None, system: str = "") -> None:
-        """Look at the folders, which need not be there; of what is left, take what is whole."""
+        """Read the folders, which need not be there; of `unarchived`, what is this system's."""
         self._paths: dict[str, Path] = {}
         for path in _files(unarchived):
             if is_history(path.name) or (is_wal(path.name) and _belongs(path, system)):

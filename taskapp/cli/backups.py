@@ -19,7 +19,7 @@ from taskapp.runtime.database_server import database_server, require_prepared_da
 class _Timestamp(click.ParamType[datetime]):
     """A date with a time, in UTC where no offset is given."""
 
-    name = "moment"
+    name = "time"
 
     def convert(
         self, value: str, _parameter: click.Parameter | None, _context: click.Context | None
@@ -27,9 +27,7 @@ class _Timestamp(click.ParamType[datetime]):
         try:
             timestamp = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(
-                f'"{value}" is no moment such as "2026-11-23 10:00" or 2026-11-23T11:00+01:00'
-            )
+            self.fail(f'"{value}" is no time such as "2026-11-23 10:00" or 2026-11-23T11:00+01:00')
         return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
@@ -41,7 +39,7 @@ def backup(context: click.Context, *, init: bool) -> None:
     """Back the database up now; the server does so by itself once a day.
 
     The server may run. Of the embedded PostgreSQL, every second from then on can be restored; a
-    PostgreSQL of your own is dumped as it is at one moment.
+    PostgreSQL of your own is dumped as it is at that time.
     """
     if context.invoked_subcommand is not None:
         return
@@ -100,7 +98,10 @@ def verify(name: str) -> None:
 
 @click.command("restore", epilog=EPILOG)
 @click.option(
-    "--to", "timestamp", type=_Timestamp(), help="Restore this moment, in UTC or with offset."
+    "--to",
+    "timestamp",
+    type=_Timestamp(),
+    help="Restore this time, in UTC or with offset.",
 )
 @click.option("--backup", "name", default="", help="Restore just this backup of `backup list`.")
 @click.option("--database", default="", help="Restore this database of `backup list`.")
@@ -109,7 +110,7 @@ def verify(name: str) -> None:
 def restore(timestamp: datetime | None, name: str, database: str, *, replace: bool) -> None:
     """Restore the database, by default to the last change that is kept.
 
-    The moment after --to is in UTC, as in the log, unless it has an offset:
+    The time after --to is in UTC, as in the log, unless it has an offset:
 
     \b
         --to "2026-11-23 10:00"
@@ -130,7 +131,7 @@ def restore(timestamp: datetime | None, name: str, database: str, *, replace: bo
     else:
         if timestamp:
             raise click.UsageError(
-                "A dump holds one moment. Your own PostgreSQL restores others: see docs/backup.md."
+                "A dump holds one state. Your own PostgreSQL restores others: see docs/backup.md."
             )
         _tell(asyncio.run(restore_own(settings, name, database, replace=replace)))
 

@@ -71,7 +71,7 @@ async def _back_up_if_due(services: Services, url: str) -> bool:
 
 
 async def _look(services: Services) -> None:
-    """Look at the folder of backups, and log what is newly wrong."""
+    """Inspect the folder of backups, and log what is newly wrong."""
     report = await run_in_daemon_thread(services.backups.look)
     if not report.failures and not report.is_due:  # what an attempt failed of is over
         services.backups.note(has_failed=False)
@@ -83,7 +83,7 @@ async def _look(services: Services) -> None:
 
 
 async def watch_backups(services: Services) -> None:
-    """Look at the backups and at what PostgreSQL says of its archive."""
+    """Inspect the backups, and ask PostgreSQL about its archive."""
     with suppress(Unavailable, MigrationError):  # health says that the database is away
         if services.settings.archives_wal:
             row = await services.database.fetch_one(_ARCHIVER)

@@ -208,7 +208,7 @@ def test_backups_belong_to_whom_the_data_folder_belongs_to(house: House) -> None
 
 
 def make_late(house: House) -> None:
-    """Let the only backup be of long ago."""
+    """Change the only backup to be of long ago."""
     (backup,) = house.backups
     change_description(backup.path, timestamp="2026-01-01T00:00:00+00:00")
 

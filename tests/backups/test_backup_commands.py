@@ -75,7 +75,7 @@ def test_backups_are_made_listed_verified_and_restored(house: House) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
-        (["restore", "--to", "yesterday"], "is no moment such as", 2),
+        (["restore", "--to", "yesterday"], "is no time such as", 2),
         (["restore", "--to", "2026-01-01 10:00", "--backup", "x"], "not both", 2),
         (["restore", "--replace"], "is for a PostgreSQL of your own", 2),
         (["restore", "--backup", "x"], "There is no backup x in", 1),
@@ -117,7 +117,7 @@ def test_a_server_of_ones_own_is_dumped_verified_and_restored(
         assert f"What was there before is in {kept.path};" in said
         assert kept.tables["users"][0] == 2
         said = run(house, "restore", "--to", "2026-01-01 10:00", DATABASE_URL=other, code=2)
-        assert "A dump holds one moment." in said
+        assert "A dump holds one state." in said
 
 
 def test_a_dump_of_a_newer_schema_or_a_damaged_one_is_refused(

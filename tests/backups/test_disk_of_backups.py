@@ -49,7 +49,7 @@ def disk(house: House) -> Iterator[Path]:
 
 @contextmanager
 def away(disk: Path) -> Iterator[None]:
-    """Take the disk away: in its place is the empty folder that it was mounted on."""
+    """Move the disk away: in its place is the empty folder that it was mounted on."""
     disk.rename(disk.with_name("away"))
     disk.mkdir(mode=0o755)
     yield
@@ -236,6 +236,9 @@ def test_the_server_says_what_is_wrong_with_its_backups(house: House, disk: Path
         wait_until(lambda: health() == "current", 30)
         (disk / "taskapp" / name).mkdir()
         wait_until(lambda: logged(f"{name} is damaged"), 60)
+        assert health() == "current"
+        (problem,) = client.send("GET", "/api/health").json["backupProblems"]
+        assert f"{name} is damaged" in problem
         metrics = client.send("GET", "/metrics").body.decode()
         assert "taskapp_backup_problems 1.0\n" in metrics
         (disk / "taskapp" / name).rmdir()

@@ -3,7 +3,6 @@
 import html
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -178,10 +177,9 @@ def backups_failing(folder: Path, site: ServerProcess) -> Iterator[str]:
     elsewhere.touch()
     settings = {"TASKAPP_BACKUP_DIR": str(elsewhere)}
     yield run(site.data_folder, "backup", settings=settings)
-    database = find_embedded_database(site.data_folder) or ""
-    made = make_backup_folder(site.data_folder, database, age=3)
-    yield run(site.data_folder, "doctor")
-    shutil.rmtree(made)
+    run(folder, "migrate")
+    make_backup_folder(folder, find_embedded_database(folder) or "", age=3)
+    yield run(folder, "doctor")
     yield run(site.data_folder, "doctor", settings=settings)
 
 

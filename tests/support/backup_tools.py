@@ -24,7 +24,7 @@ from tests.support.database_fixtures import add_session, add_user, execute
 
 @contextmanager
 def short_parent() -> Iterator[Path]:
-    """Give a folder whose path leaves room for a socket's name."""
+    """Yield a folder whose path leaves room for a socket's name."""
     parent = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))
     try:
         yield parent
@@ -78,7 +78,7 @@ class House:
 
     @property
     def wal(self) -> list[Path]:
-        """Give the archived files of WAL, oldest first."""
+        """Return the archived WAL segments, oldest first."""
         return sorted(self.archive.glob("0" * 7 + "?" * 17 + ".gz"))
 
     def copied_to(self, parent: Path) -> "House":
