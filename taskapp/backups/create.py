@@ -1,6 +1,7 @@
 """Makes a backup of whichever PostgreSQL there is, and removes those that are too old."""
 
 import asyncio
+import shutil
 
 from taskapp.backups.base_backup import make_base_backup
 from taskapp.backups.catalog import Catalog, read_catalog
@@ -37,6 +38,9 @@ async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False
     try:
         folder.make()
         async with folder.lock():
+            for left in ("verify", "restore") if settings.uses_embedded_database else ():
+                # By one that was killed: none runs beside us, who hold the locks of both.
+                await asyncio.to_thread(shutil.rmtree, settings.data_dir / left, ignore_errors=True)
             database = await asyncio.to_thread(find_database, settings) or ""
             report = await asyncio.to_thread(inspect_backups, settings, database)
             if only_if_due and not report.is_due:

@@ -166,4 +166,4 @@ def _contents(found: Backup) -> str:
 
 
 def _size(amount: int) -> str:
-    return f"{amount / 1024**2:,.1f} MiB"
+    return f"{amount / 1024**2:,.1f} MiB" if amount >= 1024**2 else f"{amount / 1024:.1f} KiB"
