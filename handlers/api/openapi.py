@@ -244,6 +244,11 @@ def _health_paths() -> Json:
         "type": "string",
         "description": "Of taskapp; only for the networks that may read `/metrics`.",
     }
+    health["properties"]["backupProblems"] = {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "What is wrong with the backups; for the same networks.",
+    }
     state = _object(status={"type": "string"})
     public: Json = {"security": []}
     return {

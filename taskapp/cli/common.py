@@ -156,7 +156,7 @@ def run_with_services(settings: Settings, work: Callable[[Services], Awaitable[R
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Return rows of texts in aligned columns; the last one is not padded."""
+    """Return rows in aligned columns; the last column may have any length."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

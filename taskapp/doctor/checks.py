@@ -56,7 +56,7 @@ async def run_checks(settings: Settings) -> list[CheckResult]:
         check_year(datetime.now(UTC)),
         check_data_folder(settings.data_dir),
         *check_space(settings),
-        check_backups(settings),
+        *await check_backups(settings),
         check_maintenance(settings),
         check_secret_key(settings),
         *await asyncio.to_thread(check_port, settings),

@@ -15,12 +15,12 @@ _started = monotonic()
 
 
 def uptime() -> int:
-    """Give how long the process has been running, in seconds."""
+    """Return how long the process has been running, in seconds."""
     return int(monotonic() - _started)
 
 
 async def find_database_problem(services: Services) -> Problem | None:
-    """Tell what is wrong with the database, within five seconds; None when all is well."""
+    """Return what is wrong with the database, within five seconds; None when all is well."""
     ping = asyncio.ensure_future(ping_server(services.database))
     # Not a timeout around the statement: cancelling one waits for the server, which may be away.
     try:

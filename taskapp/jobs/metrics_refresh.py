@@ -16,12 +16,12 @@ from taskapp.services import Services
 async def refresh_gauges(services: Services) -> None:
     """Bring the gauges up to date, those of the database as far as it answers."""
     _refresh_disk(services)
+    refresh_backup_gauges(services)
     services.metrics.database.statistics = None
     if await find_database_problem(services) == "disconnected":
         return
     with suppress(Unavailable):  # it went away just now: the other metrics still count
         await _refresh_database(services)
-        await refresh_backup_gauges(services)
 
 
 def _refresh_disk(services: Services) -> None:

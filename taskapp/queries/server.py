@@ -32,9 +32,13 @@ _STATISTICS = Statement(
     .select_from(text("pg_stat_database"))
     .where(text("datname = current_database()")),
 )
-_ARCHIVE_FAILURES = Statement(
-    "server.archive_failures",
-    select(column("failed_count")).select_from(table("pg_stat_archiver")),
+_ARCHIVER = Statement(
+    "server.archiver",
+    select(
+        column("failed_count"),
+        column("last_failed_time")
+        > func.coalesce(column("last_archived_time"), func.to_timestamp(0)),
+    ).select_from(table("pg_stat_archiver")),
 )
 
 
@@ -46,6 +50,13 @@ class ServerFacts(NamedTuple):
     is_read_only: bool
     max_connections: int
     clock: float
+
+
+class ArchiverState(NamedTuple):
+    """Failed attempts to archive a WAL segment, and whether the last attempt failed."""
+
+    failures: int
+    is_failing: bool
 
 
 async def ping_server(database: Database) -> None:
@@ -65,6 +76,7 @@ async def find_statistics(database: Database) -> DatabaseStatistics | None:
     return DatabaseStatistics(*row) if row else None
 
 
-async def count_archive_failures(database: Database) -> int:
-    """Count the failed attempts to archive a WAL segment."""
-    return int(await database.fetch_value(_ARCHIVE_FAILURES) or 0)
+async def find_archiver_state(database: Database) -> ArchiverState:
+    """Return the state of PostgreSQL's archiver."""
+    row = await database.fetch_one(_ARCHIVER)
+    return ArchiverState(int(row[0]), bool(row[1])) if row else ArchiverState(0, is_failing=False)

@@ -344,7 +344,8 @@ def test_a_disk_of_the_backups_alone_is_looked_at_too(folder: Path) -> None:
 def test_the_folder_of_the_backups_has_to_be_one_that_can_be_written_to(folder: Path) -> None:
     file = folder / "file"
     file.touch()
-    finding = check_backups(make_settings(data_dir=str(folder), backup_dir=str(file)))
+    settings = make_settings(data_dir=str(folder), backup_dir=str(file))
+    (finding,) = asyncio.run(check_backups(settings))
     assert_is(finding, PROBLEM, f"{file} cannot be written to: Not a directory")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from taskapp.backups.identity import find_embedded_database
 from tests.faults.own_postgres import own_postgres
 from tests.faults.test_clock import fake_clock
 from tests.faults.test_exhausted import namespaces
@@ -178,7 +179,8 @@ def backups_failing(folder: Path, site: ServerProcess) -> Iterator[str]:
     elsewhere.touch()
     settings = {"TASKAPP_BACKUP_DIR": str(elsewhere)}
     yield run(site.data_folder, "backup", settings=settings)
-    make_backup_folder(folder, age=3)
+    run(folder, "migrate")
+    make_backup_folder(folder, find_embedded_database(folder) or "", age=3)
     yield run(folder, "doctor")
     yield run(site.data_folder, "doctor", settings=settings)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from taskapp.backups.identity import find_database
 from taskapp.config.settings import Settings
 from taskapp.jobs.health_check import find_database_problem
 from taskapp.jobs.housekeeping import WATCH, run_health_checks
@@ -152,7 +153,8 @@ async def test_the_process_and_its_disk_are_measured(api: ApiClient, settings: S
 async def test_the_newest_backup_is_dated(settings: Settings, tmp_path: Path) -> None:
     async with running(settings, TASKAPP_DATA_DIR=str(tmp_path)) as server:
         assert (await looked_at(server.client)).value("backup_last_success_timestamp_seconds") == 0
-        make_backup_folder(tmp_path, age=0)
+        make_backup_folder(tmp_path, find_database(settings) or "", age=0)
+        server.services.backups.look()
         moment = (await looked_at(server.client)).value("backup_last_success_timestamp_seconds")
         assert moment == pytest.approx(time.time(), abs=30)
 

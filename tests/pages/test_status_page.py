@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from taskapp.backups.identity import find_database
 from taskapp.services import Services
 from tests.support.backup_tools import make_backup_folder
 from tests.support.page_client import PageClient
@@ -69,10 +70,12 @@ async def test_the_time_is_that_of_the_last_change_of_state(
     ],
 )
 async def test_the_newest_backup_is_dated_roughly(
-    visitor: PageClient, tmp_path: Path, days: list[float], words: str
+    visitor: PageClient, services: Services, tmp_path: Path, days: list[float], words: str
 ) -> None:
+    database = find_database(services.settings) or ""
     for age in days:
-        make_backup_folder(tmp_path, age=age)
+        make_backup_folder(tmp_path, database, age=age)
+    services.backups.look()
     assert f"Last backup {words}" in (await visitor.open("/status")).text
 
 
