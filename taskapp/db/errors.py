@@ -1,6 +1,8 @@
 """Driver errors, and what they mean: translated by their SQLSTATE, or by its absence."""
 
+import asyncio
 import re
+from typing import Any
 
 import psycopg2
 import psycopg2.errors
@@ -55,6 +57,15 @@ def is_rejected_write(error: Exception) -> bool:
     """Return whether the server lacks the resources for a write, or is read-only."""
     code = _sqlstate(error)
     return code == _READ_ONLY or code.startswith(_RESOURCES_CLASS)
+
+
+def handle_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error of the event loop, where aiopg reports that the server canceled a statement."""
+    error = context.get("exception")
+    if isinstance(error, psycopg2.errors.QueryCanceled):
+        log("database.refused", "warning", code=error.pgcode)
+    else:
+        loop.default_exception_handler(context)
 
 
 def first_line(error: BaseException) -> str:

@@ -7,12 +7,17 @@ from typing import Any
 
 import aiopg
 import psycopg2
-import psycopg2.errors
 import psycopg2.extensions
 
 from taskapp.core.errors import Unavailable
 from taskapp.db.dsn import CONNECT_TIMEOUT
-from taskapp.db.errors import PREPARED_ELSEWHERE, UNREACHABLE, PreparedStatementLost, first_line
+from taskapp.db.errors import (
+    PREPARED_ELSEWHERE,
+    UNREACHABLE,
+    PreparedStatementLost,
+    first_line,
+    handle_loop_error,
+)
 from taskapp.db.session_options import OPTIONS, OPTIONS_QUERY, SERVER_TIMEOUT, check_options
 from taskapp.db.statements import Statement
 from taskapp.observability.logs import log
@@ -108,7 +113,7 @@ class ConnectionPool:
             SettingsError: a pooler between us and the server drops the session options.
             Unavailable: the server cannot be reached, or rejects the connection.
         """
-        asyncio.get_running_loop().set_exception_handler(_report)
+        asyncio.get_running_loop().set_exception_handler(handle_loop_error)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 self._pool = await aiopg.create_pool(
@@ -201,15 +206,6 @@ async def _check_options(pool: Any) -> None:
         pool.terminate()
         await pool.wait_closed()
         raise
-
-
-def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an error of the event loop; aiopg reports there that the server canceled a statement."""
-    error = context.get("exception")
-    if isinstance(error, psycopg2.errors.QueryCanceled):
-        log("database.refused", "warning", code=error.pgcode)
-    else:
-        loop.default_exception_handler(context)
 
 
 async def _prepare_connection(connection: Any) -> None:
