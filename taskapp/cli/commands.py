@@ -41,6 +41,7 @@ from taskapp.runtime.database_server import (
     require_prepared_database,
 )
 from taskapp.runtime.listeners import ListenError
+from taskapp.runtime.startup import install_loop_error_handler
 from taskapp.services import Services, make_services
 
 EPILOG = "Exit codes: 0 success; 1 failure; 2 wrong usage or wrong settings."
@@ -159,6 +160,7 @@ def _run(settings: Settings, work: Callable[[Services], Awaitable[Result]]) -> R
     """Do something with the services, beside a running server or without one."""
 
     async def run() -> Result:
+        install_loop_error_handler()
         async with database_server(settings, share=True) as url:
             await require_prepared_database(settings, url)
             services = make_services(settings)

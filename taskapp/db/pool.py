@@ -137,7 +137,6 @@ class ConnectionPool:
             SettingsError: something in between drops what we ask of a connection.
             Unavailable: it cannot be reached, or refuses us.
         """
-        asyncio.get_running_loop().set_exception_handler(_report)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 self._pool = await aiopg.create_pool(
@@ -296,15 +295,6 @@ async def _check_options(pool: Any) -> None:
         pool.terminate()
         await pool.wait_closed()
         raise
-
-
-def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say what went wrong on the loop; aiopg reports there that the server gave a statement up."""
-    error = context.get("exception")
-    if isinstance(error, psycopg2.errors.QueryCanceled):
-        log("database.refused", "warning", code=error.pgcode)
-    else:
-        loop.default_exception_handler(context)
 
 
 async def _prepare_connection(connection: Any) -> None:

@@ -3,6 +3,9 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import psycopg2.errors
 
 from taskapp.config.settings import Settings
 from taskapp.core.errors import Unavailable
@@ -19,6 +22,20 @@ def install_stop_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     return stopped
+
+
+def install_loop_error_handler() -> None:
+    """Log errors of the running event loop; a cancelled statement is a warning, not a traceback."""
+    asyncio.get_running_loop().set_exception_handler(_log_loop_error)
+
+
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if isinstance(error, psycopg2.errors.QueryCanceled):
+        # aiopg tells the loop that PostgreSQL cancelled a statement, and raises it to the caller.
+        log("database.refused", "warning", code=error.pgcode)
+    else:
+        loop.default_exception_handler(context)
 
 
 async def run_until(event: asyncio.Event, work: Coroutine[object, object, object]) -> bool:
@@ -40,7 +57,8 @@ async def open_database(
     stop: asyncio.Event,
     prepare: Callable[[Settings, str], Awaitable[object]] = prepare_database,
 ) -> bool:
-    """Migrate and open the database; give up, and say False, when the event comes first."""
+    """Migrate and open the database; return False if `stop` is set first."""
+    install_loop_error_handler()
     return await run_until(stop, _open(services, url, prepare))
 
 

@@ -19,7 +19,7 @@ import pytest
 from taskapp.postgres.server import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import writing
-from tests.support.database_fixtures import locked_tasks
+from tests.support.database_fixtures import execute, locked_tasks
 from tests.support.server_process import (
     Client,
     NoResponse,
@@ -37,7 +37,7 @@ from tests.support.server_process import (
 
 STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
 SHORT_DRAIN = ("handlers.web_server", "DRAIN_TIMEOUT", 0.5)
-LONG_INTERVAL = ("taskapp.runtime.startup", "PAUSE", 60.0)
+LONG_INTERVAL = ("taskapp.runtime.startup", "RETRY_INTERVAL", 60.0)
 STARTED_IN = 5.0  # seconds that a start on an existing folder may take
 BIND_SOCKETS = "ignore::ResourceWarning"  # Tornado's leaves a socket to the garbage collector
 OLD_KEY, NEW_KEY = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
@@ -324,6 +324,31 @@ def test_help_lists_the_commands_and_an_unknown_one_is_refused(new_folder: Path)
         assert server.process.wait(10) == 2
         assert "No such command 'sreve'" in server.log_text
     assert not new_folder.exists()
+
+
+# Errors that the event loop is told of
+
+
+def test_a_statement_that_postgresql_cancels_is_logged_without_a_traceback(
+    database_url: str, new_folder: Path
+) -> None:
+    settings = {"TASKAPP_DATABASE_URL": database_url}
+    with (
+        server_process(new_folder, settings=settings) as server,
+        ThreadPoolExecutor(1) as other,
+    ):
+        user = server.wait_until_ready().client().sign_up(somebody())
+        with locked_tasks(database_url):
+            waiting = other.submit(user.status, "/api/tasks")
+            wait_until(lambda: is_waiting_for_lock(database_url))
+            execute(
+                database_url,
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'taskapp' AND wait_event_type = 'Lock'",
+            )
+            assert waiting.result(5) == 503
+        assert "database.refused" in server.complaints()[0]
+        assert server.surprises() == []
 
 
 # Several processes, and other users

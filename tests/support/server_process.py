@@ -46,7 +46,7 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.executable, [sys.executable, "-W", "error", *sys.argv[2:]])
 """
 # `server.py` with another constant, which spares a test a long wait, or makes one unmistakable.
-CHANGED = "import server, {0}; {0}.{1} = {2}; server.cli()"
+CHANGED = "import server, {0}; {0}.{1}; {0}.{1} = {2}; server.cli()"  # it has to exist
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> float:
