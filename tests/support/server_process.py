@@ -47,7 +47,7 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.executable, [sys.executable, "-W", "error", *sys.argv[2:]])
 """
 # `server.py` with another constant, which spares a test a long wait, or makes one unmistakable.
-CHANGED = "import server, {0}; {0}.{1} = {2}; server.cli()"
+CHANGED = "import server, {0}; {0}.{1}; {0}.{1} = {2}; server.cli()"  # it has to exist
 # Seconds that nothing takes unless it never happens, however busy the machine is. Whoever promises
 # less says so where it is measured.
 LONG_ENOUGH = 120.0

@@ -71,7 +71,7 @@ def server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
 def with_constants(**constants: float) -> list[str]:
     """Give what starts `server.py`, named behind it, with other constants of its handlers."""
     changed = "".join(
-        f"import {CONSTANTS[name]}; {CONSTANTS[name]}.{name} = {value}; "
+        "import {0}; {0}.{1}; {0}.{1} = {2}; ".format(CONSTANTS[name], name, value)
         for name, value in constants.items()
     )
     code = f"import sys, server; del sys.argv[1]; {changed}server.cli()"
