@@ -1,4 +1,4 @@
-"""The bench data set is what it says, and is not loaded over somebody's data."""
+"""The bench data set is as documented, and is never loaded over existing users."""
 
 import asyncio
 import subprocess
@@ -45,7 +45,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *command],
-        cwd=folder,  # where there is no .env
+        cwd=folder,  # has no .env
         env=inherited_environment() | {"PYTHONPATH": str(CHECKOUT)} | environment,
         capture_output=True,
         text=True,
