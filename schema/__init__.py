@@ -1,1 +1,1 @@
-"""What the database looks like: the tables, and the migrations that make them."""
+"""The schema of the database: the tables, and the migrations that create them."""

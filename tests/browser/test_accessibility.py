@@ -114,7 +114,7 @@ def test_the_console_has_no_error(visit: Visit) -> None:
 
 @pytest.fixture(scope="module")
 def pixels(site: Site) -> Page:
-    """Give a page that reads pictures; those of the site may not, by its policy."""
+    """Return a page that reads pictures; those of the site may not, by its policy."""
     return site.browser.new_page()
 
 
@@ -187,7 +187,7 @@ def tab_stops(page: Page) -> Iterator[ElementHandle]:
 
 
 def photograph(page: Page, element: ElementHandle) -> str:
-    """Take a picture of an element and what is close around it, for page_checks.js."""
+    """Save a picture of an element and what is close around it, for page_checks.js."""
     box = element.bounding_box()
     assert box
     picture = page.screenshot(

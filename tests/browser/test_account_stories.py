@@ -17,7 +17,7 @@ def open_account(tasks: Page) -> None:
 
 
 def sessions(page: Page) -> list[str]:
-    """Give the sessions of the page, each with its place and use."""
+    """Return the sessions of the page, each with its place and use."""
     return page.get_by_role("region", name="Sessions").get_by_role("listitem").all_inner_texts()
 
 

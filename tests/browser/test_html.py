@@ -35,7 +35,7 @@ def site(database_url: str, short_folder: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def findings(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Give what the checker says of each page and file, by its name."""
+    """Return what the checker says of each page and file, by its name."""
     folder = tmp_path_factory.mktemp("pages")
     for name, (state, locale) in PAGES.items():
         read = _read_what_scripts_made if state.needs_scripts else _read_page
@@ -44,7 +44,7 @@ def findings(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def _read_page(site: Site, state: State, locale: str) -> bytes:
-    """Give the bytes of a page as the server sends it; scripts could change it."""
+    """Return the bytes of a page as the server sends it; scripts could change it."""
     with state.visit(site, locale, scripts=False) as visit:
         assert visit.document
         assert visit.document.status == state.status, state.name
@@ -52,7 +52,7 @@ def _read_page(site: Site, state: State, locale: str) -> bytes:
 
 
 def _read_what_scripts_made(site: Site, state: State, locale: str) -> bytes:
-    """Give the page that the browser shows, as it would write it."""
+    """Return the page that the browser shows, as it would write it."""
     with state.visit(site, locale) as visit:
         return visit.page.content().encode("utf-8")
 

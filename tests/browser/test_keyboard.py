@@ -30,7 +30,7 @@ def three(tasks: Page) -> Page:
 
 
 def focused(page: Page) -> str:
-    """Give the name of what has the focus."""
+    """Return the name of what has the focus."""
     name: str = page.evaluate(
         "(document.activeElement.ariaLabel ?? document.activeElement.labels?.[0]?.textContent"
         " ?? document.activeElement.textContent).trim().replace(/\\s+/g, ' ')"

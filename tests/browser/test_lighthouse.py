@@ -52,7 +52,7 @@ def test_lighthouse_finds_a_page_fast(site: Site, reports: dict[str, Report], na
 
 
 def run_lighthouse(site: Site, *names: str) -> dict[str, Report]:
-    """Give Lighthouse's reports on some pages, by their names."""
+    """Return Lighthouse's reports on some pages, by their names."""
     pages = [describe(site, name) for name in names]
     asked = {
         "chromium": CHROMIUM,
@@ -88,7 +88,7 @@ def describe(site: Site, name: str) -> dict[str, Any]:
 
 
 def score(report: Report, category: str) -> int:
-    """Give a score, of 100."""
+    """Return a score, of 100."""
     return round(100 * (report["categories"][category]["score"] or 0))
 
 

@@ -38,7 +38,7 @@ def requests(site: Site) -> list[Request]:
 
 
 def bodies(requests: list[Request], kind: str) -> list[bytes]:
-    """Give what was answered to the requests of a kind."""
+    """Return what was answered to the requests of a kind."""
     responses = [request.response() for request in requests if request.resource_type == kind]
     return [response.body() for response in responses if response]
 

@@ -69,7 +69,7 @@ class Image:
     enter: list[str]  # a command that runs another in the namespace of the build
 
     def command(self, words: list[str], environment: dict[str, str]) -> list[str]:
-        """Give the command that runs words as a container would: first process, no rights."""
+        """Return the command that runs words as a container would: first process, no rights."""
         stage = self.stage
         shown = stage.environment | {"HOME": "/var/lib/taskapp"} | environment
         variables = [f"{name}={value}" for name, value in shown.items()]
@@ -93,7 +93,7 @@ class Image:
 
 
 def read_instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """Give the instructions with their arguments, continued lines joined."""
+    """Return the instructions with their arguments, continued lines joined."""
     text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(encoding="utf-8"), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
     pairs = [line.partition(" ") for line in lines if line.strip()]
@@ -182,12 +182,12 @@ class _Builder:
 
 
 def first_process_of(container: "subprocess.Popen[bytes]") -> int:
-    """Give the process that is the first of a container, as seen from outside."""
+    """Return the process that is the first of a container, as seen from outside."""
     children = Path(f"/proc/{container.pid}/task/{container.pid}/children")
     return int(children.read_text().split()[0])
 
 
 def exec_form(argument: str) -> list[str]:
-    """Give the words of a CMD that is written as a list."""
+    """Return the words of a CMD that is written as a list."""
     words: list[str] = json.loads(argument[argument.index("[") :])
     return words

@@ -39,13 +39,13 @@ class Prometheus:
     address: str
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        """Give the data of an answer of its API."""
+        """Return the data of an answer of its API."""
         address = f"{self.address}/api/v1/{path}?{urlencode(parameters)}"
         with urlopen(address, timeout=10) as response:  # noqa: S310  # an address of our own
             return json.load(response)["data"]
 
     def query(self, expression: str, shown: str = "5m") -> list[tuple[dict[str, str], float]]:
-        """Give each series of a panel's query with its value of now, those without one left out."""
+        """Return each series of a panel's query with its value of now, those without one left out."""
         result = self.ask("query", query=_filled_in(expression, shown))["result"]
         series = [(one["metric"], float(one["value"][1])) for one in result]
         return [(labels, value) for labels, value in series if math.isfinite(value)]
@@ -53,7 +53,7 @@ class Prometheus:
     def query_range(
         self, expression: str, seconds: float, points: int = 90
     ) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
-        """Give each series of a panel's query with its moments and values until now."""
+        """Return each series of a panel's query with its moments and values until now."""
         now = time.time()
         result = self.ask(
             "query_range",

@@ -47,7 +47,7 @@ class OwnPostgres:
 
 
 def as_postgres(*command: str | Path) -> list[str]:
-    """Give the command that runs another as Debian's user, since PostgreSQL refuses root."""
+    """Return the command that runs another as Debian's user, since PostgreSQL refuses root."""
     words = [*map(str, command)]
     return ["runuser", "-u", "postgres", "--", *words] if os.geteuid() == 0 else words
 

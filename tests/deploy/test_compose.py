@@ -117,7 +117,7 @@ def redis_url(folder: Path) -> Iterator[str]:
 
 
 def environment_of(service: dict[str, Any], redis: str, port: int) -> dict[str, str]:
-    """Give a service's environment, with names of other services as they are here."""
+    """Return a service's environment, with names of other services as they are here."""
     moved = {
         "redis://limits:6379/0": redis,
         "${TASKAPP_DOMAIN:?the name of the site, such as tasks.example.com}": HOST,

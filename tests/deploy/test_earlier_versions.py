@@ -56,7 +56,7 @@ class Upgraded:
 
 @contextmanager
 def checked_out(version: str) -> Iterator[Path]:
-    """Give the program of an earlier version, as it is in the history."""
+    """Yield the program of an earlier version, as it is in the history."""
     archive = git("archive", version)
     if archive.returncode != 0:
         pytest.fail(

@@ -63,7 +63,7 @@ def proxy(plain_site: tuple[Proxy, list[ServerProcess]]) -> Proxy:
 
 
 def seen_address(servers: list[ServerProcess], path: str) -> list[str]:
-    """Give the client's address as taskapp logged it for the answers to a path."""
+    """Return the client's address as taskapp logged it for the answers to a path."""
     lines = [line for server in servers for line in server.log if line["event"] == "request"]
     return [line["address"] for line in lines if line["route"] == path]
 

@@ -40,7 +40,7 @@ def read(path: str) -> dict[str, Any]:
 
 
 def commands(job: str) -> list[str]:
-    """Give what a job of the release runs, as written."""
+    """Return what a job of the release runs, as written."""
     steps = read(f"{WORKFLOWS}/release.yml")["jobs"][job]["steps"]
     return [step["run"] for step in steps if "run" in step]
 

@@ -91,7 +91,7 @@ class ServiceManager:
         return self._notify.recv(4096).decode()
 
     def heard(self) -> list[str]:
-        """Give all that was said and not heard yet."""
+        """Return all that was said and not heard yet."""
         states = []
         self._notify.setblocking(False)
         with suppress(BlockingIOError):

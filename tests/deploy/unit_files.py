@@ -23,7 +23,7 @@ REFUSE = 0x00050000 | errno.EPERM
 
 
 def read_unit(path: Path) -> dict[str, list[str]]:
-    """Give the values of each name, in the order of the file."""
+    """Return the values of each name, in the order of the file."""
     values: dict[str, list[str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         name, separator, value = line.partition("=")
@@ -43,7 +43,7 @@ def read_environment(path: Path, instance: str, credentials: Path) -> dict[str, 
 
 
 def allowed_calls(filters: list[str]) -> set[str]:
-    """Give the names of the system calls that `SystemCallFilter=` lines leave allowed."""
+    """Return the names of the system calls that `SystemCallFilter=` lines leave allowed."""
     allowed: set[str] = set()
     for line in filters:
         calls = set().union(*map(_calls_of, line.removeprefix("~").split()))
@@ -53,7 +53,7 @@ def allowed_calls(filters: list[str]) -> set[str]:
 
 
 def _calls_of(name: str) -> set[str]:
-    """Give the calls of a group, and of the groups in it."""
+    """Return the calls of a group, and of the groups in it."""
     if not name.startswith("@"):
         return {name}
     listed = subprocess.run(

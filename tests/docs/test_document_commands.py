@@ -163,7 +163,7 @@ def test_commands_in_sentences_exist(page: Path) -> None:
 
 
 def is_command(words: list[str]) -> bool:
-    """Tell whether words name a command; after one that has no others, they are its arguments."""
+    """Return whether words name a command; after one that has no others, they are its arguments."""
     command: click.Command | None = cli
     for word in words:
         if not isinstance(command, click.Group):

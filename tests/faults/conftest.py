@@ -20,7 +20,7 @@ def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def chance() -> random.Random:
-    """Give the source of all that is drawn by lot; a failure shows the seed that repeats it."""
+    """Return the source of all that is drawn by lot; a failure shows the seed that repeats it."""
     seed = int(os.environ.get("FAULT_SEED", secrets.randbits(32)))
     print(f"FAULT_SEED={seed} draws the same again")  # noqa: T201  # pytest shows it with a failure
     return random.Random(seed)  # noqa: S311  # for no secret

@@ -30,7 +30,7 @@ class State:
 
 
 def follow(state: State, operation: Operation) -> State | None:
-    """Give the state after an operation; None if its answer would have been another."""
+    """Return the state after an operation; None if its answer would have been another."""
     expected, after = _run(state, operation)
     if operation.status != expected:
         return None
@@ -42,7 +42,7 @@ def follow(state: State, operation: Operation) -> State | None:
 
 
 def _run(state: State, operation: Operation) -> tuple[int, State]:
-    """Give the status and the state that follow when nobody else does anything."""
+    """Return the status and the state that follow when nobody else does anything."""
     if operation.session not in state.sessions:
         return 401, state
     if operation.kind == "logout":
@@ -66,7 +66,7 @@ def _refuse(state: State, operation: Operation) -> int:
 
 
 def is_explained(start: State, history: list[Operation]) -> bool:
-    """Tell whether there is an order, in which nobody was overtaken, that gives every answer.
+    """Return whether there is an order, in which nobody was overtaken, that gives every answer.
 
     That is linearizability (Herlihy and Wing): an operation has its effect at one moment between
     the question and the answer.

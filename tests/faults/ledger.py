@@ -33,7 +33,7 @@ class Outcome(Enum):
 
 
 def content(owner: str, key: str, revision: int) -> dict[str, str]:
-    """Give a task's fields at a revision: each alone tells which, so that a mixture shows."""
+    """Return a task's fields at a revision: each alone tells which, so that a mixture shows."""
     mark = f"{owner} {key} {revision}"
     return {"title": mark, "description": f"{mark}\n", "status": STATUSES[revision % 2]}
 
@@ -60,7 +60,7 @@ class LedgerTask:
 
     @property
     def possible(self) -> set[int | None]:
-        """Give the revisions at which the database may have it."""
+        """Return the revisions at which the database may have it."""
         if self.attempt and self.attempt.is_unknown:
             return {self.revision, self.attempt.revision}
         return {self.revision}
@@ -79,11 +79,11 @@ class Ledger:
 
     @property
     def longest_answer(self) -> float:
-        """Give the seconds that the slowest answer took."""
+        """Return the seconds that the slowest answer took."""
         return max(response.seconds for response in self.responses)
 
     def measure_longest_pause(self) -> float:
-        """Give the longest time without an acknowledged write, in seconds, and print it."""
+        """Return the longest time without an acknowledged write, in seconds, and print it."""
         moments = sorted(self.acknowledged_at)
         longest = max(after - before for before, after in pairwise(moments))
         print(f"longest time without an acknowledged write: {longest:.2f} s")  # noqa: T201  # for docs/reliability.md
@@ -107,7 +107,7 @@ class Ledger:
 
 
 def owner_of(user: Client) -> str:
-    """Give the mark that all tasks of a user bear."""
+    """Return the mark that all tasks of a user bear."""
     return user.email.partition("@")[0]
 
 

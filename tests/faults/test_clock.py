@@ -69,7 +69,7 @@ def moved_site() -> Iterator[Site]:
 
 @pytest.fixture
 def site(moved_site: Site) -> Site:
-    """Give both with the right time."""
+    """Return both with the right time."""
     moved_site.clock.jump("+0")
     return moved_site
 

@@ -53,7 +53,7 @@ def wrong_fields(response: Response) -> set[str]:
 
 
 def changed(settings: Settings, changes: dict[str, str]) -> Settings:
-    """Give settings with some changes."""
+    """Return settings with some changes."""
     return load_settings({**settings.texts, **changes})
 
 
@@ -66,7 +66,7 @@ class Running:
         self.client = client
 
     def as_user(self, user: ApiClient) -> ApiClient:
-        """Give a client of this server that sends the token of a user of another server."""
+        """Return a client of this server that sends the token of a user of another server."""
         return ApiClient(
             self.client.http_client, self.client.base_url, user.headers, user.email, user.user_id
         )
@@ -140,7 +140,7 @@ async def log_in_as_browser(
 
 
 def proof_in(response: Response) -> str:
-    """Give the proof that the forms of a page carry."""
+    """Return the proof that the forms of a page carry."""
     match = re.search(r'name="csrf_token" value="([^"]+)"', response.body.decode())
     assert match
     return match[1]

@@ -30,7 +30,7 @@ UUIDV7 = """
 async def open_database(
     url: str, pool_size: int = 4, metrics: Metrics | None = None
 ) -> AsyncIterator[Database]:
-    """Give a pool that is open for as long as the block lasts."""
+    """Yield a pool that is open for as long as the block lasts."""
     database = Database(pool_size, metrics or Metrics())
     await database.open(url)
     try:
@@ -41,7 +41,7 @@ async def open_database(
 
 @contextmanager
 def new_database(url: str) -> Iterator[str]:
-    """Give the URL of a database of one's own, without tables, on the same server."""
+    """Yield the URL of a database of one's own, without tables, on the same server."""
     name = f"test_{secrets.token_hex(4)}"
     execute(url, f"CREATE DATABASE {name} TEMPLATE template0")
     own_url = urlsplit(url)._replace(path=f"/{name}").geturl()
@@ -59,7 +59,7 @@ def add_uuidv7(url: str) -> None:
 
 
 def as_user(url: str, name: str) -> str:
-    """Give the URL by which another user, who has no password, reaches the same database."""
+    """Return the URL by which another user, who has no password, reaches the same database."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=f"{name}@{host}").geturl()

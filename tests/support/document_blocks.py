@@ -31,12 +31,12 @@ def read_blocks(markdown: str) -> list[Block]:
 
 
 def read_sections(markdown: str) -> dict[str, str]:
-    """Give the text below each heading of the second level."""
+    """Return the text below each heading of the second level."""
     parts = re.split(r"^## (.+)$", markdown, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def shows(shown: str, said: str) -> bool:
-    """Tell whether something was said as a document shows it; … stands for the rest of a line."""
+    """Return whether something was said as a document shows it; … stands for the rest of a line."""
     pattern = ".*".join(re.escape(part) for part in shown.strip("\n").split("…"))
     return re.search(pattern, said) is not None

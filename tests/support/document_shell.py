@@ -89,7 +89,7 @@ class Terminal:
                 server.wait(20)
 
     def as_written(self, said: str) -> str:
-        """Give what was said as it is in a document."""
+        """Return what was said as it is in a document."""
         return said.replace(f":{self.port}", ":8000")
 
     def _here(self, command: str) -> str:
@@ -100,7 +100,7 @@ class Terminal:
 
 @contextmanager
 def terminal_in_a_copy(*launcher: str) -> Iterator[Terminal]:
-    """Give a terminal in a copy of the checkout without any data."""
+    """Yield a terminal in a copy of the checkout without any data."""
     with new_data_folder() as data_folder:
         folder = data_folder.parent / "taskapp"
         folder.mkdir()
@@ -114,7 +114,7 @@ def terminal_in_a_copy(*launcher: str) -> Iterator[Terminal]:
 
 
 def read_commands(block: Block) -> list[tuple[str, str]]:
-    """Give the commands of a block, each with what it says; that is not shown in a `sh` block."""
+    """Return the commands of a block, each with what it says; that is not shown in a `sh` block."""
     if block.language == "sh":
         return [(block.text, "")]
     commands = [part.partition("\n") for part in f"\n{block.text}".split("\n$ ")[1:]]

@@ -84,7 +84,7 @@ def sharp_visit(site: Site, email: str, size: tuple[int, int]) -> Iterator[Visit
 
 
 def draw_list(site: Site) -> None:
-    """Take the pictures of a short list, light and dark."""
+    """Save the pictures of a short list, light and dark."""
     with sharp_visit(site, "alice@example.com", LIST_SIZE) as visit:
         for title, description in LISTED:
             visit.send(title=title, description=description)

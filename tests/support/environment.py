@@ -6,7 +6,7 @@ MEASURED = "COVERAGE_PROCESS_CONFIG"  # by this, coverage measures a process too
 
 
 def inherited_environment(*, measured: bool = False) -> dict[str, str]:
-    """Give this environment without taskapp's settings; whoever tests `server.py` measures it."""
+    """Return this environment without taskapp's settings; whoever tests `server.py` measures it."""
     return {
         name: text
         for name, text in os.environ.items()

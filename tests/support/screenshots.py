@@ -49,7 +49,7 @@ def site_of_its_own() -> Iterator[Site]:
 
 
 def take(page: Page, name: str) -> None:
-    """Take the picture of a page at each width and in each color scheme."""
+    """Save the picture of a page at each width and in each color scheme."""
     for width in WIDTHS:
         for scheme in SCHEMES:
             take_one(page, FOLDER / f"{name}-{width}-{scheme}.png", (width, 740), scheme)
@@ -58,7 +58,7 @@ def take(page: Page, name: str) -> None:
 def take_one(
     page: Page, path: Path, size: tuple[int, int], scheme: str, *, whole: bool = True
 ) -> None:
-    """Take the picture of a page at a size, in pixels, and in a color scheme."""
+    """Save the picture of a page at a size, in pixels, and in a color scheme."""
     page.set_viewport_size({"width": size[0], "height": size[1]})
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.screenshot(path=path, full_page=whole)

@@ -191,7 +191,7 @@ class Client:
         return self._connection
 
     def status(self, path: str) -> int:
-        """Give the status of a GET; 0 when nobody answers."""
+        """Return the status of a GET; 0 when nobody answers."""
         try:
             return self.send("GET", path).status
         except NoResponse:
@@ -242,7 +242,7 @@ def _connection_to(address: str, timeout: float) -> http.client.HTTPConnection:
 
 
 def _has_hung_up(connection: http.client.HTTPConnection) -> bool:
-    """Tell whether the server closed a connection while it was idle, as every client looks."""
+    """Return whether the server closed a connection while it was idle, as every client looks."""
     idle = connection.sock
     return idle is not None and bool(select.select([idle], [], [], 0)[0])
 

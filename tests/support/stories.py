@@ -93,12 +93,12 @@ def notice(page: Page) -> Locator:
 
 
 def counts(page: Page) -> str:
-    """Give what the filter says, such as "All 3 Pending 2 Completed 1"."""
+    """Return what the filter says, such as "All 3 Pending 2 Completed 1"."""
     return " ".join(page.get_by_role("navigation", name="Filter").inner_text().split())
 
 
 def path_of(page: Page) -> str:
-    """Give where the browser is, without the place on the page."""
+    """Return where the browser is, without the place on the page."""
     parts = urlsplit(page.url)
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
