@@ -1,4 +1,4 @@
-"""A taskapp with people on it, watched by a real Prometheus with the configuration of deploy/."""
+"""A taskapp with users, scraped by a real Prometheus with the configuration of deploy/."""
 
 import json
 import math
@@ -25,27 +25,27 @@ from tests.support.server_process import (
 )
 
 CONFIGURATION = CHECKOUT / "deploy" / "prometheus"
-RATE_INTERVAL = "10s"  # some scrapes, which are a second apart here
+RATE_INTERVAL = "10s"  # several scrapes, which are a second apart here
 SETTINGS = {
-    "TASKAPP_API_LIMIT": "300/minute",  # one of the people below meets it
+    "TASKAPP_API_LIMIT": "300/minute",  # one of the users below reaches it
     "TASKAPP_BACKUP_EVERY": "10s",
 }
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """Asks a Prometheus."""
+    """A client of Prometheus."""
 
     address: str
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        """Return the data of an answer of its API."""
+        """Return the data of a response of its API."""
         address = f"{self.address}/api/v1/{path}?{urlencode(parameters)}"
         with urlopen(address, timeout=10) as response:  # noqa: S310  # an address of our own
             return json.load(response)["data"]
 
     def query(self, expression: str, shown: str = "5m") -> list[tuple[dict[str, str], float]]:
-        """Return each series of a panel's query with its value of now, those without one left out."""
+        """Return each series of a panel's query with its current value; omit those without one."""
         result = self.ask("query", query=_filled_in(expression, shown))["result"]
         series = [(one["metric"], float(one["value"][1])) for one in result]
         return [(labels, value) for labels, value in series if math.isfinite(value)]
@@ -53,7 +53,7 @@ class Prometheus:
     def query_range(
         self, expression: str, seconds: float, points: int = 90
     ) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
-        """Return each series of a panel's query with its moments and values until now."""
+        """Return each series of a panel's query with its timestamps and values until now."""
         now = time.time()
         result = self.ask(
             "query_range",
@@ -73,7 +73,7 @@ def _filled_in(expression: str, shown: str) -> str:
 
 @contextmanager
 def monitored_server() -> Iterator[tuple[ServerProcess, Prometheus]]:
-    """Run taskapp, both exporters and Prometheus, which reads them once a second."""
+    """Run taskapp, both exporters, and Prometheus, which scrapes them every second."""
     with (
         new_data_folder() as folder,
         server_process(folder, settings=SETTINGS) as server,
@@ -117,7 +117,7 @@ def _prometheus(folder: Path, taskapp: int, machine: int, postgres: int) -> Iter
         ("127.0.0.1:8000", f"127.0.0.1:{taskapp}"),
         ("127.0.0.1:9100", f"127.0.0.1:{machine}"),
         ("127.0.0.1:9187", f"127.0.0.1:{postgres}"),
-        ("127.0.0.1:9093", f"127.0.0.1:{free_port()}"),  # nobody is called
+        ("127.0.0.1:9093", f"127.0.0.1:{free_port()}"),  # sends no alerts
         ("_interval: 15s", "_interval: 1s"),
     ):
         assert old in configuration
@@ -145,7 +145,7 @@ def _all_are_scraped(prometheus: Prometheus) -> bool:
 
 @contextmanager
 def _running(program: str, *arguments: str, **environment: str) -> Iterator[None]:
-    """Run a program that ends with the block; what it says is kept from the tests' output."""
+    """Run a program while the block runs, with its output in a file."""
     process = subprocess.Popen(
         [program, *arguments],
         stdin=subprocess.DEVNULL,
@@ -166,15 +166,15 @@ def _running(program: str, *arguments: str, **environment: str) -> Iterator[None
 
 
 class People:
-    """People who do everything that the dashboards show."""
+    """Users who do everything that the dashboards show."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server
         self._numbers = count(1)
-        self._keepers = [server.client().sign_up(f"keeper-{n}@example.com") for n in range(5)]
+        self._users = [server.client().sign_up(f"user-{n}@example.com") for n in range(5)]
 
     def busy_for(self, seconds: float) -> None:
-        """Let them work, in rounds of a quarter of a second."""
+        """Work in rounds of a quarter of a second."""
         self._exceed_a_limit()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -190,14 +190,14 @@ class People:
             pass
 
     def _keep_tasks(self, number: int) -> None:
-        keeper = self._keepers[number % len(self._keepers)]
-        made = keeper.send("POST", "/api/tasks", {"title": f"Task {number}"})
+        user = self._users[number % len(self._users)]
+        made = user.send("POST", "/api/tasks", {"title": f"Task {number}"})
         path = f"/api/tasks/{made.json['id']}"
-        keeper.send("PUT", path, {"status": "completed"})
+        user.send("PUT", path, {"status": "completed"})
         if number % 3 == 0:
-            keeper.send("DELETE", path)
+            user.send("DELETE", path)
         for _ in range(1 + number % 3):
-            keeper.send("GET", "/api/tasks")
+            user.send("GET", "/api/tasks")
 
     def _come_and_go(self, number: int) -> None:
         email = f"person-{number}@example.com"

@@ -1,4 +1,4 @@
-"""The pages of reference say what the code says: commands, metrics, log lines, the data folder."""
+"""The reference pages match the code: commands, metrics, log events, the data folder."""
 
 import re
 from collections.abc import Callable
@@ -44,5 +44,5 @@ def test_everything_in_the_data_folder_is_described() -> None:
         House(folder).fill()
         with server_process(folder) as server:
             server.wait_until_ready()
-        backup = {"backups"}  # which the server makes after a minute
+        backup = {"backups"}  # created after a minute
         assert {path.name for path in folder.iterdir()} | backup == described

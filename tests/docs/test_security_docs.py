@@ -1,4 +1,4 @@
-"""docs/security.md: nothing of ASVS is missing, and every test that it names exists."""
+"""docs/security.md covers all of ASVS, and every test that it names exists."""
 
 import ast
 import re
@@ -48,7 +48,7 @@ EXCUSES = ("does not apply: ", "by the operator: ")
 
 
 def ids(text: str) -> set[str]:
-    """Read ids in the short way in which they are written above."""
+    """Return the ids of the short notation above."""
     found = set()
     for part in re.split(r"[|\n]", text.strip()):
         section, _, numbers = part.strip().partition(": ")
