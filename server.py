@@ -6,9 +6,8 @@ import sys
 import click
 
 from handlers.web_server import WebServer
-from taskapp.cli.backups import BACKUP_COMMANDS
-from taskapp.cli.commands import COMMANDS, EPILOG, read_settings, report_errors
-from taskapp.cli.maintenance import maintenance
+from taskapp.cli.commands import COMMANDS
+from taskapp.cli.common import EPILOG, read_settings, report_errors
 from taskapp.config.installation import version
 from taskapp.config.settings import Settings
 from taskapp.jobs.backup_schedule import run_backup_schedule
@@ -76,7 +75,7 @@ def serve() -> None:
     asyncio.run(serve_until_stopped(settings, make_services(settings)))
 
 
-for command in (*COMMANDS, *BACKUP_COMMANDS, maintenance):
+for command in COMMANDS:
     cli.add_command(command)
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from bench.several_taskapps import compare_taskapps
 from bench.starts import measure_starts
 from bench.targets import Target, Taskapp
 from bench.verdicts import HEAD, Verdict
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
 POINTS = (1, 2, 3, 4, 5, 6, 7)
 ALL = ",".join(map(str, POINTS))

@@ -26,7 +26,7 @@ from bench.processes import (
 from bench.results import Cell, Results
 from bench.scenarios import LOGIN, Scenario
 from bench.targets import Target
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 _LOGIN_CONNECTIONS = 4

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.processes import end
-from bench.servers import CHECKOUT, Server, free_port, wait_until_ready
-from taskapp.cli.commands import CliError
+from bench.servers import CHECKOUT, Server, reserved_port, wait_until_ready
+from taskapp.cli.common import CliError
 
 _SYSTEM_PROGRAMS = (
     "/usr/sbin"  # Debian's folder of nginx, which is not on the PATH of ordinary users
@@ -61,19 +61,21 @@ def running_nginx(folder: Path, ports: Sequence[int]) -> Iterator[Server]:
     Raises:
         CliError: nginx is not installed, or does not become ready.
     """
-    port = free_port()
-    configuration = folder / "nginx.conf"
-    configuration.write_text(_configure(folder, port, ports), encoding="utf-8")
-    log = folder / "nginx-errors.log"
-    command = [find_nginx(), "-e", str(log), "-c", str(configuration), "-g", "daemon off;"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            server = Server(port, process.pid)
-            if not wait_until_ready(server):
-                raise CliError(f"nginx does not serve. Its log:\n{log.read_text()[-2000:]}")
-            yield server
-        finally:
-            end(process)
+    with reserved_port() as port:
+        configuration = folder / "nginx.conf"
+        configuration.write_text(_configure(folder, port, ports), encoding="utf-8")
+        log = folder / "nginx-errors.log"
+        command = [find_nginx(), "-e", str(log), "-c", str(configuration), "-g", "daemon off;"]
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                server = Server(port, process.pid)
+                if not wait_until_ready(server):
+                    raise CliError(f"nginx does not serve. Its log:\n{log.read_text()[-2000:]}")
+                yield server
+            finally:
+                end(process)
 
 
 def _configure(folder: Path, port: int, ports: Sequence[int]) -> str:

@@ -1,1 +1,1 @@
-"""The schema of the database: the tables, and the migrations that create them."""
+"""The tables of the database, and the migrations that create them."""

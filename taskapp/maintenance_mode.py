@@ -1,7 +1,6 @@
 """Maintenance mode: while the operator's file exists, no request reaches the database."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskapp.config.settings import Settings
+from taskapp.core.files import draft_of
 from taskapp.observability.logs import log
 
 MAX_MESSAGE_LENGTH = 300  # characters of an operator's message
@@ -71,13 +71,8 @@ def enable(file: Path, message: str) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    temporary = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
-    try:
-        temporary.write_text(message, encoding="utf-8")
-        temporary.chmod(_READABLE)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with draft_of(file, message, _READABLE) as draft:
+        draft.replace(file)
 
 
 def disable(file: Path) -> bool:

@@ -1,9 +1,9 @@
-"""The parts that operations use, in one object that is made at the start."""
+"""The parts that operations use, in one object that is created at the start."""
 
 from dataclasses import dataclass
 
 from taskapp.auth.passwords import PasswordHasher
-from taskapp.auth.rate_limits import Limits
+from taskapp.auth.rate_limits import RateLimits
 from taskapp.auth.signing import Signer
 from taskapp.backups.status import BackupStatus
 from taskapp.config.secret_key import load_secret_keys
@@ -25,7 +25,7 @@ class Services:
     database: Database
     passwords: PasswordHasher
     signer: Signer
-    limits: Limits
+    limits: RateLimits
     backups: BackupStatus
 
 
@@ -33,7 +33,7 @@ def make_services(settings: Settings) -> Services:
     """Create all parts; the database is not opened yet.
 
     Raises:
-        SettingsError: the secret key cannot be read or made.
+        SettingsError: the secret key cannot be read or written.
     """
     metrics = Metrics()
     return Services(
@@ -44,7 +44,7 @@ def make_services(settings: Settings) -> Services:
         database=Database(settings.database_pool, metrics),
         passwords=PasswordHasher(settings.bcrypt_rounds),
         signer=Signer(load_secret_keys(settings)),
-        limits=Limits(
+        limits=RateLimits(
             settings.limit_storage,
             failed_logins=settings.login_limit,
             failed_logins_of_account=settings.account_login_limit,

@@ -29,7 +29,10 @@ class HealthApi(_OperatorHandler):
     async def get(self) -> None:
         """Say whether the process and its database work: 200 healthy, 503 not."""
         problem = await find_database_problem(self.services)
-        for_operators = {"version": version()} if self.is_from_operator() else {}
+        for_operators = {}
+        if self.is_from_operator():
+            problems = self.services.backups.problems
+            for_operators = {"version": version(), "backupProblems": problems}
         self.write_json(
             {
                 "status": "unhealthy" if problem else "healthy",

@@ -5,19 +5,10 @@ from typing import Any
 import msgspec
 
 from handlers.api.base import ApiHandler
-from taskapp.forms.fields import (
-    DEFAULT_PAGE_SIZE,
-    DESCRIPTION,
-    IDEMPOTENCY_KEY_PATTERN,
-    LOGIN,
-    MAX_PAGE_SIZE,
-    NEW_TASK,
-    REGISTRATION,
-    STATUS,
-    TASK_CHANGES,
-    TITLE,
-    Form,
-)
+from taskapp.forms.accounts import LOGIN, REGISTRATION
+from taskapp.forms.fields import Form
+from taskapp.forms.parameters import DEFAULT_PAGE_SIZE, IDEMPOTENCY_KEY_PATTERN, MAX_PAGE_SIZE
+from taskapp.forms.tasks import DESCRIPTION, NEW_TASK, STATUS, TASK_CHANGES, TITLE
 from taskapp.queries.tasks import Task
 
 Json = dict[str, Any]
@@ -252,6 +243,11 @@ def _health_paths() -> Json:
     health["properties"]["version"] = {
         "type": "string",
         "description": "Of taskapp; only for the networks that may read `/metrics`.",
+    }
+    health["properties"]["backupProblems"] = {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "What is wrong with the backups; for the same networks.",
     }
     state = _object(status={"type": "string"})
     public: Json = {"security": []}

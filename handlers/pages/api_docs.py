@@ -8,13 +8,13 @@ from handlers.rendering.languages import ENGLISH
 
 
 class DocsPage(PageHandler):
-    """GET /api/docs. In English, as the API is."""
+    """/api/docs, in English as the API is."""
 
     is_public = True
     language = ENGLISH
 
     async def get(self) -> None:
-        """Show the description as a page."""
+        """Render the description."""
         document = make_document(self.services.settings.base_path)
         operations = [
             {"path": path, "method": method.upper(), **operation}
@@ -25,4 +25,4 @@ class DocsPage(PageHandler):
             name: json.dumps(schema, indent=2)
             for name, schema in document["components"]["schemas"].items()
         }
-        self.show("api_docs.html", operations=operations, schemas=schemas)
+        self.render_page("api_docs.html", operations=operations, schemas=schemas)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from taskapp.cli.commands import EPILOG, CliError, load_cli_settings, report_errors
+from taskapp.cli.common import EPILOG, CliError, load_cli_settings, report_errors
 from taskapp.maintenance_mode import (
     CHECK_INTERVAL,
     MAX_MESSAGE_LENGTH,
@@ -29,7 +29,7 @@ def _short_text(_context: click.Context, _parameter: click.Parameter, value: str
 @click.pass_context
 @report_errors
 def maintenance(context: click.Context) -> None:
-    """Say whether the site is closed for maintenance.
+    """Show whether the site is closed for maintenance.
 
     While it is, running servers answer everybody with 503 and change nothing in the database. The
     server need not be restarted, and may be.

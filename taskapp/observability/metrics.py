@@ -109,6 +109,10 @@ class Metrics:
         self.pool_waiting = self._gauge(
             "database_pool_waiting", "Statements waiting for a connection."
         )
+        self.backup_problems = self._gauge(
+            "backup_problems", "Problems of the backups; the log and `doctor` name them."
+        )
+        self.job_failures = self._counter("job_failures", "Failed runs of background jobs.", "job")
         self.backup_timestamp = self._gauge(
             "backup_last_success_timestamp_seconds",
             "Start of the newest backup; 0: none.",

@@ -1,7 +1,7 @@
-"""Every SQL statement that serves requests, compiled at import.
+"""Every SQL statement that requests and jobs run, by table; each is compiled at import.
 
-The owner is the first argument of every function and part of every WHERE clause. It is a session
-rather than a user id: the statement that does the work also checks that the session is live, so a
-request makes one round trip. A second statement runs only if the first found nothing, to find the
-reason.
+Functions on a user's data take the session first, and every WHERE restricts rows to its user. They
+take the session token rather than a user's id: the statement itself checks that the session is
+live, so a request needs one round trip. Only after a statement without rows does a second one find
+out why.
 """

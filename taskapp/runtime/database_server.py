@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskapp.backups.create import backup_repository, make_dump_before
-from taskapp.backups.wal_archive import archive_settings, read_system
+from taskapp.backups.create import make_dump_before
+from taskapp.backups.identity import read_identity
+from taskapp.backups.repository import backup_repository
+from taskapp.backups.wal_archive import archive_settings
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
 from taskapp.db.database import Database
@@ -61,7 +63,7 @@ async def database_server(settings: Settings, *, share: bool = False) -> AsyncIt
 
 def _archiving(settings: Settings) -> ExtraSettings:
     folder = backup_repository(settings)
-    return lambda cluster: archive_settings(folder.archive(read_system(cluster)))
+    return lambda cluster: archive_settings(folder.archive(read_identity(cluster)))
 
 
 async def prepare_database(settings: Settings, url: str) -> MigrationResult:

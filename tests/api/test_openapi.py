@@ -12,7 +12,8 @@ import pytest
 
 from handlers.api.openapi import make_document
 from handlers.routes import ROUTES
-from taskapp.forms.fields import LOGIN, NEW_TASK, REGISTRATION, TASK_CHANGES
+from taskapp.forms.accounts import LOGIN, REGISTRATION
+from taskapp.forms.tasks import NEW_TASK, TASK_CHANGES
 from tests.support.clients import ApiClient
 from tests.support.environment import inherited_environment
 from tests.support.server_process import server_process
@@ -111,7 +112,7 @@ def test_every_error_is_described_as_a_problem() -> None:
                 assert set(response["content"]) <= {"application/problem+json", "application/json"}
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_the_document_is_served_to_everybody(api: ApiClient) -> None:
     response = await api.get("/api/openapi.json")
     assert response.status == 200
@@ -119,7 +120,7 @@ async def test_the_document_is_served_to_everybody(api: ApiClient) -> None:
     assert response.json == DOCUMENT
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(
     api: ApiClient,
 ) -> None:

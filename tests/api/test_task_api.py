@@ -21,7 +21,7 @@ from tests.support.api_tools import (
 )
 from tests.support.clients import ApiClient, Response
 
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 
 TASK_FIELDS = {"id", "title", "description", "status", "createdAt", "updatedAt"}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")

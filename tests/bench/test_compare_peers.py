@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import nginx
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 from tests.support.environment import inherited_environment
 from tests.support.server_process import CHECKOUT
 

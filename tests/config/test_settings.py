@@ -1,4 +1,4 @@
-"""Settings are read from one table, refused all at once with the fix, and secrets are not shown."""
+"""Settings are read from one table; all errors are reported at once; secrets are masked."""
 
 import multiprocessing
 import re

@@ -13,7 +13,7 @@ import pytest
 from handlers.rendering.static_assets import digest
 from tests.deploy.proxy import HOST, Proxy, running_proxy, write_configuration
 from tests.deploy.tools import run_tool
-from tests.support.server_process import ServerProcess, free_port, server_process, wait_until
+from tests.support.server_process import ServerProcess, server_process, wait_until
 
 KEY = "only-for-tests-0123456789-abcdefghijklmnop"
 JSON = ("-H", "Content-Type: application/json")
@@ -44,10 +44,7 @@ def site(url: str, **settings: str) -> Iterator[tuple[Proxy, list[ServerProcess]
         base = settings.get("TASKAPP_BASE_PATH", "")
         for server in servers:
             with server.client() as client:
-                wait_until(
-                    lambda: client.status(f"{base}/api/health/ready") == 200,  # at once
-                    20,
-                )
+                wait_until(lambda: client.status(f"{base}/api/health/ready") == 200)  # at once
         yield stack.enter_context(running_proxy(folder, addresses, name)), servers
 
 
@@ -178,7 +175,7 @@ def test_a_killed_process_fails_no_get(database_url: str) -> None:
         wait_until(lambda: codes.total() > 100)
         first.process.kill()
         seen = codes.total()
-        wait_until(lambda: codes.total() > seen + 200, 20)
+        wait_until(lambda: codes.total() > seen + 200)
         stopped.set()
         for reader in readers:
             reader.join()
@@ -210,7 +207,7 @@ def test_below_a_path_everything_stays_below_it(database_url: str) -> None:
 
 @pytest.mark.parametrize("name", ["site.conf", "subpath-site.conf"])
 def test_gixy_finds_nothing_that_is_not_explained(tmp_path: Path, name: str) -> None:
-    ports = {old: free_port() for old in ("80", "443", "8001", "8002")}
+    ports = {port: int(port) for port in ("80", "443", "8001", "8002")}
     done = run_tool("gixy", "-f", "json", write_configuration(tmp_path, ports, name))
     issues = [issue for issue in json.loads(done.stdout) if issue["severity"] != "LOW"]
     assert {issue["severity"] for issue in issues} <= {"MEDIUM"}

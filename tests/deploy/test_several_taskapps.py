@@ -21,9 +21,9 @@ from tests.support.server_process import (
     CHECKOUT,
     PROGRAM,
     ServerProcess,
-    free_port,
     new_data_folder,
     ordinary_user,
+    reserved_port,
     server_process,
     wait_until,
 )
@@ -147,8 +147,8 @@ def machine() -> Iterator[Machine]:
 
 @contextmanager
 def two_behind_nginx(machine: Machine) -> Iterator[tuple[Proxy, list[ServerProcess]]]:
-    ports = [str(free_port()) for _ in range(2)]
     with ExitStack() as stack:
+        ports = [str(stack.enter_context(reserved_port())) for _ in range(2)]
         servers = [stack.enter_context(machine.started(port)) for port in ports]
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=machine.folder)))
         folder.chmod(0o755)

@@ -23,6 +23,7 @@ from taskapp.maintenance_mode import disable, enable
 from tests.deploy.unit_files import allowed_calls, read_unit
 from tests.support.server_process import (
     CHECKOUT,
+    LONG_ENOUGH,
     Client,
     NoResponse,
     ServerProcess,
@@ -37,7 +38,6 @@ DEPLOY = CHECKOUT / "deploy"
 UNIT = DEPLOY / "taskapp.service"
 TEMPLATE = DEPLOY / "taskapp@.service"
 WATCHDOG_SECONDS = 1.5
-TIMEOUT = 20  # seconds
 MAX_EXPOSURE = 15  # tenths, for systemd-analyze
 RESTARTS = 3
 REQUESTS_BETWEEN = 100
@@ -56,7 +56,7 @@ class ServiceManager:
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(self._path))
         self._path.chmod(0o666)
-        self._notify.settimeout(TIMEOUT)
+        self._notify.settimeout(LONG_ENOUGH)
 
     def close(self) -> None:
         self.passed.close()
@@ -97,7 +97,7 @@ class ServiceManager:
         with suppress(BlockingIOError):
             while True:
                 states.append(self.hear())
-        self._notify.settimeout(TIMEOUT)
+        self._notify.settimeout(LONG_ENOUGH)
         return states
 
 

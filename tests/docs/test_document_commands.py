@@ -68,7 +68,7 @@ ELSEWHERE = {
         "cp -r . /opt/taskapp": INSTALLED,
         "mkdir -p /etc/sysusers.d /etc/taskapp": INSTALLED,
         "systemctl daemon-reload": NO_SYSTEMD,
-        "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the address": INSTALLED,
+        "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the URL": INSTALLED,
         "apt install nginx redis-server": "it installs, as tests/system_packages.sh does",
         "cp deploy/taskapp@.service /etc/systemd/system/": INSTALLED,
     },

@@ -8,7 +8,7 @@ from tests.support.browser_fixtures import running_server
 from tests.support.draw_badges import FOLDER, draw, read_badges
 from tests.support.draw_pictures import ADDING, SCHEMES, list_path
 from tests.support.page_states import STATES
-from tests.support.server_process import CHECKOUT, new_data_folder
+from tests.support.server_process import CHECKOUT, LONG_ENOUGH, new_data_folder
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 MAX_LINES = 130
@@ -25,7 +25,7 @@ def test_the_session_runs_in_a_plain_shell_from_register_to_delete() -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=LONG_ENOUGH,
         )
     assert done.returncode == 0, done.stderr
     for part in ("userId", '"status":"completed"', "Task deleted", "Logged out"):

@@ -75,7 +75,7 @@ def keep_the_user_in_a_global() -> None:
 
 def close_at_once() -> None:
     """Close idle connections at a stop without "Connection: close" before."""
-    site.HANG_UP_SECONDS = 0.0
+    site.HANG_UP_TIMEOUT = 0.0
 
 
 if __name__ == "__main__":

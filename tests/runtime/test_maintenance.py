@@ -28,15 +28,15 @@ from tests.support.server_process import (
     PROGRAM,
     Client,
     ServerProcess,
-    free_port,
     new_data_folder,
+    reserved_port,
     server_process,
     wait_until,
 )
 
 pytest_plugins = ["tests.support.page_fixtures"]
 
-SOON = 10.0  # seconds: generous beside the two that the command names
+SOON = 30.0  # seconds: generous beside the two that the command names
 CLOSED = MaintenanceWindow("2026-02-02T10:00:00Z", "")
 # What tells how the site is, and the files with which a page says so.
 OPEN = {
@@ -52,7 +52,7 @@ OPEN = {
 
 # What health and metrics ask the database.
 READING = {
-    *("health.ping", "health.statistics"),
+    *("server.ping", "server.statistics"),
     *("sessions.count_live", "tasks.estimate", "users.count_active"),
 }
 
@@ -70,7 +70,7 @@ def path_of(route: str) -> str:
 # What people and programs meet
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_every_route_but_those_that_tell_how_it_is_answers_503_and_nothing_is_written(
     mine: PageClient, alice: ApiClient, app: Application, services: Services
 ) -> None:
@@ -99,7 +99,7 @@ async def test_every_route_but_those_that_tell_how_it_is_answers_503_and_nothing
 
 
 def statements(services: Services) -> dict[str, float]:
-    """Give how often each statement ran."""
+    """Return how often each statement ran."""
     return {
         sample.labels["statement"]: sample.value
         for family in services.metrics.statements.collect()
@@ -108,7 +108,7 @@ def statements(services: Services) -> dict[str, float]:
     }
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_what_was_typed_is_kept_and_can_be_sent_when_it_is_over(
     mine: PageClient, alice: ApiClient, services: Services
 ) -> None:
@@ -127,7 +127,7 @@ async def test_what_was_typed_is_kept_and_can_be_sent_when_it_is_over(
     assert await titles(alice) == ["Typed in the wrong moment"]
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_the_status_page_says_so_and_since_when_also_without_a_database(
     visitor: PageClient, closed: Services
 ) -> None:
@@ -144,7 +144,7 @@ async def test_the_status_page_says_so_and_since_when_also_without_a_database(
     assert "New disks" in (await visitor.open("/status")).text
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_the_upkeep_rests_meanwhile(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +153,7 @@ async def test_the_upkeep_rests_meanwhile(
     monkeypatch.setitem(UPKEEP, purge_sessions, 0.02)
     services.maintenance.window = CLOSED
     async with run_housekeeping(services):
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # many of its pauses
         assert execute(url, "SELECT count(*) FROM sessions") == [(1,)]
         services.maintenance.window = None
         await asyncio.to_thread(
@@ -223,19 +223,22 @@ def test_servers_that_share_the_file_close_and_open_together(
         wait_until(lambda: all(visitors_meet(server, 200) for server in both), SOON)
 
 
+def without_database(port: int) -> dict[str, str]:
+    return {"TASKAPP_DATABASE_URL": f"postgresql://taskapp@127.0.0.1:{port}/taskapp"}
+
+
 def test_a_server_that_starts_meanwhile_says_so_at_once_also_while_its_database_is_away(
     folder: Path,
 ) -> None:
-    away = f"postgresql://taskapp@127.0.0.1:{free_port()}/taskapp"
     enable(folder / "maintenance", "")
-    with server_process(folder, settings={"TASKAPP_DATABASE_URL": away}) as server:
+    with reserved_port() as port, server_process(folder, settings=without_database(port)) as server:
         client = server.client()
         wait_until(lambda: client.status("/api/health/live") == 200)
         response = client.send("GET", "/tasks")
         assert response.status == 503
         assert b"Closed for maintenance" in response.body
         disable(folder / "maintenance")
-        wait_until(lambda: b"maintenance" not in client.send("GET", "/tasks").body, 30)
+        wait_until(lambda: b"maintenance" not in client.send("GET", "/tasks").body)
 
 
 def test_the_command_and_the_doctor_say_whether_it_is_on(folder: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from handlers.web.http_server import READ_BYTES
+from handlers.web.http_server import READ_SIZE
 from tests.support.server_process import ServerProcess, server_process
 
-SIZES = (1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 2 * READ_BYTES, 3 * READ_BYTES)
+SIZES = (1, READ_SIZE - 1, READ_SIZE, READ_SIZE + 1, 2 * READ_SIZE, 3 * READ_SIZE)
 
 
 @pytest.fixture(scope="module")
