@@ -1,4 +1,4 @@
-"""A write is acknowledged after it was put onto the disk, and not before."""
+"""A write is acknowledged only after it is on disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +20,12 @@ def postgres() -> Iterator[OwnPostgres]:
 
 
 def count_flushes(url: str) -> int:
-    """Count how often PostgreSQL waited for its log to be on the disk."""
+    """Return how often PostgreSQL has flushed its WAL to disk."""
     return int(execute(url, "SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'")[0][0])
 
 
 def flushes_of_writes(folder: Path, postgres: OwnPostgres) -> int:
-    """Let one client write, one write after another, and count the flushes meanwhile."""
+    """Write sequentially with one client, and return the number of flushes meanwhile."""
     settings = {"TASKAPP_DATABASE_URL": postgres.url}
     with server_process(folder, settings=settings) as server, server.client() as alice:
         server.wait_until_ready()
@@ -34,7 +34,7 @@ def flushes_of_writes(folder: Path, postgres: OwnPostgres) -> int:
         for number in range(WRITES):
             assert alice.send("POST", "/api/tasks", {"title": f"Task {number}"}).status == 201
         assert server.end() == 0
-    wait_until(lambda: not backends_of(postgres.url))  # at their end they tell what they counted
+    wait_until(lambda: not backends_of(postgres.url))  # they report their statistics at their end
     return count_flushes(postgres.url) - before
 
 
