@@ -31,7 +31,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def parts(value: Any) -> Iterator[Any]:
-    """Give a value and all that is in it."""
+    """Yield a value and all that is in it."""
     yield value
     if isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
