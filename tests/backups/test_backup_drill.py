@@ -25,7 +25,7 @@ from tests.support.server_process import (
     wait_until,
 )
 
-WRITERS = 2
+FEW = 10  # writes that a check needs at least
 
 
 @dataclass
@@ -49,8 +49,8 @@ class Writes:
         """Check that it is what was there at the moment."""
         before = {title for title, at in self.acknowledged.items() if at <= timestamp}
         after = {title for title, at in self.sent.items() if at > timestamp}
-        assert len(before) > 10
-        assert len(after) > 10
+        assert len(before) > FEW
+        assert len(after) > FEW
         assert before <= found, f"missing: {before - found}"
         assert not after & found, f"from later: {after & found}"
 
@@ -61,6 +61,18 @@ def command(folder: Path, *arguments: str) -> str:
     with server_process(folder, *arguments, settings=settings) as process:
         assert process.process.wait(60) == 0, process.log_text
         return process.said + process.log_text
+
+
+def write_on(writes: list[Writes]) -> None:
+    """Wait until every client has written some more, however slow the machine is."""
+    before = [len(each.acknowledged) for each in writes]
+    wait_until(
+        lambda: all(
+            len(each.acknowledged) > count + FEW + 1
+            for each, count in zip(writes, before, strict=True)
+        ),
+        60,
+    )
 
 
 def archive_all(folder: Path) -> None:
@@ -78,11 +90,11 @@ def write_and_destroy(server: ServerProcess, folder: Path) -> tuple[list[Writes]
     for thread in threads:
         thread.start()
     try:
-        sleep(0.5)
+        write_on(writes)
         command(folder, "backup")
-        sleep(0.5)
+        write_on(writes)
         timestamp = datetime.now(UTC)
-        sleep(0.5)
+        write_on(writes)
     finally:
         stopped.set()
         for thread in threads:
