@@ -161,9 +161,11 @@ def test_commands_in_sentences_exist(page: Path) -> None:
 
 
 def is_command(words: list[str]) -> bool:
-    """Tell whether words name a command; after one that has no others, they are its arguments."""
+    """Return whether words name a command, with options of its own or, without others, words."""
     command: click.Command | None = cli
     for word in words:
+        if isinstance(command, click.Group) and word.startswith("--"):
+            return word in {option for each in command.params for option in each.opts}
         if not isinstance(command, click.Group):
             return command is not None
         command = command.commands.get(word)
