@@ -163,9 +163,11 @@ def test_commands_in_sentences_exist(page: Path) -> None:
 
 
 def is_command(words: list[str]) -> bool:
-    """Return whether words name a command; words after one without subcommands are arguments."""
+    """Return whether words name a command, followed by an option of it or by arguments."""
     command: click.Command | None = cli
     for word in words:
+        if isinstance(command, click.Group) and word.startswith("--"):
+            return word in {option for each in command.params for option in each.opts}
         if not isinstance(command, click.Group):
             return command is not None
         command = command.commands.get(word)
