@@ -10,6 +10,7 @@ import pytest
 from tests.support.browser_fixtures import CHECKOUT
 from tests.support.page_site import Site, running_site
 from tests.support.page_states import STATES, State
+from tests.support.server_process import LONG_ENOUGH
 
 CHECKER = CHECKOUT / "tests" / "node_modules" / "vnu-jar" / "build" / "dist" / "vnu.jar"
 START_QUICKLY = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # for a run of a few seconds
@@ -65,7 +66,7 @@ def _check(paths: list[Path]) -> dict[str, list[str]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=5 * LONG_ENOUGH,
     )
     assert checked.returncode in {0, 1}, checked.stderr
     findings: dict[str, list[str]] = {path.name: [] for path in paths}

@@ -13,7 +13,7 @@ from tests.support.page_site import MANY, NOBODY, Site, running_site
 
 NEEDED = {"accessibility": 100, "best-practices": 100, "seo": 100}
 NEEDED_PERFORMANCE = 99
-ATTEMPTS = 3  # for the performance, which other work on the machine lowers
+ATTEMPTS = 5  # for the performance, which other work on the machine lowers
 PAGES = {"login": NOBODY, "register": NOBODY, "tasks": MANY, "edit": MANY}
 
 Report = dict[str, Any]

@@ -24,8 +24,10 @@ def count_flushes(url: str) -> int:
     return int(execute(url, "SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'")[0][0])
 
 
-def flushes_of_writes(folder: Path, postgres: OwnPostgres) -> int:
+def flushes_of_writes(folder: Path, postgres: OwnPostgres, **changed: str) -> int:
     """Write sequentially with one client, and return the number of flushes meanwhile."""
+    postgres.stop()
+    postgres.start(changed)
     settings = {"TASKAPP_DATABASE_URL": postgres.url}
     with server_process(folder, settings=settings) as server, server.client() as alice:
         server.wait_until_ready()
@@ -46,6 +48,5 @@ def test_every_acknowledged_write_was_flushed(folder: Path, postgres: OwnPostgre
 def test_a_database_that_does_not_flush_is_found_out(
     folder: Path, postgres: OwnPostgres, setting: str
 ) -> None:
-    postgres.stop()
-    postgres.start({setting: "off", "wal_writer_delay": "10s"})
-    assert flushes_of_writes(folder, postgres) < WRITES
+    changed = {setting: "off", "wal_writer_delay": "10s"}
+    assert flushes_of_writes(folder, postgres, **changed) < WRITES

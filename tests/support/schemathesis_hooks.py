@@ -18,7 +18,7 @@ ACCOUNT = {"email": "schemathesis@example.com", "password": "SecurePass123!"}
 
 def _send(method: str, path: str, token: str = "", **more: Any) -> Any:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    response = requests.request(method, BASE_URL + path, headers=headers, timeout=10, **more)
+    response = requests.request(method, BASE_URL + path, headers=headers, timeout=120, **more)
     response.raise_for_status()
     return response.json()
 
