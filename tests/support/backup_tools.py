@@ -1,4 +1,4 @@
-"""What the tests of backups share: a data folder with an account, and what it holds."""
+"""Helpers of the tests of backups: a data folder with an account, its backups and tasks."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ def short_parent() -> Iterator[Path]:
 
 
 def make_backup_folder(data_dir: Path, database: str, *, age: float) -> Path:
-    """Make what looks like a dump of so many days ago, as long as nobody restores it."""
+    """Create a folder that looks like a dump of `age` days ago; it cannot be restored."""
     timestamp = datetime.now(UTC) - timedelta(days=age)
     staging = data_dir / "backups" / f"{timestamp:%Y%m%dT%H%M%S.%fZ}-dump.partial"
     staging.mkdir(parents=True)
@@ -45,14 +45,14 @@ def make_backup_folder(data_dir: Path, database: str, *, age: float) -> Path:
 
 
 def change_description(backup: Path, **members: object) -> None:
-    """Change what a backup says of itself."""
+    """Change values in the description of a backup."""
     path = backup / DESCRIPTION
     path.write_text(json.dumps(json.loads(path.read_text()) | members))
 
 
 @dataclass
 class House:
-    """A data folder with its backups, whose PostgreSQL runs while something is done."""
+    """A data folder with its backups; its PostgreSQL runs during an operation."""
 
     data_dir: Path
     backup_dir: Path | None = None
@@ -91,7 +91,7 @@ class House:
         return House(parent / "data")
 
     def fill(self) -> None:
-        """Make the database, with Alice, her session, and her token for scripts."""
+        """Create the database with Alice, her session and her API token."""
 
         async def scenario() -> None:
             async with database_server(self.settings()) as url:
@@ -108,7 +108,7 @@ class House:
         asyncio.run(scenario())
 
     def back_up(self, **changes: str) -> Backup:
-        """Make a backup, with a server that runs for as long."""
+        """Make a backup with a running server."""
 
         async def scenario() -> Backup:
             settings = self.settings(**changes)
@@ -120,7 +120,7 @@ class House:
         return asyncio.run(scenario())
 
     def write(self, *titles: str) -> list[datetime]:
-        """Write tasks one by one, and give for each a moment after it and before the next."""
+        """Write tasks one by one; return for each a timestamp between it and the next."""
         timestamps = []
 
         async def scenario() -> None:
@@ -166,7 +166,7 @@ def titles(url: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def original() -> Iterator[House]:
-    """A data folder with Alice, one base backup, two tasks after it, and nobody who runs it."""
+    """A data folder with Alice, one base backup and two later tasks; no server runs."""
     with short_parent() as parent:
         house = House(parent / "data")
         house.fill()
@@ -178,13 +178,13 @@ def original() -> Iterator[House]:
 
 @pytest.fixture
 def house(original: House) -> Iterator[House]:
-    """A copy of it for one test."""
+    """A copy of `original` for one test."""
     with short_parent() as parent:
         yield original.copied_to(parent)
 
 
 def flip(path: Path, position: int = 1000) -> None:
-    """Change one bit of a file."""
+    """Flip one bit of a file."""
     content = bytearray(path.read_bytes())
     content[position] ^= 1
     path.write_bytes(content)
