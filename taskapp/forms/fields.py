@@ -21,7 +21,13 @@ from schema.tables import (
 from taskapp.auth.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from taskapp.core.errors import BadRequest, Invalid
 from taskapp.core.messages import Message
-from taskapp.forms.text_rules import STORABLE, is_storable, is_visible, visible_within
+from taskapp.forms.text_rules import (
+    INVISIBLE,
+    STORABLE,
+    is_storable,
+    is_visible,
+    trimmed_within,
+)
 
 JsonSchema = dict[str, Any]
 DEFAULT_PAGE_SIZE = 50
@@ -155,8 +161,11 @@ TITLE = Field(
     {
         "type": "string",
         "minLength": 1,
-        "pattern": f"^{visible_within(TITLE_LENGTH)}$",
-        "description": f"At most {TITLE_LENGTH} characters, once the spaces around are gone.",
+        "pattern": f"^{trimmed_within(TITLE_LENGTH)}$",
+        # Not in the pattern: that would need a look-ahead, which RE2 does not have.
+        "not": {"pattern": f"^{INVISIBLE}$"},
+        "description": f"Title of the task: at most {TITLE_LENGTH} characters, at least one of "
+        "them visible. Spaces around it are removed and not counted.",
     },
 )
 DESCRIPTION = Field(
@@ -165,13 +174,20 @@ DESCRIPTION = Field(
         "type": "string",
         "maxLength": DESCRIPTION_LENGTH,
         "pattern": f"^{STORABLE}$",
-        "description": "More about it.",
+        "description": f"Details of the task: at most {DESCRIPTION_LENGTH:,} characters, which "
+        "are kept as sent.",
     },
 )
 STATUS = Field(_read_status, {"type": "string", "enum": list(STATUSES)})
 EMAIL = Field(
     _read_email,
-    {"type": "string", "format": "email", "minLength": 3, "maxLength": EMAIL_LENGTH},
+    {
+        "type": "string",
+        "format": "email",
+        "minLength": 3,
+        "maxLength": EMAIL_LENGTH,
+        "description": "Email address of the account. Upper and lower case are the same.",
+    },
 )
 NEW_PASSWORD = Field(
     _read_new_password,
@@ -181,12 +197,19 @@ NEW_PASSWORD = Field(
         "minLength": MIN_PASSWORD_LENGTH,
         "maxLength": MAX_PASSWORD_LENGTH,
         "pattern": f"^{STORABLE}$",
-        "description": "Any characters, exactly as typed; refused when it is easily guessed.",
+        "description": f"New password: {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters "
+        "of any kind. A password that is easy to guess is rejected.",
     },
 )
 PASSWORD = Field(
     _read_password,
-    {"type": "string", "format": "password", "minLength": 1, "pattern": f"^{STORABLE}$"},
+    {
+        "type": "string",
+        "format": "password",
+        "minLength": 1,
+        "pattern": f"^{STORABLE}$",
+        "description": "Password of the account.",
+    },
 )
 
 
@@ -249,10 +272,10 @@ READ_ONLY = ("id", "createdAt", "updatedAt")
 REGISTRATION = Form("Registration", {"email": EMAIL, "password": NEW_PASSWORD}, {})
 LOGIN = Form("Login", {"email": EMAIL, "password": PASSWORD}, {})
 NEW_TASK = Form(
-    "NewTask", {"title": TITLE}, {"description": DESCRIPTION, "status": STATUS}, READ_ONLY
+    "TaskCreate", {"title": TITLE}, {"description": DESCRIPTION, "status": STATUS}, READ_ONLY
 )
 TASK_CHANGES = Form(
-    "TaskChanges", {}, {"title": TITLE, "description": DESCRIPTION, "status": STATUS}, READ_ONLY
+    "TaskUpdate", {}, {"title": TITLE, "description": DESCRIPTION, "status": STATUS}, READ_ONLY
 )
 STATUS_CHANGE = Form("StatusChange", {"status": STATUS}, {})
 
