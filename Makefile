@@ -5,6 +5,7 @@ ENGINE ?= docker
 VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
+DEPLOY_MODULES := tests/deploy/node_modules
 
 .PHONY: run test test-deploy test-postgres binary wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages clean help
 
@@ -16,7 +17,7 @@ test:  ## set up and run every check
 	@$(MAKE) --no-print-directory pytest
 
 test-deploy:  ## set up and run the tests of what is in deploy/
-	@$(MAKE) --no-print-directory --jobs=4 $(VENV)/.development $(VENV)/.deploy $(VENV)/.release system-deploy
+	@$(MAKE) --no-print-directory --jobs=4 $(VENV)/.development $(VENV)/.deploy $(VENV)/.release $(DEPLOY_MODULES)/.installed system-deploy
 	$(BIN)/pytest tests/deploy
 
 test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system-deploy  ## run the tests on Debian's PostgreSQL, or TASKAPP_TEST_DATABASE_URL
@@ -86,7 +87,7 @@ messages: $(VENV)/.development  ## collect the sentences of the pages for the ot
 	sh deploy/messages.sh $(BIN)/pybabel
 
 clean:  ## remove the environment and caches; the data folder stays
-	rm -rf $(VENV) $(NODE_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage_data
+	rm -rf $(VENV) $(NODE_MODULES) $(DEPLOY_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage_data
 
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
@@ -129,4 +130,9 @@ $(VENV)/.binary: requirements.lock deploy/binary/requirements.lock | $(VENV)/bin
 $(NODE_MODULES)/.installed: tests/package-lock.json tests/.npmrc | system
 	@echo "Installing what the tests of the pages need from npm, once ..."
 	@cd tests && npm ci --loglevel=error --no-progress >/dev/null
+	@touch $@
+
+$(DEPLOY_MODULES)/.installed: tests/deploy/package-lock.json tests/.npmrc | system
+	@echo "Installing what the tests of the OpenAPI document need from npm, once ..."
+	@cd tests/deploy && npm ci --loglevel=error --no-progress >/dev/null
 	@touch $@

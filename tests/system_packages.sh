@@ -20,6 +20,7 @@ if [ "${1:-}" = deploy ]; then
     [ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing="$missing postgresql"
     [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
     [ -x /usr/sbin/nginx ] || missing="$missing nginx"
+    command -v go >/dev/null 2>&1 || missing="$missing golang-go"
     command -v curl >/dev/null 2>&1 || missing="$missing curl"
     command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
     command -v objdump >/dev/null 2>&1 || missing="$missing binutils"
