@@ -6,8 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 DEPLOY_MODULES := tests/deploy/node_modules
+# What a person does from the account to the restore, and what Python's releases differ in.
+CORE := tests/api/test_auth_api.py tests/api/test_task_api.py tests/auth tests/backups tests/config tests/forms \
+    tests/postgres tests/runtime/test_background.py
 
-.PHONY: run test test-deploy test-postgres binary wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages clean help
+.PHONY: run test test-deploy test-postgres test-python binary wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
@@ -24,6 +27,10 @@ test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system-deploy  ##
 	$(BIN)/python -m tests.deploy.serve_postgres $(BIN)/pytest --ignore=tests/deploy -m "not alone" \
 	    --numprocesses=4 --dist=loadfile
 
+test-python:  ## run the core of the tests on each Python from 3.11 on that is here, Debian's own too
+	@sh tests/system_packages.sh python
+	sh tests/each_python.sh $(VENV)/pythons $(CORE)
+
 lint: $(VENV)/.development $(NODE_MODULES)/.installed  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,8 +43,9 @@ types: $(VENV)/.development  ## check types
 	$(BIN)/mypy
 
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, side by side, with coverage
-	$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=4 --dist=loadfile --cov --cov-report=term
-	$(BIN)/pytest --ignore=tests/deploy -m alone
+	@bash tests/in_turn.sh \
+	    '$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=4 --dist=loadfile --cov --cov-report=term' \
+	    '$(BIN)/pytest --ignore=tests/deploy -m alone'
 
 browser: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests that open a browser
 	$(BIN)/pytest tests/browser -m "not alone" --numprocesses=4 --dist=loadfile

@@ -2,16 +2,13 @@
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
-from handlers.web_server import STOP_SECONDS, WebServer
-from handlers.worker import worker
-from taskapp.cli.backups import BACKUP_COMMANDS
-from taskapp.cli.commands import COMMANDS, EPILOG, read_settings, report_errors
-from taskapp.cli.maintenance import maintenance
-from taskapp.config.installation import IS_ONE_FILE, version
+from handlers.web_server import WebServer
+from taskapp.cli.commands import COMMANDS
+from taskapp.cli.common import EPILOG, read_settings, report_errors
+from taskapp.config.installation import version
 from taskapp.config.settings import Settings
 from taskapp.jobs.backup_schedule import run_backup_schedule
 from taskapp.jobs.housekeeping import run_health_checks, run_housekeeping
@@ -19,34 +16,22 @@ from taskapp.observability.logs import configure_logging, log
 from taskapp.runtime.database_server import database_server
 from taskapp.runtime.listeners import describe_sockets, listening_sockets
 from taskapp.runtime.startup import install_stop_signals, open_database
-from taskapp.runtime.supervisor import Workers, running_workers
 from taskapp.runtime.systemd import notify_systemd
 from taskapp.services import Services, make_services
 
-if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-WORKER = (sys.executable, *(() if IS_ONE_FILE else (__file__,)), "worker")
-
 
 async def serve_until_stopped(settings: Settings, services: Services) -> None:
-    """Serve until SIGTERM or Ctrl-C, by itself or by workers, then finish what was begun."""
+    """Serve until SIGTERM or Ctrl-C, then finish the requests in flight."""
     stopped = install_stop_signals()
     sockets = listening_sockets(settings)
-    front: AbstractAsyncContextManager[WebServer | Workers] = (
-        WebServer(services, sockets)
-        if settings.processes == 1
-        else running_workers(services, sockets, STOP_SECONDS, program=WORKER)
-    )
-    try:  # serving comes first: health says from the first moment how the database is
+    try:  # serving comes first, so that health reports on the database from the start
         async with (
-            front as serving,
+            WebServer(services, sockets) as web_server,
             services.maintenance.watching(),
             database_server(settings) as url,
         ):
-            if await open_database(services, url, stop=stopped) and await serving.open(
-                url, stop=stopped
-            ):
+            if await open_database(services, url, stop=stopped):
+                web_server.open()
                 _announce(settings, describe_sockets(settings, sockets))
                 async with (
                     run_housekeeping(services),
@@ -55,17 +40,18 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
                     notify_systemd(services),
                 ):
                     await stopped.wait()
-            await serving.drain()
+            await web_server.drain()
             await services.database.close()
+            await services.limits.close()
     finally:
         services.passwords.close()
     log("stopped")
 
 
-def _announce(settings: Settings, where: str) -> None:
+def _announce(settings: Settings, address: str) -> None:
     data = str(settings.data_dir) if settings.uses_embedded_database else "your PostgreSQL"
-    log("ready", address=where, data=data)
-    click.echo(f"taskapp is ready at {where}\nYour data is in {data}\nCtrl-C stops it.")
+    log("ready", address=address, data=data)
+    click.echo(f"taskapp is ready at {address}\nYour data is in {data}\nCtrl-C stops it.")
 
 
 @click.group(invoke_without_command=True, epilog=EPILOG)
@@ -81,16 +67,15 @@ def cli(context: click.Context, *, asks_version: bool) -> None:
 
 
 @cli.command(epilog=EPILOG)
-@click.option("--processes", metavar="N", help="How many serve; TASKAPP_PROCESSES if absent.")
 @report_errors
-def serve(processes: str | None) -> None:
+def serve() -> None:
     """Serve the pages and the API until SIGTERM or Ctrl-C."""
-    settings = read_settings(TASKAPP_PROCESSES=processes)
+    settings = read_settings()
     configure_logging(settings)
     asyncio.run(serve_until_stopped(settings, make_services(settings)))
 
 
-for command in (*COMMANDS, *BACKUP_COMMANDS, maintenance, worker):
+for command in COMMANDS:
     cli.add_command(command)
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 from bench.connection import Connection, write_request
 from bench.load import PASSWORD
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
-_TIMEOUT = 30.0  # seconds
+_TIMEOUT = 120.0  # seconds
 _FORM_PROOF = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 

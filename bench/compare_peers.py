@@ -21,15 +21,16 @@ from bench.growth import compare_growth
 from bench.load_generator import LoadGenerator, require_wrk
 from bench.machine import describe_machine
 from bench.memory import measure_memory
+from bench.nginx import find_nginx
 from bench.peers import Peers
 from bench.request_points import beside_logins, compare_rates, crowd, responses
 from bench.results import Cell, Results, read_last_run, table
 from bench.servers import CHECKOUT
-from bench.several_processes import compare_processes
+from bench.several_taskapps import compare_taskapps
 from bench.starts import measure_starts
 from bench.targets import Target, Taskapp
 from bench.verdicts import HEAD, Verdict
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
 POINTS = (1, 2, 3, 4, 5, 6, 7)
 ALL = ",".join(map(str, POINTS))
@@ -60,6 +61,8 @@ class Options:
 def measure(options: Options) -> None:
     """Measure the points, and keep what is found in the file of the work folder."""
     require_wrk()
+    if 7 in options.only:
+        find_nginx()
     results = Results(options.work / _FILE, datetime.now(UTC).isoformat(timespec="seconds"))
     results.keep("machine", {"text": describe_machine()})
     generator = LoadGenerator(
@@ -72,7 +75,7 @@ def measure(options: Options) -> None:
             if 5 in options.only:
                 verdicts += measure_memory(generator, taskapp, options.accounts, options.soak)
             if 7 in options.only:
-                verdicts += compare_processes(generator, taskapp, options.accounts)
+                verdicts += compare_taskapps(generator, taskapp, options.accounts)
     if 5 in options.only:
         verdicts += compare_growth(
             users=options.users, tasks=options.tasks, requests=options.requests
@@ -221,7 +224,7 @@ _folder = click.Path(path_type=Path, file_okay=False, resolve_path=True)
     "--peers",
     type=_folder,
     default=_PEERS if _PEERS.is_dir() else None,
-    help="Folder of the peers with their run.py; by default ../shared/bench, if it is there.",
+    help="Folder of the peers with their run.py (bench/README.md).",
 )
 @click.option("--alone", is_flag=True, help="Measure taskapp without peers.")
 @click.option(

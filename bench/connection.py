@@ -5,9 +5,9 @@ import re
 import socket
 from typing import Any
 
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
-TIMEOUT = 30.0  # seconds
+TIMEOUT = 120.0  # seconds
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
 
 

@@ -23,7 +23,7 @@ from bench.processes import resident_megabytes
 from bench.scenarios import OPERATIONS, Scenario
 from bench.servers import Server, load_folders, servers
 from bench.verdicts import Verdict, compared
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
 _FEW = 100  # times fewer users are on the small side
 _SESSIONS = 20  # on each side

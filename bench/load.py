@@ -13,7 +13,7 @@ import click
 import psycopg2
 
 from taskapp.auth.passwords import PasswordHasher
-from taskapp.cli.commands import CliError, read_settings, report_errors
+from taskapp.cli.common import CliError, read_settings, report_errors
 from taskapp.config.settings import Settings
 from taskapp.observability.logs import configure_logging
 from taskapp.runtime.database_server import database_server, require_prepared_database

@@ -21,13 +21,12 @@ from bench.processes import (
     LOAD_CORES,
     SERVER_CORES,
     busy_seconds,
-    cpu_seconds,
     on_cores,
 )
 from bench.results import Cell, Results
 from bench.scenarios import LOGIN, Scenario
 from bench.targets import Target
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 _LOGIN_CONNECTIONS = 4
@@ -101,10 +100,10 @@ class LoadGenerator:
     def _measure_once(self, point: int, load: Load) -> Cell:
         with self._logins(load) as logins:
             started = time.perf_counter()
-            busy, cpu = busy_seconds(self.server_cores), cpu_seconds(load.target.pid)
+            busy, cpu = busy_seconds(self.server_cores), load.target.cpu_seconds()
             machine = busy_seconds(ALL_CORES)
             found = self._run_wrk(load.target, load.scenario, load.connections, self.seconds)
-            cpu = cpu_seconds(load.target.pid) - cpu
+            cpu = load.target.cpu_seconds() - cpu
             busy = busy_seconds(self.server_cores) - busy
             machine = busy_seconds(ALL_CORES) - machine
             elapsed = time.perf_counter() - started
@@ -185,7 +184,7 @@ def _settle(targets: Sequence[Target]) -> None:
     """Wait until no server works on requests that wrk has left behind."""
     deadline = time.monotonic() + _SETTLING
     while time.monotonic() < deadline:
-        before = sum(cpu_seconds(target.pid) for target in targets)
+        before = sum(target.cpu_seconds() for target in targets)
         time.sleep(0.25)
-        if sum(cpu_seconds(target.pid) for target in targets) - before <= _STILL:
+        if sum(target.cpu_seconds() for target in targets) - before <= _STILL:
             return

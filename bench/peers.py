@@ -12,7 +12,7 @@ from bench.accounts import log_in_all
 from bench.connection import Connection
 from bench.processes import SERVER_CORES
 from bench.targets import Target, bearer_file
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
 _DATABASE = "taskapp"
 

@@ -11,7 +11,7 @@ import click
 
 from bench.servers import START_TIMEOUT, health_status, starting_server
 from bench.verdicts import Verdict, limited
-from taskapp.cli.commands import CliError
+from taskapp.cli.common import CliError
 
 _EXISTING, _EMPTY = "existing embedded database", "empty folder"
 _READY = {_EXISTING: 1.2, _EMPTY: 2.5}  # seconds

@@ -1,7 +1,7 @@
 """What is put under load: taskapp on a loaded database, and what a peer has in common with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import psycopg2
 
 from bench.accounts import Account, cookie_header, etag_header, log_in_all, write_accounts
 from bench.connection import Connection
-from bench.processes import LOAD_CORES, SERVER_CORES, move_database
+from bench.nginx import running_nginx
+from bench.processes import ALL_CORES, LOAD_CORES, SERVER_CORES, cpu_seconds, move_database
 from bench.scenarios import CREATED, LIST
 from bench.servers import load_folders, running_server
 from taskapp.postgres.server import EmbeddedPostgres
@@ -28,6 +29,11 @@ class Target:
     pid: int
     database_url: str
     accounts: Mapping[str, Path]
+    others: Sequence[int] = ()  # ids of processes that serve with it
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds that it took so far, without those of its PostgreSQL."""
+        return sum(cpu_seconds(pid) for pid in (self.pid, *self.others))
 
     def postgres_version(self) -> str:
         """Ask the database for its version."""
@@ -78,16 +84,13 @@ class Taskapp:
         *,
         cores: Sequence[int] = SERVER_CORES,
         database_cores: Sequence[int] = LOAD_CORES,
-        arguments: Sequence[str] = (),
     ) -> Iterator[Target]:
         """Serve for the length of the block, with so many accounts logged in.
 
         Raises:
             Failure: it does not work.
         """
-        with running_server(
-            self._data_folder, self._settings, cores=cores, arguments=arguments
-        ) as server:
+        with running_server(self._data_folder, self._settings, cores=cores) as server:
             move_database(server.pid, database_cores)
             if accounts and not self._accounts:
                 delete_created(self._database_url)  # by a run that was cut off
@@ -95,6 +98,31 @@ class Taskapp:
                     self._accounts = log_in_all(connection, self._users, accounts)
             files = bearer_file(self._folder, NAME, self._accounts)
             yield Target(NAME, server.port, server.pid, self._database_url, files)
+
+    @contextmanager
+    def several(self, count: int, accounts: int) -> Iterator[Target]:
+        """Serve by so many taskapps on the one database, behind nginx, all of them on all cores.
+
+        Raises:
+            Failure: it does not work.
+        """
+        shared = {"TASKAPP_DATABASE_URL": self._database_url}
+        with ExitStack() as stack:
+            first = stack.enter_context(
+                self.running(accounts, cores=ALL_CORES, database_cores=ALL_CORES)
+            )
+            servers = [
+                stack.enter_context(running_server(self._data_folder, shared))
+                for _ in range(count - 1)
+            ]
+            ports = [first.port, *(server.port for server in servers)]
+            nginx = stack.enter_context(running_nginx(self._folder, ports))
+            yield replace(
+                first,
+                name=f"{NAME}, {count} behind nginx",
+                port=nginx.port,
+                others=[nginx.pid, *(server.pid for server in servers)],
+            )
 
     def log_in(self, accounts: int) -> None:
         """Log so many accounts in, unless they are."""

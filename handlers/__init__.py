@@ -1,1 +1,1 @@
-"""HTTP: reads the request, calls an operation, writes the answer. Never builds SQL."""
+"""HTTP: reads the request, calls an operation, writes the response. Never builds SQL."""

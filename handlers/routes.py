@@ -1,4 +1,4 @@
-"""The whole site on one page."""
+"""All routes, and the application made of them."""
 
 import re
 
@@ -40,14 +40,14 @@ ROUTES: list[tuple[str, type[BaseHandler]]] = [
     ("/register", RegisterPage),
     ("/login", LoginPage),
     ("/logout", LogoutPage),
-    # One's own account
+    # The user's own account
     ("/account", AccountPage),
     ("/account/password", PasswordPage),
     ("/account/tokens", TokenListPage),
     ("/account/sessions/others/end", OtherSessionsEndPage),
     ("/account/sessions/:id/end", SessionEndPage),
     ("/account/delete", AccountDeletePage),
-    # How it looks
+    # Appearance
     ("/theme", ThemePage),
     # Tasks
     ("/tasks", TaskListPage),
@@ -63,10 +63,10 @@ ROUTES: list[tuple[str, type[BaseHandler]]] = [
     # The API for tasks
     ("/api/tasks", TaskListApi),
     ("/api/tasks/:id", TaskApi),
-    # The API about itself
+    # The description of the API
     ("/api/openapi.json", OpenApiApi),
     ("/api/docs", DocsPage),
-    # Watching
+    # Health and metrics
     ("/status", StatusPage),
     ("/api/health", HealthApi),
     ("/api/health/live", LiveApi),
@@ -75,17 +75,17 @@ ROUTES: list[tuple[str, type[BaseHandler]]] = [
     # Files
     ("/static/:path", StaticFiles),
     ("/robots.txt", RobotsFile),
-    # Everything else: JSON below /api/, a page elsewhere
+    # Unknown paths: JSON below /api/, a page elsewhere (`NotFoundPage`)
     ("/api/:path", NotFoundApi),
 ]
 _PARAMETERS = {":id": "([^/]+)", ":path": "(.*)"}
 
 
 def make_application(services: Services) -> Application:
-    """Make the application with all its routes, below the base path."""
+    """Return the application with all its routes below the base path."""
     base = services.settings.base_path
     fixed = {base + path: (handler, path) for path, handler in ROUTES if ":" not in path}
-    fixed[base] = fixed[f"{base}/"]  # the base path is a page without its slash too
+    fixed[base] = fixed[f"{base}/"]  # the start page, with and without the slash
     patterns = [
         URLSpec(_pattern(base + path), handler, {"route": path})
         for path, handler in ROUTES

@@ -1,44 +1,51 @@
-"""The application on its sockets, from the first answer about its health to the last of a drain."""
+"""The application on its sockets, from the first health check to the end of a drain."""
 
-import asyncio
 import socket
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from handlers.routes import make_application
+from handlers.web.application import Application
 from handlers.web.http_server import LimitedHTTPServer
 from taskapp.observability.logs import log
 from taskapp.runtime.listeners import room_for_connections
 from taskapp.services import Services
 
-CONNECTIONS = 2_000
-HEADER_BYTES = 16 * 1024
-BODY_BYTES = 64 * 1024 * 1024  # read and dropped above the application's own limit, then refused
-IDLE_SECONDS = 75.0  # longer than nginx keeps a connection, so that it is nginx that closes it
-HANG_UP_SECONDS = 1.0  # for clients between two requests, who have not heard of the stop
-DRAIN_SECONDS = 8.0
-STOP_SECONDS = HANG_UP_SECONDS + DRAIN_SECONDS  # less than the ten that Docker waits
+MAX_CONNECTIONS = 2_000  # 1,500 clients and some room; half a GB of bodies at worst (ADR 0017)
+MAX_HEADER_SIZE = 16 * 1024  # bytes
+# Bytes of a body that are read: above the limit of the application they are dropped, and the
+# response is 413; above this one nothing is read, and it is 400.
+MAX_READ_BODY_SIZE = 64 * 1024 * 1024
+IDLE_TIMEOUT = 75.0  # seconds; nginx closes after 60, and has to be first, or it loses a request
+# Seconds for clients to close their idle connections: they do not know yet that this server stops.
+HANG_UP_TIMEOUT = 1.0
+# Seconds for requests that have begun; with HANG_UP_TIMEOUT less than the ten of Docker.
+DRAIN_TIMEOUT = 8.0
+
+
+def make_server(application: Application) -> LimitedHTTPServer:
+    """Return the server of an application, with its limits."""
+    pool = application.services.settings.database_pool
+    return LimitedHTTPServer(
+        application,
+        max_connections=room_for_connections(MAX_CONNECTIONS, pool),
+        idle_timeout=IDLE_TIMEOUT,
+        max_header_size=MAX_HEADER_SIZE,
+        max_body_size=MAX_READ_BODY_SIZE,
+    )
 
 
 class WebServer:
-    """Serves for as long as the block lasts; at first only its health."""
+    """Serves for as long as the block lasts; only health checks until `open` is called."""
 
     def __init__(self, services: Services, sockets: Sequence[socket.socket]) -> None:
-        """Take the sockets to listen on."""
-        self._sockets = sockets
+        self._listeners = sockets
         self._application = make_application(services)
-        self._server = LimitedHTTPServer(
-            self._application,
-            connections=room_for_connections(CONNECTIONS, services.settings.database_pool),
-            is_https=services.settings.is_https,
-            max_header_size=HEADER_BYTES,
-            max_body_size=BODY_BYTES,
-            idle_seconds=IDLE_SECONDS,
-        )
+        self._server = make_server(self._application)
 
     async def __aenter__(self) -> Self:
-        self._server.add_sockets(self._sockets)
+        self._server.add_sockets(self._listeners)
         return self
 
     async def __aexit__(
@@ -47,17 +54,16 @@ class WebServer:
         self._server.stop()
         await self._server.close_all_connections()
 
-    async def open(self, _url: str, *, stop: asyncio.Event) -> bool:
-        """Say that the database is open; the event would come too late."""
+    def open(self) -> None:
+        """Serve all requests from now on: the database is open."""
         self._application.state = "ready"
-        return not stop.is_set()
 
     async def drain(self) -> None:
-        """Take no more connections, and finish what was begun."""
+        """Accept no more connections, and wait for the requests that have begun."""
         self._application.state = "stopping"
         self._server.stop()
         log("stopping", inFlight=self._application.in_flight)
-        await self._server.wait_until_left(HANG_UP_SECONDS)
-        if not await self._application.drain(DRAIN_SECONDS):
+        await self._server.wait_until_closed(HANG_UP_TIMEOUT)
+        if not await self._application.drain(DRAIN_TIMEOUT):
             log("requests.cut", "warning", inFlight=self._application.in_flight)
         await self._server.close_all_connections()

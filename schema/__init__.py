@@ -1,1 +1,1 @@
-"""What the database looks like: the tables, and the migrations that make them."""
+"""The tables of the database, and the migrations that create them."""

@@ -1,4 +1,4 @@
-"""Alembic's way in: run the migrations on the connection it is given, or print their SQL."""
+"""Alembic's entry point: runs the migrations on a given connection or URL."""
 
 from alembic import context
 from sqlalchemy import create_engine, make_url
@@ -14,7 +14,7 @@ def _migrate(connection: Connection) -> None:
 
 
 def run() -> None:
-    """Migrate on `attributes["connection"]`, or on the `sqlalchemy.url` of the command line."""
+    """Run the migrations on `attributes["connection"]`, or on the URL of `alembic -x url=...`."""
     connection = context.config.attributes.get("connection")
     if connection is not None:
         _migrate(connection)

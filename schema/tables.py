@@ -1,4 +1,4 @@
-"""The tables, on one MetaData. Every fact about a column stands here and nowhere else."""
+"""The tables, the only place that defines columns, their limits and indexes."""
 
 from sqlalchemy import (
     Boolean,
@@ -17,12 +17,12 @@ from sqlalchemy import (
     func,
 )
 
-EMAIL_LENGTH = 254  # characters; RFC 5321 4.5.3.1.3, less the angle brackets
+EMAIL_LENGTH = 254  # characters; RFC 5321, 4.5.3.1.3, without the angle brackets
 TITLE_LENGTH = 255  # characters
 DESCRIPTION_LENGTH = 10_000  # characters
 IDEMPOTENCY_KEY_LENGTH = 255  # characters
 TOKEN_NAME_LENGTH = 100  # characters
-USER_AGENT_LENGTH = 256  # characters; what is beyond is cut off
+USER_AGENT_LENGTH = 256  # characters; longer ones are truncated
 STATUSES = ("pending", "completed")
 
 metadata = MetaData(
@@ -62,8 +62,8 @@ users = Table(
     CheckConstraint(f"char_length(email) BETWEEN 3 AND {EMAIL_LENGTH}", name="email"),
 )
 
-# A personal token is a session that has a name: it is made for a script, and ends at its expiry
-# ("infinity" for never) however seldom it is used.
+# A personal token is a session with a name, for scripts. It ends at `expires_at` ("infinity" for
+# never), however rarely it is used.
 sessions = Table(
     "sessions",
     metadata,
@@ -73,7 +73,7 @@ sessions = Table(
     _timestamp("created_at"),
     _timestamp("last_used_at"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
-    Column("address", Text, nullable=False, server_default=""),  # as limits count it, at last use
+    Column("address", Text, nullable=False, server_default=""),  # rate limit key, at last use
     Column("user_agent", Text, nullable=False, server_default=""),
     Column("name", Text),
     Column("is_read_only", Boolean, nullable=False, server_default=false()),
@@ -84,12 +84,12 @@ sessions = Table(
     Index(None, "expires_at"),
 )
 
-# Where somebody has logged in to an account: from there its own limit does not count.
+# Addresses from which a user has logged in: there the account's own limit of logins does not apply.
 login_addresses = Table(
     "login_addresses",
     metadata,
     _owner(primary_key=True),
-    Column("address", Text, primary_key=True),  # as limits count it
+    Column("address", Text, primary_key=True),  # rate limit key
     _timestamp("last_login_at"),
     Index(None, "last_login_at"),
 )
@@ -114,7 +114,7 @@ tasks = Table(
     ),
     Index(None, "user_id", "id"),
     Index(None, "user_id", "status", "id"),
-    # Most tasks are made without a key, and those need no place in this index.
+    # Partial: most tasks have no key, and take no space in this index.
     Index(
         "uq_tasks_user_id_idempotency_key",
         "user_id",

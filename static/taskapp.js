@@ -1,4 +1,4 @@
-// Saves reloads; all works without it
+// Optional: all pages work without it
 
 const asItIs = { createHTML: String };
 const policy = self.trustedTypes?.createPolicy("taskapp", asItIs) ?? asItIs;
@@ -14,11 +14,11 @@ async function load(url, request) {
   const response = await fetch(url, request);
   const html = policy.createHTML(await response.text());
   const page = new DOMParser().parseFromString(html, "text/html");
-  if (!find("#notice", page)) throw response; // of a proxy
+  if (!find("#notice", page)) throw response; // not our page
   return { page, response };
 }
 
-function say(text = document.body.dataset.offline) {
+function notify(text = document.body.dataset.offline) {
   find("#notice").replaceChildren(document.createElement("p"));
   find("#notice p").append(text);
 }
@@ -48,34 +48,34 @@ async function sendPage(form, sent) {
   const draft = draftOf(form);
   forget(form);
   form.reset();
-  const answer = await sent;
-  if (!answer?.response.ok) {
+  const result = await sent;
+  if (!result?.response.ok) {
     const shown = all("[data-draft]").find((other) => nameOf(other) === nameOf(form)) ?? form;
     restore(shown, draft);
     keep(shown);
   }
-  answer ? swap(answer) : say();
+  result ? swap(result) : notify();
 }
 
 async function sendStatus(form, sent, url) {
   const task = find(`#task-${url.split("/").at(-2)}`);
   flip(task);
-  const answer = await sent;
-  if (answer && find(".filter", answer.page)) return takeOver(answer.page, ".filter", ".clear");
-  if (answer?.response.ok) return swap(answer);
+  const result = await sent;
+  if (result && find(".filter", result.page)) return takeOver(result.page, ".filter", ".clear");
+  if (result?.response.ok) return swap(result);
   flip(task);
-  say(answer && find("h1", answer.page).textContent);
+  notify(result && find("h1", result.page).textContent);
 }
 
 async function sendEdit(form, sent) {
   const task = form.closest(".task");
-  const answer = await sent;
-  if (!answer) return say();
-  const editor = find(".editor", answer.page);
+  const result = await sent;
+  if (!result) return notify();
+  const editor = find(".editor", result.page);
   if (editor) return openEditor(task, editor);
-  if (!find(".filter", answer.page)) return swap(answer);
-  const fresh = find(`#${task.id}`, answer.page);
-  takeOver(answer.page, ".filter", ".clear");
+  if (!find(".filter", result.page)) return swap(result);
+  const fresh = find(`#${task.id}`, result.page);
+  takeOver(result.page, ".filter", ".clear");
   if (!fresh) return task.remove();
   task.replaceWith(fresh);
   prepare(fresh);
@@ -158,10 +158,10 @@ on("click", async (event) => {
   isLeaving = !follow;
   if (!follow) return;
   event.preventDefault();
-  await follow(link)?.catch(() => say());
+  await follow(link)?.catch(() => notify());
 });
 
-// Kept until sent or given up
+// Drafts
 const nameOf = ({ action, elements }) => action.split("?")[0] + elements.version?.value;
 const keep = (form) => (drafts[nameOf(form)] = draftOf(form));
 const forget = (form) => delete drafts[nameOf(form)];
@@ -187,7 +187,7 @@ on("beforeunload", (event) => {
   if (all("[data-draft]").some((form) => changed(form).length)) event.preventDefault();
 });
 
-// Shown before they become tasks
+// Pasted lines
 on("paste", (event) => {
   const text = event.clipboardData.getData("text").trim();
   if (event.target.id !== "new-title" || !/\n/.test(text)) return;
@@ -199,9 +199,10 @@ on("paste", (event) => {
   field.focus();
 });
 
-const here = () => find(".task:focus-within");
-const click = (selector) => here()?.querySelector(selector).click();
-const move = (step) => (here() ? here()[step] : find(".task"))?.querySelector(".check").focus();
+const focused = () => find(".task:focus-within");
+const click = (selector) => focused()?.querySelector(selector).click();
+const move = (step) =>
+  (focused() ? focused()[step] : find(".task"))?.querySelector(".check").focus();
 const shortcuts = {
   n: () => find("#new-title").focus(),
   j: () => move("nextElementSibling"),
@@ -216,7 +217,7 @@ const shortcuts = {
 on("keydown", (event) => {
   const { key, target } = event;
   if (event.isComposing || isModified(event)) return;
-  if (key === "Escape" && here()) closeEditor();
+  if (key === "Escape" && focused()) closeEditor();
   if (target.closest("input, textarea, dialog, .editor") || !find("#help")) return;
   if (localStorage.shortcuts === "false" || !shortcuts[key]) return;
   event.preventDefault();
@@ -229,7 +230,7 @@ function prepare(root) {
   for (const form of all("[data-draft]", root)) restore(form);
 }
 
-// Back finds the place again
+// Back restores the position
 on("pagehide", () => history.replaceState([all(".task").length, scrollY], ""));
 
 prepare(document);

@@ -1,7 +1,6 @@
-"""Maintenance: while an operator's flag, a file, is there, no request reaches the database."""
+"""Maintenance mode: while the operator's file exists, no request reaches the database."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -9,31 +8,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskapp.config.settings import Settings
+from taskapp.core.files import draft_of
 from taskapp.observability.logs import log
 
 MAX_MESSAGE_LENGTH = 300  # characters of an operator's message
-CHECK_INTERVAL = 1.0  # seconds between looks at the flag
-_READABLE = 0o644  # whoever made the flag: in a folder that is closed, the server has to read it
+CHECK_INTERVAL = 1.0  # seconds between checks of the file
+_READABLE = 0o644  # the server reads the file, whichever user created it
 
 
 class MaintenanceWindow(NamedTuple):
-    """A time of maintenance: when it began, and what is said to people, if anything."""
+    """A period of maintenance: when it began, and the message to users, which may be empty."""
 
     since: str  # RFC 3339, UTC
     message: str
 
 
 class Maintenance:
-    """What the flag said when this process looked last, so that a request need not look itself."""
+    """The state at the last check of the file; a request reads it here, not from the disk."""
 
-    def __init__(self, flag: Path) -> None:
-        """Take the place of the flag, and look."""
-        self._flag = flag
-        self.period = read_flag(flag)
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.window = read_window(file)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Look again and again for as long as the block lasts."""
+        """Check the file each CHECK_INTERVAL for the length of the block."""
         task = asyncio.create_task(self._follow())
         try:
             yield
@@ -43,51 +42,46 @@ class Maintenance:
 
     async def _follow(self) -> None:
         while True:
-            before, self.period = self.period, read_flag(self._flag)
-            if (before is None) is not (self.period is None):
+            before, self.window = self.window, read_window(self._file)
+            if (before is None) is not (self.window is None):
                 log("maintenance.ended" if before else "maintenance.began", "warning")
             await asyncio.sleep(CHECK_INTERVAL)
 
 
 def maintenance_file(settings: Settings) -> Path:
-    """Give the place of a set-up's flag."""
+    """Return the path of the maintenance file."""
     return settings.maintenance_flag or settings.data_dir / "maintenance"
 
 
-def read_flag(flag: Path) -> MaintenanceWindow | None:
-    """Read since when there is maintenance, and what is said of it; None when there is none."""
+def read_window(file: Path) -> MaintenanceWindow | None:
+    """Return the maintenance window that the file describes; None without a file."""
     try:
-        since = datetime.fromtimestamp(flag.stat().st_mtime, UTC)
+        since = datetime.fromtimestamp(file.stat().st_mtime, UTC)
     except OSError:
         return None
     message = ""
-    with suppress(OSError):  # a flag that cannot be read is one all the same
-        message = flag.read_text(encoding="utf-8", errors="replace")
+    with suppress(OSError):  # an unreadable file still means maintenance
+        message = file.read_text(encoding="utf-8", errors="replace")
     return MaintenanceWindow(f"{since:%Y-%m-%dT%H:%M:%S}Z", message.strip()[:MAX_MESSAGE_LENGTH])
 
 
-def enable(flag: Path, message: str) -> None:
-    """Begin maintenance, or change what is said of it, at once for all who look.
+def enable(file: Path, message: str) -> None:
+    """Begin maintenance, or replace its message atomically.
 
     Raises:
-        OSError: the flag cannot be made.
+        OSError: the file cannot be written.
     """
-    draft = flag.with_name(f"{flag.name}.{secrets.token_hex(8)}")
-    try:
-        draft.write_text(message, encoding="utf-8")
-        draft.chmod(_READABLE)
-        draft.replace(flag)
-    finally:
-        draft.unlink(missing_ok=True)
+    with draft_of(file, message, _READABLE) as draft:
+        draft.replace(file)
 
 
-def disable(flag: Path) -> bool:
-    """End maintenance; tell whether there was any.
+def disable(file: Path) -> bool:
+    """End maintenance; return whether it was on.
 
     Raises:
-        OSError: the flag cannot be removed.
+        OSError: the file cannot be removed.
     """
-    if not flag.exists():
+    if not file.exists():
         return False
-    flag.unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
     return True

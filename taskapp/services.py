@@ -1,9 +1,9 @@
-"""What operations may use, in one object that is made at start and handed to each."""
+"""The parts that operations use, in one object that is created at the start."""
 
 from dataclasses import dataclass
 
 from taskapp.auth.passwords import PasswordHasher
-from taskapp.auth.rate_limits import Limits
+from taskapp.auth.rate_limits import RateLimits
 from taskapp.auth.signing import Signer
 from taskapp.backups.status import BackupStatus
 from taskapp.config.secret_key import load_secret_keys
@@ -12,7 +12,6 @@ from taskapp.db.database import Database
 from taskapp.maintenance_mode import Maintenance, maintenance_file
 from taskapp.observability.availability import Availability
 from taskapp.observability.metrics import Metrics
-from taskapp.observability.process_metrics import MetricsExchange
 
 
 @dataclass(frozen=True)
@@ -23,19 +22,18 @@ class Services:
     metrics: Metrics
     availability: Availability
     maintenance: Maintenance
-    exchange: MetricsExchange
     database: Database
     passwords: PasswordHasher
     signer: Signer
-    limits: Limits
+    limits: RateLimits
     backups: BackupStatus
 
 
 def make_services(settings: Settings) -> Services:
-    """Make all parts; the database is not opened yet.
+    """Create all parts; the database is not opened yet.
 
     Raises:
-        SettingsError: the secret key cannot be read or made.
+        SettingsError: the secret key cannot be read or written.
     """
     metrics = Metrics()
     return Services(
@@ -43,11 +41,10 @@ def make_services(settings: Settings) -> Services:
         metrics=metrics,
         availability=Availability(),
         maintenance=Maintenance(maintenance_file(settings)),
-        exchange=MetricsExchange(metrics),
         database=Database(settings.database_pool, metrics),
         passwords=PasswordHasher(settings.bcrypt_rounds),
         signer=Signer(load_secret_keys(settings)),
-        limits=Limits(
+        limits=RateLimits(
             settings.limit_storage,
             failed_logins=settings.login_limit,
             failed_logins_of_account=settings.account_login_limit,

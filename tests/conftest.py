@@ -24,6 +24,8 @@ from jinja2 import Environment
 
 from handlers.routes import make_application
 from handlers.web.application import Application
+from handlers.web.http_server import LimitedHTTPServer
+from handlers.web_server import make_server
 from taskapp.config.settings import Settings, load_settings
 from taskapp.db.migrations import migrate
 from taskapp.postgres.server import EmbeddedPostgres
@@ -54,7 +56,7 @@ TESTS_OF_WHAT_RUNS_ELSEWHERE = {
     "tests.docs.test_tutorial",
     "tests.browser.test_weights",
 }
-TESTS_OF_PROCESSES = {"test_commands", "test_embedded", "test_processes", "test_server"}
+TESTS_OF_PROCESSES = {"test_commands", "test_embedded", "test_server"}
 TEST_SETTINGS = {
     "TASKAPP_BCRYPT_ROUNDS": "4",  # the least; the real cost has tests of its own
     "TASKAPP_API_LIMIT": "1000000/minute",
@@ -201,6 +203,16 @@ def app(services: Services, io_loop: Any) -> Iterator[Application]:
     application.state = "ready"
     yield application
     assert io_loop.run_sync(lambda: application.drain(5))
+
+
+@pytest.fixture
+def http_server(app: Application, io_loop: Any, _unused_port: Any) -> Iterator[LimitedHTTPServer]:
+    """Serve `app` with taskapp's server, where pytest-tornado would take Tornado's own."""
+    server = make_server(app)
+    server.add_sockets([_unused_port[0]])
+    yield server
+    server.stop()
+    io_loop.run_sync(server.close_all_connections)
 
 
 @pytest.fixture

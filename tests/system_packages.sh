@@ -1,16 +1,25 @@
 #!/bin/sh
 # Installs what the tests need from the system, as root on Debian; else says what is missing and fails.
 # `system_packages.sh deploy`: what the tests of deploy/ need besides.
+# `system_packages.sh python`: what `make test-python` needs, alone.
 set -eu
 missing=""
-command -v chromium-headless-shell >/dev/null 2>&1 || missing="$missing chromium-headless-shell"
-command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
-command -v node >/dev/null 2>&1 || missing="$missing nodejs"
-command -v npm >/dev/null 2>&1 || missing="$missing npm"
-command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
-command -v java >/dev/null 2>&1 || missing="$missing default-jre-headless"
-command -v pgrep >/dev/null 2>&1 || missing="$missing procps"
-command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
+if [ "${1:-}" = python ]; then
+    [ ! -x /usr/bin/python3 ] || /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing=" python3-venv"
+    command -v pgrep >/dev/null 2>&1 || missing="$missing procps"
+    command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
+fi
+if [ "${1:-}" != python ]; then
+    command -v chromium-headless-shell >/dev/null 2>&1 || missing="$missing chromium-headless-shell"
+    command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+    command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+    command -v npm >/dev/null 2>&1 || missing="$missing npm"
+    command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
+    [ -x /usr/sbin/nginx ] || missing="$missing nginx"
+    command -v java >/dev/null 2>&1 || missing="$missing default-jre-headless"
+    command -v pgrep >/dev/null 2>&1 || missing="$missing procps"
+    command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
+fi
 if [ "${1:-}" = deploy ]; then
     command -v prometheus >/dev/null 2>&1 || missing="$missing prometheus"
     command -v amtool >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
@@ -19,7 +28,6 @@ if [ "${1:-}" = deploy ]; then
     [ -x /usr/sbin/rsyslogd ] || missing="$missing rsyslog"
     [ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing="$missing postgresql"
     [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
-    [ -x /usr/sbin/nginx ] || missing="$missing nginx"
     command -v go >/dev/null 2>&1 || missing="$missing golang-go"
     command -v curl >/dev/null 2>&1 || missing="$missing curl"
     command -v openssl >/dev/null 2>&1 || missing="$missing openssl"

@@ -1,7 +1,8 @@
 """Run by the one file's programs before all else: what they start is none of PyInstaller's.
 
 PyInstaller sets where libraries are looked for, for itself; PostgreSQL and what it runs would take
-some from there. And a worker would take itself for a part of the process that started it.
+some from there. And the launcher, made by PyInstaller too, would take itself for a part of the
+process that started it.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Register, log in and log out, for scripts (high-level design, 4.1)."""
+"""Register, log in and log out, for scripts (docs/design/api.md)."""
 
 from handlers.api.base import ApiHandler
 from taskapp.core.errors import NotAuthenticated
@@ -27,7 +27,7 @@ class LoginApi(ApiHandler):
             self.services,
             self.read_json(),
             self.address,
-            self.services.signer.new_bearer,
+            self.services.signer.new_bearer_token,
             user_agent=self.user_agent,
         )
         self.write_json({"token": login.token, "user": {"id": login.user_id, "email": login.email}})

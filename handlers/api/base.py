@@ -21,7 +21,7 @@ from taskapp.core.errors import (
     UnsupportedMediaType,
 )
 from taskapp.core.messages import Message
-from taskapp.forms.fields import is_version
+from taskapp.forms.parameters import is_version
 from taskapp.operations.tasks import TaskSlice
 from taskapp.queries.tasks import Task
 
@@ -46,15 +46,13 @@ class ApiHandler(BaseHandler):
     def set_default_headers(self) -> None:
         """Set who may read the answer from another site."""
         super().set_default_headers()
-        origins = self.services.settings.cors_origins
-        if not origins:
+        if not self.services.settings.cors_origins:
             return
-        self._headers["Vary"] = "Origin"
-        origin = self.request.headers.get("Origin", "")
-        if origin in origins:
-            self._headers["Access-Control-Allow-Origin"] = origin
-            self._headers["Access-Control-Expose-Headers"] = _EXPOSED
-            self._headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        self.set_header("Vary", "Origin")
+        if origin := self._allowed_origin():
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Expose-Headers", _EXPOSED)
+            self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
 
     async def prepare(self) -> None:
         """Count the request against the user's limit."""
@@ -66,7 +64,7 @@ class ApiHandler(BaseHandler):
     def options(self, *_: str) -> None:
         """Say which methods this address takes, to a browser that asks for another site too."""
         super().options()
-        if "Access-Control-Allow-Origin" in self._headers:
+        if self._allowed_origin():
             self.set_header("Access-Control-Allow-Methods", ", ".join(self.allowed_methods()))
             self.set_header(
                 "Access-Control-Allow-Headers",
@@ -75,11 +73,16 @@ class ApiHandler(BaseHandler):
             )
             self.set_header("Access-Control-Max-Age", "600")
 
+    def _allowed_origin(self) -> str | None:
+        """Return the origin of the page that sends the request, if it may read the response."""
+        origin = self.request.headers.get("Origin")
+        return origin if origin in self.services.settings.cors_origins else None
+
     def authenticate(self) -> SessionToken | None:
         """Read the bearer token (RFC 6750), or a cookie that proves its origin."""
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self._count_rejected(self.services.signer.read_bearer(token.strip()))
+            return self._count_rejected(self.services.signer.read_bearer_token(token.strip()))
         proof = self.request.headers.get("X-CSRF-Token")
         if proof is None or self.is_cross_site():
             return None
@@ -121,7 +124,7 @@ class ApiHandler(BaseHandler):
         self._write_unless_known(version, value)
 
     def _write_unless_known(self, version: str, value: object, status: int = 200) -> None:
-        self._headers["Etag"] = f'"{version}"'
+        self.set_header("Etag", f'"{version}"')
         if self.is_safe() and self._is_known(version):
             self.set_status(304)
             self.finish()
@@ -164,15 +167,14 @@ class ApiHandler(BaseHandler):
         self._repeat_rate_limit_headers()
 
     def _repeat_rate_limit_headers(self) -> None:
-        # Not by update(), which looks first at what kind of mapping it is given.
         for name, value in self._rate_limit_headers.items():
-            self._headers[name] = value
+            self.set_header(name, value)
 
     def set_retry_after(self, error: TaskappError | None) -> None:
         """Say when to try again, and what is left of the limit that was used up."""
         super().set_retry_after(error)
         if isinstance(error, TooManyRequests):
-            self._set_rate_limit_headers(error.allowance)
+            self._set_rate_limit_headers(error.rate_limit)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Keep what is left of the limit in errors too, from which Tornado removed it."""

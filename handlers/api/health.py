@@ -24,12 +24,15 @@ class _OperatorHandler(ApiHandler):
 
 
 class HealthApi(_OperatorHandler):
-    """GET /api/health (high-level design, 10.6)."""
+    """GET /api/health (docs/design/api.md)."""
 
     async def get(self) -> None:
         """Say whether the process and its database work: 200 healthy, 503 not."""
         problem = await find_database_problem(self.services)
-        for_operators = {"version": version()} if self.is_from_operator() else {}
+        for_operators = {}
+        if self.is_from_operator():
+            problems = self.services.backups.problems
+            for_operators = {"version": version(), "backupProblems": problems}
         self.write_json(
             {
                 "status": "unhealthy" if problem else "healthy",
@@ -64,7 +67,7 @@ class ReadyApi(ApiHandler):
     async def get(self) -> None:
         """Say whether requests can be served: not at start, stop, maintenance, or read-only."""
         state = self.application.state
-        if self.services.maintenance.period is not None:
+        if self.services.maintenance.window is not None:
             state = "maintenance"
         elif state == "ready" and await find_database_problem(self.services):
             state = "database unavailable"
@@ -75,9 +78,9 @@ class MetricsHandler(_OperatorHandler):
     """GET /metrics, for the networks that may read it; for others it does not exist."""
 
     async def get(self) -> None:
-        """Give all metrics of all processes in the text format of Prometheus."""
+        """Give all metrics in the text format of Prometheus."""
         if not self.is_from_operator():
             raise NotFound
         await refresh_gauges(self.services)
         self.set_header("Content-Type", CONTENT_TYPE)
-        self.finish(await self.services.exchange.render())
+        self.finish(self.services.metrics.render())

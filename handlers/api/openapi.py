@@ -14,20 +14,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from handlers.api.base import ApiHandler
-from handlers.rendering.static_assets import negotiate_encoding
-from taskapp.forms.fields import (
-    DEFAULT_PAGE_SIZE,
-    DESCRIPTION,
-    IDEMPOTENCY_KEY_PATTERN,
-    LOGIN,
-    MAX_PAGE_SIZE,
-    NEW_TASK,
-    REGISTRATION,
-    STATUS,
-    TASK_CHANGES,
-    TITLE,
-    Form,
-)
+from handlers.rendering.negotiation import negotiate_encoding
+from taskapp.forms.accounts import LOGIN, REGISTRATION
+from taskapp.forms.fields import Form
+from taskapp.forms.parameters import DEFAULT_PAGE_SIZE, IDEMPOTENCY_KEY_PATTERN, MAX_PAGE_SIZE
+from taskapp.forms.tasks import DESCRIPTION, NEW_TASK, STATUS, TASK_CHANGES, TITLE
 from taskapp.queries.tasks import Task
 
 Json = dict[str, Any]

@@ -1,7 +1,7 @@
-"""Tasks, for scripts (high-level design, 4.2)."""
+"""Tasks, for scripts (docs/design/api.md)."""
 
 from handlers.api.base import ApiHandler
-from taskapp.forms.fields import (
+from taskapp.forms.parameters import (
     DEFAULT_PAGE_SIZE,
     read_idempotency_key,
     read_limit,

@@ -1,1 +1,1 @@
-"""The pages: one handler class for each route, and what all of them share."""
+"""The pages: a handler class for each route, and their base."""

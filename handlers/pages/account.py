@@ -1,18 +1,18 @@
-"""The account page: sessions, tokens for scripts, the password, and the end of it all."""
+"""The account page: sessions, API tokens, the password, and the deletion of the account."""
 
 from typing import Any
 
 from handlers.pages.base import PageHandler
 from taskapp.auth.passwords import MIN_PASSWORD_LENGTH
-from taskapp.core.errors import Invalid, TooManyRequests
-from taskapp.forms.accounts import TOKEN_LIVES
+from taskapp.core.errors import Invalid, TaskappError, TooManyRequests
+from taskapp.forms.accounts import TOKEN_LIFETIMES
 from taskapp.operations.account_self_service import (
     change_password,
     delete_account,
     end_other_sessions,
     end_session,
     load_account,
-    load_overview,
+    load_summary,
 )
 from taskapp.operations.personal_tokens import create_token
 from taskapp.queries.tasks import COUNT_LIMIT
@@ -21,38 +21,33 @@ _OTHERS = "others"  # in place of the id of one session
 _MAX_SESSIONS_SHOWN = 50  # sessions; a script that logs in each time may have begun thousands
 
 
-class AccountForms(PageHandler):
-    """What the pages with forms about the account have in common."""
+class AccountFormPage(PageHandler):
+    """A form that needs the password, so it may be sent too often."""
 
-    def error_context(self, refusal: Invalid | TooManyRequests | None) -> dict[str, Any]:
-        """Give what a form shows of its refusal, and answer with its status."""
-        self.set_retry_after(refusal)
-        is_invalid = isinstance(refusal, Invalid)
-        return {
-            "status": refusal.status if refusal else 200,
-            "errors": refusal.errors if isinstance(refusal, Invalid) else {},
-            "problem": None if is_invalid else refusal,
-        }
+    def render_form(self, template: str, error: TaskappError | None, **context: Any) -> None:
+        """Render the form, with `Retry-After` if it was sent too often."""
+        self.set_retry_after(error)
+        super().render_form(template, error, **context)
 
 
-class AccountPage(AccountForms):
+class AccountPage(AccountFormPage):
     """/account."""
 
     async def get(self) -> None:
-        """Show the account."""
-        await self.show_account()
+        """Render the account."""
+        await self.render_account()
 
-    async def show_account(self, refusal: Invalid | TooManyRequests | None = None) -> None:
-        """Show the account, with what is wrong with a form of it and what was typed there."""
+    async def render_account(self, error: TaskappError | None = None) -> None:
+        """Render the account, with what is wrong with one of its forms and what was typed there."""
         account = await load_account(self.services, self.session)
-        self.show(
+        self.render_form(
             "account.html",
+            error,
             account=account,
             shown_sessions=account.sessions[:_MAX_SESSIONS_SHOWN],
-            token_lives=list(TOKEN_LIVES),
+            token_lives=list(TOKEN_LIFETIMES),
             min_password_length=MIN_PASSWORD_LENGTH,
             values=self.read_form_lenient("name", "expires", "read_only"),
-            **self.error_context(refusal),
         )
 
 
@@ -60,19 +55,19 @@ class PasswordPage(AccountPage):
     """/account/password: a form of the account page."""
 
     async def get(self) -> None:
-        """Show the account, in which the form is."""
+        """Redirect to the account, which has the form."""
         self.redirect_to("/account")
 
     async def post(self) -> None:
-        """Set another password, and end all that the old one has opened but this session."""
+        """Change the password, end all other sessions and revoke all API tokens."""
         sent = self.read_form("current_password", "new_password")
-        new_cookie = self.services.signer.new_cookie
+        new_cookie = self.services.signer.new_session_cookie
         try:
             token = await change_password(
                 self.services, self.session, sent, self.address, new_cookie
             )
-        except (Invalid, TooManyRequests) as refusal:
-            await self.show_account(refusal)
+        except (Invalid, TooManyRequests) as error:
+            await self.render_account(error)
         else:
             self.begin_session(token)
             self.redirect_to("/account", "password-changed")
@@ -82,48 +77,44 @@ class TokenListPage(AccountPage):
     """/account/tokens: a form of the account page."""
 
     async def get(self) -> None:
-        """Show the account, in which the form is."""
+        """Redirect to the account, which has the form."""
         self.redirect_to("/account")
 
     async def post(self) -> None:
-        """Make a token, and show it this once."""
+        """Create an API token, and render it this once."""
         sent = self.read_form("name", "expires", "read_only")
         try:
             token = await create_token(self.services, self.session, sent)
-        except Invalid as refusal:
-            await self.show_account(refusal)
+        except Invalid as error:
+            await self.render_account(error)
         else:
-            self.show("token.html", token=token)
+            self.render_page("token.html", token=token)
 
 
-class ConfirmEndPage(AccountForms):
-    """Ask for the password before a session ends."""
+class ConfirmEndPage(AccountFormPage):
+    """Asks for the password before a session ends."""
 
-    async def show_question(
-        self, session_id: str, refusal: Invalid | TooManyRequests | None = None
-    ) -> None:
-        """Show the form for one of them, or for all others, with what is wrong with it."""
+    async def render_confirmation(self, session_id: str, error: TaskappError | None = None) -> None:
+        """Render the form for one session or token, or for all other sessions."""
         account = await load_account(self.services, self.session)
         session = account.require_session(session_id) if session_id != _OTHERS else None
-        self.show(
-            "end_session.html", account=account, session=session, **self.error_context(refusal)
-        )
+        self.render_form("end_session.html", error, account=account, session=session)
 
 
 class SessionEndPage(ConfirmEndPage):
     """/account/sessions/:id/end: a session or a token."""
 
     async def get(self, session_id: str) -> None:
-        """Say which it is, and ask for the password."""
-        await self.show_question(session_id)
+        """Ask for the password."""
+        await self.render_confirmation(session_id)
 
     async def post(self, session_id: str) -> None:
-        """End it."""
+        """End the session, or revoke the token."""
         sent = self.read_form("password")
         try:
             ended = await end_session(self.services, self.session, session_id, sent, self.address)
-        except (Invalid, TooManyRequests) as refusal:
-            await self.show_question(session_id, refusal)
+        except (Invalid, TooManyRequests) as error:
+            await self.render_confirmation(session_id, error)
         else:
             if ended.tokens:
                 self.redirect_to("/account#tokens", "token-revoked")
@@ -136,43 +127,38 @@ class OtherSessionsEndPage(ConfirmEndPage):
 
     async def get(self) -> None:
         """Ask for the password."""
-        await self.show_question(_OTHERS)
+        await self.render_confirmation(_OTHERS)
 
     async def post(self) -> None:
         """End all sessions but this one."""
         sent = self.read_form("password")
         try:
             number = await end_other_sessions(self.services, self.session, sent, self.address)
-        except (Invalid, TooManyRequests) as refusal:
-            await self.show_question(_OTHERS, refusal)
+        except (Invalid, TooManyRequests) as error:
+            await self.render_confirmation(_OTHERS, error)
         else:
             self.redirect_to("/account", f"sessions-ended.{number}")
 
 
-class AccountDeletePage(AccountPage):
+class AccountDeletePage(AccountFormPage):
     """/account/delete."""
 
     async def get(self) -> None:
-        """Say what is lost, and ask for the password."""
-        await self.show_question()
+        """Ask for the password."""
+        await self.render_confirmation()
 
     async def post(self) -> None:
-        """Delete the account with all that is in it."""
+        """Delete the account with everything in it."""
         sent = self.read_form("password")
         try:
             await delete_account(self.services, self.session, sent, self.address)
-        except (Invalid, TooManyRequests) as refusal:
-            await self.show_question(refusal)
+        except (Invalid, TooManyRequests) as error:
+            await self.render_confirmation(error)
         else:
             self.end_session()
             self.redirect_to("/login", "account-deleted")
 
-    async def show_question(self, refusal: Invalid | TooManyRequests | None = None) -> None:
-        """Show the form, with what is wrong with it."""
-        overview = await load_overview(self.services, self.session)
-        self.show(
-            "delete_account.html",
-            overview=overview,
-            count_limit=COUNT_LIMIT,
-            **self.error_context(refusal),
-        )
+    async def render_confirmation(self, error: TaskappError | None = None) -> None:
+        """Render the form, with what is lost."""
+        summary = await load_summary(self.services, self.session)
+        self.render_form("delete_account.html", error, overview=summary, count_limit=COUNT_LIMIT)

@@ -10,14 +10,14 @@ from handlers.rendering.languages import ENGLISH
 
 
 class DocsPage(PageHandler):
-    """GET /api/docs. In English, as the API is."""
+    """/api/docs, in English as the API is."""
 
     is_public = True
     language = ENGLISH
 
     async def get(self) -> None:
-        """Show the document as a page."""
-        self.show("api_docs.html", **_read_document())
+        """Render the document."""
+        self.render_page("api_docs.html", **_read_document())
 
 
 @cache

@@ -1,29 +1,30 @@
-"""The start page, the choice of a theme, and the static files."""
+"""The start page, the theme, and the static files."""
 
 from handlers.pages.base import PageHandler, read_theme
-from handlers.rendering.static_assets import FILES, StaticFile, negotiate_encoding
+from handlers.rendering.negotiation import negotiate_encoding
+from handlers.rendering.static_assets import FILES, StaticFile
 from taskapp.core.errors import NotFound
 
 _THEME_AGE = 400 * 24 * 60 * 60  # seconds; browsers keep no cookie for longer (RFC 6265bis)
 
 
 class HomePage(PageHandler):
-    """The address without a path: the tasks, or the login page for a stranger."""
+    """/: leads to the tasks, or to the login page."""
 
     is_public = True
 
     async def get(self) -> None:
-        """Send the browser on."""
+        """Redirect by whether the browser sends a session."""
         self.redirect_to("/tasks" if self.session_token is not None else "/login")
 
 
 class ThemePage(PageHandler):
-    """/theme: light, dark, or as the system has it."""
+    """/theme: light, dark, or the system's own."""
 
     is_public = True
 
     async def post(self) -> None:
-        """Remember the choice in a cookie, and go back."""
+        """Keep the choice in a cookie, and lead back to the page."""
         sent = self.read_form("theme", "next")
         theme = read_theme(sent.get("theme"))
         self.set_site_cookie("theme", theme, max_age=_THEME_AGE if theme else None)
@@ -31,25 +32,25 @@ class ThemePage(PageHandler):
 
 
 class StaticFiles(PageHandler):
-    """The files of static/, for ever once their address carries the digest of their content."""
+    """The files of static/, cached for a year at the address with the digest of their content."""
 
     is_public = True
     needs_database = False
 
     async def get(self, name: str) -> None:
-        """Answer with a file, or with 304 if the browser has it."""
+        """Send a file, or 304 if the browser has it."""
         file = FILES.get(name)
         if file is None:
             raise NotFound
         coding = negotiate_encoding(self.request.headers.get("Accept-Encoding", ""), file.codings)
-        self._describe(file, coding)
+        self._set_headers(file, coding)
         if self.check_etag_header():
             self.set_status(304)
             self.finish()
         else:
             self.finish(file.codings[coding])
 
-    def _describe(self, file: StaticFile, coding: str) -> None:
+    def _set_headers(self, file: StaticFile, coding: str) -> None:
         is_current = self.read_query("v") == file.digest
         age = "max-age=31536000, immutable" if is_current else "max-age=300"
         self.set_header("Cache-Control", f"public, {age}")
@@ -60,12 +61,12 @@ class StaticFiles(PageHandler):
             self.set_header("Content-Encoding", coding)
 
     def authenticate(self) -> None:
-        """Ask for no session: a file is the same for all."""
+        """Return no session: a file is the same for all users."""
 
 
 class RobotsFile(StaticFiles):
-    """/robots.txt: what search engines may read."""
+    """/robots.txt."""
 
     async def get(self, name: str = "robots.txt") -> None:
-        """Answer with the file."""
+        """Send the file."""
         await super().get(name)

@@ -1,4 +1,4 @@
-"""Whether taskapp works, for anybody who asks, also while its database is away."""
+"""The public status page, which works without the database."""
 
 from datetime import timedelta
 
@@ -16,27 +16,27 @@ _NO_BACKUP = Message("None yet")
 
 
 class StatusPage(PageHandler):
-    """GET /status: up or not, since when, and how old the last backup is; no number or version."""
+    """/status: up or not, since when, and the age of the last backup; no numbers and no version."""
 
     is_public = True
     needs_database = False
 
     async def get(self) -> None:
-        """Show the state; like the health check, 503 when something is wrong."""
-        maintenance = self.services.maintenance.period
+        """Render the state, with 503 while something is wrong, as the health check has it."""
+        maintenance = self.services.maintenance.window
         problem = None if maintenance else await find_database_problem(self.services)
-        self.show(
+        self.render_page(
             "status.html",
             503 if maintenance or problem else 200,
             maintenance=maintenance,
             problem=problem,
             since=(maintenance or self.services.availability).since,
-            backup=_word_age(self.services.backups.age),
+            backup=_describe_age(self.services.backups.age),
         )
 
 
-def _word_age(age: int | None) -> Message:
-    """Word an age in seconds roughly: a visitor need not know when backups are made."""
+def _describe_age(age: int | None) -> Message:
+    """Return an age in seconds roughly, so that visitors do not learn when backups run."""
     if age is None:
         return _NO_BACKUP
-    return next(words for longest, words in _BACKUP_AGES.items() if age < longest.total_seconds())
+    return next(text for limit, text in _BACKUP_AGES.items() if age < limit.total_seconds())

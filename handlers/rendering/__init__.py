@@ -1,1 +1,1 @@
-"""Templates, languages and static files."""
+"""Templates, page skeletons, languages and static files."""

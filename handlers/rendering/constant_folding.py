@@ -1,4 +1,4 @@
-"""Calls in the templates whose answer is always the same, made when a template is compiled."""
+"""Constant folding: calls with a constant result are made when a template is compiled."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,31 +10,32 @@ _CALL = ("name", "lparen", "string", "rparen")
 
 
 class ConstantFolding(Extension):
-    """Puts the answer in the place of `_("…")`, `path("…")` and `static("…")`.
+    """Replaces `_("…")`, `path("…")` and `static("…")` by their results.
 
-    An environment has one language and one base path; to call for each of a page's words and
-    addresses, and to escape what comes back, would take as long as the tasks in it.
+    An environment has one language and one base path, so the results never change. Calling for
+    each sentence and URL of a page, and escaping the results, takes as long as rendering its tasks.
     """
 
     def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
-        """Hand on the tokens of a template, with the answers in the place of the calls."""
-        made = self._functions()
+        """Yield the tokens of a template, with a string in place of each call."""
+        functions = self._functions()
         held: list[Token] = []
         for token in stream:
             held.append(token)
-            while held and not _may_begin_call(held, made):
+            while held and not _may_begin_call(held, functions):
                 yield held.pop(0)
             if len(held) == len(_CALL):
-                yield Token(held[0].lineno, "string", made[held[0].value](held[2].value))
+                name, _, argument, _ = held
+                yield Token(name.lineno, "string", functions[name.value](argument.value))
                 held.clear()
         yield from held
 
     def _functions(self) -> dict[str, Callable[[str], str]]:
-        known: Any = self.environment.globals
-        translate = known["language"].translations.gettext
-        return {"_": translate, "path": known["path"], "static": known["static"]}
+        names: Any = self.environment.globals
+        translate = names["language"].translations.gettext
+        return {"_": translate, "path": names["path"], "static": names["static"]}
 
 
-def _may_begin_call(tokens: list[Token], made: dict[str, Callable[[str], str]]) -> bool:
+def _may_begin_call(tokens: list[Token], functions: dict[str, Callable[[str], str]]) -> bool:
     kinds = tuple(token.type for token in tokens)
-    return kinds == _CALL[: len(kinds)] and tokens[0].value in made
+    return kinds == _CALL[: len(kinds)] and tokens[0].value in functions

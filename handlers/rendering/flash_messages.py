@@ -1,10 +1,10 @@
-"""What a page says was done before: a word in a cookie, set by one answer and read by the next."""
+"""Flash messages: a response sets a code as a cookie, and the next page shows its sentence once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from taskapp.core.messages import Message, counted
-from taskapp.forms.fields import read_id
+from taskapp.forms.parameters import read_id
 
 _FIXED = {
     "registered": Message("Your account is ready. Log in to begin."),
@@ -38,7 +38,7 @@ _MAX_NUMBER_LENGTH = 9  # digits
 
 @dataclass(frozen=True)
 class Undo:
-    """How a change is taken back: the task, and the status that it had."""
+    """The task whose change can be undone, and the status it had before."""
 
     task_id: str
     status: str
@@ -46,22 +46,22 @@ class Undo:
 
 @dataclass(frozen=True)
 class FlashMessage:
-    """A sentence on what was done, and how to undo it if that can be done."""
+    """What was done, and how to undo it, if it can be undone."""
 
     message: Message
     undo: Undo | None = None
 
 
 def read_flash_message(cookie: str) -> FlashMessage | None:
-    """Read a notice from a cookie: its code, and behind a dot the task or the number it is about.
+    """Return the flash message of a cookie: its code, a dot, and the task's id or the number.
 
-    Anybody can write a cookie, so nothing of it is shown that is not one of our sentences.
+    A client can send any cookie, so only the sentences of this module are shown.
     """
-    code, _, about = cookie.partition(".")
-    if code in _COUNTED and about.isdecimal() and len(about) <= _MAX_NUMBER_LENGTH:
-        return FlashMessage(_COUNTED[code](int(about)))
+    code, _, subject = cookie.partition(".")
+    if code in _COUNTED and subject.isdecimal() and len(subject) <= _MAX_NUMBER_LENGTH:
+        return FlashMessage(_COUNTED[code](int(subject)))
     if code not in _FIXED:
         return None
-    task_id = read_id(about)
+    task_id = read_id(subject)
     undo = Undo(task_id, _OPPOSITE[code]) if task_id and code in _OPPOSITE else None
     return FlashMessage(_FIXED[code], undo)

@@ -1,26 +1,20 @@
-"""The languages of the pages: their words, numbers and dates, and which one a browser asks for.
+"""The languages of the pages: their sentences, numbers, dates and times.
 
-The words stand in English where they are used; `templates/languages/` has them in the others.
+The code has the sentences in English; `templates/languages/` has their translations.
 """
 
 import io
-import re
 from bisect import bisect
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from gettext import GNUTranslations, NullTranslations
 
+from handlers.rendering.negotiation import negotiate_language
 from taskapp.config.installation import HOME
 from taskapp.core.messages import Message, fill
 
 CATALOGUES = HOME / "templates" / "languages"
-_MAX_HEADER_LENGTH = 1000  # characters of Accept-Language; browsers send fewer
-_RANGE = re.compile(
-    r"\s*(?P<tag>\*|[a-z]{1,8}(?:-[a-z0-9]{1,8})*)\s*"
-    r"(?:;\s*q=(?P<weight>0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?",
-    re.ASCII | re.IGNORECASE,
-)
 _HOUR, _DAY = 60, 1440  # minutes
 _STEPS = (1, _HOUR, _DAY, 7 * _DAY, 30 * _DAY, 365 * _DAY)  # minutes, as Babel counts them
 _JUST_NOW = Message("just now")
@@ -28,18 +22,18 @@ _JUST_NOW = Message("just now")
 
 @dataclass(frozen=True)
 class Language:
-    """One language: `code` is its tag (RFC 5646), `locale` where its dates and numbers are from."""
+    """A language: its tag (RFC 5646), and the locale in which Babel formats numbers and dates."""
 
     code: str
     locale: str
 
     @property
     def translations(self) -> NullTranslations:
-        """Give the catalogue, which gettext reads."""
+        """Return the catalogue for gettext."""
         return _read_catalogue(self.code)
 
     def translate(self, sentence: str) -> str:
-        """Translate a message; any other text stays as it is."""
+        """Return a message in this language, or any other text unchanged."""
         if not isinstance(sentence, Message):
             return sentence
         if sentence.plural is None:
@@ -50,21 +44,21 @@ class Language:
         return fill(template, sentence.values, self.number)
 
     def number(self, number: int) -> str:
-        """Write a number."""
+        """Return a number with this language's separators."""
         return _number(number, self.locale)
 
     def format_datetime(self, text: str) -> str:
-        """Write a moment of RFC 3339 to the minute, in UTC."""
+        """Return an RFC 3339 timestamp to the minute, in UTC."""
         return f"{_day(text[:10], self.locale)}, {text[11:16]} UTC"
 
     def time_ago(self, text: str, now: datetime | None = None) -> str:
-        """Write how long ago, from now if not told, a moment of RFC 3339 was, never longer."""
+        """Return how long ago an RFC 3339 timestamp was, rounded down."""
         passed = (now or datetime.now(UTC)) - datetime.fromisoformat(text)
-        minutes = passed.days * _DAY or passed.seconds // 60  # after a day, days will do
+        minutes = passed.days * _DAY or passed.seconds // 60  # exact to a day once a day has passed
         return _ago(minutes, self.locale) if minutes > 0 else self.translate(_JUST_NOW)
 
     def duration(self, seconds: int) -> str:
-        """Write for people how long something takes, never too short."""
+        """Return a duration rounded up: below 100 in seconds or minutes, else in hours."""
         if seconds < 100:
             return _unit(seconds, "second", self.locale)
         minutes = -(-seconds // 60)
@@ -78,39 +72,16 @@ LANGUAGES = {language.code: language for language in (ENGLISH, Language("de", "d
 
 
 def choose_language(accept_language: str) -> Language:
-    """Choose the language that a browser likes best of ours (RFC 9110, 12.5.4).
-
-    A region is served in its language (RFC 4647, 3.4); `*` means every language that is not named;
-    what is not of the header's form is left out.
-    """
-    return _choose(accept_language) if len(accept_language) <= _MAX_HEADER_LENGTH else ENGLISH
+    """Return the language of ours that a browser prefers by its `Accept-Language` header."""
+    return LANGUAGES[negotiate_language(accept_language, LANGUAGES, ENGLISH.code)]
 
 
-@lru_cache(maxsize=100)
-def _choose(accept_language: str) -> Language:
-    items = [match for item in accept_language.split(",") if (match := _RANGE.fullmatch(item))]
-    weights = [(item["tag"].lower(), float(item["weight"] or 1)) for item in items]
-    named = {_language_of(tag) for tag, _ in weights}
-    refused = {tag for tag, weight in weights if weight == 0}
-    for tag, _ in sorted(weights, key=lambda wish: -wish[1]):
-        for code, language in LANGUAGES.items():
-            is_meant = code not in named if tag == "*" else code == _language_of(tag)
-            if is_meant and not {tag, code} & refused:
-                return language
-    return ENGLISH
-
-
-def _language_of(tag: str) -> str:
-    """Give a tag's language without its region."""
-    return tag.partition("-")[0]
-
-
-# Babel is imported where it is first needed, for the process has to start without delay.
+# Babel takes 130 ms to import, so it is imported where it is first needed, not at startup.
 
 
 @cache
 def _read_catalogue(code: str) -> NullTranslations:
-    """Read a catalogue as translators write it; gettext itself reads only the compiled form."""
+    """Read a catalogue from its source; gettext itself reads only compiled catalogues."""
     if code == ENGLISH.code:
         return NullTranslations()
     from babel.messages.mofile import write_mo  # noqa: PLC0415  # see above

@@ -1,7 +1,7 @@
-"""Templates that are rendered once for all pages that look alike, with gaps where their texts go.
+"""Page skeletons: templates rendered once for each variant, with placeholders for their values.
 
-To run a template for each page, or for each task in it, takes several times as long as to fill
-gaps. What is kept has nobody's texts: they are in the gaps.
+Filling placeholders takes a fraction of the time of running a template for each page or task. A
+skeleton is cached, so no user's text is part of it (ADR 0029).
 """
 
 import re
@@ -12,70 +12,72 @@ from operator import itemgetter
 from jinja2 import Environment
 from markupsafe import escape
 
-_GAP = re.compile("\0(\\w+)\0")  # NUL is in no template
-CACHE_SIZE = 200  # outlines of a language; the list of tasks looks different in about 100 ways
+_PLACEHOLDER = re.compile("\0(\\w+)\0")  # no template contains NUL
+CACHE_SIZE = 200  # skeletons per language; the list of tasks has about that many variants
 
 
 class HtmlChunks(list[str]):
-    """HTML that is joined only when a page is: a copy of all its tasks takes memory and time."""
+    """HTML in parts, joined only with the page: joining them before is one more copy."""
 
     def __html__(self) -> str:
-        """Give it to a template."""
+        """Return the HTML, as Jinja and markupsafe ask for it."""
         return "".join(self)
 
 
 class Skeleton:
-    """What a template makes of a look: pieces, and between them gaps, of which it has two or more.
-
-    A page of 50 tasks fills 800 gaps: the texts are picked for all gaps of a task in one step.
-    """
+    """Static chunks of a rendered template, with at least two placeholders between them."""
 
     def __init__(self, rendered: str, names: Sequence[str]) -> None:
-        """Take what a template made of gaps, and the names of the texts in the order of `fill`."""
-        self._pieces = _GAP.split(rendered)
-        self._pick = itemgetter(*(names.index(name) for name in self._pieces[1::2]))
+        self._chunks = _PLACEHOLDER.split(rendered)
+        # One call picks the values of all placeholders: a page of 50 tasks has 800.
+        self._pick = itemgetter(*(names.index(name) for name in self._chunks[1::2]))
 
-    def fill(self, texts: Sequence[str]) -> list[str]:
-        """Give the pieces with texts between them, which have to be safe in HTML."""
-        pieces = self._pieces.copy()
-        pieces[1::2] = self._pick(texts)
-        return pieces
+    def fill(self, values: Sequence[str]) -> list[str]:
+        """Return the chunks with values between them: HTML, in the order of `names`."""
+        chunks = self._chunks.copy()
+        chunks[1::2] = self._pick(values)
+        return chunks
 
 
 class SkeletonCache:
-    """The outlines of one language."""
+    """The skeletons of the templates of one language."""
 
     def __init__(self, templates: Environment) -> None:
-        """Take the templates; each is rendered when a look of it is first asked for."""
         self._templates = templates
-        self._kept = lru_cache(CACHE_SIZE)(self._make)
+        self._find = lru_cache(CACHE_SIZE)(self._make)
 
-    def find(self, template: str, look: Mapping[str, Hashable], gaps: Iterable[str]) -> Skeleton:
-        """Find the outline of a template for a look.
+    def find(
+        self, template: str, variant: Mapping[str, Hashable], placeholders: Iterable[str]
+    ) -> Skeleton:
+        """Return the skeleton of a template for a variant.
 
-        `gaps` names the texts that it writes; it can tell nothing of them but that they are there.
-        A gap goes before what the look has under its name.
+        `variant` has the values that the template branches on. `placeholders` names those that are
+        filled in later; the template can only write them and test whether they are set.
         """
-        return self._kept(template, tuple(look.items()), tuple(gaps))
+        return self._find(template, tuple(variant.items()), tuple(placeholders))
 
-    def fill(
+    def render(
         self,
         template: str,
-        look: Mapping[str, Hashable],
-        texts: Mapping[str, str | HtmlChunks | None],
+        variant: Mapping[str, Hashable],
+        values: Mapping[str, str | HtmlChunks | None],
     ) -> str:
-        """Write a page: what its template makes of a look and of texts, which are escaped."""
-        there = {name: _escape(text) for name, text in texts.items() if text}
-        absent = {name: "" for name, text in texts.items() if not text}
-        outline = self.find(template, {**look, **absent}, there)
-        return "".join(outline.fill(tuple(there.values())))
+        """Return the page that the template makes of a variant and of values, which are escaped."""
+        present = {name: _escape(value) for name, value in values.items() if value}
+        absent = {name: "" for name, value in values.items() if not value}
+        skeleton = self.find(template, {**variant, **absent}, present)
+        return "".join(skeleton.fill(tuple(present.values())))
 
     def _make(
-        self, template: str, look: tuple[tuple[str, Hashable], ...], gaps: tuple[str, ...]
+        self,
+        template: str,
+        variant: tuple[tuple[str, Hashable], ...],
+        placeholders: tuple[str, ...],
     ) -> Skeleton:
-        marks = {name: f"\0{name}\0" for name in gaps}
-        return Skeleton(self._templates.get_template(template).render(dict(look), **marks), gaps)
+        marks = {name: f"\0{name}\0" for name in placeholders}
+        rendered = self._templates.get_template(template).render(dict(variant), **marks)
+        return Skeleton(rendered, placeholders)
 
 
-def _escape(text: str | HtmlChunks) -> str:
-    return text.__html__() if isinstance(text, HtmlChunks) else escape(text)
+def _escape(value: str | HtmlChunks) -> str:
+    return value.__html__() if isinstance(value, HtmlChunks) else escape(value)

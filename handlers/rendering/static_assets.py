@@ -1,10 +1,8 @@
-"""The files of static/, each read, digested and compressed once, when it is first needed."""
+"""The files of static/, each read, hashed and compressed once, when it is first needed."""
 
 import gzip
 import hashlib
-import re
-from collections.abc import Collection
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import brotli
@@ -20,45 +18,40 @@ TEXTS = {
     ".webmanifest": "application/manifest+json",
 }
 TYPES = TEXTS | {".png": "image/png"}
-_MAX_HEADER_LENGTH = 1000  # characters of Accept-Encoding; browsers send fewer
-_PREFERENCE = re.compile(
-    r"\s*(?P<coding>[^\s;,=]+)\s*(?:;\s*[qQ]=(?P<weight>0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?"
-)
 
 
 class StaticFile:
-    """A file as it was when it was first asked for."""
+    """A file as it was when it was first requested."""
 
     def __init__(self, path: Path) -> None:
-        """Take the path, and read nothing yet."""
         self._path = path
         self.content_type = TYPES[path.suffix]
 
     @cached_property
     def content(self) -> bytes:
-        """Read the file."""
+        """Return the bytes of the file."""
         return self._path.read_bytes()
 
     @cached_property
     def digest(self) -> str:
-        """Give what changes with the content, in 16 hexadecimal digits."""
+        """Return the beginning of the content's SHA-256, 16 hexadecimal digits."""
         return hashlib.sha256(self.content).hexdigest()[:16]
 
     @cached_property
     def codings(self) -> dict[str, bytes]:
-        """Give the content in every coding that makes it smaller, and as it is; the best first."""
+        """Return the content in each coding that makes it smaller, and as identity, best first."""
         if self._path.suffix not in TEXTS:
             return {"identity": self.content}
-        made = {
+        coded = {
             "br": brotli.compress(self.content, quality=11),
             "gzip": gzip.compress(self.content, 9, mtime=0),
         }
-        smaller = {coding: text for coding, text in made.items() if len(text) < len(self.content)}
+        smaller = {coding: text for coding, text in coded.items() if len(text) < len(self.content)}
         return smaller | {"identity": self.content}
 
 
 def list_files(folder: Path) -> dict[str, StaticFile]:
-    """List the files of a folder that are of a known type and not hidden, by their names."""
+    """Return the files of a folder that have a known type and are not hidden, by name."""
     return {
         path.name: StaticFile(path)
         for path in folder.iterdir()
@@ -70,29 +63,9 @@ FILES = list_files(FOLDER)
 
 
 def digest(name: str) -> str:
-    """Give the digest of a file's content, for the address by which pages name it.
+    """Return the digest of a file's content, which pages put into its URL.
 
     Raises:
         KeyError: there is no such file.
     """
     return FILES[name].digest
-
-
-def negotiate_encoding(accepted: str, codings: Collection[str]) -> str:
-    """Choose what an Accept-Encoding header likes most, of equals the first (RFC 9110, 12.5.3)."""
-    if len(accepted) > _MAX_HEADER_LENGTH:
-        return "identity"
-    return _negotiate_encoding(accepted, tuple(codings))
-
-
-@lru_cache(maxsize=100)
-def _negotiate_encoding(accepted: str, codings: tuple[str, ...]) -> str:
-    weights = _read_weights(accepted)
-    likings = {coding: weights.get(coding, weights.get("*", 0)) for coding in codings}
-    best = max(likings, key=likings.__getitem__)
-    return best if likings[best] > 0 else "identity"
-
-
-def _read_weights(accepted: str) -> dict[str, float]:
-    items = [match for item in accepted.split(",") if (match := _PREFERENCE.fullmatch(item))]
-    return {item["coding"].lower(): float(item["weight"] or 1) for item in items}

@@ -16,25 +16,26 @@ _TEMPLATES = HOME / "templates"
 
 
 class Templates:
-    """The templates and their skeletons, made for each language when it is first asked for."""
+    """The templates and their skeletons, loaded for each language when it is first needed."""
 
     def __init__(self, settings: Settings, path: Callable[[str], str]) -> None:
-        """Take the settings, and what puts the base path before a path of this site."""
+        """`path` puts the base path before a path of this site."""
         self._settings = settings
         self._path = path
         self._environments: dict[str, Environment] = {}
-        self._outlines: dict[str, SkeletonCache] = {}
+        self._skeletons: dict[str, SkeletonCache] = {}
 
     def template(self, language: Language, name: str) -> Template:
-        """Return a template with the words of a language."""
+        """Return a template in a language."""
         return self._environment(language).get_template(name)
 
-    def outlines(self, language: Language) -> SkeletonCache:
-        """Return the outlines of the templates with the words of a language."""
-        outlines = self._outlines.get(language.code)
-        if outlines is None:
-            outlines = self._outlines[language.code] = SkeletonCache(self._environment(language))
-        return outlines
+    def skeletons(self, language: Language) -> SkeletonCache:
+        """Return the skeletons of the templates in a language."""
+        skeletons = self._skeletons.get(language.code)
+        if skeletons is None:
+            skeletons = SkeletonCache(self._environment(language))
+            self._skeletons[language.code] = skeletons
+        return skeletons
 
     def _environment(self, language: Language) -> Environment:
         environment = self._environments.get(language.code)
@@ -47,7 +48,6 @@ class Templates:
 def _make_environment(
     settings: Settings, path: Callable[[str], str], language: Language
 ) -> Environment:
-    """Make an environment that escapes everything and raises for a name that is not there."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

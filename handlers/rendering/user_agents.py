@@ -1,10 +1,10 @@
-"""What a session is used with, in words, from what browsers and programs call themselves."""
+"""The names of browsers, systems and programs in User-Agent headers."""
 
 import re
 
 from taskapp.core.messages import Message
 
-# The first that fits: most call themselves by the names of others as well (RFC 9110, 10.1.5).
+# The first match counts: most browsers name others as well (RFC 9110, 10.1.5).
 _BROWSERS = (
     ("Edge", "Edg(e|A|iOS)?/"),
     ("Opera", "OPR/"),
@@ -28,9 +28,9 @@ _PROGRAM = re.compile(r"(?!Mozilla/)([A-Za-z][\w.+-]{0,39})(/|$| )", re.ASCII)
 
 
 def describe_device(user_agent: str) -> Message:
-    """Describe a browser and its system, or a program, shortly; plainly if it is none we know."""
-    browser = _first(_BROWSERS, user_agent)
-    system = _first(_SYSTEMS, user_agent)
+    """Return a short name for a browser and its system, for a program, or for an unknown device."""
+    browser = _find_name(_BROWSERS, user_agent)
+    system = _find_name(_SYSTEMS, user_agent)
     if browser and system:
         return Message("%(browser)s on %(system)s", browser=browser, system=system)
     if browser:
@@ -43,5 +43,5 @@ def describe_device(user_agent: str) -> Message:
     return Message("Unknown device")
 
 
-def _first(names: tuple[tuple[str, str], ...], user_agent: str) -> str | None:
+def _find_name(names: tuple[tuple[str, str], ...], user_agent: str) -> str | None:
     return next((name for name, pattern in names if re.search(pattern, user_agent)), None)

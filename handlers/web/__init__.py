@@ -1,1 +1,1 @@
-"""Tornado's application, server and base handler, adapted; no route is here."""
+"""The application, the server and the base handler, on Tornado; no route is here."""

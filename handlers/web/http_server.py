@@ -1,114 +1,148 @@
-"""Tornado's HTTP server: bounded, with words for what it refuses, and patient at the end."""
+"""The HTTP server: limits connections, and answers what never becomes a request (ADR 0017)."""
 
 import asyncio
+import socket
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic
+from dataclasses import dataclass
+from time import time
 from typing import Any
 
 import msgspec
-from tornado.httpserver import HTTPServer
-from tornado.ioloop import IOLoop
-from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
+from tornado.http1connection import HTTP1ConnectionParameters, HTTP1ServerConnection
+from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate, format_timestamp
+from tornado.iostream import IOStream, UnsatisfiableReadError
+from tornado.netutil import add_accept_handler
 from uuid_utils import uuid7
 
 from handlers.web.application import Application
-from handlers.web.base import HSTS, NOTHING_ALLOWED, SAFE_HEADERS
-from handlers.web.headers import now_as_date
+from handlers.web.base import CSP_NOTHING, HSTS, SAFE_HEADERS
 from handlers.web.problem import make_problem
+from taskapp.core.client_address import UNIX_SOCKET
 from taskapp.core.errors import BadRequest, TaskappError, Unavailable
 from taskapp.core.messages import Message
 from taskapp.observability.logs import log
 
-# As much is made room for, and filled with zeros, for each look at what has come; nearly every
-# request fits. Tornado's 64 KB are a twentieth of the instructions of a short one.
-READ_BYTES = 4096
-# Turns of the loop for which what has come early is left with the system: Tornado takes two from an
-# answer to the next request. If nobody reads it by then, the client has gone or will not wait.
-_TURNS = 3
-_BARE_REFUSAL = b"HTTP/1.1 400 Bad Request\r\n\r\n"  # Tornado's, of what it cannot parse
+# Bytes. Tornado zero-fills a buffer of this size for every read; nearly every request fits in it.
+READ_SIZE = 4096
+# What Tornado writes when it cannot parse a request. It has no hook for that, so the stream looks
+# for these bytes; tests/web/test_rejected_requests.py fails when a Tornado writes others.
+_TORNADO_REJECTION = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 _REASONS = {400: "Bad Request", 503: "Service Unavailable"}
 
 
-class LimitedHTTPServer(HTTPServer):
-    """Serves so many connections at once, and refuses as every answer does (ADR 0017)."""
+@dataclass(frozen=True)
+class ConnectionContext:
+    """What a request knows of its connection, as `request.connection.context`.
 
-    def initialize(  # type: ignore[override]  # Tornado's way to construct; ours has others
+    Tornado copies `remote_ip` and `protocol` to each request.
+    """
+
+    stream: IOStream
+    remote_ip: str
+    protocol: str = "http"
+
+
+class LimitedHTTPServer(HTTPServerConnectionDelegate):
+    """Serves an application on a limited number of connections.
+
+    It takes the place of `tornado.httpserver.HTTPServer`, which chooses the class of the streams
+    itself and starts a timer for each request: 3 % of a short one. One timer for all is enough.
+    """
+
+    def __init__(
         self,
         application: Application,
         *,
-        connections: int,
-        idle_seconds: float,
-        is_https: bool,
-        **more: Any,
+        max_connections: int,
+        idle_timeout: float,
+        max_header_size: int,
+        max_body_size: int,
     ) -> None:
-        """Take the bounds, whether browsers come over https, and what Tornado's server takes."""
-        super().initialize(application, **more)
-        # One timer for all connections; Tornado's for each request is a thirtieth of a short one.
-        self.conn_params.header_timeout = None
-        self._idle_seconds = idle_seconds
-        self._idle_connections = application.idle_connections
-        self._bound = connections
-        self._is_https = is_https
-        self._open = 0
+        """Set the limits: the timeout is in seconds, sizes are in bytes.
 
-    def handle_stream(self, stream: IOStream, address: Any) -> Any:
-        """Serve a connection, or turn it away if there are too many."""
-        ours = _RequestStream(
-            stream.socket,
-            self,
-            max_buffer_size=self.max_buffer_size,
-            read_chunk_size=READ_BYTES,
+        A body larger than `max_body_size` is not read; the application's own limit is below it.
+        """
+        self._application = application
+        self._max_connections = max_connections
+        self._idle_timeout = idle_timeout
+        self._parameters = HTTP1ConnectionParameters(
+            max_header_size=max_header_size, max_body_size=max_body_size
         )
-        if self._open >= self._bound:
-            return self._turn_away(ours)
-        self._open += 1
-        return super().handle_stream(ours, address)
+        self._listeners: list[tuple[socket.socket, Callable[[], None]]] = []
+        self._open_connections: dict[HTTP1ServerConnection, IOStream] = {}
+        self._has_no_connections = asyncio.Event()
+        self._has_no_connections.set()
 
-    def start_request(self, server_conn: object, request_conn: Any) -> Any:
-        """Wait for a connection's next request, for a while."""
-        deadline = asyncio.get_running_loop().time() + self._idle_seconds
-        self._idle_connections.begin(request_conn.stream, deadline)
-        return super().start_request(server_conn, request_conn)
+    def add_sockets(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept connections on these listening sockets, which `stop` closes."""
+        self._listeners += [
+            (listener, add_accept_handler(listener, self._accept)) for listener in listeners
+        ]
+
+    def stop(self) -> None:
+        """Stop accepting connections; those that are open stay open."""
+        for listener, remove_accept_handler in self._listeners:
+            remove_accept_handler()
+            listener.close()
+        self._listeners.clear()
+
+    async def wait_until_closed(self, seconds: float) -> None:
+        """Wait until clients have closed all connections, or for so many seconds.
+
+        While it stops, every response asks for that. A connection that is closed from this side
+        may lose a request that the client is just sending.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._has_no_connections.wait()
+
+    async def close_all_connections(self) -> None:
+        """Close all connections, whatever is going on there."""
+        while self._open_connections:
+            await next(iter(self._open_connections)).close()
+
+    def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
+        """Start the timeout in which the headers of the next request have to arrive."""
+        deadline = asyncio.get_running_loop().time() + self._idle_timeout
+        self._application.idle_connections.begin(request_conn.context.stream, deadline)
+        return self._application.start_request(server_conn, request_conn)
 
     def on_close(self, server_conn: Any) -> None:
-        """Make room for another connection."""
-        self._open -= 1
-        self._idle_connections.discard(server_conn.stream)
-        super().on_close(server_conn)
+        """Forget a connection that is closed."""
+        self._application.idle_connections.discard(self._open_connections.pop(server_conn))
+        if not self._open_connections:
+            self._has_no_connections.set()
 
-    async def wait_until_left(self, seconds: float) -> None:
-        """Wait until the clients have hung up, as every answer asks them to; at most so long.
+    def _accept(self, connection: socket.socket, address: Any) -> None:
+        stream = RequestStream(connection, self._make_rejection, read_chunk_size=READ_SIZE)
+        if len(self._open_connections) >= self._max_connections:
+            error = Unavailable(Message("Too many connections are open just now."))
+            written = stream.write(self._make_rejection(error))
+            written.add_done_callback(lambda _: stream.close())
+            return
+        remote_ip = UNIX_SOCKET if connection.family == socket.AF_UNIX else address[0]
+        context = ConnectionContext(stream, remote_ip)
+        served = HTTP1ServerConnection(stream, self._parameters, context)
+        self._open_connections[served] = stream
+        self._has_no_connections.clear()
+        served.start_serving(self)
 
-        Closed is no connection on which a client may be about to send a request.
-        """
-        deadline = monotonic() + seconds
-        while self._connections:
-            if monotonic() >= deadline:
-                return
-            await asyncio.sleep(0.01)
-
-    async def _turn_away(self, stream: IOStream) -> None:
-        with suppress(StreamClosedError):
-            await stream.write(
-                self.refuse(Unavailable(Message("Too many connections are open just now.")))
-            )
-        stream.close()
-
-    def refuse(self, error: TaskappError) -> bytes:
-        """Log a refusal, and give the whole answer that says so."""
-        identity = str(uuid7())
-        log("request.refused", requestId=identity, status=error.status)
-        body = msgspec.json.encode(make_problem(error, identity))
+    def _make_rejection(self, error: TaskappError) -> bytes:
+        """Log a request that no handler sees, and return the whole response to it."""
+        request_id = str(uuid7())
+        log("request.refused", requestId=request_id, status=error.status)
+        body = msgspec.json.encode(make_problem(error, request_id))
         headers = [
-            ("Date", now_as_date()),
+            ("Date", format_timestamp(time())),
             ("Content-Type", "application/problem+json"),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
-            ("X-Request-ID", identity),
-            ("Content-Security-Policy", NOTHING_ALLOWED),
+            ("X-Request-ID", request_id),
+            ("Content-Security-Policy", CSP_NOTHING),
             *SAFE_HEADERS,
         ]
-        if self._is_https:
+        if self._application.is_https:
             headers.append(("Strict-Transport-Security", HSTS))
         if isinstance(error, Unavailable):
             headers.append(("Retry-After", str(error.retry_after)))
@@ -117,47 +151,32 @@ class LimitedHTTPServer(HTTPServer):
         return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
-class _RequestStream(IOStream):
-    """A connection that asks little of the system, with our words in the place of Tornado's.
+class RequestStream(IOStream):
+    """A connection that rejects what Tornado cannot read as all other requests are rejected.
 
-    Tornado tries to read before anything has come and again after it has read all, stops listening
-    when a request comes before it has finished with the answer to the last one, and turns Nagle's
-    algorithm off and on for each answer: six calls of the system for each request.
+    Tornado answers a malformed request with a bare 400, and closes a connection whose headers are
+    too large without a response.
     """
 
-    def __init__(self, connection: Any, server: LimitedHTTPServer, **more: Any) -> None:
-        super().__init__(connection, **more)
-        self._server = server
-        self._heard = 0  # how often the loop has said that something has come
-        super().set_nodelay(value=True)
-
-    def set_nodelay(self, value: bool) -> None:  # noqa: FBT001  # as Tornado has it
-        """Leave it as it is: every answer is one write, and nothing is to wait for another."""
-
-    def _handle_events(self, fd: Any, events: int) -> None:
-        # Tornado's own name: there is no other place between the loop and what it does then.
-        if events == IOLoop.READ:
-            self._heard += 1
-            if not self.reading() and self._heard <= _TURNS:
-                return
-        super()._handle_events(fd, events)
-
-    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        """Read, if the loop has said that there is something and not all of it was read."""
-        if not self._heard:
-            return None
-        size = super().read_from_fd(buf)
-        if size != len(buf):
-            self._heard = 0
-        return size
+    def __init__(
+        self,
+        connection: socket.socket,
+        make_rejection: Callable[[TaskappError], bytes],
+        *,
+        read_chunk_size: int,
+    ) -> None:
+        super().__init__(connection, read_chunk_size=read_chunk_size)
+        self._make_rejection = make_rejection
 
     def write(self, data: bytes | memoryview) -> Any:
-        if data == _BARE_REFUSAL:
-            data = self._server.refuse(BadRequest())
+        """Write the data, or our own response to a malformed request in place of Tornado's."""
+        if data == _TORNADO_REJECTION:
+            data = self._make_rejection(BadRequest())
         return super().write(data)
 
-    def close(self, exc_info: Any = False) -> None:  # noqa: FBT002  # as Tornado has it
-        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
+    def close_fd(self) -> None:
+        """Close the socket, after a response if Tornado closes it for headers of too many bytes."""
+        if isinstance(self.error, UnsatisfiableReadError):
             with suppress(OSError):
-                self.socket.send(self._server.refuse(BadRequest()))
-        super().close(exc_info)
+                self.socket.send(self._make_rejection(BadRequest()))
+        super().close_fd()

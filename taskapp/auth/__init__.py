@@ -1,1 +1,1 @@
-"""Password hashes, signatures and rate limits; no database."""
+"""Password hashes, signatures and rate limits, without a database."""

@@ -1,4 +1,4 @@
-"""Passwords: how strong one must be, and how it is hashed without holding anybody up."""
+"""Password strength, and hashing that does not delay other requests."""
 
 import asyncio
 import base64
@@ -19,37 +19,38 @@ from taskapp.core.messages import Message
 
 MIN_PASSWORD_LENGTH = 8  # characters (ASVS 6.2.1)
 MAX_PASSWORD_LENGTH = 256  # characters
-MIN_SCORE = 2  # of zxcvbn's 0 to 4: over 10^6 guesses
-SCORED_LENGTH = 32  # characters; for 100 that may all stand for others zxcvbn needs ten seconds
+MIN_SCORE = 2  # on zxcvbn's scale of 0 to 4: more than 10^6 guesses
+SCORED_LENGTH = 32  # characters; zxcvbn needs ten seconds for 100 with l33t substitutions
 HASH_CONTEXT = b"taskapp.password.1"
 LOW_PRIORITY = 10  # nice value; 19 starves logins on a busy core, 0 slows every other request
-MAX_QUEUED_HASHES = 40  # hashes that may wait; the last of them would wait about ten seconds
+MAX_QUEUED_HASHES = 40  # at 0.25 s each, the last one waits for ten seconds
 
 Result = TypeVar("Result")
 
 
 class PasswordHasher:
-    """Hashes one password at a time, on one thread of low priority, first come first served.
+    """Hashes one password at a time, on one thread of low priority, first come, first served.
 
-    A hash takes a core for a quarter of a second, on purpose. On the event loop it would stop
-    every other request; on many threads it would take their cores.
+    A hash takes a core for 0.25 s, on purpose. On the event loop it would block all other requests;
+    on several threads it would take their cores. `slot` bounds how many requests wait for it.
     """
 
     def __init__(self, rounds: int) -> None:
-        """Take the cost: 2 to the power of `rounds`."""
+        """Set the cost of a hash: 2 to the power of `rounds`."""
         self.rounds = rounds
         self._thread = ThreadPoolExecutor(1, "passwords", initializer=_lower_priority)
         self._slot = asyncio.Lock()
         self._waiting = 0
-        # A hash of this cost that no password has: unknown addresses take as long as known ones.
-        self._nobody = f"$2b${rounds:02d}$" + "." * 53
+        # No password has this hash. Comparing with it makes the login of an unknown e-mail address
+        # take as long as that of a known one.
+        self._impossible_hash = f"$2b${rounds:02d}$" + "." * 53
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait for one's turn; what is done in it nobody else does at the same time.
+        """Wait for exclusive use of the hasher for the duration of the block.
 
         Raises:
-            Unavailable: too many are waiting already.
+            Unavailable: MAX_QUEUED_HASHES callers are waiting already.
         """
         if self._waiting >= MAX_QUEUED_HASHES:
             raise Unavailable(
@@ -64,23 +65,23 @@ class PasswordHasher:
             self._waiting -= 1
 
     async def hash(self, password: str) -> str:
-        """Hash a password, in one's turn."""
+        """Return the hash of a password."""
         return await self._run(self._hash, password)
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
-        """Tell whether a password has this hash, in one's turn; None costs the same time."""
-        return await self._run(_check, password, password_hash or self._nobody)
+        """Return whether a password has this hash; None takes the same time and has none."""
+        return await self._run(_check, password, password_hash or self._impossible_hash)
 
     async def is_weak(self, password: str, email: str) -> bool:
-        """Tell whether a password is easily guessed, in one's turn."""
+        """Return whether a password is easily guessed, given the e-mail address of its account."""
         return await self._run(_is_weak, password, email)
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Tell whether a hash was made at another cost than is asked for now."""
+        """Return whether a hash has another cost than the configured one."""
         return not password_hash.startswith(f"$2b${self.rounds:02d}$")
 
     def close(self) -> None:
-        """Let the thread end; hashes that were begun are finished."""
+        """End the thread after the hash that it is computing."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _hash(self, password: str) -> str:
@@ -91,12 +92,12 @@ class PasswordHasher:
 
 
 def _lower_priority() -> None:
-    if sys.platform == "linux":  # elsewhere it would be the priority of the whole process
+    if sys.platform == "linux":  # elsewhere this sets the priority of the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
 
 
 def _prepare(password: str) -> bytes:
-    """Make 44 bytes of any password: bcrypt reads 72 at most, and not beyond a zero byte."""
+    """Return 44 bytes for any password: bcrypt reads at most 72, and stops at a zero byte."""
     digest = hmac.digest(HASH_CONTEXT, password.encode("utf-8"), hashlib.sha256)
     return base64.b64encode(digest)
 
@@ -106,7 +107,7 @@ def _check(password: str, password_hash: str) -> bool:
 
 
 def _is_weak(password: str, email: str) -> bool:
-    from zxcvbn import zxcvbn  # noqa: PLC0415  # 40 ms and 10 MB that only a registration needs
+    from zxcvbn import zxcvbn  # noqa: PLC0415  # 40 ms and 10 MB, needed for new passwords only
 
     known = [email, *email.split("@")]
     if password.casefold() in {word.casefold() for word in known}:

@@ -1,4 +1,4 @@
-"""How often something may be done: counted in memory, or by the `limits` library in Redis."""
+"""Rate limits, counted in memory or, by the `limits` library, in Redis."""
 
 from collections import deque
 from collections.abc import Awaitable
@@ -18,42 +18,42 @@ Value = TypeVar("Value")
 
 
 class MemoryWindows:
-    """Counts in memory, as the library's `MovingWindowRateLimiter` does.
+    """Moving windows in memory, with the results of the library's `MovingWindowRateLimiter`.
 
-    The library's own memory looks at every key again at every hit, in threads: with a thousand
-    keys it takes most of a core. The clock of the wall does not matter here.
+    The library's own memory storage checks every key after every hit, in threads: with a thousand
+    keys that takes most of a core (limits 5.8). Windows are measured on the monotonic clock.
     """
 
     def __init__(self) -> None:
-        # What was hit, when, and how long that counts; the least recently hit stands first.
+        # By limit and key, least recently hit first: the window in seconds and the times of hits.
         self._windows: dict[tuple[str, str], tuple[int, deque[float]]] = {}
 
     async def hit(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
-        """Count one more, unless nothing is left; tell which, and what is left then."""
-        self._forget()
+        """Count a hit unless the limit is reached; return whether it was counted, and the state."""
+        self._evict_expired()
         now, length = monotonic(), item.get_expiry()
         hits = self._hits((name, key), now)
-        is_taken = len(hits) < item.amount
-        if is_taken:
+        is_counted = len(hits) < item.amount
+        if is_counted:
             hits.append(now)
             self._windows.pop((name, key), None)
             self._windows[name, key] = (length, hits)
-        return is_taken, _stats(item, hits, now)
+        return is_counted, _stats(item, hits, now)
 
     async def peek(self, item: RateLimitItem, name: str, key: str) -> WindowStats:
-        """Tell when the oldest hit will be forgotten, and how much is left."""
+        """Return when the oldest hit expires, and how many hits remain, without counting one."""
         now = monotonic()
         return _stats(item, self._hits((name, key), now), now)
 
     def _hits(self, key: tuple[str, str], now: float) -> deque[float]:
-        """Give the hits that count still."""
+        """Return the times of the hits that have not expired."""
         length, hits = self._windows.get(key, (0, deque()))
         while hits and hits[0] <= now - length:
             hits.popleft()
         return hits
 
-    def _forget(self) -> None:
-        """Let go of what has ended: more than one at a time, so that it cannot pile up."""
+    def _evict_expired(self) -> None:
+        """Remove up to two expired keys: more than a hit can add, so they cannot pile up."""
         now = monotonic()
         for key in list(islice(self._windows, 2)):
             if not self._hits(key, now):
@@ -61,13 +61,12 @@ class MemoryWindows:
 
 
 class RedisWindows:
-    """Counts in Redis, by the library; without its counts a limit lets nobody through.
+    """Moving windows in Redis, by the library; every method raises Unavailable without Redis.
 
-    Raises Unavailable (ASVS 16.5.3).
+    A limit that cannot be checked lets no request pass (ASVS 16.5.3).
     """
 
     def __init__(self, url: str) -> None:
-        """Take the address of a Redis; it is not asked yet."""
         self._storage = RedisStorage(
             f"async+{url}",
             wrap_exceptions=True,
@@ -78,22 +77,22 @@ class RedisWindows:
         self._limiter = MovingWindowRateLimiter(self._storage)
 
     async def hit(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
-        """Count one more, unless nothing is left; tell which, and what is left then."""
-        is_taken = await _reach(self._limiter.hit(item, name, key))
-        return is_taken, await self.peek(item, name, key)
+        """Count a hit unless the limit is reached; return whether it was counted, and the state."""
+        is_counted = await _reach(self._limiter.hit(item, name, key))
+        return is_counted, await self.peek(item, name, key)
 
     async def peek(self, item: RateLimitItem, name: str, key: str) -> WindowStats:
-        """Tell when the oldest hit will be forgotten, and how much is left."""
+        """Return when the oldest hit expires, and how many hits remain, without counting one."""
         return await _reach(self._limiter.get_window_stats(item, name, key))
 
     async def close(self) -> None:
         """Close the connections."""
-        bridge: Any = self._storage.bridge  # it is redispy's, which its type does not say
+        bridge: Any = self._storage.bridge  # redispy's, which its declared type does not say
         await bridge.storage.aclose()
 
 
-class Limit:
-    """So many in such a period, counted for each key by itself."""
+class RateLimit:
+    """A number of hits in a moving window, counted for each key separately."""
 
     def __init__(
         self, name: str, item: RateLimitItem, windows: MemoryWindows | RedisWindows
@@ -103,38 +102,38 @@ class Limit:
         self._windows = windows
 
     async def hit(self, key: str) -> RateLimitStatus:
-        """Count one more for a key, and tell what is left.
+        """Count a hit for a key, and return what remains.
 
         Raises:
-            TooManyRequests: nothing is left; it was not counted.
-            Unavailable: the counts cannot be reached.
+            TooManyRequests: the limit is reached; the hit was not counted.
+            Unavailable: Redis cannot be reached.
         """
-        is_taken, stats = await self._windows.hit(self._item, self.name, key)
-        allowance = self._allowance(stats)
-        if not is_taken:
-            raise TooManyRequests(allowance)
-        return allowance
+        is_counted, stats = await self._windows.hit(self._item, self.name, key)
+        status = self._status(stats)
+        if not is_counted:
+            raise TooManyRequests(status)
+        return status
 
     async def check(self, key: str) -> None:
-        """Refuse when nothing is left for a key, without counting.
+        """Check a limit for a key, without counting a hit.
 
         Raises:
-            TooManyRequests: nothing is left.
-            Unavailable: the counts cannot be reached.
+            TooManyRequests: the limit is reached.
+            Unavailable: Redis cannot be reached.
         """
-        allowance = await self.allowance(key)
-        if allowance.remaining == 0:
-            raise TooManyRequests(allowance)
+        status = await self.status(key)
+        if status.remaining == 0:
+            raise TooManyRequests(status)
 
-    async def allowance(self, key: str) -> RateLimitStatus:
-        """Tell what is left for a key.
+    async def status(self, key: str) -> RateLimitStatus:
+        """Return what remains for a key.
 
         Raises:
-            Unavailable: the counts cannot be reached.
+            Unavailable: Redis cannot be reached.
         """
-        return self._allowance(await self._windows.peek(self._item, self.name, key))
+        return self._status(await self._windows.peek(self._item, self.name, key))
 
-    def _allowance(self, stats: WindowStats) -> RateLimitStatus:
+    def _status(self, stats: WindowStats) -> RateLimitStatus:
         return RateLimitStatus(
             name=self.name,
             amount=self._item.amount,
@@ -144,8 +143,8 @@ class Limit:
         )
 
 
-class Limits:
-    """All limits of taskapp, on one storage."""
+class RateLimits:
+    """All rate limits of taskapp, on one storage."""
 
     def __init__(
         self,
@@ -156,15 +155,17 @@ class Limits:
         registrations: RateLimitItem,
         api: RateLimitItem,
     ) -> None:
-        """Take the address of Redis, or nothing for memory, and how much each limit allows."""
+        """Count in Redis at `storage_url`, or in memory if it is empty."""
         self._windows = RedisWindows(storage_url) if storage_url else MemoryWindows()
-        self.failed_logins = Limit("login", failed_logins, self._windows)
-        self.failed_logins_of_account = Limit("account", failed_logins_of_account, self._windows)
-        self.registrations = Limit("register", registrations, self._windows)
-        self.api = Limit("api", api, self._windows)
+        self.failed_logins = RateLimit("login", failed_logins, self._windows)
+        self.failed_logins_of_account = RateLimit(
+            "account", failed_logins_of_account, self._windows
+        )
+        self.registrations = RateLimit("register", registrations, self._windows)
+        self.api = RateLimit("api", api, self._windows)
 
     async def close(self) -> None:
-        """Close the connections to Redis."""
+        """Close the connections to Redis, if there are any."""
         if isinstance(self._windows, RedisWindows):
             await self._windows.close()
 

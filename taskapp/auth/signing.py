@@ -1,4 +1,4 @@
-"""Signed strings: sessions in cookies and tokens, personal tokens, proofs in forms, cursors."""
+"""Signed strings: session cookies, bearer tokens, personal tokens, CSRF tokens and cursors."""
 
 import hashlib
 import secrets
@@ -10,20 +10,20 @@ from functools import lru_cache
 import itsdangerous
 from uuid_utils import UUID
 
-SECRET_LENGTH = 20  # bytes: 160 random bits, where ASVS 7.2.3 asks for 128
+SECRET_LENGTH = 20  # bytes: 160 random bits; ASVS 7.2.3 requires 128
 UUID_LENGTH = 16  # bytes
-CACHE_SIZE = 4096  # signed strings
+CACHE_SIZE = 4096  # verified strings
 MAX_SIGNED_LENGTH = 128  # characters; ours have 92
-PERSONAL_PREFIX = "taskapp_"  # by which programs that search for leaked secrets know a token
+PERSONAL_PREFIX = "taskapp_"  # lets secret scanners recognize a leaked token
 NONCE_LENGTH = 16  # bytes
 
 
 @dataclass(frozen=True)
 class SessionToken:
-    """What a signed string says: a user's id, and the hash by which the session is found.
+    """The content of a verified cookie or bearer token: a user's id and the session's secret hash.
 
-    The signature proves that we gave this session to this user; only the database knows
-    whether the session is still alive.
+    The signature proves that we issued the session to this user; only the database knows whether
+    the session is still live.
     """
 
     user_id: str
@@ -39,23 +39,23 @@ def _decode(text: str) -> bytes:
 
 
 class Signer:
-    """Makes and reads signed strings.
+    """Creates and verifies signed strings.
 
-    Each purpose has a salt of its own, so that a cookie is no bearer token and a cursor is
-    neither. The first key signs; all are accepted, which is what makes rotation possible.
+    Every purpose has a salt of its own, so a cookie is not accepted as a bearer token or a cursor.
+    The first key signs and all keys verify, which makes key rotation possible.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        """Take the keys, newest first."""
+        """Derive the keys of every purpose; `keys` has the newest first."""
         self._cookie = self._signer(keys, "taskapp.cookie")
         self._bearer = self._signer(keys, "taskapp.bearer")
         self._personal = self._signer(keys, "taskapp.personal")
-        # A pure function that costs a twentieth of a request; only the database knows the rest.
-        self._remember_session = lru_cache(CACHE_SIZE)(_read_session)
+        # Verifying takes 5 % of a short request, and its result never changes.
+        self._verify_session = lru_cache(CACHE_SIZE)(_verify_session)
         self._cursor = self._signer(keys, "taskapp.cursor")
-        self._form = self._signer(keys, "taskapp.form")
-        # Another whenever the cursor of a page is another though its tasks are the same.
-        self.cursor_mark = self.sign_cursor(str(UUID(int=0)))
+        self._csrf = self._signer(keys, "taskapp.form")
+        # Changes when the signing key changes, so list ETags change together with the cursors.
+        self.cursor_fingerprint = self.sign_cursor(str(UUID(int=0)))
 
     @staticmethod
     def _signer(keys: Sequence[str], salt: str) -> itsdangerous.Signer:
@@ -63,60 +63,61 @@ class Signer:
             keys, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256
         )
         return itsdangerous.Signer(
-            # Derived once, not for each signature; itsdangerous wants the newest last.
+            # Derived once rather than for every signature; itsdangerous signs with the last key.
             [deriving.derive_key(key) for key in reversed(keys)],
             key_derivation="none",
             digest_method=hashlib.sha256,
         )
 
-    def new_cookie(self, user_id: str) -> tuple[str, bytes]:
-        """Make the cookie of a new session: the string for the browser, the hash for us."""
+    def new_session_cookie(self, user_id: str) -> tuple[str, bytes]:
+        """Return the cookie of a new session, and its secret hash for the database."""
         return self._new_session(self._cookie, user_id)
 
-    def new_bearer(self, user_id: str) -> tuple[str, bytes]:
-        """Make the bearer token of a new session: the string for the script, the hash for us."""
+    def new_bearer_token(self, user_id: str) -> tuple[str, bytes]:
+        """Return the bearer token of a new session, and its secret hash for the database."""
         return self._new_session(self._bearer, user_id)
 
-    def new_personal(self, user_id: str) -> tuple[str, bytes]:
-        """Make a personal token: the string for the script, the hash for us."""
+    def new_personal_token(self, user_id: str) -> tuple[str, bytes]:
+        """Return a personal token, and its secret hash for the database."""
         text, secret_hash = self._new_session(self._personal, user_id)
         return PERSONAL_PREFIX + text, secret_hash
 
-    def read_cookie(self, text: str) -> SessionToken | None:
-        """Read a session cookie; None when we did not sign it."""
+    def read_session_cookie(self, text: str) -> SessionToken | None:
+        """Return the content of a session cookie, or None if we did not sign it."""
         return self._read_session(self._cookie, text)
 
-    def read_bearer(self, text: str) -> SessionToken | None:
-        """Read a bearer token, personal or of a login; None when we did not sign it."""
+    def read_bearer_token(self, text: str) -> SessionToken | None:
+        """Return the content of a bearer or personal token, or None if we did not sign it."""
         if text.startswith(PERSONAL_PREFIX):
             return self._read_session(self._personal, text.removeprefix(PERSONAL_PREFIX))
         return self._read_session(self._bearer, text)
 
     def new_csrf_token(self, browser: str, session: SessionToken | None) -> str:
-        """Make the proof that a form comes from a page shown to this browser in this session.
+        """Return a token for the forms of a page, valid for this browser and session only.
 
-        It is another text each time, so that the length of a compressed page tells nothing.
+        A nonce makes every token different, so the length of compressed pages reveals nothing about
+        it (BREACH).
         """
         nonce = _encode(secrets.token_bytes(NONCE_LENGTH))
-        signature = self._form.get_signature(_form_text(nonce, browser, session))
+        signature = self._csrf.get_signature(_csrf_message(nonce, browser, session))
         return f"{nonce}.{signature.decode('ascii')}"
 
-    def is_csrf_token(self, text: str, browser: str, session: SessionToken | None) -> bool:
-        """Tell whether we made this proof for this browser and this session."""
+    def is_valid_csrf_token(self, text: str, browser: str, session: SessionToken | None) -> bool:
+        """Return whether we signed this token for this browser and session."""
         nonce, _, signature = text.partition(".")
-        return self._form.verify_signature(_form_text(nonce, browser, session), signature)
+        return self._csrf.verify_signature(_csrf_message(nonce, browser, session), signature)
 
     def sign_cursor(self, last_id: str) -> str:
-        """Make the cursor that continues a list behind the row with this id."""
+        """Return the cursor that continues a list after the row with this id."""
         return self._cursor.sign(_encode(UUID(last_id).bytes)).decode("ascii")
 
     def read_cursor(self, text: str) -> str | None:
-        """Read a cursor; None when we did not sign it."""
+        """Return the id in a cursor, or None if we did not sign it."""
         value = _unsign(self._cursor, text, UUID_LENGTH)
         return None if value is None else str(UUID(bytes=value))
 
     def _read_session(self, signer: itsdangerous.Signer, text: str) -> SessionToken | None:
-        return self._remember_session(signer, text) if len(text) <= MAX_SIGNED_LENGTH else None
+        return self._verify_session(signer, text) if len(text) <= MAX_SIGNED_LENGTH else None
 
     def _new_session(self, signer: itsdangerous.Signer, user_id: str) -> tuple[str, bytes]:
         secret = secrets.token_bytes(SECRET_LENGTH)
@@ -124,7 +125,7 @@ class Signer:
         return text, hashlib.sha256(secret).digest()
 
 
-def _read_session(signer: itsdangerous.Signer, text: str) -> SessionToken | None:
+def _verify_session(signer: itsdangerous.Signer, text: str) -> SessionToken | None:
     value = _unsign(signer, text, SECRET_LENGTH + UUID_LENGTH)
     if value is None:
         return None
@@ -132,7 +133,7 @@ def _read_session(signer: itsdangerous.Signer, text: str) -> SessionToken | None
     return SessionToken(str(UUID(bytes=user_id)), hashlib.sha256(secret).digest())
 
 
-def _form_text(nonce: str, browser: str, session: SessionToken | None) -> bytes:
+def _csrf_message(nonce: str, browser: str, session: SessionToken | None) -> bytes:
     secret_hash = session.secret_hash.hex() if session else ""
     return f"{nonce}.{browser}.{secret_hash}".encode("utf-8", "replace")
 
@@ -141,8 +142,8 @@ def _unsign(signer: itsdangerous.Signer, text: str, length: int) -> bytes | None
     try:
         signed = signer.unsign(text.encode("ascii")).decode("ascii")
         signature = text[len(signed) + 1 :]
-        # Base64 has several spellings of the same bytes, and ours is the only one accepted: what
-        # was altered in any letter is refused.
+        # Base64 has several spellings of the same bytes. Only the canonical one is accepted, so a
+        # change of any character invalidates the string.
         if _encode(_decode(signature)) != signature:
             return None
         value = _decode(signed)

@@ -1,9 +1,11 @@
 """Backups: made, kept for a while, verified, and restored from.
 
-* `folder`: what lies where, and how long; `contents`: what a database holds, in comparable form.
-* `base`: a copy of the embedded cluster, which with the archive of `wal` gives any second back;
-  `dump`: one moment of any PostgreSQL. `making` chooses between the two.
-* `recovery`: a backup, started aside at the moment that is wanted; `restoring` puts that in the
-  place of the database, `verifying` compares it with what was there.
-* `status`: what health, metrics and doctor say of all this.
+* `repository`: the folder, and how a backup is written into it; `place`: where the folder was last.
+* `identity`: which database a backup is of; `catalog`: which backups in a folder are of this one.
+* `checksums`: what a database holds, in comparable form.
+* `base_backup`: a copy of the embedded cluster, which with `wal_archive` and `wal_segments` gives
+  any second back; `dump`: one state of any PostgreSQL. `create` chooses between the two.
+* `recovery`: a backup, started aside in the state that is wanted; `restore` puts that in the place
+  of the database, `verify` compares it with what was there.
+* `status`: what health, metrics, the log and doctor say of all this.
 """

@@ -11,29 +11,29 @@ from sqlalchemy import text
 from taskapp.backups.checksums import (
     PURPOSE,
     Tables,
-    read_database,
     read_revision,
     read_tables,
     restore_point_snapshot,
 )
 from taskapp.backups.dump import NICENESS
-from taskapp.backups.repository import Backup, BackupError, BackupRepository, describe
-from taskapp.backups.wal_archive import (
-    SEGMENT_BYTES,
-    WalSource,
-    archive_lag,
-    parse_lsn,
-    prepare_archive,
-    read_system,
-    segment_name,
+from taskapp.backups.identity import read_identity
+from taskapp.backups.repository import (
+    Backup,
+    BackupError,
+    BackupRepository,
+    describe,
+    finished,
+    read_backup,
 )
+from taskapp.backups.wal_archive import READY, WalSource, archive_lag, prepare_archive
+from taskapp.backups.wal_segments import SEGMENT_BYTES, parse_lsn, segment_name
 from taskapp.db.migrations import MigrationError, connected
 from taskapp.postgres.cluster import program
 from taskapp.postgres.permissions import FolderAccessError, postgres_account
 from taskapp.postgres.processes import run_program
 
-ARCHIVE_TIMEOUT = 60.0  # seconds for which a file of WAL may take to be in the archive
-_ATTEMPTS = 5  # at a moment in which nobody changes anything
+ARCHIVE_TIMEOUT = 60.0  # seconds that a WAL segment may take to be in the archive
+_ATTEMPTS = 5  # to find an instant in which nobody changes anything
 _OPTIONS = (
     *("--format=tar", "--gzip", "--wal-method=stream", "--checkpoint=fast"),
     *("--manifest-checksums=SHA256", "--no-password"),
@@ -42,20 +42,21 @@ _OPTIONS = (
 
 @dataclass(frozen=True)
 class _RestorePoint:
-    """A moment that a backup can be recovered to: where it is in the WAL, and what was there."""
+    """A state that a backup can be recovered to: where it is in the WAL, and what was there."""
 
     timestamp: datetime
-    database: str
     revision: str
     tables: Tables
     wal: str
     lsn: int
 
 
-async def make_base_backup(folder: BackupRepository, data_dir: Path, url: str) -> Backup:
-    """Copy the embedded cluster while it is used. Hold the folder's lock meanwhile.
+async def make_base_backup(
+    folder: BackupRepository, data_dir: Path, url: str, database: str
+) -> Backup:
+    """Copy the embedded cluster while it is used. Call it with the folder's lock held.
 
-    It is whole when its mark is in the archive, so that the archive is proven to work.
+    It is whole when its restore point is in the archive, so that the archive is proven to work.
 
     Raises:
         BackupError: a program fails, or the archive does not take what is to be archived.
@@ -63,11 +64,12 @@ async def make_base_backup(folder: BackupRepository, data_dir: Path, url: str) -
         OSError: a folder cannot be written to.
     """
     cluster = data_dir / "postgres"
-    archive = folder.archive(read_system(cluster))
+    archive = folder.archive(read_identity(cluster))
     try:
         prepare_archive(archive, cluster, postgres_account(cluster))
     except FolderAccessError as error:
         raise BackupError(str(error)) from error
+    folder.note_place()  # from now on the archive is there, and is missed
     with folder.staging("base") as staging:
         command = (
             str(program("pg_basebackup")),
@@ -78,26 +80,22 @@ async def make_base_backup(folder: BackupRepository, data_dir: Path, url: str) -
         code, complaint = await run_program(command, account=None, niceness=NICENESS)
         if code != 0:
             raise BackupError(" ".join(complaint.split()) or f"pg_basebackup ended with {code}")
-        restore_point = await _create_restore_point(url, restore_point_name(staging.name))
+        name = f"taskapp {staging.name.partition('-')[0]}"
+        restore_point = await _create_restore_point(url, name)
         await _await_archived(archive, cluster, restore_point.wal)
         await asyncio.to_thread(
             describe,
             staging,
             kind="base",
             timestamp=restore_point.timestamp,
-            database=restore_point.database,
+            database=database,
             revision=restore_point.revision,
             tables=restore_point.tables,
             first_wal=_first_wal(staging),
             restore_point_segment=restore_point.wal,
             restore_point_lsn=restore_point.lsn,
         )
-    return folder.list_backups()[0]
-
-
-def restore_point_name(name: str) -> str:
-    """Name the mark in the WAL of a backup with that name, whole or partial."""
-    return f"taskapp {name.partition('-')[0]}"
+    return read_backup(finished(staging))
 
 
 async def _create_restore_point(url: str, name: str) -> _RestorePoint:
@@ -117,7 +115,6 @@ def _create_restore_point_now(url: str, name: str) -> _RestorePoint:
         tables = read_tables(connection)
         return _RestorePoint(
             timestamp,
-            read_database(connection),
             read_revision(connection, tables),
             tables,
             wal,
@@ -127,13 +124,15 @@ def _create_restore_point_now(url: str, name: str) -> _RestorePoint:
 
 async def _await_archived(archive: Path, cluster: Path, name: str) -> None:
     deadline = asyncio.get_running_loop().time() + ARCHIVE_TIMEOUT
-    while not WalSource(archive).is_archived(name):
+    # The name alone proves nothing: a copy of this cluster may have archived its own segment.
+    waits = cluster / f"pg_wal/archive_status/{name}{READY}"
+    while waits.exists() or not WalSource(archive).is_archived(name):
         if asyncio.get_running_loop().time() > deadline:
             number, seconds = archive_lag(cluster)
             raise BackupError(
                 f"The archive {archive} does not take what is to be archived: {number} files wait, "
-                f"the first for {seconds:.0f} s. The log says why; look at the disk and at whom "
-                f"that folder belongs to."
+                f"the first for {seconds:.0f} s. The log says why; look at the disk, at whom that "
+                f"folder belongs to, and whether a copy of this database archives there."
             )
         await asyncio.sleep(0.1)
 

@@ -1,20 +1,27 @@
 """What a database holds, in a form in which two can be compared: rows and a digest by table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, text
 
 from taskapp.db.migrations import connected
 
-Tables = Mapping[str, tuple[int, str]]
+Tables = dict[str, tuple[int, str]]
 
 PURPOSE = "taskapp backup"
+PUBLIC = "public"
 RESTORE_POINT_TIMEOUT = "2s"  # how long a restore point waits for running transactions
-_TABLES = text(
-    "SELECT relname, oid::regclass::text FROM pg_class"
-    " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY relname"
+# Of the schema that search_path leads to: where our tables are, or would be made.
+_SCHEMA = (
+    "coalesce((SELECT relnamespace FROM pg_class WHERE oid = to_regclass('alembic_version')),"
+    " (SELECT oid FROM pg_namespace WHERE nspname = current_schema()))"
 )
+_TABLES = text(
+    "SELECT relname, oid::regclass::text FROM pg_class"  # noqa: S608  # words of ours
+    f" WHERE relkind = 'r' AND relnamespace = {_SCHEMA} ORDER BY relname"
+)
+_SCHEMA_NAME = text(f"SELECT nspname FROM pg_namespace WHERE oid = {_SCHEMA}")  # noqa: S608  # words of ours
 # One form of every value, whatever the server is set to; then a sum, which needs no order.
 _FORMS = text(
     "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),"
@@ -30,7 +37,7 @@ _DIGEST = (
 def read_tables(connection: Connection) -> Tables:
     """Count and digest the rows of every table of ours, in the connection's transaction."""
     connection.execute(_FORMS)
-    tables = {}
+    tables: Tables = {}
     for name, quoted in connection.execute(_TABLES).all():
         rows, digest = connection.execute(text(_DIGEST.format(quoted))).one()
         tables[str(name)] = (int(rows), str(digest))
@@ -38,26 +45,32 @@ def read_tables(connection: Connection) -> Tables:
 
 
 def read_revision(connection: Connection, tables: Tables) -> str:
-    """Give the revision of the schema; empty without one."""
+    """Return the revision of the schema; empty without one."""
     if "alembic_version" not in tables:
         return ""
     return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
 
 
 def read_database(connection: Connection) -> str:
-    """Give what tells this database from others: system identifier/name."""
+    """Return what tells this database from others: system identifier/name, or with the schema."""
     may_ask = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
     system = ""
     if connection.execute(text(may_ask)).scalar():
         identifier = "SELECT system_identifier FROM pg_control_system()"
         system = str(connection.execute(text(identifier)).scalar())
     name = connection.execute(text("SELECT current_database()")).scalar()
-    return f"{system}/{name}"
+    schema = read_schema(connection)
+    return f"{system}/{name}" if schema == PUBLIC else f"{system}/{name}/{schema}"
+
+
+def read_schema(connection: Connection) -> str:
+    """Return the schema of our tables, or in which they would be made."""
+    return str(connection.execute(_SCHEMA_NAME).scalar() or PUBLIC)
 
 
 @contextmanager
 def snapshot(url: str) -> Iterator[tuple[Connection, str]]:
-    """Give a transaction that sees one moment, and the name by which others see the same."""
+    """Yield a transaction that sees one state, and the name by which others see the same."""
     with connected(url, PURPOSE) as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         yield connection, str(connection.execute(text("SELECT pg_export_snapshot()")).scalar())
@@ -65,30 +78,35 @@ def snapshot(url: str) -> Iterator[tuple[Connection, str]]:
 
 @contextmanager
 def restore_point_snapshot(url: str, restore_point: str) -> Iterator[tuple[Connection, str]]:
-    """Give a transaction that sees the moment of a mark in the WAL, and the mark's position.
+    """Yield a transaction that sees the state at a restore point, and the LSN of that.
 
     Changes wait meanwhile, for milliseconds: those that run are ended first, and none begins
-    before the mark is written. So what is recovered up to the mark is exactly what is seen here.
+    before the point is written. So what is recovered up to it is exactly what is seen here.
     """
     with connected(url, PURPOSE) as reader:
-        with connected(url, PURPOSE) as marker:
-            marker.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-            marker.execute(text(f"SET LOCAL lock_timeout = '{RESTORE_POINT_TIMEOUT}'"))
+        with connected(url, PURPOSE) as writer:
+            writer.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            writer.execute(text(f"SET LOCAL lock_timeout = '{RESTORE_POINT_TIMEOUT}'"))
             # Whoever looks for a deadlock first gives way: that has to be this one, not a request.
-            marker.execute(text("SET LOCAL deadlock_timeout = '50ms'"))
+            writer.execute(text("SET LOCAL deadlock_timeout = '50ms'"))
             names = _locked_names(url)
             if names:
-                marker.execute(text(f"LOCK TABLE {', '.join(names)} IN SHARE MODE"))
-            seen = marker.execute(text("SELECT pg_export_snapshot()")).scalar()
+                writer.execute(text(f"LOCK TABLE {', '.join(names)} IN SHARE MODE"))
+            seen = writer.execute(text("SELECT pg_export_snapshot()")).scalar()
             point = text("SELECT pg_create_restore_point(:restore_point)")
-            lsn = str(marker.execute(point, {"restore_point": restore_point}).scalar())
+            lsn = str(writer.execute(point, {"restore_point": restore_point}).scalar())
             reader.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             reader.execute(text(f"SET TRANSACTION SNAPSHOT '{seen}'"))
-            marker.rollback()
+            writer.rollback()
         yield reader, lsn
+
+
+def quoted_tables(connection: Connection) -> list[str]:
+    """Return the names of our tables, quoted and qualified where SQL needs it."""
+    return [quoted for _, quoted in connection.execute(_TABLES).all()]
 
 
 def _locked_names(url: str) -> list[str]:
     """Read the tables on a connection of its own: a snapshot may not precede the lock."""
     with connected(url, PURPOSE) as connection:
-        return [quoted for _, quoted in connection.execute(_TABLES).all()]
+        return quoted_tables(connection)

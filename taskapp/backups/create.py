@@ -1,11 +1,20 @@
-"""Making a backup of whichever PostgreSQL there is, and removing those that are too old."""
+"""Makes a backup of whichever PostgreSQL there is, and removes those that are too old."""
 
-from collections.abc import Callable
+import asyncio
+import shutil
 
 from taskapp.backups.base_backup import make_base_backup
+from taskapp.backups.catalog import Catalog, read_catalog
 from taskapp.backups.dump import make_dump
-from taskapp.backups.repository import Backup, BackupError, BackupRepository
-from taskapp.backups.wal_archive import remove_wal_before
+from taskapp.backups.identity import find_database, find_known_database
+from taskapp.backups.repository import (
+    Backup,
+    BackupError,
+    BackupRepository,
+    backup_repository,
+)
+from taskapp.backups.status import inspect_backups
+from taskapp.backups.wal_archive import remove_wal
 from taskapp.config.settings import Settings
 from taskapp.core.errors import TaskappError
 from taskapp.db.migrations import MigrationError
@@ -13,31 +22,35 @@ from taskapp.observability.logs import log
 from taskapp.postgres.server import EmbeddedPostgresError
 
 
-def backup_repository(settings: Settings) -> BackupRepository:
-    """Give the folder of backups of a set-up."""
-    return BackupRepository(settings.backup_dir or settings.data_dir / "backups", settings.data_dir)
+def read_own_catalog(settings: Settings) -> Catalog:
+    """Read the folder of backups of a set-up, as it is for its database; raise BackupError."""
+    return read_folder(backup_repository(settings), find_known_database(settings))
 
 
-async def make_backup(
-    settings: Settings, url: str, *, only_if: Callable[[], bool] = lambda: True
-) -> Backup | None:
+async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False) -> Backup | None:
     """Back the database up, and remove the backups and the WAL that are no longer to be kept.
 
-    Of the embedded PostgreSQL it is a base backup, unless its WAL is not archived. `only_if` is
-    asked when no other process is at work on backups any more; None when it says no. Raises
-    BackupError, after which all earlier backups are there as before.
+    Of the embedded PostgreSQL it is a base backup, unless its WAL is not archived. Whether a
+    backup is due is asked when no other process is at work on backups any more; None when it is
+    not. Raises BackupError, after which all earlier backups are there as before.
     """
     folder = backup_repository(settings)
     try:
         folder.make()
         async with folder.lock():
-            if not only_if():
+            for left in ("verify", "restore") if settings.uses_embedded_database else ():
+                # By one that was killed: none runs beside us, who hold the locks of both.
+                await asyncio.to_thread(shutil.rmtree, settings.data_dir / left, ignore_errors=True)
+            database = await asyncio.to_thread(find_database, settings) or ""
+            report = await asyncio.to_thread(inspect_backups, settings, database)
+            if only_if_due and not report.is_due:
                 return None
             if settings.archives_wal:
-                backup = await make_base_backup(folder, settings.data_dir, url)
+                backup = await make_base_backup(folder, settings.data_dir, url, database)
             else:
-                backup = await make_dump(folder, url)
-            _remove_old(folder, backup, settings.backup_keep)
+                backup = await make_dump(folder, url, database)
+            folder.note_place()
+            await asyncio.to_thread(_remove_old, folder, backup, settings.backup_keep)
     except (OSError, EmbeddedPostgresError, MigrationError) as error:
         raise BackupError(f"The backup in {folder.path} could not be made: {error}") from error
     except TaskappError as error:
@@ -52,8 +65,10 @@ async def make_dump_before(settings: Settings, url: str, event: str) -> Backup:
     try:
         folder.make()
         async with folder.lock():
-            backup = await make_dump(folder, url, f"before-{event}")
-            folder.remove_old(backup, settings.backup_keep)
+            database = await asyncio.to_thread(find_database, settings) or ""
+            backup = await make_dump(folder, url, database, f"before-{event}")
+            folder.note_place()
+            await asyncio.to_thread(_remove_old, folder, backup, settings.backup_keep)
     except (OSError, BackupError, EmbeddedPostgresError, MigrationError) as error:
         raise BackupError(
             f"The backup in {folder.path} that has to precede a {event.partition('-')[0]} could "
@@ -63,9 +78,40 @@ async def make_dump_before(settings: Settings, url: str, event: str) -> Backup:
     return backup
 
 
+def read_folder(folder: BackupRepository, database: str | None) -> Catalog:
+    """Read a folder of backups, as it is for a database; raise BackupError."""
+    try:
+        return read_catalog(folder.path, database)
+    except OSError as error:
+        raise BackupError(
+            f"The backups in {folder.path} cannot be read: {error.strerror or error}."
+        ) from error
+
+
 def _remove_old(folder: BackupRepository, newest: Backup, keep: int) -> None:
-    kept = folder.remove_old(newest, keep)
-    needed = [backup.first_wal for backup in kept if backup.kind == "base"]
-    archive = folder.archive(newest.system)
-    if needed and archive.is_dir():
-        remove_wal_before(archive, min(needed, key=lambda name: name[8:]))
+    """Remove what is older than the newest few of the same database and sort.
+
+    Others stay: backups of other databases, from a future clock, renamed or copied ones. The WAL
+    goes that no backup needs any more: to go on from, or, renamed, to be restored as it is.
+    """
+    catalog = read_catalog(folder.path, newest.database)
+    rotated = [
+        backup
+        for backup in catalog.own
+        if backup.is_rotated and backup.is_routine == newest.is_routine
+    ]
+    old = [backup for backup in rotated if backup.name != newest.name][keep - 1 :]
+    folder.remove(old)
+    archive = folder.archive(newest.identity)
+    if any(entry.is_unreachable for entry in catalog.damaged) or not archive.is_dir():
+        return
+    left = [b for b in (*catalog.own, *catalog.future) if b.kind == "base" and b not in old]
+    remove_wal(
+        archive,
+        before=[backup.first_wal for backup in left if backup.is_rotated],
+        but=[
+            (backup.first_wal, backup.restore_point_segment)
+            for backup in left
+            if not backup.is_rotated
+        ],
+    )

@@ -1,4 +1,4 @@
-"""A dump: one moment of a PostgreSQL of any kind, by `pg_dump`, and how it becomes a database."""
+"""A dump: one state of a PostgreSQL of any kind, by `pg_dump`, and how it becomes a database."""
 
 import asyncio
 import os
@@ -9,10 +9,17 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 
-from taskapp.backups.checksums import read_database, read_revision, read_tables, snapshot
-from taskapp.backups.repository import Backup, BackupError, BackupRepository, describe
+from taskapp.backups.checksums import PUBLIC, read_revision, read_schema, read_tables, snapshot
+from taskapp.backups.repository import (
+    Backup,
+    BackupError,
+    BackupRepository,
+    describe,
+    finished,
+    read_backup,
+)
 from taskapp.core.backoff import describe_end
-from taskapp.db.pool import is_local, split_password
+from taskapp.db.dsn import is_local, split_password
 from taskapp.postgres.cluster import program
 from taskapp.postgres.processes import ProgramError, program_output, run_program
 
@@ -35,8 +42,10 @@ _PIECE = 65536  # bytes
 _Script = Callable[[], AsyncGenerator[bytes, None]]
 
 
-async def make_dump(folder: BackupRepository, url: str, label: str = "dump") -> Backup:
-    """Dump a database as it is at one moment, with what it holds then. Hold the lock meanwhile.
+async def make_dump(
+    folder: BackupRepository, url: str, database: str, label: str = "dump"
+) -> Backup:
+    """Dump a database as it is now, with what it holds then. Call it with the lock held.
 
     Raises:
         BackupError: pg_dump fails.
@@ -49,9 +58,10 @@ async def make_dump(folder: BackupRepository, url: str, label: str = "dump") -> 
         (staging / FILE).touch(mode=0o600)
         options = ("--format=custom", f"--snapshot={seen}", f"--file={staging / FILE}")
         await _run_on(url, "pg_dump", options)
-        database = await asyncio.to_thread(read_database, connection)
         tables = await asyncio.to_thread(read_tables, connection)
         revision = await asyncio.to_thread(read_revision, connection, tables)
+        if not revision:
+            raise BackupError("The database holds no tables of taskapp: there is nothing to keep.")
         await asyncio.to_thread(
             describe,
             staging,
@@ -60,8 +70,9 @@ async def make_dump(folder: BackupRepository, url: str, label: str = "dump") -> 
             database=database,
             revision=revision,
             tables=tables,
+            schema=await asyncio.to_thread(read_schema, connection),
         )
-    return folder.list_backups()[0]
+    return read_backup(finished(staging))
 
 
 async def restore_dump(backup: Backup, url: str) -> None:
@@ -71,12 +82,19 @@ async def restore_dump(backup: Backup, url: str) -> None:
     """
     archive = str(backup.path / FILE)
     pg_restore = await _run_first(_programs("pg_restore"), ("--list", archive))
-    script = partial(_read_script, (pg_restore, *_SCRIPT_OPTIONS, archive))
+    options: tuple[str, ...] = _SCRIPT_OPTIONS
+    beginning = b""
+    if backup.schema != PUBLIC:  # which is there already: all other schemas stay out of it
+        options += (f"--schema={backup.schema}",)
+        quoted = backup.schema.replace('"', '""')
+        beginning = f'CREATE SCHEMA IF NOT EXISTS "{quoted}";\n'.encode()
+    script = partial(_read_script, (pg_restore, *options, archive), beginning)
     await _run_on(url, "psql", _PSQL_OPTIONS, script)
 
 
-async def _read_script(command: Sequence[str]) -> AsyncGenerator[bytes, None]:
-    """Give pg_restore's script in pieces; without its end, a COMMIT, nothing is restored."""
+async def _read_script(command: Sequence[str], first: bytes) -> AsyncGenerator[bytes, None]:
+    """Yield pg_restore's script in pieces; without its end, a COMMIT, nothing is restored."""
+    yield first
     try:
         async with program_output(command, NICENESS) as output:
             try:
@@ -93,7 +111,7 @@ async def _read_script(command: Sequence[str]) -> AsyncGenerator[bytes, None]:
 async def _run_on(
     url: str, name: str, options: Sequence[str], script: _Script | None = None
 ) -> None:
-    """Run a program on a database; the password goes where nobody can read it in a list."""
+    """Run a program on a database; its password is not shown in a list of processes."""
     address, password = split_password(url)
     environment = _libpq_environment() | ({"PGPASSWORD": password} if password else {})
     paths = _programs(name)[:1] if is_local(address) else _programs(name)[::-1]
@@ -106,7 +124,7 @@ async def _run_first(
     environment: Mapping[str, str] | None = None,
     script: _Script | None = None,
 ) -> str:
-    """Run the first of several programs that succeeds, and give its path; raise BackupError."""
+    """Run programs until one succeeds, and return its path; raise BackupError."""
     complaints = []
     for path in paths:
         code, complaint = await run_program(
@@ -123,13 +141,13 @@ async def _run_first(
 
 
 def _programs(name: str) -> Sequence[str]:
-    """Give the shipped program and, if there is one, the installed one, which has TLS."""
+    """Return the shipped program and, if there is one, the installed one, which has TLS."""
     installed = shutil.which(name)
     return [str(program(name)), *([installed] if installed else [])]
 
 
 def _libpq_environment() -> dict[str, str]:
-    """Give what the pool's connections heed too: passwords, certificates and services in files."""
+    """Return what the pool's connections heed too: passwords, certificates, services in files."""
     return {
         name: value
         for name, value in os.environ.items()

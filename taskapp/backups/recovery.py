@@ -1,6 +1,6 @@
-"""Recovering a backup aside: a cluster of its own, at the moment that is wanted.
+"""Recovers a backup aside: in a cluster of its own, to the state that is wanted.
 
-Nothing that is in use is touched. What a base backup needs is planned first, so that a moment
+Nothing that is in use is touched. What a base backup needs is planned first, so that a state
 that cannot be reached is refused before any work.
 """
 
@@ -8,24 +8,29 @@ import asyncio
 import shutil
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from taskapp.backups.base_backup import restore_point_name
+from sqlalchemy import text
+
+from taskapp.backups.catalog import Catalog
+from taskapp.backups.checksums import PUBLIC, PURPOSE
 from taskapp.backups.dump import restore_dump
 from taskapp.backups.repository import Backup, BackupError, BackupRepository
-from taskapp.backups.wal_archive import (
+from taskapp.backups.wal_archive import WalSource, restore_command
+from taskapp.backups.wal_segments import (
     SEGMENT_BYTES,
     Timeline,
-    WalSource,
+    format_lsn,
     parse_lsn,
-    restore_command,
     segment_number,
+    timeline_of,
 )
 from taskapp.config.installation import COMMAND
+from taskapp.db.migrations import connected
 from taskapp.postgres.permissions import UnixUser, chown_tree, grant_traverse, postgres_account
 from taskapp.postgres.server import EmbeddedPostgres, EmbeddedPostgresError
 
@@ -40,46 +45,54 @@ class RestorePlan:
     archive: Path
     unarchived: Path  # the pg_wal of the cluster that is replaced, with what is not archived yet
     timeline: int = 1
-    last_archived: str = ""  # the file of WAL that a recovery of all there is has to reach
+    last_archived: str = ""  # the WAL segment that a recovery of all there is has to reach
     target: Mapping[str, str] = field(default_factory=dict)  # none: all there is
 
 
 def plan_point_in_time(
-    folder: BackupRepository, unarchived: Path, timestamp: datetime | None
+    folder: BackupRepository, catalog: Catalog, unarchived: Path, timestamp: datetime | None
 ) -> RestorePlan:
-    """Plan to restore a moment, or all there is; raise BackupError where that is impossible."""
-    backups = [backup for backup in folder.list_backups() if backup.is_routine]
-    bases = [backup for backup in backups if backup.kind == "base"]
-    if not backups:
-        raise BackupError(f"There is no backup in {folder.path}.")
-    if timestamp and not bases:
-        raise BackupError(
-            f"The backups in {folder.path} are dumps, which hold one moment each. Restore one of "
-            f"them with --backup; `{COMMAND} backup list` lists them."
-        )
+    """Plan to restore a database as it was at some time, or all there is.
+
+    `unarchived` is the `pg_wal` of the same database. Raises BackupError where it is impossible.
+    """
     if timestamp and timestamp > datetime.now(UTC):
         raise BackupError(f"{format_utc(timestamp)} is still to come.")
-    earlier = (
-        [backup for backup in bases if backup.timestamp <= timestamp] if timestamp else backups
-    )
-    if not earlier:
+    if timestamp is None and catalog.routine and catalog.routine[0].kind == "dump":
+        return plan_backup(folder, catalog.routine[0])
+    bases = [
+        backup
+        for backup in (*catalog.own, *catalog.future)
+        if backup.is_routine and backup.kind == "base"
+    ]
+    if not bases:
         raise BackupError(
-            f"There is no backup from before {format_utc(timestamp or bases[-1].timestamp)}: "
-            f"the oldest is of {format_utc(bases[-1].timestamp)}."
+            f"The backups in {folder.path} that could be restored are dumps, which hold one "
+            f"state each. Restore one with --backup; `{COMMAND} backup list` lists them."
         )
-    newest = max(earlier, key=lambda backup: backup.timestamp)
-    if newest.kind == "dump":
-        return plan_backup(folder, newest)
-    archive = folder.archive(newest.system)
-    wal = WalSource(archive, unarchived, newest.system)
+    earlier = [base for base in bases if not timestamp or base.timestamp <= timestamp]
+    if not earlier:
+        oldest = min(base.timestamp for base in bases)
+        raise BackupError(
+            f"There is no backup from before {format_utc(timestamp or oldest)}: the oldest is of "
+            f"{format_utc(oldest)}."
+        )
+    identity = bases[0].identity
+    archive = folder.archive(identity)
+    wal = WalSource(archive, unarchived, identity.partition(".")[0])
     timeline = wal.timeline_at(timestamp)
-    for backup in earlier:
-        on = int(backup.restore_point_segment[:8] or "0", 16)
-        if backup.database == newest.database and timeline.goes_through(
-            on, backup.restore_point_lsn
-        ):
-            return _plan_base(RestorePlan(backup, archive, unarchived), wal, timeline, timestamp)
-    raise BackupError(f"No backup in {folder.path} leads to timeline {timeline.number}.")
+    usable = [
+        base
+        for base in earlier
+        if timeline.goes_through(timeline_of(base.restore_point_segment), base.restore_point_lsn)
+    ]
+    if not usable:
+        raise BackupError(f"No backup in {folder.path} leads to timeline {timeline.number}.")
+    # By the LSN, which no clock can put wrong. From each base the same state is reached, so one
+    # whose files are damaged is passed over.
+    usable.sort(key=lambda base: base.restore_point_lsn, reverse=True)
+    backup = next((base for base in usable if not base.damage()), usable[0])
+    return _plan_base(RestorePlan(backup, archive, unarchived), wal, timeline, timestamp)
 
 
 def _plan_base(
@@ -89,7 +102,7 @@ def _plan_base(
     if not chain or segment_number(chain[-1]) < segment_number(plan.backup.restore_point_segment):
         raise BackupError(
             f"The archive {plan.archive} lacks WAL of the backup {plan.backup.name} itself. "
-            f"Restore an earlier moment, or bring the archive back."
+            f"Restore an earlier time, or bring the archive back."
         )
     end = max(map(wal.timestamp, chain))
     if timestamp and timestamp > end:
@@ -111,19 +124,23 @@ def _plan_base(
 
 
 def plan_backup(folder: BackupRepository, backup: Backup) -> RestorePlan:
-    """Plan to restore a backup as it is described: a dump, or a base up to its mark."""
-    archive = folder.archive(backup.system)
+    """Plan to restore a backup as it is described: a dump, or a base up to its restore point."""
+    archive = folder.archive(backup.identity)
     if backup.kind == "dump":
         return RestorePlan(backup, archive, archive)
-    target = {"recovery_target_name": restore_point_name(backup.name)}
+    # Its LSN, for its name is not known when the folder was renamed; what comes next begins there.
+    target = {
+        "recovery_target_lsn": format_lsn(backup.restore_point_lsn),
+        "recovery_target_inclusive": "off",
+    }
     return RestorePlan(
-        backup, archive, archive, int(backup.restore_point_segment[:8], 16), target=target
+        backup, archive, archive, timeline_of(backup.restore_point_segment), target=target
     )
 
 
 @asynccontextmanager
 async def recovered(plan: RestorePlan, aside: Path, owner: UnixUser | None) -> AsyncIterator[str]:
-    """Run what was planned in the folder `aside`, which is made anew, and give its URL.
+    """Run what was planned in the folder `aside`, which is made anew, and yield its URL.
 
     The cluster is `aside/postgres`, owned by `owner` (for root, else None). Raises BackupError.
     """
@@ -138,6 +155,8 @@ async def recovered(plan: RestorePlan, aside: Path, owner: UnixUser | None) -> A
         try:
             if plan.backup.kind == "dump":
                 await restore_dump(plan.backup, postgres.url)
+                if plan.backup.schema != PUBLIC:
+                    await asyncio.to_thread(_set_schema, postgres.url, plan.backup.schema)
             yield postgres.url
         finally:
             await postgres.stop()
@@ -154,7 +173,7 @@ async def _start(
     try:
         return await _start_recovery(plan, aside, socket_folder, owner)
     except EmbeddedPostgresError as error:
-        # Nothing was changed after the moment: all there is, which was planned, is the answer.
+        # Nothing was changed after that time: all there is, which was planned, is the same state.
         if _TARGET_NOT_REACHED not in str(error) or "recovery_target_time" not in plan.target:
             raise
     return await _start_recovery(replace(plan, target={}), aside, socket_folder, owner)
@@ -165,15 +184,12 @@ async def _start_recovery(
 ) -> EmbeddedPostgres:
     _make_anew(aside)
     cluster = aside / "postgres"
-    await asyncio.to_thread(_extract, plan.backup, cluster)
+    await asyncio.to_thread(extract_base, plan.backup.path, cluster)
     account = owner or postgres_account(cluster)
     if account:
         chown_tree(account, cluster)
         grant_traverse(account, [cluster])
-        if plan.archive.is_dir():
-            grant_traverse(account, [plan.archive])
-            if plan.archive.stat().st_uid != account.uid:
-                chown_tree(account, plan.archive)
+        _open_archive(plan.archive, account)
     settings = {
         "restore_command": restore_command(plan.archive, plan.unarchived),
         "recovery_target_timeline": str(plan.timeline),
@@ -194,39 +210,80 @@ async def _start_recovery(
     return postgres
 
 
+def _open_archive(archive: Path, account: UnixUser) -> None:
+    """Make an archive readable for the account; where that cannot be, it may be so already."""
+    if archive.is_dir():
+        grant_traverse(account, [archive])
+        if archive.stat().st_uid != account.uid:
+            with suppress(OSError):  # on a read-only disk
+                chown_tree(account, archive)
+
+
+def _set_schema(url: str, schema: str) -> None:
+    with connected(url, PURPOSE) as connection:
+        quoted = schema.replace('"', '""')
+        connection.execute(text(f'ALTER DATABASE postgres SET search_path = "{quoted}"'))
+        connection.commit()
+
+
 def _make_anew(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(mode=0o700)
 
 
-def _extract(backup: Backup, cluster: Path) -> None:
+def extract_base(backup: Path, cluster: Path) -> None:
+    """Extract the archives of a base backup into a cluster that recovery can start in.
+
+    Raises OSError and tarfile.TarError.
+    """
     for name, folder in (("base.tar.gz", cluster), ("pg_wal.tar.gz", cluster / "pg_wal")):
         folder.mkdir(mode=0o700, exist_ok=True)
-        with tarfile.open(backup.path / name) as archive:
-            archive.extractall(folder, filter="tar")  # nosec B202  # nothing leads out of it
+        with tarfile.open(backup / name) as archive:
+            # The parameter `filter` is missing before Python 3.11.4 (Debian 12 has 3.11.2), and
+            # its default is another from 3.14 on. This attribute does without: the versions that
+            # have no filter ignore it, and `_checked` is the same in all of them.
+            archive.extraction_filter = _unfiltered
+            archive.extractall(folder, members=_checked(archive))  # noqa: S202  # nosec B202  # see _checked
     cluster.chmod(0o700)
     (cluster / "recovery.signal").touch(mode=0o600)
 
 
+def _checked(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of an archive; raise tarfile.ReadError at what could lead out of it.
+
+    `pg_basebackup` writes files and folders only, for the embedded cluster has no tablespaces.
+    """
+    for member in archive:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
+            raise tarfile.ReadError(f"{member.name!r} is no file or folder of a cluster")
+        member.mode &= 0o700
+        yield member
+
+
+def _unfiltered(member: tarfile.TarInfo, _path: str) -> tarfile.TarInfo:
+    return member
+
+
 def _check_end(plan: RestorePlan, cluster: Path) -> None:
-    """Make sure that the recovery did not take a damaged file for the end of the log."""
+    """Raise BackupError if the recovery took a damaged segment for the end of the WAL."""
     if plan.target or not plan.last_archived:
         return
     history = (cluster / "pg_wal" / new_history(cluster)).read_text(encoding="ascii")
     end = parse_lsn(history.strip().splitlines()[-1].split()[1])
     if end < segment_number(plan.last_archived) * SEGMENT_BYTES:
         raise BackupError(
-            f"The archive {plan.archive} is damaged: its WAL ends in file {end // SEGMENT_BYTES} "
-            f"of the log, before {plan.last_archived}."
+            f"The archive {plan.archive} is damaged: its WAL ends in segment "
+            f"{end // SEGMENT_BYTES}, before {plan.last_archived}."
         )
 
 
 def new_history(cluster: Path) -> str:
-    """Name the history file of the timeline that a recovery began; empty after a dump."""
+    """Return the history file of the timeline that a recovery began; empty after a dump."""
     return max((path.name for path in (cluster / "pg_wal").glob("*.history")), default="")
 
 
 def format_utc(timestamp: datetime) -> str:
-    """Write a moment so that nobody takes it for another time zone's."""
+    """Return a time with its time zone, UTC."""
     return f"{timestamp.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,32 +1,39 @@
-"""The folder of backups: what lies where, what is whole, and what is kept.
+"""The folder of backups: what lies where, how a backup is written into it, and what is removed.
 
 backups/
     20261126T030000.000000Z-base/     a backup of the embedded cluster; has its name when whole
-    20261126T030000.000000Z-dump/     a dump of one moment; `-before-0003` precedes a migration
+    20261126T030000.000000Z-dump/     a dump of one state; `-before-0003` precedes a migration
     20261127T030000.000000Z-base.partial/    being made, or left over by what was killed
-    wal-7712475508080139766/          the archive of one cluster, by its system identifier
+    wal-7712475508080139766/          the archive of one cluster, by its identity
 """
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from taskapp.backups.checksums import Tables
-from taskapp.config.installation import COMMAND
+from taskapp.backups.place import find_missing_place, note_place
+from taskapp.config.settings import Settings
+from taskapp.observability.logs import log
 from taskapp.postgres.cluster import synchronize
 
 LOCK_TIMEOUT = 60.0  # seconds for which one backup waits for another
 DESCRIPTION = "backup.json"
+PARTIAL = ".partial"
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
-_PARTIAL = ".partial"
+_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(base|dump|before-[a-z0-9-]+)", re.ASCII)
 _BLOCK = 1024 * 1024  # bytes
 # Names in the descriptions of backups made before the first release.
 _OLD_NAMES = {
@@ -34,49 +41,63 @@ _OLD_NAMES = {
     "marked_wal": "restore_point_segment",
     "mark": "restore_point_lsn",
 }
+_FILES = {"base": {"base.tar.gz", "pg_wal.tar.gz", "backup_manifest"}, "dump": {"database.dump"}}
+_Segment = Annotated[str, msgspec.Meta(pattern="^([0-9A-F]{24})?$")]
+_FileName = Annotated[str, msgspec.Meta(pattern="^[^/]+$")]
 
 
 class BackupError(Exception):
     """A backup could not be made, found, verified or restored; the message says why."""
 
 
-@dataclass(frozen=True)
-class Backup:
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """A whole backup: its folder, and what `backup.json` in it says."""
 
     path: Path
-    kind: str  # base or dump
-    timestamp: datetime  # whose state it holds
-    database: str  # system identifier/name
+    kind: Literal["base", "dump"]
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]  # whose state it holds
+    database: str  # see taskapp/backups/identity.py
     revision: str  # of the schema
     tables: Tables
-    files: Mapping[str, str]  # SHA-256 by name
-    first_wal: str = ""  # of a base: the file of WAL with which its recovery begins
-    restore_point_segment: str = ""  # of a base: the file of WAL with the mark of its moment
-    restore_point_lsn: int = 0  # of a base: the byte of the log at which the mark ends
+    files: dict[_FileName, str]  # SHA-256 by name
+    schema: str = "public"  # of a dump: where its tables are
+    made_as: str = ""  # the name that its folder had at first; empty before the first release
+    first_wal: _Segment = ""  # of a base: the WAL segment with which its recovery begins
+    restore_point_segment: _Segment = ""  # of a base: the WAL segment with its restore point
+    restore_point_lsn: int = 0  # of a base: the LSN at which the restore point ends
 
     @property
     def name(self) -> str:
-        """Give the name of its folder."""
+        """Return the name of its folder."""
         return self.path.name
 
     @property
     def is_routine(self) -> bool:
-        """Tell whether it was made by time or by hand, and not because something was changed."""
-        return label_of(self.name) == self.kind
+        """Return whether it was made by time or by hand, and not because something was changed."""
+        return label_of(self.made_as or self.name) in (self.kind, "")
 
     @property
-    def system(self) -> str:
-        """Give the system identifier of the cluster that it is a backup of."""
+    def is_rotated(self) -> bool:
+        """Return whether it may be removed when it is old: not a copy, a link, or a renamed one."""
+        return self.name == (self.made_as or self.name) and (
+            has_backup_name(self.name) and not self.path.is_symlink()
+        )
+
+    @property
+    def identity(self) -> str:
+        """Return the identity of the cluster that it is a backup of."""
         return self.database.partition("/")[0]
 
     @property
     def bytes(self) -> int:
-        """Give the room that it takes, without its archive."""
-        return sum(file.stat().st_size for file in self.path.iterdir())
+        """Return its size, without its archive."""
+        total = 0
+        with suppress(OSError):  # somebody removes it just now
+            total = sum(file.stat().st_size for file in self.path.iterdir())
+        return total
 
     def damage(self) -> list[str]:
-        """Name the files that are not as they were written."""
+        """Return the names of the files that are not as they were written."""
         return [name for name, digest in self.files.items() if _digest(self.path / name) != digest]
 
 
@@ -84,13 +105,12 @@ class BackupRepository:
     """The backups in a folder, which belong to whom the data folder belongs to."""
 
     def __init__(self, path: Path, data_dir: Path) -> None:
-        """Take the folder, which need not be there, and the data folder."""
         self.path = path
         self._data_dir = data_dir
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
-        """Keep other processes from making, removing or using backups meanwhile.
+        """Keep other processes from making, removing or using backups for the block's length.
 
         Raises:
             BackupError: another one does so for a minute; or there is no such folder.
@@ -100,8 +120,7 @@ class BackupRepository:
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             await self._take(descriptor)
-            for left in self.path.glob(f"*{_PARTIAL}"):
-                shutil.rmtree(left)
+            self._remove_partial()
             yield
         finally:
             os.close(descriptor)
@@ -121,29 +140,19 @@ class BackupRepository:
             else:
                 return
 
-    def list_backups(self) -> list[Backup]:
-        """List the whole backups, the newest first."""
-        return [_read(path) for path in self._paths()]
-
-    def newest_timestamp(self, *labels: str) -> datetime | None:
-        """Give when the newest backup with one of these labels was begun."""
-        paths = (path for path in self._paths() if label_of(path.name) in labels)
-        return next(map(_begun, paths), None)
-
-    def require(self, name: str) -> Backup:
-        """Give the backup of that name, or raise BackupError."""
-        for backup in self.list_backups():
-            if backup.name == name:
-                return backup
-        raise BackupError(
-            f"There is no backup {name} in {self.path}; `{COMMAND} backup list` lists them."
-        )
+    def _remove_partial(self) -> None:
+        """Remove what a killed backup left; what only looks like it is somebody else's."""
+        for path in self.path.glob(f"*{PARTIAL}"):
+            if has_backup_name(path.name.removesuffix(PARTIAL)) and not path.is_symlink():
+                try:
+                    shutil.rmtree(path)
+                except OSError as error:  # nothing is worse for it but the room on the disk
+                    log("backup.left", "warning", path=str(path), reason=str(error))
 
     @contextmanager
     def staging(self, label: str) -> Iterator[Path]:
-        """Give a folder to make a backup in; it is renamed when the block ends, else removed."""
-        path = self.path / f"{datetime.now(UTC):{_STAMP}}-{label}"
-        partial = path.with_name(path.name + _PARTIAL)
+        """Yield a folder to make a backup in; it is renamed when the block ends, else removed."""
+        partial = self.path / f"{datetime.now(UTC):{_STAMP}}-{label}{PARTIAL}"
         partial.mkdir(mode=0o700)
         try:
             yield partial
@@ -151,28 +160,26 @@ class BackupRepository:
                 synchronize(file)
             synchronize(partial)
             self.give_to_owner(partial, *partial.iterdir())
-            partial.rename(path)
+            partial.rename(finished(partial))
             synchronize(self.path)
         except BaseException:
             with suppress(OSError):
                 shutil.rmtree(partial)
             raise
 
-    def remove_old(self, newest: Backup, keep: int) -> list[Backup]:
-        """Remove what is older than the newest few of the same database and sort; give the rest.
+    def remove(self, backups: Sequence[Backup]) -> None:
+        """Remove backups; one that cannot be removed is logged, and left as it is."""
+        for backup in backups:
+            gone = backup.path.with_name(backup.name + PARTIAL)  # half of it is no backup
+            try:
+                backup.path.rename(gone)
+                shutil.rmtree(gone)
+            except OSError as error:
+                log("backup.left", "warning", path=str(backup.path), reason=str(error))
 
-        Backups of other databases stay: who began anew by mistake still has them.
-        """
-        alike = [
-            backup
-            for backup in self.list_backups()
-            if backup.database == newest.database and backup.is_routine == newest.is_routine
-        ]
-        for backup in alike[keep:]:
-            gone = backup.path.with_name(backup.name + _PARTIAL)  # half of it is no backup
-            backup.path.rename(gone)
-            shutil.rmtree(gone)
-        return alike[:keep]
+    def note_place(self) -> None:
+        """Record that there are backups here, so that they are missed when the disk is away."""
+        note_place(self.path, self._data_dir)
 
     def give_to_owner(self, *paths: Path) -> None:
         """Leave nothing of root's in a folder whose owner has to read and write there later."""
@@ -181,59 +188,115 @@ class BackupRepository:
             for path in paths:
                 os.chown(path, owner.st_uid, owner.st_gid)
 
-    def archive(self, system: str) -> Path:
-        """Name the folder of the archive of a cluster."""
-        return self.path / f"wal-{system}"
+    def archive(self, identity: str) -> Path:
+        """Return the folder of the archive of a cluster."""
+        return self.path / f"wal-{identity}"
+
+    def find_obstacle(self, min_free: int) -> str:
+        """Return a sentence if no backup could be written here; empty if one could.
+
+        `min_free` is in bytes.
+        """
+        try:
+            if missing := self._find_missing():
+                return missing
+            if not self.path.exists():  # it will be made
+                return f"{self.path} leads nowhere" if self.path.is_symlink() else ""
+            reason = _find_refusal(self.path, min_free)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        return f"{self.path} cannot be written to: {reason}" if reason else ""
+
+    def _find_missing(self) -> str:
+        is_ours = self.path.is_dir() and any(
+            has_backup_name(entry.name) or entry.name.startswith("wal-")
+            for entry in self.path.iterdir()
+        )
+        return find_missing_place(self.path, self._data_dir, is_ours=is_ours)
 
     def make(self) -> None:
-        """Make the folder if it is not there."""
+        """Make the folder if it is not there.
+
+        Raises:
+            BackupError: it was there, and its disk is away.
+            OSError: it cannot be made.
+        """
+        if missing := self._find_missing():
+            raise BackupError(f"{missing}.")
         if not self.path.is_dir():
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700, parents=True)
             self.give_to_owner(self.path)
 
-    def _paths(self) -> list[Path]:
-        if not self.path.exists():
-            return []
-        names = sorted((path.name for path in self.path.iterdir()), reverse=True)
-        return [
-            self.path / name
-            for name in names
-            if not name.endswith(_PARTIAL) and (self.path / name / DESCRIPTION).exists()
-        ]
+
+def _find_refusal(folder: Path, min_free: int) -> str:
+    if not folder.is_dir():
+        return os.strerror(errno.ENOTDIR)
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return os.strerror(errno.EROFS)
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return os.strerror(errno.EACCES)
+    if shutil.disk_usage(folder).free < min_free:
+        return f"less than {min_free // 1024**2} MiB are free on its disk"
+    return ""
 
 
-def describe(staging: Path, **facts: object) -> None:
-    """Write into a draft what it holds, with the digests of its files."""
+def backup_repository(settings: Settings) -> BackupRepository:
+    """Return the folder of backups of a set-up."""
+    return BackupRepository(settings.backup_dir or settings.data_dir / "backups", settings.data_dir)
+
+
+def describe(staging: Path, **facts: Any) -> None:
+    """Write into a staging folder what it holds, with the digests of its files."""
     files = {path.name: _digest(path) for path in sorted(staging.iterdir())}
-    description = Backup(staging, files=files, **facts)  # type: ignore[arg-type]  # named alike
-    members = {name: value for name, value in asdict(description).items() if name != "path"}
-    text = json.dumps(members | {"timestamp": description.timestamp.isoformat()}, indent=1)
+    description = Backup(path=staging, files=files, made_as=finished(staging).name, **facts)
+    members = msgspec.to_builtins(description, enc_hook=str)
+    del members["path"]
     path = staging / DESCRIPTION
     path.touch(mode=0o600)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(json.dumps(members, indent=1) + "\n", encoding="utf-8")
+
+
+def finished(staging: Path) -> Path:
+    """Return the folder that a staging folder becomes when it is whole."""
+    return staging.with_name(staging.name.removesuffix(PARTIAL))
+
+
+def has_backup_name(name: str) -> bool:
+    """Return whether a name is one that we give, and not one that somebody else thought of."""
+    return _NAME.fullmatch(name) is not None
 
 
 def label_of(name: str) -> str:
-    """Give the label of a backup's name: base, dump, or what it precedes."""
-    return name.partition("-")[2]
+    """Return the label of a backup's name: base, dump, or what it precedes; empty without one."""
+    return name.partition("-")[2] if has_backup_name(name) else ""
 
 
-def _read(path: Path) -> Backup:
+def read_backup(path: Path) -> Backup:
+    """Read the description of a backup.
+
+    Raises:
+        BackupError: it is damaged, or describes something that can be no backup.
+        OSError: it cannot be read.
+    """
     try:
-        members = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
+        content = (path / DESCRIPTION).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink() and not path.exists():
+            raise  # to a disk that is away
+        raise BackupError(f"it has no {DESCRIPTION}") from None
+    try:
+        members = msgspec.json.decode(content, type=dict[str, Any])
         members = {_OLD_NAMES.get(name, name): value for name, value in members.items()}
-        timestamp = datetime.fromisoformat(members.pop("timestamp"))
-        tables = {name: (rows, digest) for name, (rows, digest) in members.pop("tables").items()}
-        return Backup(path, timestamp=timestamp, tables=tables, **members)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BackupError(
-            f"The description {path / DESCRIPTION} is damaged ({error}). Move that folder away."
-        ) from error
-
-
-def _begun(path: Path) -> datetime:
-    return datetime.strptime(path.name.partition("-")[0], _STAMP).replace(tzinfo=UTC)
+        backup = msgspec.convert(members | {"path": path}, Backup)
+        backup.timestamp.astimezone(UTC)  # OverflowError at the ends of time
+    except (ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise BackupError(f"its {DESCRIPTION} cannot be read ({error})") from error
+    if missing := _FILES[backup.kind] - {*backup.files}:
+        raise BackupError(f"its {DESCRIPTION} does not name {', '.join(sorted(missing))}")
+    if backup.kind == "base" and not (backup.first_wal and backup.restore_point_segment):
+        raise BackupError(f"its {DESCRIPTION} does not name its WAL")
+    return backup
 
 
 def _digest(path: Path) -> str:
@@ -242,6 +305,6 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
-    except FileNotFoundError:
-        return "missing"
+    except OSError as error:
+        return error.strerror or "unreadable"
     return digest.hexdigest()

@@ -1,17 +1,27 @@
-"""From a backup to the database that the server uses; what was there before is kept aside."""
+"""Puts a backup into the place of the database; what was there before is kept aside."""
 
 import asyncio
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from taskapp.backups.checksums import PURPOSE, read_tables
-from taskapp.backups.create import backup_repository
+from taskapp.backups.catalog import Catalog
+from taskapp.backups.checksums import PURPOSE, quoted_tables, read_revision, read_tables
+from taskapp.backups.create import read_folder
 from taskapp.backups.dump import make_dump, restore_dump
+from taskapp.backups.identity import (
+    INSTANCE,
+    begin_instance,
+    find_database,
+    find_known_database,
+)
 from taskapp.backups.recovery import (
     RestorePlan,
     new_history,
@@ -19,15 +29,27 @@ from taskapp.backups.recovery import (
     plan_point_in_time,
     recovered,
 )
-from taskapp.backups.repository import Backup, BackupError
+from taskapp.backups.repository import (
+    Backup,
+    BackupError,
+    BackupRepository,
+    backup_repository,
+)
 from taskapp.backups.wal_archive import READY, WANTED
+from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
-from taskapp.db.migrations import HEAD, NewerDatabaseError, connected
+from taskapp.db.migrations import HEAD, LOCK, NewerDatabaseError, connected
 from taskapp.postgres.cluster import synchronize
 from taskapp.postgres.permissions import UnixUser
 from taskapp.postgres.server import EmbeddedPostgres
 
 _COUNTED = ("users", "tasks")
+LOCK_TIMEOUT = "10s"  # for which the emptying of a database waits for whoever changes it
+# Every role may read these columns, of every session (PostgreSQL, 27.2.3).
+_SERVERS = text(
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+    " AND application_name = 'taskapp' ORDER BY pid"
+)
 
 
 @dataclass(frozen=True)
@@ -40,14 +62,16 @@ class RestoreResult:
     tasks: int
     sessions: int  # that were ended
     aside: Path | None  # the old cluster, or a dump of the old database
+    problems: tuple[str, ...] = ()  # of entries of the folder that were passed over
 
 
 async def restore_embedded(
-    settings: Settings, timestamp: datetime | None = None, name: str = ""
+    settings: Settings, timestamp: datetime | None = None, name: str = "", database: str = ""
 ) -> RestoreResult:
-    """Restore the embedded database to a moment, to a backup by name, or to the last change.
+    """Restore the embedded database to a time, to a backup by name, or to the last change.
 
-    Until the end nothing is touched; then the old cluster is renamed.
+    `database` names another database of the folder than this one. Until the end nothing is
+    touched; then the old cluster is renamed.
 
     Raises:
         BackupError: it cannot be restored; all is as before.
@@ -57,65 +81,122 @@ async def restore_embedded(
     folder = backup_repository(settings)
     cluster, aside = settings.data_dir / "postgres", settings.data_dir / "restore"
     async with EmbeddedPostgres(settings.data_dir).locked(), folder.lock():
+        present = find_known_database(settings)
+        catalog = await asyncio.to_thread(read_folder, folder, present)
         if name:
-            plan = plan_backup(folder, folder.require(name))
+            plan = plan_backup(folder, catalog.require(name))
         else:
-            plan = plan_point_in_time(folder, cluster / "pg_wal", timestamp)
+            chosen = _choose(catalog, database, is_empty=present is None)
+            unarchived = cluster / "pg_wal" if chosen.database == present else aside / "none"
+            plan = plan_point_in_time(folder, chosen, unarchived, timestamp)
         _refuse_newer(plan.backup)
         owner = _owner(settings.data_dir)
         try:
             async with recovered(plan, aside, owner) as url:
                 facts = await asyncio.to_thread(_settle, url)
-            _continue_archive(plan, aside / "postgres")
+            _refuse_empty(plan.backup, facts)
+            goes_on = plan.backup.database == present or _lies_in(folder.path, settings.data_dir)
+            _continue_archive(plan, aside / "postgres", goes_on=goes_on)
             old = _swap(aside / "postgres", cluster)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         is_whole_backup = name or plan.backup.kind == "dump"
-        return RestoreResult(plan.backup.timestamp if is_whole_backup else timestamp, *facts, old)
+        return RestoreResult(
+            plan.backup.timestamp if is_whole_backup else timestamp,
+            *facts[1:],
+            old,
+            tuple(catalog.problems()),
+        )
 
 
 async def restore_own(
-    settings: Settings, name: str = "", *, replace: bool = False
+    settings: Settings, name: str = "", database: str = "", *, replace: bool = False
 ) -> RestoreResult:
     """Restore a dump, the newest or one by name, into the database that the settings name.
 
     It is done as the user who may change tables. A database that holds tables is refused, or with
-    `replace` dumped and then emptied.
+    `replace` dumped and then emptied; so is one that a server uses.
 
     Raises:
         BackupError: it cannot be restored; the database is as before, or empty.
         MigrationError, SettingsError, Unavailable: the database cannot be asked.
     """
-    folder, url = (
-        backup_repository(settings),
-        settings.migration_database_url or settings.database_url,
-    )
+    folder = backup_repository(settings)
+    url = settings.migration_database_url or settings.database_url
     async with folder.lock():
-        dumps = [backup for backup in folder.list_backups() if backup.kind == "dump"]
-        routine = [backup for backup in dumps if backup.is_routine]
-        if not name and not routine:
-            raise BackupError(f"There is no dump in {folder.path}.")
-        backup = folder.require(name) if name else routine[0]
-        if backup.kind != "dump":
-            raise BackupError(f"{backup.name} is no dump: only the embedded PostgreSQL takes it.")
-        _refuse_newer(backup)
-        if damaged := await asyncio.to_thread(backup.damage):
-            raise BackupError(f"The backup {backup.path} is damaged: {', '.join(damaged)}.")
-        old = None
-        if await asyncio.to_thread(_holds_tables, url):
-            if not replace:
+        present = await asyncio.to_thread(find_database, settings) or ""
+        with contextlib.ExitStack() as stack:
+            is_empty = await asyncio.to_thread(stack.enter_context, _reserved(url))
+            if not is_empty and not replace:
                 raise BackupError(
                     "The database holds tables already. Name an empty one in "
                     "TASKAPP_DATABASE_URL, or say --replace: it is then dumped and emptied first."
                 )
-            old = (await make_dump(folder, url, "before-restore")).path
-            await asyncio.to_thread(_empty, url)
-        try:
-            await restore_dump(backup, url)
-        except BackupError as error:
-            kept = f" What was there is in {old}." if old else ""
-            raise BackupError(f"The database is empty now: {error}.{kept}") from error
-        return RestoreResult(backup.timestamp, *await asyncio.to_thread(_settle, url), old)
+            catalog = await asyncio.to_thread(read_folder, folder, present)
+            backup = _choose_dump(catalog, name, database, is_empty=is_empty)
+            _refuse_newer(backup)
+            if damaged := await asyncio.to_thread(backup.damage):
+                raise BackupError(f"The backup {backup.path} is damaged: {', '.join(damaged)}.")
+            old = None if is_empty else await _empty(folder, url, present)
+            try:
+                await restore_dump(backup, url)
+            except BackupError as error:
+                kept = f" What was there is in {old}." if old else ""
+                state = (
+                    "left as it was" if await asyncio.to_thread(_holds_tables, url) else "empty now"
+                )
+                raise BackupError(f"The database is {state}: {error}.{kept}") from error
+            facts = await asyncio.to_thread(_settle, url)
+            _refuse_empty(backup, facts)
+        return RestoreResult(backup.timestamp, *facts[1:], old, tuple(catalog.problems()))
+
+
+def _choose(catalog: Catalog, database: str, *, is_empty: bool) -> Catalog:
+    return catalog.of(database) if database else catalog.for_restore(is_empty=is_empty)
+
+
+def _choose_dump(catalog: Catalog, name: str, database: str, *, is_empty: bool) -> Backup:
+    if name:
+        backup = catalog.require(name)
+        if backup.kind != "dump":
+            raise BackupError(f"{backup.name} is no dump: only the embedded PostgreSQL takes it.")
+        return backup
+    dumps = _choose(catalog.only("dump"), database, is_empty=is_empty).routine
+    if not dumps:
+        raise BackupError(
+            f"No dump in {catalog.path} can be taken for the newest. Name one with --backup; "
+            f"`{COMMAND} backup list` lists them."
+        )
+    return dumps[0]
+
+
+def _lies_in(folder: Path, data_dir: Path) -> bool:
+    """Return whether a folder of backups is part of a data folder, so that no other shares it."""
+    return folder.resolve().is_relative_to(data_dir.resolve())
+
+
+@contextmanager
+def _reserved(url: str) -> Iterator[bool]:
+    """Keep servers from starting on a database, and yield whether it is empty.
+
+    A start with an empty database waits for the lock of the migrations, and then finds what was
+    restored. Raises BackupError if a server, on whatever machine, is connected.
+    """
+    with connected(url, PURPOSE) as connection:
+        for parameter in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            connection.execute(text(f"SET LOCAL {parameter} = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        _refuse_running(connection)
+        yield not quoted_tables(connection)
+
+
+def _refuse_running(connection: Connection) -> None:
+    if pids := [str(pid) for (pid,) in connection.execute(_SERVERS).all()]:
+        raise BackupError(
+            f"A taskapp server uses this database (connections {', '.join(pids)} of PostgreSQL). "
+            f"Stop every one first, also on other machines. If none runs, a pooler keeps these "
+            f"connections: end them with pg_terminate_backend."
+        )
 
 
 def _refuse_newer(backup: Backup) -> None:
@@ -124,15 +205,18 @@ def _refuse_newer(backup: Backup) -> None:
 
 
 def _owner(data_dir: Path) -> UnixUser | None:
-    """Give whose the restored cluster has to be; None where that is clear without looking."""
+    """Return who has to own the restored cluster; None where that needs no change."""
     for folder in (data_dir / "postgres", data_dir):
         if os.geteuid() == 0 and folder.exists() and (owner := folder.stat()).st_uid != 0:
             return UnixUser(owner.st_uid, owner.st_gid)
     return None
 
 
-def _settle(url: str) -> tuple[datetime | None, int, int, int]:
-    """End all sessions, one of which may have been ended since, and look at what is there."""
+def _settle(url: str) -> tuple[str, datetime | None, int, int, int]:
+    """End all sessions, one of which may have been ended since, and look at what is there.
+
+    Return the revision, the last change, and the numbers of users, tasks and ended sessions.
+    """
     with connected(url, PURPOSE) as connection:
         tables = read_tables(connection)
         sessions = tables.get("sessions", (0, ""))[0]
@@ -145,19 +229,44 @@ def _settle(url: str) -> tuple[datetime | None, int, int, int]:
             if name in tables
         ]
         users, tasks = (tables.get(name, (0, ""))[0] for name in _COUNTED)
-        return max(filter(None, changes), default=None), users, tasks, sessions
+        revision = read_revision(connection, tables)
+        return revision, max(filter(None, changes), default=None), users, tasks, sessions
 
 
-def _continue_archive(plan: RestorePlan, cluster: Path) -> None:
-    """Let the next start archive the history of the new timeline, which was begun without it."""
+def _refuse_empty(backup: Backup, facts: tuple[str, datetime | None, int, int, int]) -> None:
+    if not facts[0]:
+        raise BackupError(
+            f"After restoring {backup.path}, no tables of taskapp can be seen: its schema is "
+            f'"{backup.schema}", which search_path does not lead to.'
+        )
+
+
+def _continue_archive(plan: RestorePlan, cluster: Path, *, goes_on: bool) -> None:
+    """Make the restored cluster go on with the archive that it comes from, or begin its own.
+
+    To go on, the next start archives the history of the new timeline, which was begun without it.
+    Who restores somebody else's backup, or on another machine, begins anew: both may live on.
+    """
     if plan.backup.kind == "dump":
         return
-    history = new_history(cluster)
-    status = cluster.stat()
-    for path in (cluster / "pg_wal/archive_status" / f"{history}{READY}", cluster / WANTED):
+    if not goes_on:
+        begin_instance(cluster)
+        (cluster / WANTED).unlink(missing_ok=True)
+        _give(cluster, cluster / INSTANCE)
+        return
+    for path in (
+        cluster / "pg_wal/archive_status" / f"{new_history(cluster)}{READY}",
+        cluster / WANTED,
+    ):
         path.touch(mode=0o600)
-        if os.geteuid() == 0:
-            os.chown(path, status.st_uid, status.st_gid)
+        _give(cluster, path)
+
+
+def _give(cluster: Path, path: Path) -> None:
+    """Change the owner of a file in a cluster to that of the cluster."""
+    if os.geteuid() == 0:
+        status = cluster.stat()
+        os.chown(path, status.st_uid, status.st_gid)
 
 
 def _swap(new: Path, cluster: Path) -> Path | None:
@@ -181,8 +290,29 @@ def _holds_tables(url: str) -> bool:
         return bool(read_tables(connection))
 
 
-def _empty(url: str) -> None:
-    with connected(url, PURPOSE) as connection:
-        names = ", ".join(f'"{name}"' for name in read_tables(connection))
-        connection.execute(text(f"DROP TABLE {names} CASCADE"))
-        connection.commit()
+async def _empty(folder: BackupRepository, url: str, database: str) -> Path:
+    """Dump a database, drop its tables, and return the dump.
+
+    Nobody can write from before the dump until the tables are gone, so nothing is lost between.
+    """
+    with contextlib.ExitStack() as stack:
+        connection = await asyncio.to_thread(stack.enter_context, connected(url, PURPOSE))
+        names = await asyncio.to_thread(_lock_tables, connection)
+        dump = await make_dump(folder, url, database, "before-restore")
+        await asyncio.to_thread(_drop_tables, connection, names)
+    return dump.path
+
+
+def _lock_tables(connection: Connection) -> str:
+    for parameter in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        connection.execute(text(f"SET LOCAL {parameter} = 0"))
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+    names = ", ".join(quoted_tables(connection))
+    connection.execute(text(f"LOCK TABLE {names} IN SHARE MODE"))
+    _refuse_running(connection)
+    return names
+
+
+def _drop_tables(connection: Connection, names: str) -> None:
+    connection.execute(text(f"DROP TABLE {names} CASCADE"))
+    connection.commit()

@@ -1,91 +1,215 @@
-"""How the backups are: what health, metrics and doctor say."""
+"""How the backups are: what health, metrics, the log and doctor say."""
 
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 
-from taskapp.backups.create import backup_repository
-from taskapp.backups.wal_archive import ARCHIVE_INTERVAL, archive_lag
+from taskapp.backups.catalog import Catalog, read_catalog
+from taskapp.backups.identity import find_database, read_identity, read_system, read_timeline
+from taskapp.backups.repository import Backup, backup_repository
+from taskapp.backups.wal_archive import (
+    ARCHIVE_INTERVAL,
+    WANTED,
+    WalSource,
+    archive_lag,
+    find_conflict,
+)
+from taskapp.backups.wal_segments import timeline_of
 from taskapp.config.settings import Settings
 
 # Seconds after which a WAL segment that waits means a broken archive.
 ARCHIVE_TIMEOUT = 5 * ARCHIVE_INTERVAL
-FAILED = "backup-failed"  # a file where the processes find each other
 LATE_AFTER = 2  # intervals without a backup
+LOOK_INTERVAL = 15.0  # seconds between looks at the folder
+REPORT_INTERVAL = 3600.0  # seconds between two lines of the log about the same problem
+LOOK_TIMEOUT = 60.0  # seconds after which a look that has not ended means a disk that hangs
+MIN_FREE_SPACE = 64 * 1024 * 1024  # bytes; a dump or an hour of archived segments fits
+
+
+@dataclass(frozen=True)
+class BackupReport:
+    """What one look at the folder found."""
+
+    newest: datetime | None = None  # of this database's routine backups
+    failures: tuple[str, ...] = ()  # why nothing can be backed up, or restored to the last minute
+    warnings: tuple[str, ...] = ()  # entries that do not count, and should
+    is_due: bool = False
+    waiting_wal: tuple[int, float] = (0, 0.0)  # segments to be archived, seconds of the oldest
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Return all sentences, the worst first."""
+        return (*self.failures, *self.warnings)
+
+
+def inspect_backups(settings: Settings, database: str | None = None) -> BackupReport:
+    """Inspect the folder of backups, the archive and what waits for it.
+
+    It may take as long as a disk does. Without `database`, the database is asked which it is.
+
+    Raises:
+        MigrationError, SettingsError, Unavailable: the database cannot be asked.
+    """
+    folder, cluster = backup_repository(settings), settings.data_dir / "postgres"
+    failures = [folder.find_obstacle(MIN_FREE_SPACE)]
+    try:
+        database = database or find_database(settings)
+        catalog = read_catalog(folder.path, database)
+        is_gap = False
+        if settings.archives_wal and (cluster / WANTED).exists():
+            archive = folder.archive(read_identity(cluster))
+            gap = _find_gap(archive, cluster, catalog)
+            is_gap = bool(gap)
+            failures += [find_conflict(archive, cluster), gap]
+    except OSError as error:
+        where = error.filename or folder.path
+        failures.append(f"{where} cannot be read: {error.strerror or error}")
+        return BackupReport(failures=(next(filter(None, failures)),))
+    lag = _archive_lag(settings, cluster)
+    if lag[1] > ARCHIVE_TIMEOUT:
+        failures.append(f"WAL waits to be archived for more than {ARCHIVE_TIMEOUT // 60} minutes")
+    every = settings.backup_every
+    return BackupReport(
+        newest=catalog.newest,
+        failures=tuple(filter(None, failures)),
+        warnings=tuple(catalog.problems()),
+        is_due=bool(every) and (is_gap or catalog.is_due(every)),
+        waiting_wal=lag,
+    )
+
+
+def _archive_lag(settings: Settings, cluster: Path) -> tuple[int, float]:
+    if settings.archives_wal:
+        with suppress(OSError):  # they belong to another user, or come and go
+            return archive_lag(cluster)
+    return 0, 0.0
+
+
+def _find_gap(archive: Path, cluster: Path, catalog: Catalog) -> str:
+    """Return a sentence if the newest backup does not lead to what the database is now.
+
+    A new backup mends that. While a segment is just being archived, nothing is found.
+    """
+    bases = [backup for backup in catalog.routine if backup.kind == "base"]
+    if not bases:
+        return ""
+    with suppress(FileNotFoundError):
+        wal = WalSource(archive, cluster / "pg_wal", read_system(cluster))
+        timeline = wal.timeline(read_timeline(cluster))
+        base = _newest_on(bases, wal, timeline.number)
+        if base is None:
+            return f"No backup in {catalog.path} leads to timeline {timeline.number}, the present"
+        chain = wal.chain(base.first_wal, timeline)
+        if not chain:
+            return f"The archive {archive} lacks {base.first_wal}"
+        if after := wal.after_gap(chain, timeline):
+            return f"The archive {archive} has a gap between {chain[-1]} and {after}"
+    return ""
+
+
+def _newest_on(bases: Sequence[Backup], wal: WalSource, number: int) -> Backup | None:
+    timeline = wal.timeline(number)
+    on_it = (
+        base
+        for base in bases
+        if timeline.goes_through(timeline_of(base.restore_point_segment), base.restore_point_lsn)
+    )
+    return next(on_it, None)
 
 
 class BackupStatus:
-    """Looks at the folders each time it is asked, so that it is the same in every process."""
+    """What the last look found, which a job repeats: no request waits for the disk of backups."""
 
     def __init__(self, settings: Settings) -> None:
-        """Take the settings; nothing is looked at yet."""
         self._settings = settings
-        self._folder = backup_repository(settings)
-        self._mark: Path | None = None
-        self._has_failed = False
+        self._report = BackupReport()
+        self._database: str | None = None
+        self._began: float | None = None  # when a look began that has not ended
+        self.has_failed = False  # the last attempt of this process to make a backup
+        self._archiver_fails = False
+        self._reported: dict[str, float] = {}  # when, by problem
 
-    def share(self, folder: Path) -> None:
-        """Let all processes that find each other in a folder know of a failure."""
-        self._mark = folder / FAILED
+    def look(self) -> BackupReport:
+        """Inspect the folder now, as `inspect_backups` does, and keep the report."""
+        if self._began is None:
+            self._began = monotonic()
+        try:
+            # An own PostgreSQL is asked once: it does not become another while it is in use.
+            if not self._settings.uses_embedded_database and self._database is None:
+                self._database = find_database(self._settings)
+            self._report = inspect_backups(self._settings, self._database)
+        finally:
+            self._began = None
+        return self._report
 
-    @property
-    def has_failed(self) -> bool:
-        """Tell whether the last attempt of this process, or of one it shares with, failed."""
-        return self._has_failed or (self._mark is not None and self._mark.exists())
-
-    def note(self, *, has_failed: bool) -> None:
-        """Take how an attempt ended."""
-        self._has_failed = has_failed
-        if self._mark is None:
-            return
-        with suppress(OSError):  # no room; then only this process knows
-            if has_failed:
-                self._mark.touch()
-            else:
-                self._mark.unlink(missing_ok=True)
+    def note_archiver(self, *, is_failing: bool) -> None:
+        """Record whether PostgreSQL's last attempt to archive a segment failed."""
+        self._archiver_fails = is_failing
 
     @property
     def newest(self) -> datetime | None:
-        """Give when the newest backup was begun; None when there is none that can be seen."""
-        try:
-            return self._folder.newest_timestamp("base", "dump")
-        except OSError:
-            return None
+        """Return the time of the newest backup; None when there is none."""
+        return self._report.newest
 
     @property
     def age(self) -> int | None:
-        """Give the age of the newest backup in seconds."""
+        """Return the age of the newest backup in seconds."""
         newest = self.newest
-        return None if newest is None else int((datetime.now(UTC) - newest).total_seconds())
+        return None if newest is None else max(0, int((datetime.now(UTC) - newest).total_seconds()))
 
     @property
     def waiting_wal(self) -> tuple[int, float]:
-        """Tell how many files wait to be archived, and for how many seconds the first does."""
-        if not self._settings.archives_wal:
-            return 0, 0.0
-        try:
-            return archive_lag(self._settings.data_dir / "postgres")
-        except OSError:  # they belong to another user, or come and go
-            return 0, 0.0
-
-    @property
-    def is_archive_broken(self) -> bool:
-        """Tell whether a file has waited for longer than one that is merely being archived."""
-        return self.waiting_wal[1] > ARCHIVE_TIMEOUT
+        """Return how many segments wait to be archived, and for how many seconds the first has."""
+        return self._report.waiting_wal
 
     @property
     def is_due(self) -> bool:
-        """Tell whether it is time for the next backup."""
-        every, newest = timedelta(seconds=self._settings.backup_every), self.newest
-        return bool(every) and (newest is None or datetime.now(UTC) - newest >= every)
+        """Return whether it was time for the next backup at the last look."""
+        return self._report.is_due
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Return why nothing can be backed up, or restored to the last minute."""
+        failures = self._report.failures
+        if self._began is not None and monotonic() - self._began > LOOK_TIMEOUT:
+            path = backup_repository(self._settings).path
+            failures += (f"The disk of the backups, {path}, does not answer",)
+        if self._archiver_fails:
+            failures += ("PostgreSQL cannot archive its WAL; the log says why",)
+        return failures
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Return a sentence for all that is wrong, the worst first."""
+        return (*self.failures, *self._report.warnings)
+
+    def unreported(self) -> list[str]:
+        """Return the problems that are new, or that were returned an hour ago; note that."""
+        now = monotonic()
+        self._reported = {
+            problem: at
+            for problem, at in self._reported.items()
+            if problem in self.problems and now - at < REPORT_INTERVAL
+        }
+        new = [problem for problem in self.problems if problem not in self._reported]
+        self._reported |= dict.fromkeys(new, now)
+        return new
 
     def state(self) -> str:
-        """Say how the backups are: off, failing, none, late, or current."""
+        """Return how the backups are: off, failing, none, late, or current."""
         age, every = self.age, self._settings.backup_every
         if not every:
             return "off"
-        if self.has_failed or self.is_archive_broken:
+        if self.has_failed or self.failures:
             return "failing"
         if age is None:
             return "none"
-        return "late" if age > LATE_AFTER * every else "current"
+        return "late" if self.is_late else "current"
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether the newest backup is older than it should be."""
+        return self.age is not None and self.age > LATE_AFTER * self._settings.backup_every

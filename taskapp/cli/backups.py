@@ -1,4 +1,4 @@
-"""The commands for backups: making, listing and verifying them, and restoring from them."""
+"""The commands that make, list and verify backups, and restore from them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,19 +6,21 @@ from datetime import UTC, datetime
 
 import click
 
-from taskapp.backups.create import backup_repository, make_backup
+from taskapp.backups.create import make_backup, read_own_catalog
+from taskapp.backups.place import forget_place
 from taskapp.backups.recovery import format_utc
 from taskapp.backups.repository import Backup
 from taskapp.backups.restore import RestoreResult, restore_embedded, restore_own
 from taskapp.backups.verify import verify_backup
-from taskapp.cli.commands import EPILOG, load_cli_settings, pluralize, report_errors, table
+from taskapp.cli.common import EPILOG, load_cli_settings, pluralize, report_errors, table
+from taskapp.core.units import format_size
 from taskapp.runtime.database_server import database_server, require_prepared_database
 
 
 class _Timestamp(click.ParamType[datetime]):
     """A date with a time, in UTC where no offset is given."""
 
-    name = "moment"
+    name = "time"
 
     def convert(
         self, value: str, _parameter: click.Parameter | None, _context: click.Context | None
@@ -26,24 +28,25 @@ class _Timestamp(click.ParamType[datetime]):
         try:
             timestamp = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(
-                f'"{value}" is no moment such as "2026-11-23 10:00" or 2026-11-23T11:00+01:00'
-            )
+            self.fail(f'"{value}" is no time such as "2026-11-23 10:00" or 2026-11-23T11:00+01:00')
         return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
 @click.group("backup", invoke_without_command=True, epilog=EPILOG)
+@click.option("--init", is_flag=True, help="Begin on a new disk, in place of the one before.")
 @click.pass_context
 @report_errors
-def backup(context: click.Context) -> None:
+def backup(context: click.Context, *, init: bool) -> None:
     """Back the database up now; the server does so by itself once a day.
 
     The server may run. Of the embedded PostgreSQL, every second from then on can be restored; a
-    PostgreSQL of your own is dumped as it is at one moment.
+    PostgreSQL of your own is dumped as it is at that time.
     """
     if context.invoked_subcommand is not None:
         return
     settings = load_cli_settings()
+    if init:
+        forget_place(settings.data_dir)
 
     async def run() -> Backup | None:
         async with database_server(settings, share=True) as url:
@@ -51,19 +54,25 @@ def backup(context: click.Context) -> None:
             return await make_backup(settings, url)
 
     if made := asyncio.run(run()):
-        click.echo(f"Made {made.path}, {_size(made.bytes)}.")
+        click.echo(f"Made {made.path}, {format_size(made.bytes)}.")
 
 
 @backup.command("list", epilog=EPILOG)
 @report_errors
 def show_backups() -> None:
-    """List the backups, the newest first."""
-    settings = load_cli_settings()
+    """List the backups, the newest first, with those of other databases in the same folder."""
+    catalog = read_own_catalog(load_cli_settings())
     rows = [
-        (found.name, format_utc(found.timestamp), f"{_contents(found)}, {_size(found.bytes)}")
-        for found in backup_repository(settings).list_backups()
+        (
+            found.name,
+            format_utc(found.timestamp),
+            "this one" if found.database == catalog.database else found.database,
+            f"{_contents(found)}, {format_size(found.bytes)}",
+        )
+        for found in catalog.all
     ]
-    click.echo(table([("NAME", "STATE OF", "CONTENTS"), *rows]))
+    click.echo(table([("NAME", "STATE OF", "DATABASE", "CONTENTS"), *rows]))
+    _warn(catalog.problems())
 
 
 @backup.command("verify", epilog=EPILOG)
@@ -80,20 +89,29 @@ def verify(name: str) -> None:
         f"{format_utc(verified.backup.timestamp)}, each as it was."
     )
     if verified.backup.kind == "base":
-        click.echo(f"The archive after it is good: {pluralize(verified.wal_files, 'file')}.")
+        segments = verified.wal_segments
+        click.echo(
+            "The archive was not read: a restore has undone what followed."
+            if segments is None
+            else f"The archive after it is good: {pluralize(segments, 'file')}."
+        )
 
 
 @click.command("restore", epilog=EPILOG)
 @click.option(
-    "--to", "timestamp", type=_Timestamp(), help="Restore this moment, in UTC or with offset."
+    "--to",
+    "timestamp",
+    type=_Timestamp(),
+    help="Restore this time, in UTC or with offset.",
 )
 @click.option("--backup", "name", default="", help="Restore just this backup of `backup list`.")
+@click.option("--database", default="", help="Restore this database of `backup list`.")
 @click.option("--replace", is_flag=True, help="Your own PostgreSQL: empty it first.")
 @report_errors
-def restore(timestamp: datetime | None, name: str, *, replace: bool) -> None:
+def restore(timestamp: datetime | None, name: str, database: str, *, replace: bool) -> None:
     """Restore the database, by default to the last change that is kept.
 
-    The moment after --to is in UTC, as in the log, unless it has an offset:
+    The time after --to is in UTC, as in the log, unless it has an offset:
 
     \b
         --to "2026-11-23 10:00"
@@ -105,22 +123,25 @@ def restore(timestamp: datetime | None, name: str, *, replace: bool) -> None:
     settings = load_cli_settings()
     if timestamp and name:
         raise click.UsageError("Say --to or --backup, not both.")
+    if database and name:
+        raise click.UsageError("Say --database or --backup, not both.")
     if settings.uses_embedded_database:
         if replace:
             raise click.UsageError("--replace is for a PostgreSQL of your own.")
-        _tell(asyncio.run(restore_embedded(settings, timestamp, name)))
+        _tell(asyncio.run(restore_embedded(settings, timestamp, name, database)))
     else:
         if timestamp:
             raise click.UsageError(
-                "A dump holds one moment. Your own PostgreSQL restores others: see docs/backup.md."
+                "A dump holds one state. Your own PostgreSQL restores others: see docs/backup.md."
             )
-        _tell(asyncio.run(restore_own(settings, name, replace=replace)))
+        _tell(asyncio.run(restore_own(settings, name, database, replace=replace)))
 
 
 BACKUP_COMMANDS: Sequence[click.Command] = (backup, restore)
 
 
 def _tell(done: RestoreResult) -> None:
+    _warn(done.problems)
     wanted = done.timestamp
     click.echo(f"Restored {format_utc(wanted) if wanted else 'everything there is'}.")
     users, tasks = pluralize(done.users, "account"), pluralize(done.tasks, "task")
@@ -132,13 +153,14 @@ def _tell(done: RestoreResult) -> None:
         click.echo(f"What was there before is in {done.aside}; remove it when nobody misses it.")
 
 
+def _warn(problems: Sequence[str]) -> None:
+    for problem in problems:
+        click.echo(problem, err=True)
+
+
 def _contents(found: Backup) -> str:
     return ", ".join(
         pluralize(found.tables[name][0], noun)
         for name, noun in (("users", "account"), ("tasks", "task"))
         if name in found.tables
     )
-
-
-def _size(amount: int) -> str:
-    return f"{amount / 1024**2:,.1f} MiB"

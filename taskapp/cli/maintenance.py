@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from taskapp.cli.commands import EPILOG, CliError, load_cli_settings, report_errors
+from taskapp.cli.common import EPILOG, CliError, load_cli_settings, report_errors
 from taskapp.maintenance_mode import (
     CHECK_INTERVAL,
     MAX_MESSAGE_LENGTH,
     disable,
     enable,
     maintenance_file,
-    read_flag,
+    read_window,
 )
 
 _SOON = f"within {CHECK_INTERVAL * 2:.0f} seconds"
@@ -29,14 +29,14 @@ def _short_text(_context: click.Context, _parameter: click.Parameter, value: str
 @click.pass_context
 @report_errors
 def maintenance(context: click.Context) -> None:
-    """Say whether the site is closed for maintenance.
+    """Show whether the site is closed for maintenance.
 
     While it is, running servers answer everybody with 503 and change nothing in the database. The
     server need not be restarted, and may be.
     """
     if context.invoked_subcommand is not None:
         return
-    period = read_flag(maintenance_file(load_cli_settings()))
+    period = read_window(maintenance_file(load_cli_settings()))
     click.echo(f"Maintenance is on since {period.since}." if period else "Maintenance is off.")
 
 

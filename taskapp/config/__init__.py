@@ -1,1 +1,1 @@
-"""Settings, the secret key and where the program is installed."""
+"""Settings, the secret key and how the program is installed."""

@@ -1,4 +1,4 @@
-"""What this program is: its version, where its files are, and how people start it."""
+"""How this program is installed: its version, its folder, and the command that starts it."""
 
 import sys
 from functools import cache
@@ -6,14 +6,14 @@ from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[2]  # has templates/, static/ and schema/
 IS_CHECKOUT = (HOME / "pyproject.toml").exists()
-IS_ONE_FILE = hasattr(sys, "frozen")  # PyInstaller's word for what `make binary` builds
-COMMAND = "python server.py" if IS_CHECKOUT else "taskapp"  # as people type it
+IS_ONE_FILE = hasattr(sys, "frozen")  # set by PyInstaller in what `make binary` builds
+COMMAND = "python server.py" if IS_CHECKOUT else "taskapp"  # as users type it
 
 
 @cache
 def version() -> str:
-    """Give the version, as pyproject.toml says or, once it is installed, its metadata."""
-    # Few ask, and both take a hundredth of a second to import.
+    """Return the version, from pyproject.toml or from the metadata of the installed package."""
+    # Imported at first use: few commands show the version, and either import takes 10 ms.
     if IS_CHECKOUT:
         import tomllib  # noqa: PLC0415  # see above
 

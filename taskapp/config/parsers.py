@@ -1,4 +1,4 @@
-"""How the text of a setting is read; a ValueError says what is needed instead."""
+"""Parsers of setting values; they raise ValueError with a message that says what is needed."""
 
 import ipaddress
 import re
@@ -12,8 +12,8 @@ from limits import RateLimitItem, parse_many
 from taskapp.config.installation import HOME, IS_CHECKOUT
 from taskapp.core.client_address import UNIX_SOCKET, Network
 
-SECRET_KEY_LENGTH = 32  # characters, at least
-# What stands in examples; nothing that is hard to guess is made of these words.
+MIN_SECRET_KEY_LENGTH = 32  # characters
+# Words of keys in examples; a key made of these is easily guessed.
 _WELL_KNOWN_WORDS = re.compile(
     "secret|password|change|default|insecure|example|please|cookie|token|generate|random|value|"
     "your|here|todo|own|key|0123456789|abcdefghijklmnopqrstuvwxyz|[-_.: ]"
@@ -23,7 +23,7 @@ _ORIGIN_NEEDED = "an address such as https://tasks.example.com is needed"
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """Make a reader of a whole number from `low` to `high`."""
+    """Return a parser of a whole number from `low` to `high`."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
@@ -34,7 +34,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Make a reader of one of these words."""
+    """Return a parser of one of these words."""
 
     def read(text: str) -> str:
         if text not in choices:
@@ -45,7 +45,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def duration(text: str) -> int:
-    """Read a duration and give its seconds."""
+    """Return a duration in seconds."""
     match = re.fullmatch(r"([1-9][0-9]{0,6})(s|m|h|d)", text)
     if match is None:
         raise ValueError("a number and a unit is needed, such as 45m, 24h or 7d")
@@ -53,7 +53,7 @@ def duration(text: str) -> int:
 
 
 def duration_or_off(text: str) -> int:
-    """Read a duration and give its seconds; 0 for "off"."""
+    """Return a duration in seconds, or 0 for "off"."""
     if text == "off":
         return 0
     try:
@@ -63,7 +63,7 @@ def duration_or_off(text: str) -> int:
 
 
 def rate_limit(text: str) -> RateLimitItem:
-    """Read how much a limit allows."""
+    """Return a rate limit, such as 5/15minute."""
     needed = "a number and a period is needed, such as 5/15minute"
     try:
         items = parse_many(text)
@@ -79,7 +79,7 @@ def _words(text: str) -> list[str]:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Read addresses and networks."""
+    """Return addresses and networks, which are separated by commas."""
     networks: list[Network] = []
     for word in _words(text):
         try:
@@ -92,7 +92,7 @@ def networks(text: str) -> tuple[Network, ...]:
 
 
 def path(text: str) -> Path | None:
-    """Read the path of a file or folder, if there is one."""
+    """Return an absolute path, or None for an empty text."""
     try:
         return Path(text).expanduser().absolute() if text else None
     except RuntimeError as error:
@@ -100,7 +100,7 @@ def path(text: str) -> Path | None:
 
 
 def data_dir(text: str) -> Path:
-    """Read a folder, or find the one that belongs to this set-up."""
+    """Return an absolute path, or for an empty text the default folder of this installation."""
     if folder := path(text):
         return folder
     if IS_CHECKOUT:
@@ -109,18 +109,18 @@ def data_dir(text: str) -> Path:
 
 
 def database_url(text: str) -> str:
-    """Read the address of a PostgreSQL."""
+    """Return the URL of a PostgreSQL database unchanged."""
     if text and not text.startswith(("postgresql://", "postgres://")):
         raise ValueError("an address such as postgresql://user:password@host/database is needed")
     return text
 
 
 def secret_keys(text: str) -> tuple[str, ...]:
-    """Read keys, and refuse those that can be guessed."""
+    """Return keys, which are separated by commas; none may be easily guessed."""
     keys = tuple(_words(text))
-    if (text and not keys) or any(len(key) < SECRET_KEY_LENGTH for key in keys):
+    if (text and not keys) or any(len(key) < MIN_SECRET_KEY_LENGTH for key in keys):
         raise ValueError(
-            f"each key needs {SECRET_KEY_LENGTH} characters or more, "
+            f"each key needs {MIN_SECRET_KEY_LENGTH} characters or more, "
             "such as: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
     if any(_is_well_known(key) for key in keys):
@@ -134,7 +134,7 @@ def _is_well_known(key: str) -> bool:
 
 
 def _split_url(text: str) -> SplitResult | None:
-    """Split an address; None when it is none. What `urlsplit` says may quote a password."""
+    """Return the parts of a URL, or None: the error of `urlsplit` may quote a password."""
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -144,7 +144,7 @@ def _split_url(text: str) -> SplitResult | None:
 
 
 def limit_storage(text: str) -> str:
-    """Read the address of a Redis."""
+    """Return the URL of a Redis server unchanged."""
     parts = _split_url(text)
     if text and (parts is None or parts.scheme not in {"redis", "rediss", "redis+unix"}):
         raise ValueError("an address such as redis://host:6379/0 is needed")
@@ -152,7 +152,7 @@ def limit_storage(text: str) -> str:
 
 
 def base_path(text: str) -> str:
-    """Read a path, and give it without its last slash."""
+    """Return the path of a URL without its trailing slash."""
     if (
         not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", text)
         or "/./" in f"{text}/"
@@ -163,7 +163,7 @@ def base_path(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    """Read the address of a site, and give it as browsers name it in `Origin`."""
+    """Return the URL of a site in the form that browsers send in `Origin`."""
     parts = _split_url(text)
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ValueError(_ORIGIN_NEEDED)
@@ -174,17 +174,17 @@ def _origin(text: str) -> str:
 
 
 def public_url(text: str) -> str:
-    """Read the address by which people reach the site."""
+    """Return the origin by which users reach the site, or an empty text."""
     return _origin(text) if text else ""
 
 
 def origins(text: str) -> frozenset[str]:
-    """Read the origins of other sites."""
+    """Return the origins of other sites, which are separated by commas."""
     return frozenset(_origin(word) for word in _words(text))
 
 
-def text_in(path: Path) -> str:
-    """Read the text of a file."""
+def read_text_file(path: Path) -> str:
+    """Return the text of a file without outer white space; an empty one raises ValueError."""
     try:
         text = path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:

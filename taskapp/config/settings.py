@@ -1,4 +1,4 @@
-"""The settings: one table of name, default and meaning, read from the environment once."""
+"""The settings: a table of name, default and meaning, read from the environment once."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -16,7 +16,7 @@ MASK = "********"
 
 
 class SettingsError(Exception):
-    """Some settings are wrong: `problems` holds a sentence with the fix for each."""
+    """Settings are wrong; `problems` has a sentence with the fix for each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -35,15 +35,12 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings, read and checked. Durations are in seconds, paths absolute."""
+    """All settings, validated. Durations are in seconds; paths are absolute."""
 
     host: str = _setting(
         "127.0.0.1", str, "address to listen on, or unix:/path/of/a/socket; systemd's socket wins"
     )
     port: int = _setting("8000", values.whole_number(0, 65535), "port to listen on")
-    processes: int = _setting(
-        "1", values.whole_number(1, 64), "processes that serve: at most as many as there are cores"
-    )
     data_dir: Path = _setting(
         "", values.data_dir, "folder of the embedded database, the secret key and backups"
     )
@@ -128,21 +125,21 @@ class Settings:
     maintenance_flag: Path | None = _setting(
         "", values.path, "file that `maintenance on` makes; empty: in the data folder"
     )
-    texts: Mapping[str, str] = field(repr=False, kw_only=True)  # as they were set, by name
+    texts: Mapping[str, str] = field(repr=False, kw_only=True)  # unparsed, by variable
 
     @property
     def is_https(self) -> bool:
-        """Tell whether people reach this server over https."""
+        """Return whether users reach this server over https."""
         return self.public_url.startswith("https://")
 
     @property
     def uses_embedded_database(self) -> bool:
-        """Tell whether the database is the one inside."""
+        """Return whether the database is the embedded one."""
         return not self.database_url
 
     @property
     def archives_wal(self) -> bool:
-        """Tell whether every second since the first backup can be restored."""
+        """Return whether WAL is archived, so that every second since a backup can be restored."""
         return self.uses_embedded_database and self.backup_every > 0
 
 
@@ -150,17 +147,17 @@ SETTINGS = [item for item in fields(Settings) if item.name != "texts"]
 
 
 def variable(name: str) -> str:
-    """Give the environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return PREFIX + name.upper()
 
 
 def load_settings(environment: Mapping[str, str]) -> Settings:
-    """Read all settings from environment variables.
+    """Return all settings of environment variables.
 
-    A secret may also stand in a file, named by the variable with `_FILE` behind its name.
+    A secret may also be in a file, whose path is in the variable with `_FILE` appended to its name.
 
     Raises:
-        SettingsError: one or more are wrong; it lists all of them at once.
+        SettingsError: one or more are wrong; it lists all of them.
     """
     problems: list[str] = []
     read: dict[str, Any] = {}
@@ -184,7 +181,7 @@ def _text(environment: Mapping[str, str], name: str, metadata: Mapping[str, Any]
     if path and text:
         raise ValueError(f"is set, and so is {name}_FILE; keep one of them")
     if path:
-        text = values.text_in(Path(path))
+        text = values.read_text_file(Path(path))
     return text or metadata["default"]
 
 
@@ -199,7 +196,7 @@ def _unknown(environment: Mapping[str, str]) -> list[str]:
 
 
 def describe_settings(settings: Settings) -> list[tuple[str, str, str]]:
-    """List name, value and meaning of every setting, with the secrets masked."""
+    """Return name, value and meaning of every setting, with masked secrets."""
     rows = []
     for item in SETTINGS:
         text = settings.texts[variable(item.name)]

@@ -1,1 +1,1 @@
-"""Errors, messages and small parts that use nothing else of taskapp."""
+"""Errors, messages and small parts that import nothing else of taskapp."""

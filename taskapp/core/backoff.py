@@ -1,26 +1,26 @@
-"""How a process ended, and how soon one that ended unasked is started again."""
+"""How a process ended, and the backoff before it is restarted."""
 
 import signal
 
 _FIRST_BACKOFF = 0.1  # seconds
-_SETTLED = 60.0  # seconds of service after which an end is no longer one of a series
+_RESET_AFTER = 60.0  # seconds of uptime after which the backoff resets
 
 
 class RestartBackoff:
-    """Counts the ends of a process: the first restart is immediate, each further one is later."""
+    """Exponential backoff between restarts of a process; the first restart is immediate."""
 
-    def __init__(self, longest: float) -> None:
-        """Take the longest pause, in seconds."""
-        self._longest = longest
+    def __init__(self, max_backoff: float) -> None:
+        """Limit the backoff to `max_backoff` seconds."""
+        self._max_backoff = max_backoff
         self._next = 0.0
 
-    def after(self, lived: float) -> float:
-        """Give the seconds to wait before the next start, after a life of so many seconds."""
-        pause = 0.0 if lived > _SETTLED else self._next
-        self._next = min(max(_FIRST_BACKOFF, pause * 2), self._longest)
-        return pause
+    def after(self, uptime: float) -> float:
+        """Return the seconds to wait before a restart, after an uptime in seconds."""
+        backoff = 0.0 if uptime > _RESET_AFTER else self._next
+        self._next = min(max(_FIRST_BACKOFF, backoff * 2), self._max_backoff)
+        return backoff
 
 
 def describe_end(code: int) -> str:
-    """Say in words how a process ended, by the code that it left."""
+    """Return how a process ended, such as "signal SIGKILL", from its return code."""
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -1,4 +1,4 @@
-"""Who is at the other end: addresses, networks, and which proxies are believed."""
+"""The address of a client, with trusted proxies, and the key by which limits count it."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ UNIX_SOCKET: Literal["unix"] = "unix"  # the peer of a Unix socket has no addres
 
 
 def is_in(address: str, networks: Sequence[Network]) -> bool:
-    """Tell whether an address, or "unix" for a Unix socket, is in one of the networks."""
+    """Return whether an address, or "unix" for a Unix socket, is in one of the networks."""
     if address == UNIX_SOCKET:
         return UNIX_SOCKET in networks
     parsed = _parse(address)
@@ -19,11 +19,11 @@ def is_in(address: str, networks: Sequence[Network]) -> bool:
 
 
 def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
-    """Give the address of the client, looking through the proxies that are trusted.
+    """Return the address of the client behind the trusted proxies.
 
-    Each proxy appends the address that it saw to `X-Forwarded-For`, so the list is read from
-    its end, and only for as long as a trusted proxy speaks: what stands before that was written
-    by the client, who may write anything.
+    Every proxy appends its peer's address to `X-Forwarded-For`. So the header is read from the end,
+    for as long as the address before it is a trusted proxy's: the rest was written by the client
+    and may be forged.
     """
     address = peer
     hops = [hop.strip() for hop in forwarded_for.split(",")] if forwarded_for else []
@@ -36,9 +36,9 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) ->
 
 
 def limit_key(address: str) -> str:
-    """Give what a limit counts by: the address, or the /64 of an IPv6 one.
+    """Return the key by which limits count an address: itself, or the /64 network of IPv6.
 
-    One subscriber is given a whole /64 (RFC 6177), so a single IPv6 address is free to change.
+    A subscriber gets at least a /64 (RFC 6177), and can change addresses within it at will.
     """
     parsed = _parse(address)
     if isinstance(parsed, ipaddress.IPv6Address):
@@ -51,5 +51,5 @@ def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return None
-    # A socket for both kinds shows an IPv4 address as ::ffff:127.0.0.1.
+    # A dual-stack socket shows an IPv4 address as ::ffff:127.0.0.1.
     return getattr(parsed, "ipv4_mapped", None) or parsed

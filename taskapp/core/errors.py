@@ -1,4 +1,4 @@
-"""Every way in which taskapp says no, each with its HTTP status (RFC 9110) and its words."""
+"""The errors of taskapp, each with its HTTP status (RFC 9110) and a message for users."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from taskapp.core.messages import Message
 
 
 class TaskappError(Exception):
-    """A refusal whose words may be shown to whoever asked."""
+    """An expected error, whose message may be shown to the client."""
 
     status = 500
     title = Message("Something went wrong")
@@ -27,7 +27,7 @@ class BadRequest(TaskappError):
 
 
 class Invalid(TaskappError):
-    """Fields were sent that cannot be accepted: `errors` maps each to what is wrong with it."""
+    """Fields are not valid; `errors` maps the name of each to a message."""
 
     status = 400
     title = Message("Invalid data")
@@ -50,7 +50,7 @@ class EmailTaken(Invalid):
 
 
 class NotAuthenticated(TaskappError):
-    """Nobody's session came with the request, or one that is over."""
+    """The request has no session, or one that has ended."""
 
     status = 401
     title = Message("Not logged in")
@@ -58,7 +58,7 @@ class NotAuthenticated(TaskappError):
 
 
 class WrongCredentials(TaskappError):
-    """No account has this e-mail address and this password; which half is wrong is not said."""
+    """The e-mail address or the password is wrong; the message does not say which."""
 
     status = 401
     title = Message("Wrong e-mail or password")
@@ -66,7 +66,7 @@ class WrongCredentials(TaskappError):
 
 
 class Forbidden(TaskappError):
-    """The session is good, but this is not for its user."""
+    """The session is valid, but its user may not do this."""
 
     status = 403
     title = Message("Not yours")
@@ -74,28 +74,28 @@ class Forbidden(TaskappError):
 
 
 class ReadOnlyToken(Forbidden):
-    """A personal token that may only read was sent with a change."""
+    """A request for a change has a read-only personal token."""
 
     title = Message("Read only")
     detail = Message("This token can only read. Make one on the account page that can also change.")
 
 
 class FormNotTrusted(Forbidden):
-    """A form came without the proof that a page of this site sent it."""
+    """A form has no valid CSRF token."""
 
     title = Message("The form was not taken")
     detail = Message("We could not make sure that it was sent by a page of this site.")
 
 
 class RegistrationClosed(Forbidden):
-    """Accounts are made by the operator only."""
+    """Only the operator creates accounts."""
 
     title = Message("Registration is closed")
     detail = Message("New accounts are made by whoever runs this server.")
 
 
 class NotFound(TaskappError):
-    """There is no such thing."""
+    """The resource does not exist."""
 
     status = 404
     title = Message("Not found")
@@ -103,21 +103,21 @@ class NotFound(TaskappError):
 
 
 class TaskNotFound(NotFound):
-    """There is no task with this id."""
+    """No task has this id."""
 
     title = Message("No such task")
     detail = Message("There is no task with this id; it may have been deleted.")
 
 
 class SessionNotFound(NotFound):
-    """The owner has no session and no personal token with this id."""
+    """The user has no session or personal token with this id."""
 
     title = Message("No such session or token")
     detail = Message("It may have ended already.")
 
 
 class MethodNotAllowed(TaskappError):
-    """The address is right and the method is not."""
+    """The resource exists but does not support the method."""
 
     status = 405
     title = Message("Method not allowed")
@@ -125,7 +125,7 @@ class MethodNotAllowed(TaskappError):
 
 
 class VersionConflict(TaskappError):
-    """Somebody else changed the task since the version that was named."""
+    """The task has changed since the version in the request."""
 
     status = 412
     title = Message("The task has changed")
@@ -133,7 +133,7 @@ class VersionConflict(TaskappError):
 
 
 class BodyTooLarge(TaskappError):
-    """More was sent than any request of ours needs."""
+    """The request body exceeds the size limit."""
 
     status = 413
     title = Message("Too large")
@@ -141,7 +141,7 @@ class BodyTooLarge(TaskappError):
 
 
 class UnsupportedMediaType(TaskappError):
-    """The body is not of a type that this address reads."""
+    """The request body is not JSON."""
 
     status = 415
     title = Message("Unsupported media type")
@@ -149,7 +149,10 @@ class UnsupportedMediaType(TaskappError):
 
 
 class RateLimitStatus(NamedTuple):
-    """What is left of a limit: `remaining` of `amount`, anew in `reset` of `window` seconds."""
+    """The state of a rate limit: `remaining` hits of `amount`.
+
+    The oldest hit expires in `reset` seconds; the window has `window` seconds.
+    """
 
     name: str
     amount: int
@@ -159,20 +162,20 @@ class RateLimitStatus(NamedTuple):
 
 
 class TooManyRequests(TaskappError):
-    """A limit is used up; `allowance.reset` says in how many seconds to try again."""
+    """A rate limit is reached; the client may retry after `retry_after` seconds."""
 
     status = 429
     title = Message("Too many requests")
     detail = Message("That was too often.")
 
-    def __init__(self, allowance: RateLimitStatus) -> None:
+    def __init__(self, rate_limit: RateLimitStatus) -> None:
         super().__init__()
-        self.allowance = allowance
-        self.retry_after = max(1, allowance.reset)
+        self.rate_limit = rate_limit
+        self.retry_after = max(1, rate_limit.reset)
 
 
 class AccountRateLimited(TooManyRequests):
-    """The account's own limit of failed logins is used up, for all but the addresses it knows."""
+    """Too many logins to this account have failed; addresses it knows are not limited."""
 
     detail = Message(
         "There were too many wrong passwords for this e-mail address. Where you have logged in "
@@ -181,7 +184,7 @@ class AccountRateLimited(TooManyRequests):
 
 
 class Unavailable(TaskappError):
-    """A part that the answer needs does not answer; try again after `retry_after` seconds."""
+    """A part that the response needs is down; the client may retry after `retry_after` seconds."""
 
     status = 503
     title = Message("Not available just now")
@@ -193,7 +196,7 @@ class Unavailable(TaskappError):
 
 
 class OutcomeUnknown(Unavailable):
-    """The connection broke while a change was under way: it may or may not have been saved."""
+    """The connection broke during a change, which may or may not have been committed."""
 
     detail = Message(
         "The database stopped answering while this was being saved: it may or may not have "
@@ -202,17 +205,17 @@ class OutcomeUnknown(Unavailable):
 
 
 class UnderMaintenance(Unavailable):
-    """An operator has closed the site for a while; what people are told may be their own words."""
+    """The site is closed for maintenance; the operator may have set a message."""
 
     title = Message("Closed for maintenance")
     detail = Message("taskapp is being looked after, and will be back soon. Nothing is lost.")
 
-    def __init__(self, words: str) -> None:
-        super().__init__(words or None, retry_after=60)
+    def __init__(self, message: str) -> None:
+        super().__init__(message or None, retry_after=60)
 
 
 class UniqueViolation(Exception):  # PostgreSQL's own name for it
-    """The database refused a second row of the same value; `constraint` names the rule."""
+    """A row with the same value exists; `constraint` is the name of the unique constraint."""
 
     def __init__(self, constraint: str) -> None:
         super().__init__(constraint)

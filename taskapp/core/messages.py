@@ -1,4 +1,4 @@
-"""Sentences for people. They are written in English where they arise; pages translate them."""
+"""Messages for users: written in English where they arise, translated when a page shows them."""
 
 from collections.abc import Callable
 from typing import Self
@@ -7,10 +7,10 @@ Value = str | int
 
 
 class Message(str):
-    """A sentence that reads as English, and remembers how to look itself up in a catalogue.
+    """An English sentence that also holds what its translation needs.
 
-    `template` is the catalogue's key (in gettext's way), with `%(name)s` for each of `values`;
-    `plural` is its other form, if the sentence depends on a number.
+    `template` is the gettext msgid, with `%(name)s` for each of `values`; `plural` is the msgid of
+    the plural form, if the sentence depends on a number.
     """
 
     __slots__ = ("plural", "template", "values")
@@ -20,7 +20,7 @@ class Message(str):
     values: dict[str, Value]
 
     def __new__(cls, template: str, /, **values: Value) -> Self:
-        """Make the English sentence."""
+        """Fill the template with the values."""
         message = super().__new__(cls, fill(template, values, _in_english))
         message.template = template
         message.plural = None
@@ -29,7 +29,7 @@ class Message(str):
 
 
 def counted(singular: str, plural: str, *, number: int) -> Message:
-    """Make a sentence that has one form for the number one and another for others."""
+    """Return a message with one form for the number 1 and another for all others."""
     message = Message(singular if number == 1 else plural, number=number)
     message.template = singular
     message.plural = plural
@@ -37,7 +37,7 @@ def counted(singular: str, plural: str, *, number: int) -> Message:
 
 
 def fill(template: str, values: dict[str, Value], show: Callable[[int], str]) -> str:
-    """Put the values into a template, numbers as `show` writes them."""
+    """Return a template filled with the values; `show` formats the numbers."""
     return template % {
         name: show(value) if isinstance(value, int) else value for name, value in values.items()
     }

@@ -1,4 +1,4 @@
-"""Brings the database to the revision of this code, and refuses one that is newer."""
+"""Migrates the database to the revision of this code, and rejects a newer database."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,17 +11,18 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 import schema
 from taskapp.config.installation import COMMAND
 from taskapp.core.errors import Unavailable
-from taskapp.db.pool import connect_once
+from taskapp.db.dsn import connect_once
+from taskapp.db.errors import first_line
 from taskapp.observability.logs import log
 
-LOCK = 0x7461736B61707001  # of pg_advisory_xact_lock: "taskapp", and a one for migrations
+LOCK = 0x7461736B61707001  # key of pg_advisory_xact_lock: "taskapp" in ASCII, then 1
 FOLDER = Path(schema.__file__).parent
 HEAD = max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
-_NOT_ALLOWED = "42501"
+_INSUFFICIENT_PRIVILEGE = "42501"  # SQLSTATE
 
 
 class MigrationError(Exception):
-    """The database refused to be read or changed; the message says why."""
+    """PostgreSQL rejected a statement; the message says why."""
 
 
 class NewerDatabaseError(Exception):
@@ -36,15 +37,15 @@ class NewerDatabaseError(Exception):
 
 
 async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = None) -> bool:
-    """Run the migrations that are missing, one process at a time; tell whether there were any.
+    """Run the missing migrations, in one process at a time; return whether there were any.
 
-    `back_up` is called with the revision before the first one runs, if the database holds any
-    tables of ours.
+    `back_up` is called with the old revision before the first migration, unless the database is
+    empty.
 
     Raises:
         NewerDatabaseError: the database has a revision that this code does not know.
-        MigrationError: the database refuses, and is as it was before.
-        SettingsError: the address of the database cannot be read.
+        MigrationError: PostgreSQL rejected a statement; everything was rolled back.
+        SettingsError: the address of the database cannot be parsed.
         Unavailable: the database cannot be reached.
     """
     revision = await asyncio.to_thread(read_revision, url)
@@ -61,11 +62,11 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
 
 
 def read_revision(url: str) -> str | None:
-    """Give the revision that the database is at; None when it is empty.
+    """Return the revision of the database; None when it is empty.
 
     Raises:
-        MigrationError: the database refuses to tell.
-        SettingsError: the address of the database cannot be read.
+        MigrationError: PostgreSQL rejected a statement.
+        SettingsError: the address of the database cannot be parsed.
         Unavailable: the database cannot be reached.
     """
     with connected(url) as connection:
@@ -85,7 +86,8 @@ def _upgrade(url: str) -> bool:
     from alembic.util import CommandError  # noqa: PLC0415  # see above
 
     with connected(url) as connection:
-        # Of the transaction, not of the session: a pooler may give the next one another session.
+        # A lock of the transaction, not of the session: behind a pooler, the next transaction may
+        # run in another session.
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         if _read_revision(connection) == HEAD:  # another process was faster
             return False
@@ -94,7 +96,7 @@ def _upgrade(url: str) -> bool:
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
-        except CommandError as error:  # such as a revision that nobody of ours made
+        except CommandError as error:  # such as an unknown revision
             raise MigrationError(f"The database cannot be migrated: {error}") from error
         connection.commit()
     return True
@@ -102,16 +104,16 @@ def _upgrade(url: str) -> bool:
 
 @contextmanager
 def connected(url: str, purpose: str = "taskapp migrations") -> Iterator[Connection]:
-    """Connect for the length of the block; closing it for good lets go of every lock.
+    """Connect for the duration of the block, outside the pool; disconnecting frees every lock.
 
     Raises:
-        MigrationError: the database refuses something.
-        SettingsError: the address of the database cannot be read.
+        MigrationError: PostgreSQL rejected a statement.
+        SettingsError: the address of the database cannot be parsed.
         Unavailable: the database cannot be reached.
     """
     engine = create_engine(
         "postgresql+psycopg2://",
-        # The address is libpq's to read, here as in the pool: SQLAlchemy reads some otherwise.
+        # libpq parses the address, as in the pool: SQLAlchemy parses some addresses differently.
         creator=lambda: connect_once(url, purpose),
         poolclass=NullPool,
     )
@@ -119,19 +121,17 @@ def connected(url: str, purpose: str = "taskapp migrations") -> Iterator[Connect
         with engine.connect() as connection:
             yield connection
     except OperationalError as error:
-        raise Unavailable(f"The database cannot be reached: {_first_line(error)}") from error
+        reason = first_line(error.orig or error)
+        raise Unavailable(f"The database cannot be reached: {reason}") from error
     except DBAPIError as error:
-        raise MigrationError(f"The database refuses: {_first_line(error)}{_fix(error)}") from error
+        reason = first_line(error.orig or error)
+        raise MigrationError(f"The database refuses: {reason}{_fix(error)}") from error
 
 
 def _fix(error: DBAPIError) -> str:
-    if getattr(error.orig, "pgcode", "") != _NOT_ALLOWED:
+    if getattr(error.orig, "pgcode", "") != _INSUFFICIENT_PRIVILEGE:
         return ""
     return (
         f". If this user is not to change tables, run `{COMMAND} migrate` with "
         "TASKAPP_MIGRATION_DATABASE_URL set to the address of the user who is."
     )
-
-
-def _first_line(error: DBAPIError) -> str:
-    return (str(error.orig).splitlines() or [type(error.orig).__name__])[0]

@@ -1,18 +1,18 @@
-"""What every connection to PostgreSQL is set to, and whether the server took it.
+"""Session options (GUCs) of every connection, and the check that the server applied them.
 
-A pooler in between, such as PgBouncer, drops what is asked for at connect. The same then has to be
-set for the role, or times would be read wrongly and statements could run for ever.
+A pooler such as PgBouncer may drop the options of the connection string. They then have to be set
+for the role: otherwise timestamps would be misread and statements could run for ever.
 """
 
 from taskapp.config.settings import SettingsError
 
-SERVER_TIMEOUT = 3.5  # seconds; when the server gives up first, a change is known to be undone
+# Seconds. Less than STATEMENT_TIMEOUT: what the server itself cancels is known to be rolled back.
+SERVER_TIMEOUT = 3.5
 OPTIONS = f"-c timezone=UTC -c datestyle=ISO -c statement_timeout={int(SERVER_TIMEOUT * 1000)}"
-ASKED = (
+OPTIONS_QUERY = (
     "SELECT current_setting('TimeZone'), current_setting('DateStyle'), setting::bigint"
     " FROM pg_settings WHERE name = 'statement_timeout'"
 )
-
 
 _PROBLEM = (
     "TASKAPP_DATABASE_URL: its connections do not take their options, as behind a pooler. Set them "
@@ -23,10 +23,10 @@ _PROBLEM = (
 
 
 def check_options(time_zone: str, date_style: str, timeout_milliseconds: int) -> None:
-    """Make sure that a connection has what was asked for, given what it answers to `ASKED`.
+    """Check the session options of a connection, given the row that `OPTIONS_QUERY` returns.
 
     Raises:
-        SettingsError: it has not; it says what to run.
+        SettingsError: one is missing; the message says which statements to run.
     """
     is_limited = 0 < timeout_milliseconds <= SERVER_TIMEOUT * 1000
     if time_zone not in {"UTC", "Etc/UTC"} or not date_style.startswith("ISO") or not is_limited:

@@ -1,4 +1,4 @@
-"""SQL statements, compiled when they are imported and planned once for each connection."""
+"""SQL statements, compiled at import and prepared once for each connection."""
 
 import re
 from collections.abc import Iterable
@@ -8,8 +8,7 @@ from typing import Any
 
 from sqlalchemy import Select, UpdateBase
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from sqlalchemy.sql import ClauseElement, visitors
-from sqlalchemy.sql.elements import BindParameter, Cast
+from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.sqltypes import NullType
 
 _DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
@@ -17,15 +16,18 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
 class Statement:
-    """One SQL statement, in the words that run it as it is and in those that keep its plan.
+    """One SQL statement: the text that runs it once, and the texts that prepare and execute it.
 
-    Compiling costs more than running a short one, and so does PostgreSQL's planning.
+    Compiling an expression costs more than running a short statement, and so does planning one in
+    PostgreSQL. A parameter needs a type to be prepared: the column's that it is compared with, or
+    `bindparam(name, type_=...)`.
     """
 
     def __init__(self, name: str, expression: ClauseElement, *, prepare: bool = True) -> None:
-        """Take the name for the metrics, and a Core expression with named parameters.
+        """Compile a Core expression with named parameters; `name` is its label in the metrics.
 
-        What is planned each time is planned for its values, as they decide which index serves.
+        With `prepare=False`, PostgreSQL plans every execution for its values: they decide which
+        index fits.
         """
         compiled = expression.compile(dialect=_DIALECT)
         self.name = name
@@ -33,25 +35,25 @@ class Statement:
         self.defaults = {key: value for key, value in compiled.params.items() if value is not None}
         self.is_read = isinstance(expression, Select)
         self.is_prepared = prepare and isinstance(expression, (Select, UpdateBase))
-        # Named by its text, for behind a pooler others may have kept theirs where we look for ours.
+        # Name derived from the SQL text: behind a pooler, a server connection may hold prepared
+        # statements of another process.
         self.key = f"taskapp_{sha256(self.text.encode()).hexdigest()[:16]}"
-        self._expression = expression
         self._compiled: Any = compiled
         self._names = list(dict.fromkeys(_PARAMETER.findall(self.text)))
 
-    # What follows is made when it is first needed, for the process has to start without delay.
+    # Built at first use rather than at import, which keeps the start of the process short.
 
     @cached_property
     def prepare_sql(self) -> str:
-        """Write what makes PostgreSQL keep its plan."""
+        """The SQL that prepares the statement."""
         types = _in_brackets(self._types.get(name, "unknown") for name in self._names)
-        numbered = _PARAMETER.sub(lambda found: f"${self._names.index(found[1]) + 1}", self.text)
+        numbered = _PARAMETER.sub(lambda match: f"${self._names.index(match[1]) + 1}", self.text)
         return f"PREPARE {self.key}{types} AS {numbered.replace('%%', '%')}"
 
     @cached_property
     def execute_sql(self) -> str:
-        """Write what runs it by the plan that is kept."""
-        # A list is written as one of texts, and only a cast makes it one of anything else.
+        """The SQL that executes the prepared statement, with the same named parameters."""
+        # psycopg2 renders lists as text arrays, so arrays of other types need a cast.
         values = (
             f"%({name})s::{type_}" if type_.endswith("[]") else f"%({name})s"
             for name in self._names
@@ -61,17 +63,10 @@ class Statement:
 
     @cached_property
     def _types(self) -> dict[str, str]:
-        """Give the types of parameters, from what they are compared with or cast to."""
-        of_casts = [
-            (part.clause.key, part.type)
-            for part in visitors.iterate(self._expression)
-            if isinstance(part, Cast) and isinstance(part.clause, BindParameter)
-        ]
-        of_binds = [(name, bind.type) for name, bind in self._compiled.binds.items()]
         return {
-            name: type_.compile(dialect=_DIALECT)
-            for name, type_ in of_casts + of_binds
-            if not isinstance(type_, NullType)
+            name: bind.type.compile(dialect=_DIALECT)
+            for name, bind in self._compiled.binds.items()
+            if not isinstance(bind.type, NullType)
         }
 
 

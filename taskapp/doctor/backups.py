@@ -1,51 +1,43 @@
 """What doctor says of the backups."""
 
-import tempfile
-from pathlib import Path
+import asyncio
 
-from taskapp.backups.create import backup_repository
+from taskapp.backups.repository import backup_repository
 from taskapp.backups.status import BackupStatus
 from taskapp.config.installation import COMMAND
-from taskapp.config.settings import Settings
+from taskapp.config.settings import Settings, SettingsError
+from taskapp.core.errors import TaskappError
+from taskapp.db.migrations import MigrationError
 from taskapp.doctor.check_results import CheckResult, Level
 
-_FIX_ARCHIVE = (
-    "Look at what the log says, at the room on the disk of the backups, and at whom their folder "
-    "belongs to. Until it works, the database's log grows."
+_FIX_FAILURE = (
+    "Mount the disk, make room on it, and give the folder to the user who runs taskapp; or set "
+    "TASKAPP_BACKUP_DIR to another. Until the archive works, the database's log grows."
 )
-_FIX_FOLDER = "Give it to the user who runs taskapp, or set TASKAPP_BACKUP_DIR to another folder."
 
 
-def check_backups(settings: Settings) -> CheckResult:
-    """Look whether backups are made, how old the newest is, and whether the archive works."""
+async def check_backups(settings: Settings) -> list[CheckResult]:
+    """Check whether backups are made, how old the newest is, and whether the archive works."""
     subject, status = "backups", BackupStatus(settings)
     folder = backup_repository(settings).path
     if not settings.backup_every:
         fix = f"Run `{COMMAND} backup` by other means, or set TASKAPP_BACKUP_EVERY."
-        return CheckResult(Level.WARNING, subject, "none are made by themselves", fix)
-    if obstacle := _obstacle(folder):
-        text = f"{folder} cannot be written to: {obstacle}"
-        return CheckResult(Level.PROBLEM, subject, text, _FIX_FOLDER)
-    number, seconds = status.waiting_wal
-    if status.is_archive_broken:
-        text = f"{number} files wait to be archived, the first for {seconds / 60:.0f} minutes"
-        return CheckResult(Level.PROBLEM, subject, text, _FIX_ARCHIVE)
+        return [CheckResult(Level.WARNING, subject, "none are made by themselves", fix)]
+    try:
+        report = await asyncio.to_thread(status.look)
+    except (MigrationError, SettingsError, TaskappError) as error:
+        text = f"which of those in {folder} are of this database cannot be asked: {error}"
+        return [CheckResult(Level.PROBLEM, subject, text, "Correct the database first.")]
+    problems = [
+        *(CheckResult(Level.PROBLEM, subject, text, _FIX_FAILURE) for text in report.failures),
+        *(CheckResult(Level.PROBLEM, subject, text) for text in report.warnings),
+    ]
     if status.age is None:
         fix = "The server makes the first by itself, a minute after it holds an account."
-        return CheckResult(Level.INFO, subject, f"none in {folder} yet", fix)
+        none = CheckResult(Level.INFO, subject, f"none of this database in {folder} yet", fix)
+        return problems or [none]
     text = f"the newest in {folder} is {status.age / 3600:.1f} hours old"
-    if status.state() == "late":
+    if status.is_late:
         fix = "Start the server, which makes them, or look at what it logs as backup.failed."
-        return CheckResult(Level.PROBLEM, subject, text, fix)
-    return CheckResult(Level.OK, subject, text)
-
-
-def _obstacle(folder: Path) -> str:
-    """Say why nothing can be written to a folder; one that is not there yet will be made."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return ""
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return error.strerror or str(error)
+        return [*problems, CheckResult(Level.PROBLEM, subject, text, fix)]
+    return problems or [CheckResult(Level.OK, subject, text)]

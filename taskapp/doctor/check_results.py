@@ -1,11 +1,11 @@
-"""What doctor finds: one line each, with the fix."""
+"""The results of doctor's checks."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Level(Enum):
-    """How a finding is meant; the value is what people see."""
+    """The severity of a result; the value is what users see."""
 
     OK = "ok"
     INFO = "info"
@@ -15,7 +15,7 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found out; `fix` says what to do about it, or is empty."""
+    """The result of one check; `fix` says what to do, and may be empty."""
 
     level: Level
     subject: str

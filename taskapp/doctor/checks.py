@@ -1,7 +1,6 @@
-"""What is right and what is wrong with a set-up, each in one line with the fix.
+"""All checks of doctor: database, clock, folders, disk, maintenance, secret key, rate limits.
 
-Nothing is made or changed, except that an embedded PostgreSQL that isn't running is started for
-as long as it is asked.
+They change nothing, but start an embedded PostgreSQL that is not running while they query it.
 """
 
 import asyncio
@@ -13,16 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 
-from sqlalchemy import extract, func, select
-
 from taskapp.config.installation import COMMAND
 from taskapp.config.secret_key import load_secret_keys
 from taskapp.config.settings import Settings, SettingsError
 from taskapp.core.errors import TaskappError
+from taskapp.core.units import format_size
 from taskapp.db.database import Database
 from taskapp.db.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
-from taskapp.db.pool import Row
-from taskapp.db.statements import Statement
 from taskapp.doctor.backups import check_backups
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.port import check_port
@@ -35,9 +31,10 @@ from taskapp.doctor.settings import (
     check_registration,
 )
 from taskapp.jobs.health_check import MIN_FREE_SPACE
-from taskapp.maintenance_mode import maintenance_file, read_flag
+from taskapp.maintenance_mode import maintenance_file, read_window
 from taskapp.observability.metrics import Metrics
 from taskapp.postgres.server import DataFolderInUse, EmbeddedPostgresError
+from taskapp.queries.server import ServerFacts, require_facts
 from taskapp.runtime.database_server import database_server
 
 MIN_POSTGRESQL = 15
@@ -45,31 +42,21 @@ LOW_SPACE = 1024**3  # bytes
 CLOCK_TOLERANCE = 5.0  # seconds
 PLAUSIBLE_YEARS = range(2026, 2100)
 REDIS_TIMEOUT = 2.0  # seconds
-_BY_OTHERS = 0o067  # mode bits; the group's "search" is how an access control list shows its mask
-_KEPT_BY_POSTGRESQL = 3  # connections that the server keeps for its administrator
+# Mode bits. Without the group's "search": an access control list shows its mask there.
+_BY_OTHERS = 0o067
+_RESERVED_CONNECTIONS = 3  # superuser_reserved_connections, by default
 
 _FIX_FOLDER = "Run taskapp as the user it belongs to, or set TASKAPP_DATA_DIR to another folder."
 
-_FACTS = Statement(
-    "doctor.facts",
-    select(
-        func.current_setting("server_version_num"),
-        func.current_setting("server_encoding"),
-        func.current_setting("transaction_read_only"),
-        func.current_setting("max_connections"),
-        extract("epoch", func.clock_timestamp()),
-    ),
-)
-
 
 async def run_checks(settings: Settings) -> list[CheckResult]:
-    """Make all checks, the most important first."""
+    """Run all checks, the most important first."""
     return [
         *await check_database(settings),
         check_year(datetime.now(UTC)),
         check_data_folder(settings.data_dir),
         *check_space(settings),
-        check_backups(settings),
+        *await check_backups(settings),
         check_maintenance(settings),
         check_secret_key(settings),
         *await asyncio.to_thread(check_port, settings),
@@ -84,7 +71,7 @@ async def run_checks(settings: Settings) -> list[CheckResult]:
 
 
 async def check_database(settings: Settings) -> list[CheckResult]:
-    """Look whether the database answers, suits this code and agrees on the time."""
+    """Check whether the database responds, suits this code and has the same time."""
     try:
         if settings.uses_embedded_database and not (settings.data_dir / "postgres").exists():
             fix = f"Start the server, or run `{COMMAND} migrate`: both make it."
@@ -108,44 +95,45 @@ async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
     await database.open(url)
     try:
         before = time()
-        (facts,) = await database.fetch_all(_FACTS)
+        facts = await require_facts(database)
         ours = (before + time()) / 2
     finally:
         await database.close()
     return [
-        check_server(facts, settings.database_pool * settings.processes),
+        check_server(facts, settings.database_pool),
         check_revision(revision),
-        check_clock(float(facts[4]) - ours),
+        check_clock(facts.clock - ours),
     ]
 
 
-def check_server(facts: Row, wanted: int) -> CheckResult:
-    """Judge what the server says of itself: version, encoding, read-only, connections.
+def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
+    """Check the server's version, encoding, read-only mode and number of connections.
 
-    `wanted` is how many connections the pools of all processes may open.
+    `wanted` is how many connections the pool may open.
     """
     subject = "database"
-    version, encoding, read_only, connections = int(facts[0]), facts[1], facts[2], int(facts[3])
-    name = f"PostgreSQL {version // 10000}.{version % 10000}"
-    if version // 10000 < MIN_POSTGRESQL:
+    major, minor = divmod(facts.version, 10000)
+    name = f"PostgreSQL {major}.{minor}"
+    if major < MIN_POSTGRESQL:
         fix = f"Use PostgreSQL {MIN_POSTGRESQL} or later."
         return CheckResult(Level.PROBLEM, subject, f"{name} is too old", fix)
-    if encoding != "UTF8":
+    if facts.encoding != "UTF8":
         fix = "Make the database anew with ENCODING 'UTF8'."
-        text = f"{name} keeps texts as {encoding}, and cannot keep every character"
+        text = f"{name} keeps texts as {facts.encoding}, and cannot keep every character"
         return CheckResult(Level.PROBLEM, subject, text, fix)
-    if read_only == "on":
+    if facts.is_read_only:
         fix = "Set TASKAPP_DATABASE_URL to the primary server."
         return CheckResult(Level.PROBLEM, subject, f"{name} is read-only", fix)
-    if wanted > connections - _KEPT_BY_POSTGRESQL:
+    if wanted > facts.max_connections - _RESERVED_CONNECTIONS:
         fix = "Lower TASKAPP_DATABASE_POOL, or raise the server's max_connections."
-        text = f"{name} allows {connections} connections, and taskapp's pools want {wanted}"
+        allowed = f"{name} allows {facts.max_connections} connections"
+        text = f"{allowed}, and taskapp's pool wants {wanted}"
         return CheckResult(Level.WARNING, subject, text, fix)
     return CheckResult(Level.OK, subject, f"{name} answers")
 
 
 def check_revision(revision: str | None) -> CheckResult:
-    """Judge whether the database is at the revision of this code."""
+    """Check whether the database is at the revision of this code; None is an empty database."""
     subject = "migrations"
     if revision is None:
         fix = f"Start the server, or run `{COMMAND} migrate`: both make the tables."
@@ -159,7 +147,7 @@ def check_revision(revision: str | None) -> CheckResult:
 
 
 def check_clock(difference: float) -> CheckResult:
-    """Judge by how many seconds the database's clock is ahead of ours."""
+    """Check the seconds by which the database's clock is ahead of ours."""
     if abs(difference) < CLOCK_TOLERANCE:
         return CheckResult(Level.OK, "clock", "agrees with the database's")
     word = "ahead of" if difference > 0 else "behind"
@@ -172,7 +160,7 @@ def check_clock(difference: float) -> CheckResult:
 
 
 def check_year(now: datetime) -> CheckResult:
-    """Look whether the clock shows a time at which this code can run."""
+    """Check whether the clock shows a plausible year."""
     if now.year in PLAUSIBLE_YEARS:
         return CheckResult(Level.OK, "date", f"{now:%Y-%m-%d %H:%M} UTC")
     text = f"this machine's clock shows the year {now.year}"
@@ -180,7 +168,7 @@ def check_year(now: datetime) -> CheckResult:
 
 
 def check_data_folder(folder: Path) -> CheckResult:
-    """Look whether the data folder can be written to, and by nobody else."""
+    """Check whether only this user can write to the data folder."""
     subject = "data folder"
     try:
         if not folder.exists():
@@ -205,7 +193,7 @@ def _check_absent_folder(folder: Path) -> CheckResult:
 
 
 def check_space(settings: Settings) -> list[CheckResult]:
-    """Look whether the embedded database and the backups have room to grow."""
+    """Check the free space of the disks with the embedded database and the backups."""
     folders = [settings.backup_dir] if settings.backup_dir else []
     if settings.uses_embedded_database:
         folders.append(settings.data_dir)
@@ -216,19 +204,19 @@ def check_space(settings: Settings) -> list[CheckResult]:
 
 
 def check_free_space(free: int, folder: Path) -> CheckResult:
-    """Judge how many bytes are free for a folder."""
+    """Check the number of free bytes on the disk of a folder."""
     fix = f"Make room on the disk that holds {folder}."
     if free < MIN_FREE_SPACE:
-        text = f"{_size(free)} free, too little to go on writing"
+        text = f"{format_size(free)} free, too little to go on writing"
         return CheckResult(Level.PROBLEM, "disk", text, fix)
     if free < LOW_SPACE:
-        return CheckResult(Level.WARNING, "disk", f"only {_size(free)} free", fix)
-    return CheckResult(Level.OK, "disk", f"{_size(free)} free")
+        return CheckResult(Level.WARNING, "disk", f"only {format_size(free)} free", fix)
+    return CheckResult(Level.OK, "disk", f"{format_size(free)} free")
 
 
 def check_maintenance(settings: Settings) -> CheckResult:
-    """Look whether the site is closed."""
-    if (period := read_flag(maintenance_file(settings))) is None:
+    """Check whether the site is closed for maintenance."""
+    if (period := read_window(maintenance_file(settings))) is None:
         return CheckResult(Level.OK, "maintenance", "off")
     text = f"on since {period.since}: everybody is told to come back later"
     fix = f"`{COMMAND} maintenance off` ends it."
@@ -236,9 +224,9 @@ def check_maintenance(settings: Settings) -> CheckResult:
 
 
 def check_secret_key(settings: Settings) -> CheckResult:
-    """Look whether the key that signs cookies is strong, and known to nobody else."""
+    """Check whether the signing key is valid, and readable by this user only."""
     subject = "secret key"
-    if settings.secret_key:  # the settings take no weak one
+    if settings.secret_key:  # the setting rejects weak keys
         number = len(settings.secret_key)
         accepted = f", and accepts {number - 1} older" if number > 1 else ""
         return CheckResult(Level.OK, subject, f"TASKAPP_SECRET_KEY signs{accepted}")
@@ -263,14 +251,14 @@ def check_secret_key(settings: Settings) -> CheckResult:
 
 
 async def check_limits(settings: Settings) -> CheckResult:
-    """Look whether the counts of the rate limits can be reached."""
+    """Check whether the storage of the rate limits can be reached."""
     if not settings.limit_storage:
-        if settings.processes > 1:
-            text = f"each of {settings.processes} processes counts for itself and allows as much"
-            fix = "Set TASKAPP_LIMIT_STORAGE to redis://..., where all of them count together."
-            return CheckResult(Level.WARNING, "limits", text, fix)
-        return CheckResult(Level.OK, "limits", "counted in memory, which suits one process")
-    from redis.asyncio import Redis  # noqa: PLC0415  # only few need what is slow to import
+        if settings.uses_embedded_database:
+            return CheckResult(Level.OK, "limits", "counted in memory, which suits one process")
+        text = "counted in memory: each taskapp on this database allows as much for itself"
+        fix = "If there are several, set TASKAPP_LIMIT_STORAGE to redis://..., to count together."
+        return CheckResult(Level.INFO, "limits", text, fix)
+    from redis.asyncio import Redis  # noqa: PLC0415  # slow to import, and rarely used
     from redis.exceptions import RedisError  # noqa: PLC0415  # see above
 
     url = settings.limit_storage.replace("redis+unix://", "unix://", 1)
@@ -285,7 +273,7 @@ async def check_limits(settings: Settings) -> CheckResult:
 
 
 def _nearest(folder: Path) -> Path:
-    """Give the folder, or the nearest one above it that there is and that we may look at."""
+    """Return the folder, or its nearest parent that exists and is accessible."""
     return next(
         path for path in (folder, *folder.parents) if path == path.parent or _is_there(path)
     )
@@ -295,9 +283,3 @@ def _is_there(path: Path) -> bool:
     with suppress(OSError):
         return path.exists()
     return False
-
-
-def _size(amount: int) -> str:
-    if amount >= 1024**3:
-        return f"{amount / 1024**3:,.1f} GiB"
-    return f"{amount / 1024**2:,.0f} MiB"

@@ -1,4 +1,4 @@
-"""What doctor says of the port: whether it is free, and otherwise who answers there."""
+"""Checks the port: whether it is free, or taskapp responds on it."""
 
 import json
 import socket
@@ -13,9 +13,9 @@ TIMEOUT = 2.0  # seconds
 
 
 def check_port(settings: Settings) -> list[CheckResult]:
-    """Look whether taskapp answers on its port, or could listen there."""
+    """Check whether taskapp responds on its port, or could listen on it."""
     if settings.host.startswith(UNIX_PREFIX) or settings.port == 0:
-        return []  # a socket would be made by looking, and any port will do
+        return []  # a check would create the socket, and port 0 is any free one
     where = f"{settings.host}, port {settings.port}"
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:

@@ -1,4 +1,4 @@
-"""What doctor makes of the settings: whether they suit each other, and the open internet."""
+"""Checks settings: whether they fit each other, and are safe on the public internet."""
 
 import ipaddress
 from contextlib import suppress
@@ -9,11 +9,11 @@ from taskapp.core.client_address import UNIX_SOCKET, Network, is_in
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.runtime.listeners import UNIX_PREFIX
 
-MIN_BCRYPT_ROUNDS = 10  # rounds; below that a stolen hash is too cheap to try
+MIN_BCRYPT_ROUNDS = 10  # with fewer, guessing the password of a stolen hash is too cheap
 
 
 def check_address(settings: Settings) -> CheckResult:
-    """Look whether passwords and cookies can be read on their way."""
+    """Check whether passwords and cookies can be read in transit."""
     subject = "address"
     fix = "Put a proxy with https in front, and set TASKAPP_PUBLIC_URL to its https://... address"
     if settings.is_https:
@@ -31,13 +31,13 @@ def check_address(settings: Settings) -> CheckResult:
 
 
 def check_proxies(settings: Settings) -> CheckResult:
-    """Look whether exactly the right proxies are believed."""
+    """Check whether exactly the right proxies are trusted."""
     subject = "proxies"
     trusted = settings.trusted_proxies
-    if any(_is_everybody(network) for network in trusted):
+    if any(_is_any_address(network) for network in trusted):
         text = "TASKAPP_TRUSTED_PROXIES holds every address: anyone may claim to be anyone"
         return CheckResult(Level.PROBLEM, subject, text, "Name the addresses of your proxies only.")
-    if settings.is_https and not _believes_its_proxy(settings):
+    if settings.is_https and not _trusts_its_proxy(settings):
         text = "X-Forwarded-* of the one that does https is not believed: limits take all for one"
         fix = f"Set TASKAPP_TRUSTED_PROXIES to its address, such as {_likely_proxy(settings)}."
         return CheckResult(Level.WARNING, subject, text, fix)
@@ -50,7 +50,7 @@ def check_proxies(settings: Settings) -> CheckResult:
 
 
 def check_origins(settings: Settings) -> CheckResult:
-    """Look which other sites may call the API from a browser."""
+    """Check which other sites may call the API from a browser."""
     subject = "origins"
     origins = sorted(settings.cors_origins)
     unsafe = [
@@ -66,8 +66,8 @@ def check_origins(settings: Settings) -> CheckResult:
 
 
 def check_metrics(settings: Settings) -> CheckResult:
-    """Look who may read the metrics."""
-    if any(_is_everybody(network) for network in settings.metrics_allow):
+    """Check who may read the metrics."""
+    if any(_is_any_address(network) for network in settings.metrics_allow):
         fix = "Name the networks of your monitoring only in TASKAPP_METRICS_ALLOW."
         return CheckResult(Level.WARNING, "metrics", "anyone may read /metrics", fix)
     names = ", ".join(map(str, settings.metrics_allow)) or "nobody"
@@ -75,7 +75,7 @@ def check_metrics(settings: Settings) -> CheckResult:
 
 
 def check_passwords(settings: Settings) -> CheckResult:
-    """Look whether a stolen hash is expensive to try."""
+    """Check whether password hashes are expensive to guess."""
     rounds = settings.bcrypt_rounds
     if rounds < MIN_BCRYPT_ROUNDS:
         fix = f"Set TASKAPP_BCRYPT_ROUNDS to 12, or {MIN_BCRYPT_ROUNDS} at least."
@@ -84,7 +84,7 @@ def check_passwords(settings: Settings) -> CheckResult:
 
 
 def check_registration(settings: Settings) -> CheckResult:
-    """Say who may make an account."""
+    """Check who may create an account."""
     if settings.registration == "closed":
         return CheckResult(Level.OK, "registration", "closed: `user add` makes accounts")
     if settings.is_https or not _is_local(settings.host):
@@ -104,12 +104,12 @@ def _is_local(host: str) -> bool:
     return host.startswith(UNIX_PREFIX) or _is_loopback(host)
 
 
-def _is_everybody(network: Network) -> bool:
+def _is_any_address(network: Network) -> bool:
     return not isinstance(network, str) and network.prefixlen == 0
 
 
-def _believes_its_proxy(settings: Settings) -> bool:
-    """Tell whether a proxy that can reach us is believed; one on another machine may be any."""
+def _trusts_its_proxy(settings: Settings) -> bool:
+    """Return whether a proxy is trusted: the local one, or any if it may be on another machine."""
     if _is_local(settings.host):
         return is_in(_likely_proxy(settings), settings.trusted_proxies)
     return bool(settings.trusted_proxies)

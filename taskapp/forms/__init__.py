@@ -1,1 +1,1 @@
-"""What may be sent: fields and forms, the same for pages and API."""
+"""What clients may send, the same for pages and API: fields, forms, parameters."""

@@ -1,25 +1,27 @@
-"""What may be sent from the account page; read and refused as `taskapp.forms.fields` does."""
+"""The forms of registration, login and the account page."""
 
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from schema.tables import TOKEN_NAME_LENGTH
+from schema.tables import EMAIL_LENGTH, TOKEN_NAME_LENGTH
+from taskapp.auth.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from taskapp.core.messages import Message
 from taskapp.forms.fields import (
-    NEW_PASSWORD,
-    PASSWORD,
+    REQUIRED,
     Field,
     FieldError,
     Form,
     read_choice,
     read_text,
-    read_within,
+    require_length,
 )
-from taskapp.forms.text_rules import is_visible
+from taskapp.forms.text_rules import STORABLE, is_visible
 
-# For how long a personal token is good, by the word for it; None is for ever.
-TOKEN_LIVES: dict[str, timedelta | None] = {
+WEAK_PASSWORD = Message("This password is easily guessed. Make it longer, or add a word or two.")
+
+# The lifetime of a personal token, by the value of the form field; None is unlimited.
+TOKEN_LIFETIMES: dict[str, timedelta | None] = {
     "30": timedelta(days=30),
     "90": timedelta(days=90),
     "365": timedelta(days=365),
@@ -27,17 +29,82 @@ TOKEN_LIVES: dict[str, timedelta | None] = {
 }
 
 
+def normalize_email(text: str) -> str:
+    """Return the normal form of an e-mail address, the one under which its account is stored.
+
+    Raises:
+        FieldError: it is not an e-mail address.
+    """
+    from taskapp.forms import email_addresses  # noqa: PLC0415  # 50 ms that the start need not take
+
+    return email_addresses.normalize(text)
+
+
+def _read_email(value: Any) -> str:
+    text = read_text(value)
+    if not text.strip():
+        raise FieldError(REQUIRED)
+    return normalize_email(text)
+
+
+def _read_new_password(value: Any) -> str:
+    return require_length(read_text(value), MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH)
+
+
+def _read_password(value: Any) -> str:
+    """Return an existing password; the rules for new ones do not apply to it."""
+    password = read_text(value)
+    if not password:
+        raise FieldError(REQUIRED)
+    return password
+
+
 def _read_token_name(value: Any) -> str:
     name = read_text(value).strip()
     if not is_visible(name):
         raise FieldError(Message("A token needs a name."))
-    return read_within(name, 1, TOKEN_NAME_LENGTH)
+    return require_length(name, 1, TOKEN_NAME_LENGTH)
 
 
 def _choice(*choices: str) -> Field:
     return Field(partial(read_choice, choices=choices), {"type": "string", "enum": list(choices)})
 
 
+EMAIL = Field(
+    _read_email,
+    {
+        "type": "string",
+        "format": "email",
+        "minLength": 3,
+        "maxLength": EMAIL_LENGTH,
+        "description": "Email address of the account. Upper and lower case are the same.",
+    },
+)
+NEW_PASSWORD = Field(
+    _read_new_password,
+    {
+        "type": "string",
+        "format": "password",
+        "minLength": MIN_PASSWORD_LENGTH,
+        "maxLength": MAX_PASSWORD_LENGTH,
+        "pattern": f"^{STORABLE}$",
+        "description": f"New password: {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters "
+        "of any kind. A password that is easy to guess is rejected.",
+    },
+)
+PASSWORD = Field(
+    _read_password,
+    {
+        "type": "string",
+        "format": "password",
+        "minLength": 1,
+        "pattern": f"^{STORABLE}$",
+        "description": "Password of the account.",
+    },
+)
+
+REGISTRATION = Form("Registration", {"email": EMAIL, "password": NEW_PASSWORD}, {})
+LOGIN = Form("Login", {"email": EMAIL, "password": PASSWORD}, {})
 PASSWORD_CHANGE = Form(
     "PasswordChange", {"current_password": PASSWORD, "new_password": NEW_PASSWORD}, {}
 )
@@ -46,7 +113,7 @@ NEW_TOKEN = Form(
     "NewToken",
     {
         "name": Field(_read_token_name, {"type": "string", "maxLength": TOKEN_NAME_LENGTH}),
-        "expires": _choice(*TOKEN_LIVES),
+        "expires": _choice(*TOKEN_LIFETIMES),
     },
     {"read_only": _choice("yes")},
 )

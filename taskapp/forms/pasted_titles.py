@@ -1,22 +1,23 @@
-"""Titles of several tasks in one text, as somebody pastes them: one a line."""
+"""Titles of several tasks in one text, a line each, as users paste them."""
 
 import re
 
 from schema.tables import TITLE_LENGTH
 from taskapp.core.errors import Invalid
 from taskapp.core.messages import Message
-from taskapp.forms.fields import NOT_STORABLE, TITLE, FieldError
+from taskapp.forms.fields import NOT_STORABLE, FieldError
+from taskapp.forms.tasks import TITLE
 from taskapp.forms.text_rules import is_visible
 
-MAX_BATCH = 100  # tasks of one text
+MAX_TITLES = 100  # of one text
 _LINE_END = re.compile(r"\r\n?|\n")
 
 
 def read_titles(text: str) -> list[str]:
-    """Read the titles of a text, one of each line in which something can be seen.
+    """Return the title of every line with a visible character.
 
     Raises:
-        Invalid: a line cannot be a title, or there is none, or more than MAX_BATCH.
+        Invalid: a line is not a valid title, or there are none, or more than MAX_TITLES.
     """
     lines = [
         (number, line)
@@ -25,12 +26,12 @@ def read_titles(text: str) -> list[str]:
     ]
     if not lines:
         raise Invalid({"titles": Message("Write at least one line.")})
-    if len(lines) > MAX_BATCH:
+    if len(lines) > MAX_TITLES:
         raise Invalid(
             {
                 "titles": Message(
                     "At most %(limit)s tasks can be added at once; these are %(number_of_lines)s.",
-                    limit=MAX_BATCH,
+                    limit=MAX_TITLES,
                     number_of_lines=len(lines),
                 )
             }
@@ -41,12 +42,12 @@ def read_titles(text: str) -> list[str]:
 def _read_line(number: int, line: str) -> str:
     try:
         return TITLE.read(line)
-    except FieldError as refusal:
-        raise Invalid({"titles": _about_line(number, line, refusal.message)}) from refusal
+    except FieldError as error:
+        raise Invalid({"titles": _about_line(number, line, error.message)}) from error
 
 
 def _about_line(number: int, line: str, problem: Message) -> Message:
-    """Say in which line a problem is; one that is visible has only these two."""
+    """Return the message with the line's number; a visible line has one of two problems only."""
     if problem == NOT_STORABLE:
         return Message(
             "Line %(line)s holds characters that cannot be stored "

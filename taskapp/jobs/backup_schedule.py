@@ -1,79 +1,90 @@
-"""The backups that the server makes by itself."""
+"""The backups that the server makes by itself, and the watch over all of them."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-
-from sqlalchemy import column, select, table
+from functools import partial
 
 from taskapp.backups.create import make_backup
 from taskapp.backups.repository import BackupError
-from taskapp.core.errors import TaskappError
-from taskapp.db.statements import Statement
+from taskapp.backups.status import ARCHIVE_TIMEOUT
+from taskapp.core.errors import TaskappError, Unavailable
+from taskapp.db.migrations import MigrationError
+from taskapp.jobs.background import Job, run_in_daemon_thread, running_jobs
 from taskapp.observability.logs import log
+from taskapp.queries.server import find_archiver_state
 from taskapp.queries.users import count_users
 from taskapp.services import Services
 
-MAX_CHECK_INTERVAL = 60.0  # seconds between looks at the age of the newest backup
-_AFTER_FAILURE = 15 * 60.0  # seconds
-_ARCHIVE_FAILURES = Statement(
-    "backups.archive_failures",
-    select(column("failed_count")).select_from(table("pg_stat_archiver")),
-)
+MAX_CHECK_INTERVAL = 60.0  # seconds between looks whether a backup is due
+_INTERVAL_AFTER_FAILURE = 15 * 60.0  # seconds
 
 
 @asynccontextmanager
 async def run_backup_schedule(services: Services, url: str) -> AsyncIterator[None]:
     """Back the database up whenever it is time, for as long as the block lasts."""
-    task = asyncio.create_task(_repeat(services, url))
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def _repeat(services: Services, url: str) -> None:
     every = services.settings.backup_every
-    while every:
-        await asyncio.sleep(min(MAX_CHECK_INTERVAL, every))
-        _warn_of_archive(services)
-        if services.backups.is_due and not await _back_up(services, url):
-            await asyncio.sleep(min(_AFTER_FAILURE, every))
+    interval = min(MAX_CHECK_INTERVAL, every)
+    job = Job(
+        "backup",
+        partial(_back_up_if_due, services, url),
+        interval,
+        delay=interval,
+        interval_after_failure=min(_INTERVAL_AFTER_FAILURE, every),
+        ends_by_itself=False,
+    )
+    async with running_jobs(services.metrics, *([job] if every else [])):
+        yield
 
 
-async def _back_up(services: Services, url: str) -> bool:
-    """Make a backup if there is anything to keep; say whether all is well."""
+async def _back_up_if_due(services: Services, url: str) -> bool:
+    """Make a backup if it is time and there is anything to keep; return whether all is well."""
+    backups = services.backups
     try:
-        if await count_users(services.database):
-            await make_backup(services.settings, url, only_if=lambda: services.backups.is_due)
+        await _look(services)
+        if not backups.is_due or not await count_users(services.database):
+            return True
+        await make_backup(services.settings, url, only_if_due=True)
+        await _look(services)
     except TaskappError as error:
         reason = error.detail
-    except BackupError as error:
+    except (BackupError, MigrationError) as error:
         reason = str(error)
-    except Exception as error:  # an unknown one must not end the backups
-        reason = type(error).__name__
+    except Exception as error:  # an unknown one counts as a failed backup, too
+        reason = f"{type(error).__name__}: {error}"
     else:
-        services.backups.note(has_failed=False)
+        backups.has_failed = False
         return True
-    services.backups.note(has_failed=True)
+    backups.has_failed = True
     services.metrics.backup_failures.inc()
     log("backup.failed", "error", reason=reason)
     return False
 
 
-def _warn_of_archive(services: Services) -> None:
+async def _look(services: Services) -> None:
+    """Inspect the folder of backups, and log what is newly wrong."""
+    report = await run_in_daemon_thread(services.backups.look)
+    if not report.failures and not report.is_due:  # what an attempt failed of is over
+        services.backups.has_failed = False
     number, seconds = services.backups.waiting_wal
-    if services.backups.is_archive_broken:
-        log("backup.archive_waits", "warning", files=number, seconds=round(seconds))
+    for problem in services.backups.unreported():
+        log("backup.problem", "warning", problem=problem)
+        if seconds > ARCHIVE_TIMEOUT:
+            log("backup.archive_waits", "warning", files=number, seconds=round(seconds))
 
 
-async def refresh_backup_gauges(services: Services) -> None:
-    """Bring the gauges of the backups up to date."""
+async def watch_backups(services: Services) -> None:
+    """Inspect the backups, and ask PostgreSQL about its archive."""
+    with suppress(Unavailable, MigrationError):  # health says that the database is away
+        if services.settings.archives_wal:
+            archiver = await find_archiver_state(services.database)
+            services.metrics.archive_failures.set(archiver.failures)
+            services.backups.note_archiver(is_failing=archiver.is_failing)
+        await _look(services)
+
+
+def refresh_backup_gauges(services: Services) -> None:
+    """Bring the gauges of the backups up to date with the last look."""
     newest = services.backups.newest
     services.metrics.backup_timestamp.set(newest.timestamp() if newest else 0)
+    services.metrics.backup_problems.set(len(services.backups.problems))
     services.metrics.waiting_wal.set(services.backups.waiting_wal[0])
-    if services.settings.archives_wal:
-        row = await services.database.fetch_one(_ARCHIVE_FAILURES)
-        services.metrics.archive_failures.set(row[0] if row else 0)

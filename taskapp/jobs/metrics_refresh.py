@@ -3,41 +3,25 @@
 import shutil
 from contextlib import suppress
 
-from sqlalchemy import select, text
-
 from taskapp.core.errors import Unavailable
-from taskapp.db.statements import Statement
 from taskapp.jobs.backup_schedule import refresh_backup_gauges
 from taskapp.jobs.health_check import find_database_problem
-from taskapp.observability.metrics import DatabaseStatistics
+from taskapp.queries.server import find_statistics
 from taskapp.queries.sessions import count_live_sessions
 from taskapp.queries.tasks import estimate_tasks
 from taskapp.queries.users import count_active_users
 from taskapp.services import Services
 
-# Every role may read these (PostgreSQL, 28.2), and the size of a database that it may connect to.
-_STATISTICS = Statement(
-    "health.statistics",
-    select(
-        text(
-            "numbackends, current_setting('max_connections')::int, pg_database_size(datname),"
-            " blks_hit, blks_read, xact_commit, xact_rollback, deadlocks"
-        )
-    )
-    .select_from(text("pg_stat_database"))
-    .where(text("datname = current_database()")),
-)
-
 
 async def refresh_gauges(services: Services) -> None:
     """Bring the gauges up to date, those of the database as far as it answers."""
     _refresh_disk(services)
+    refresh_backup_gauges(services)
     services.metrics.database.statistics = None
     if await find_database_problem(services) == "disconnected":
         return
     with suppress(Unavailable):  # it went away just now: the other metrics still count
         await _refresh_database(services)
-        await refresh_backup_gauges(services)
 
 
 def _refresh_disk(services: Services) -> None:
@@ -55,5 +39,4 @@ async def _refresh_database(services: Services) -> None:
     for days, number in active.items():
         metrics.active_users.labels(str(days)).set(number)
     metrics.stored_tasks.set(await estimate_tasks(database))
-    row = await database.fetch_one(_STATISTICS)
-    metrics.database.statistics = DatabaseStatistics(*row) if row else None
+    metrics.database.statistics = await find_statistics(database)

@@ -1,4 +1,4 @@
-"""One line of text or JSON for everything that happens, with the id of its request.
+"""The log: one line of text or JSON for each event, with the id of its request.
 
 Lines name ids, never contents: no password, token, cookie, e-mail address or task text.
 """
@@ -28,27 +28,26 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Output:
-    """Where lines go, in which form, and from which level on."""
+    """The stream, the format and the lowest level of the log."""
 
     def __init__(self) -> None:
         self.level = _LEVELS["info"]
-        self.process = 0
-        self.stream: IO[str] | None = None  # the standard error of the moment, when None
+        self.stream: IO[str] | None = None  # None: sys.stderr as it is when a line is written
         self.render: Callable[[dict[str, Value]], str] = _as_json
 
     def write(self, line: dict[str, Value]) -> None:
         stream = self.stream or sys.stderr
-        try:  # not suppress(), which costs as much as the rest of it
+        try:  # not suppress(), which doubles the cost of a line
             stream.write(self.render(line))
             stream.flush()
-        except OSError:  # whoever reads the log has gone; requests go on being answered
+        except OSError:  # the reader of the log is gone; requests still work
             pass
 
 
 def _as_json(line: dict[str, Value]) -> str:
     try:
         text = _encode(line).decode("utf-8")
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # a lone surrogate
         text = json.dumps(line)
     return _printable(text) + "\n"
 
@@ -72,7 +71,7 @@ def _plain(value: Value) -> str:
 
 
 def _printable(text: str) -> str:
-    """Escape, as JSON does, what could end the line or move the cursor (ASVS 16.4.1)."""
+    """Escape characters that end the line or move the cursor (ASVS 16.4.1)."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
@@ -82,19 +81,17 @@ _output = _Output()
 
 
 def log(event: str, level: str = "info", **values: Value) -> None:
-    """Write one line about an event, such as "task.created", with what it is about."""
+    """Write one line: an event such as "task.created", and its values."""
     if _LEVELS[level] < _output.level:
         return
     line: dict[str, Value] = {"time": now_text(), "level": level, "event": event}
     if identity := request_id.get():
         line["requestId"] = identity
-    if _output.process:
-        line["process"] = _output.process
     _output.write(line | values)
 
 
 def now_text() -> str:
-    """Give this moment in UTC, as RFC 3339 with milliseconds."""
+    """Return the current time in UTC, as RFC 3339 with milliseconds."""
     seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
     return f"{_write_second(seconds)}.{milliseconds:03d}Z"
 
@@ -105,13 +102,17 @@ def _write_second(seconds: int) -> str:
 
 
 class _Handler(logging.Handler):
-    """Brings what libraries log into the same lines."""
+    """Writes the records of libraries in the same format."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "error" if record.levelno >= 40 else record.levelname.lower()
         try:
             message = record.getMessage()
-        except (TypeError, ValueError, KeyError):  # a mistake in the library, not of its caller
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+        ):  # a bug of the library
             message = repr((record.msg, record.args))
         values: dict[str, Value] = {"logger": record.name, "message": message}
         if record.exc_info:
@@ -119,15 +120,9 @@ class _Handler(logging.Handler):
         log("log", level if level in _LEVELS else "info", **values)
 
 
-def configure_logging(
-    settings: Settings, stream: IO[str] | None = None, *, process: int = 0
-) -> None:
-    """Send every line, those of libraries too, to standard error or another stream.
-
-    Of several processes, each puts its number into its lines.
-    """
+def configure_logging(settings: Settings, stream: IO[str] | None = None) -> None:
+    """Configure the log, that of libraries too; it goes to standard error by default."""
     _output.stream = stream
-    _output.process = process
     _output.level = _LEVELS[settings.log_level]
     wants_text = settings.log_format == "text" or (
         settings.log_format == "auto" and (stream or sys.stderr).isatty()
@@ -138,5 +133,5 @@ def configure_logging(
     root.setLevel(_output.level)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("tornado.access").disabled = True  # the base handler writes that line
+    logging.getLogger("tornado.access").disabled = True  # the application logs requests itself
     logging.captureWarnings(capture=True)

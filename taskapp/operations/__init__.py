@@ -1,4 +1,4 @@
-"""What can be done: each validates by itself, writes, and returns the result or raises.
+"""Use cases: each validates its input, writes, and returns the result or raises.
 
-Pages and API call the same operations, so neither can forget a rule of the other.
+Pages and API call the same operations, so both apply the same rules.
 """

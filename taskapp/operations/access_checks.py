@@ -1,4 +1,4 @@
-"""Find out why a statement that needs a session has found nothing."""
+"""Checks that explain why a statement that needs a session returned no rows."""
 
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import NotAuthenticated, ReadOnlyToken
@@ -7,7 +7,7 @@ from taskapp.services import Services
 
 
 async def require_session(services: Services, session: SessionToken) -> None:
-    """Refuse whoever has no live session.
+    """Check that a session is live.
 
     Raises:
         NotAuthenticated: the session has ended.
@@ -17,11 +17,11 @@ async def require_session(services: Services, session: SessionToken) -> None:
 
 
 async def require_writer(services: Services, session: SessionToken) -> None:
-    """Refuse whoever has no live session, or one that may only read.
+    """Check that a session is live and may write.
 
     Raises:
         NotAuthenticated: the session has ended.
-        ReadOnlyToken: it may only read.
+        ReadOnlyToken: it is a read-only token.
     """
     if await find_session_writer(services.database, session.secret_hash) is None:
         await require_session(services, session)

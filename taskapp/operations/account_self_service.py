@@ -1,4 +1,4 @@
-"""What people do with their own accounts: look, end sessions, change the password, delete all."""
+"""What users do with their own accounts: view, end sessions, change the password, delete."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from taskapp.core.errors import Invalid, NotAuthenticated, SessionNotFound, Wron
 from taskapp.core.messages import Message
 from taskapp.db.database import Transaction
 from taskapp.forms.accounts import CONFIRMATION, PASSWORD_CHANGE
-from taskapp.forms.fields import read_id
+from taskapp.forms.parameters import read_id
 from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_session
-from taskapp.operations.accounts import SessionMaker
+from taskapp.operations.accounts import SessionFactory
 from taskapp.operations.password_verification import check_password, hash_new_password
 from taskapp.queries.login_addresses import delete_addresses_of_user
 from taskapp.queries.sessions import (
@@ -25,7 +25,7 @@ from taskapp.queries.sessions import (
     list_sessions,
     replace_session_secret,
 )
-from taskapp.queries.tasks import ListSummary, find_overview
+from taskapp.queries.tasks import ListSummary, find_summary
 from taskapp.queries.users import (
     Credentials,
     delete_own_user,
@@ -39,17 +39,20 @@ _WRONG_PASSWORD = Message("This is not your password.")
 
 @dataclass(frozen=True)
 class Account:
-    """An account, as its owner sees it: this session and those used last first; tokens by name."""
+    """An account, as its user sees it.
+
+    The current session is first, then the others by their last use; tokens are sorted by name.
+    """
 
     email: str
     sessions: list[Session]
     tokens: list[Session]
 
     def require_session(self, session_id: str) -> Session:
-        """Give one of the sessions or tokens by its id.
+        """Return the session or token with an id.
 
         Raises:
-            SessionNotFound: there is no such session or token, or it is somebody else's.
+            SessionNotFound: the account has none with this id.
         """
         for session in (*self.sessions, *self.tokens):
             if session.id == session_id:
@@ -58,7 +61,7 @@ class Account:
 
 
 async def load_account(services: Services, session: SessionToken) -> Account:
-    """Give the account of a session.
+    """Return the account of a session.
 
     Raises:
         NotAuthenticated: the session has ended.
@@ -77,16 +80,16 @@ async def load_account(services: Services, session: SessionToken) -> Account:
     )
 
 
-async def load_overview(services: Services, session: SessionToken) -> ListSummary:
-    """Give whose account it is and how many tasks are in it.
+async def load_summary(services: Services, session: SessionToken) -> ListSummary:
+    """Return the e-mail address of the account and the numbers of its tasks.
 
     Raises:
         NotAuthenticated: the session has ended.
     """
-    overview = await find_overview(services.database, session)
-    if overview is None:
+    summary = await find_summary(services.database, session)
+    if summary is None:
         raise NotAuthenticated
-    return overview
+    return summary
 
 
 async def end_session(
@@ -96,14 +99,14 @@ async def end_session(
     sent: Mapping[str, Any],
     address: str,
 ) -> EndedSessions:
-    """End a session of one's own, or revoke a personal token, and tell which of them it was.
+    """End a session of the user, or revoke a personal token; the result says which it was.
 
     Raises:
         Invalid: the password is wrong.
-        NotAuthenticated: the session that asks has ended.
-        SessionNotFound: there is no such session or token, or it is somebody else's.
-        TooManyRequests: this address, or this account, has failed too often.
-        Unavailable: too many passwords wait to be checked, or the database does not answer.
+        NotAuthenticated: the current session has ended.
+        SessionNotFound: the account has no session or token with this id.
+        TooManyRequests: too many attempts from the IP address, or for the account, have failed.
+        Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     await _require_password(services, session, sent, address)
     clean_id = read_id(session_id)
@@ -122,13 +125,13 @@ async def end_session(
 async def end_other_sessions(
     services: Services, session: SessionToken, sent: Mapping[str, Any], address: str
 ) -> int:
-    """End all sessions of one's own but this one, and count them; personal tokens stay.
+    """End all other sessions of the user and return their number; personal tokens stay.
 
     Raises:
         Invalid: the password is wrong.
-        NotAuthenticated: the session that asks has ended.
-        TooManyRequests: this address, or this account, has failed too often.
-        Unavailable: too many passwords wait to be checked, or the database does not answer.
+        NotAuthenticated: the current session has ended.
+        TooManyRequests: too many attempts from the IP address, or for the account, have failed.
+        Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     await _require_password(services, session, sent, address)
     ended = await delete_other_sessions(services.database, session)
@@ -143,17 +146,17 @@ async def change_password(
     session: SessionToken,
     sent: Mapping[str, Any],
     address: str,
-    new_session: SessionMaker,
+    new_session: SessionFactory,
 ) -> str:
-    """Set another password, and give the signed string of this session's new secret.
+    """Change the password, and return the cookie or bearer token of the session's new secret.
 
-    Whatever else the old password had opened is over: all other sessions and personal tokens.
+    All other sessions and all personal tokens end.
 
     Raises:
-        Invalid: the old password is wrong, or the new one cannot be accepted.
+        Invalid: the current password is wrong, or the new one is not valid.
         NotAuthenticated: the session has ended.
-        TooManyRequests: this address, or this account, has failed too often.
-        Unavailable: too many passwords wait to be checked, or the database does not answer.
+        TooManyRequests: too many attempts from the IP address, or for the account, have failed.
+        Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     fields = PASSWORD_CHANGE.read(sent)
     old, new = fields["current_password"], fields["new_password"]
@@ -166,7 +169,7 @@ async def change_password(
     token, secret_hash = new_session(found.user_id)
 
     async def change(transaction: Transaction) -> EndedSessions:
-        # The account first: of two changes at once the second waits here, and finds itself late.
+        # The user's row first: of two concurrent changes the second one waits here, and then fails.
         if not await update_own_password(transaction, found.user_id, found.password_hash, new_hash):
             raise Invalid({"current_password": _WRONG_PASSWORD})
         if not await replace_session_secret(transaction, session.secret_hash, secret_hash):
@@ -187,25 +190,25 @@ async def change_password(
 async def delete_account(
     services: Services, session: SessionToken, sent: Mapping[str, Any], address: str
 ) -> None:
-    """Delete one's own account with all that is in it: tasks, sessions and personal tokens.
+    """Delete the user's account with its tasks, sessions and personal tokens.
 
     Raises:
         Invalid: the password is wrong.
         NotAuthenticated: the session has ended.
-        TooManyRequests: this address, or this account, has failed too often.
-        Unavailable: too many passwords wait to be checked, or the database does not answer.
+        TooManyRequests: too many attempts from the IP address, or for the account, have failed.
+        Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     found = await _require_password(services, session, sent, address)
     if not await delete_own_user(services.database, session, found.password_hash):
         await require_session(services, session)
-        raise Invalid({"password": _WRONG_PASSWORD})  # it was changed while it was being checked
+        raise Invalid({"password": _WRONG_PASSWORD})  # changed since it was checked
     log("user.deleted", userId=found.user_id)
 
 
 async def _require_password(
     services: Services, session: SessionToken, sent: Mapping[str, Any], address: str
 ) -> Credentials:
-    """Give the account of a session to whoever knows its password."""
+    """Check the password that was sent, and return the account of the session."""
     fields = CONFIRMATION.read(sent)
     found = await _require_credentials(services, session, address)
     async with services.passwords.slot():

@@ -1,4 +1,4 @@
-"""Register, log in, log out; and what the operator does with accounts."""
+"""Registration, login and logout, and what the operator does with accounts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from taskapp.core.errors import (
     WrongCredentials,
 )
 from taskapp.db.database import Transaction
-from taskapp.forms.fields import LOGIN, REGISTRATION
+from taskapp.forms.accounts import LOGIN, REGISTRATION
 from taskapp.observability.logs import log
 from taskapp.operations.password_verification import check_password, hash_new_password
 from taskapp.queries.login_addresses import delete_addresses_of_user, delete_old_addresses
@@ -36,12 +36,14 @@ from taskapp.queries.users import (
 )
 from taskapp.services import Services
 
-SessionMaker = Callable[[str], tuple[str, bytes]]  # Signer.new_cookie or Signer.new_bearer
+# `Signer.new_session_cookie` or `Signer.new_bearer_token`: from a user's id to a signed string and
+# the secret hash of the session.
+SessionFactory = Callable[[str], tuple[str, bytes]]
 
 
 @dataclass(frozen=True)
 class Login:
-    """A login that went well: the signed string of the new session, and whose it is."""
+    """A successful login: the cookie or bearer token of the new session, and its user."""
 
     token: str
     user_id: str
@@ -49,14 +51,14 @@ class Login:
 
 
 async def register(services: Services, sent: Mapping[str, Any], address: str) -> str:
-    """Make an account for somebody at an address, and give its id.
+    """Create an account for a client at an IP address, and return the user's id.
 
     Raises:
-        RegistrationClosed: only the operator makes accounts here.
-        Invalid: the e-mail address or the password cannot be accepted.
-        EmailTaken: there is an account with this e-mail address.
-        TooManyRequests: this address has made too many.
-        Unavailable: too many passwords wait to be hashed, or the database does not answer.
+        RegistrationClosed: only the operator creates accounts.
+        Invalid: the e-mail address or the password is not valid.
+        EmailTaken: another account has this e-mail address.
+        TooManyRequests: too many accounts were created from the IP address.
+        Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     if services.settings.registration == "closed":
         raise RegistrationClosed
@@ -74,21 +76,21 @@ async def log_in(
     services: Services,
     sent: Mapping[str, Any],
     address: str,
-    new_session: SessionMaker,
+    new_session: SessionFactory,
     *,
     user_agent: str,
 ) -> Login:
-    """Check a password and begin a session for the program that calls itself `user_agent`.
+    """Check a password and create a session for a client at an IP address.
 
     Raises:
-        Invalid: a field is missing or no e-mail address.
-        WrongCredentials: there is no such account, or the password is another.
-        TooManyRequests: this address, or this account, has failed too often.
-        Unavailable: too many passwords wait to be checked, or the database does not answer.
+        Invalid: a field is missing, or is not an e-mail address.
+        WrongCredentials: there is no such account, or the password is wrong.
+        TooManyRequests: too many logins from the IP address, or to the account, have failed.
+        Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     fields = LOGIN.read(sent)
     found = await find_credentials(services.database, fields["email"], limit_key(address))
-    # In one's turn, so that twenty tries at once are counted one after the other.
+    # One login at a time, so that concurrent attempts cannot exceed the limit of failures.
     async with services.passwords.slot():
         account = await check_password(services, found, **fields, address=address)
         account = await _renew_hash(services, account, fields["password"])
@@ -103,17 +105,17 @@ async def log_in(
         address=limit_key(address),
         user_agent=_printable(user_agent)[:USER_AGENT_LENGTH],
     ):
-        raise WrongCredentials  # the password was changed while it was being checked
+        raise WrongCredentials  # the password was changed since it was checked
     services.metrics.logins.labels("ok").inc()
     log("login.ok", userId=account.user_id, address=address)
     return Login(token, account.user_id, account.email)
 
 
 async def log_out(services: Services, session: SessionToken) -> bool:
-    """End a session; False if it had ended already.
+    """End a session; return False if it had ended already.
 
     Raises:
-        Unavailable: the database does not answer.
+        Unavailable: the database is down.
     """
     user_id = await delete_session(services.database, session.secret_hash)
     if user_id is None:
@@ -123,11 +125,11 @@ async def log_out(services: Services, session: SessionToken) -> bool:
 
 
 async def add_user(services: Services, email: str, password: str) -> str:
-    """Make an account as the operator, and give its id.
+    """Create an account as the operator, and return the user's id.
 
     Raises:
-        Invalid: the e-mail address or the password cannot be accepted.
-        EmailTaken: there is an account with this e-mail address.
+        Invalid: the e-mail address or the password is not valid.
+        EmailTaken: another account has this e-mail address.
     """
     fields = REGISTRATION.read({"email": email, "password": password})
     password_hash = await hash_new_password(services, **fields)
@@ -137,10 +139,10 @@ async def add_user(services: Services, email: str, password: str) -> str:
 
 
 async def set_password(services: Services, email: str, password: str) -> EndedSessions:
-    """Set another password as the operator, end all sessions and tokens of the user, count them.
+    """Set a password as the operator, and end all sessions and tokens of the user.
 
     Raises:
-        Invalid: the password cannot be accepted.
+        Invalid: the password is not valid.
         NotFound: there is no such account.
     """
     fields = REGISTRATION.read({"email": email, "password": password})
@@ -176,14 +178,14 @@ async def remove_user(services: Services, email: str) -> None:
 
 
 async def purge_sessions(services: Services) -> int:
-    """Delete the sessions and tokens that have ended, and count them."""
+    """Delete the expired sessions and tokens, and return their number."""
     count = await delete_ended_sessions(services.database)
     log("sessions.purged", count=count)
     return count
 
 
 async def forget_addresses(services: Services) -> None:
-    """Forget the addresses from which nobody has logged in for long."""
+    """Delete the known addresses without a recent login."""
     count = await delete_old_addresses(services.database)
     log("addresses.forgotten", count=count)
 

@@ -1,11 +1,11 @@
-"""Check a password that was sent, and hash a new one, in one's turn at `services.passwords`."""
+"""Checks of a password at login, and hashes of new ones."""
 
 from hashlib import sha256
 
-from taskapp.auth.rate_limits import Limit
+from taskapp.auth.rate_limits import RateLimit
 from taskapp.core.client_address import limit_key
 from taskapp.core.errors import AccountRateLimited, Invalid, TooManyRequests, WrongCredentials
-from taskapp.forms.fields import WEAK_PASSWORD
+from taskapp.forms.accounts import WEAK_PASSWORD
 from taskapp.observability.logs import log
 from taskapp.queries.users import Credentials
 from taskapp.services import Services
@@ -14,15 +14,15 @@ from taskapp.services import Services
 async def check_password(
     services: Services, found: Credentials | None, *, email: str, password: str, address: str
 ) -> Credentials:
-    """Give the account of an e-mail address if this is its password; failures are counted.
+    """Return the account `found` for an e-mail address if this is its password.
 
-    They count for the address that they come from. Unless somebody has logged in from there
-    before, they count for the account as well, and for an e-mail address without one likewise.
+    A failure counts for the IP address. Unless the user has logged in from there before, it counts
+    for the account too, and in the same way for an e-mail address without an account.
 
     Raises:
-        WrongCredentials: there is no such account, or the password is another.
-        TooManyRequests: this address has failed too often.
-        AccountRateLimited: too many have failed for this account.
+        WrongCredentials: there is no such account, or the password is wrong.
+        TooManyRequests: too many attempts from the IP address have failed.
+        AccountRateLimited: too many attempts for the account have failed.
     """
     limits = services.limits
     counts = [(limits.failed_logins, limit_key(address))]
@@ -46,20 +46,20 @@ async def check_password(
 async def hash_new_password(
     services: Services, email: str, password: str, *, field: str = "password"
 ) -> str:
-    """Hash a new password.
+    """Return the hash of a new password.
 
     Raises:
-        Invalid: it is easily guessed; said beside `field`.
+        Invalid: it is easily guessed; `field` has the message.
     """
     if await services.passwords.is_weak(password, email):
         raise Invalid({field: WEAK_PASSWORD})
     return await services.passwords.hash(password)
 
 
-async def _check(services: Services, limit: Limit, key: str) -> None:
+async def _check(services: Services, limit: RateLimit, key: str) -> None:
     try:
         await limit.check(key)
     except TooManyRequests as error:
         if limit is services.limits.failed_logins_of_account:
-            raise AccountRateLimited(error.allowance) from None
+            raise AccountRateLimited(error.rate_limit) from None
         raise

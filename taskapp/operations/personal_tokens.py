@@ -1,4 +1,4 @@
-"""Personal tokens: what scripts use in place of a password."""
+"""Personal tokens, which scripts use instead of a password."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import Invalid, NotAuthenticated
 from taskapp.core.messages import Message
 from taskapp.db.database import Transaction
-from taskapp.forms.accounts import NEW_TOKEN, TOKEN_LIVES
+from taskapp.forms.accounts import NEW_TOKEN, TOKEN_LIFETIMES
 from taskapp.observability.logs import log
 from taskapp.operations.account_self_service import load_account
 from taskapp.queries.personal_tokens import insert_token
@@ -19,7 +19,7 @@ MAX_TOKENS = 50  # of one account
 
 @dataclass(frozen=True)
 class NewToken:
-    """A token that was just made: the string that is shown once, and its name."""
+    """A created token: its name, and its text, which is shown only once."""
 
     text: str
     name: str
@@ -28,10 +28,10 @@ class NewToken:
 async def create_token(
     services: Services, session: SessionToken, sent: Mapping[str, Any]
 ) -> NewToken:
-    """Make a personal token.
+    """Create a personal token.
 
     Raises:
-        Invalid: a field cannot be accepted, the name is taken, or there are too many tokens.
+        Invalid: a field is not valid, the name is taken, or there are MAX_TOKENS already.
         NotAuthenticated: the session has ended.
     """
     fields = NEW_TOKEN.read(sent)
@@ -43,7 +43,7 @@ async def create_token(
         raise Invalid(
             {"name": Message("%(limit)s tokens are the most; revoke one first.", limit=MAX_TOKENS)}
         )
-    text, secret_hash = services.signer.new_personal(session.user_id)
+    text, secret_hash = services.signer.new_personal_token(session.user_id)
 
     async def insert(transaction: Transaction) -> str | None:
         return await insert_token(
@@ -51,11 +51,11 @@ async def create_token(
             session,
             secret_hash,
             name=name,
-            lasts=TOKEN_LIVES[fields["expires"]],
+            lifetime=TOKEN_LIFETIMES[fields["expires"]],
             is_read_only="read_only" in fields,
         )
 
-    token_id = await services.database.transaction("sessions.make_token", insert)
+    token_id = await services.database.transaction("sessions.create_token", insert)
     if token_id is None:
         raise NotAuthenticated
     log("token.created", userId=session.user_id, sessionId=token_id)

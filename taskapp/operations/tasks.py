@@ -1,4 +1,4 @@
-"""Read, make, change and delete tasks."""
+"""Read, create, update and delete tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,30 +16,24 @@ from taskapp.core.errors import (
     VersionConflict,
 )
 from taskapp.core.messages import Message
-from taskapp.forms.fields import (
-    NEW_TASK,
-    STATUS_CHANGE,
-    TASK_CHANGES,
-    Form,
-    is_version,
-    read_id,
-)
+from taskapp.forms.fields import Form
+from taskapp.forms.parameters import is_version, read_id
 from taskapp.forms.pasted_titles import read_titles
+from taskapp.forms.tasks import NEW_TASK, STATUS_CHANGE, TASK_CHANGES
 from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_session, require_writer
-from taskapp.queries import bulk_tasks as batches
-from taskapp.queries import list_etags
+from taskapp.queries import bulk_tasks, list_etags
 from taskapp.queries import tasks as queries
 from taskapp.queries.bulk_tasks import CompletedSummary
 from taskapp.queries.tasks import ListedTask, ListSummary, Task
 from taskapp.services import Services
 
-MAX_DELETION = 1_000  # tasks of one statement, so that a slow disk has the time for them
+MAX_DELETION = 1_000  # tasks per statement: few enough for a slow disk within the timeout
 
 
 @dataclass(frozen=True)
 class TaskSlice:
-    """Some tasks of a list, and the cursor that continues it, if it goes on."""
+    """A page of a list, and the cursor of the next one, or None on the last."""
 
     tasks: Sequence[ListedTask]
     next_cursor: str | None
@@ -54,62 +48,63 @@ async def list_tasks(
     limit: int,
     known: Sequence[str] = (),
 ) -> tuple[str, TaskSlice | None]:
-    """List tasks, newest first, from a cursor on; None if the list's version is one of those known.
+    """Return the ETag of a list and its tasks, newest first; None if the ETag is a known one.
 
-    The version, which comes with it, changes with whatever the page has, its cursor included.
+    The ETag changes with everything in the response, the cursor included. `after` is the cursor of
+    the page before.
 
     Raises:
-        BadRequest: we did not make this cursor.
+        BadRequest: we did not sign the cursor.
         NotAuthenticated: the session has ended.
     """
-    place: dict[str, Any] = {
+    selection: dict[str, Any] = {
         "status": status,
         "after": _read_cursor(services, after),
         "limit": limit + 1,
     }
-    seed = f"{services.signer.cursor_mark} {limit} "
-    possible = [version for version in known if list_etags.is_list_version(version)]
-    if not possible:
-        rows = await queries.list_tasks(services.database, session, **place)
+    seed = f"{services.signer.cursor_fingerprint} {limit} "
+    known_etags = [text for text in known if list_etags.is_list_etag(text)]
+    if not known_etags:
+        rows = await queries.list_tasks(services.database, session, **selection)
         if not rows:
             await require_session(services, session)
-        return list_etags.make_list_version(seed, rows), _page(services, rows, limit)
-    version, rows = await list_etags.list_tasks_unless_known(
-        services.database, session, **place, seed=seed, known=possible
+        return list_etags.make_list_etag(seed, rows), _page(services, rows, limit)
+    etag, rows = await list_etags.list_tasks_unless_known(
+        services.database, session, **selection, seed=seed, known=known_etags
     )
-    if version is None:
+    if etag is None:
         raise NotAuthenticated
-    return version, None if version in possible else _page(services, rows, limit)
+    return etag, None if etag in known_etags else _page(services, rows, limit)
 
 
-async def list_tasks_with_overview(
+async def list_tasks_with_summary(
     services: Services, session: SessionToken, *, status: str | None, after: str | None, limit: int
 ) -> tuple[TaskSlice, ListSummary]:
-    """List tasks as `list_tasks` does, and count them, in one trip to the database.
+    """Return tasks as `list_tasks` does, with the summary of the list, in one round trip.
 
     Raises:
-        BadRequest: we did not make this cursor.
+        BadRequest: we did not sign the cursor.
         NotAuthenticated: the session has ended.
     """
-    rows, overview = await queries.list_tasks_with_overview(
+    rows, summary = await queries.list_tasks_with_summary(
         services.database,
         session,
         status=status,
         after=_read_cursor(services, after),
         limit=limit + 1,
     )
-    if overview is None:
+    if summary is None:
         raise NotAuthenticated
-    return _page(services, rows, limit), overview
+    return _page(services, rows, limit), summary
 
 
 async def require_task(services: Services, session: SessionToken, task_id: str) -> Task:
-    """Give a task.
+    """Return a task.
 
     Raises:
         NotAuthenticated: the session has ended.
-        TaskNotFound: there is no such task.
-        Forbidden: it is somebody else's.
+        TaskNotFound: no task has this id.
+        Forbidden: the task belongs to another user.
     """
     clean_id = _read_id(task_id)
     task = await queries.find_task(services.database, session, clean_id)
@@ -121,12 +116,12 @@ async def require_task(services: Services, session: SessionToken, task_id: str) 
 async def create_task(
     services: Services, session: SessionToken, sent: Mapping[str, Any], *, key: str | None = None
 ) -> Task:
-    """Make a task, or give the one that this idempotency key has made before, as it is now.
+    """Create a task, or return the one that was created with this idempotency key, as it is now.
 
     Raises:
-        Invalid: a field cannot be accepted.
+        Invalid: a field is not valid.
         NotAuthenticated: the session has ended.
-        ReadOnlyToken: it is a token that may only read.
+        ReadOnlyToken: the token may only read.
     """
     fields = NEW_TASK.read(sent)
     task = await queries.insert_task(
@@ -146,19 +141,20 @@ async def create_task(
 async def create_tasks(
     services: Services, session: SessionToken, text: str, *, key: str | None = None
 ) -> int:
-    """Make a task of each line of a text, the first on top of the list, and count them.
+    """Create a task for each line of a text, the first line on top, and return their number.
 
-    Those that this idempotency key has made of the same lines before are counted too.
+    It includes tasks that were created before with this idempotency key and the same lines.
 
     Raises:
-        Invalid: a line cannot be accepted, or their number; then no task is made.
+        Invalid: a line is not valid, or there are too many; no task is created.
         NotAuthenticated: the session has ended.
+        ReadOnlyToken: the token may only read.
     """
     titles = read_titles(text)
-    keys = [key and key_of_text(key, f"{place} {title}") for place, title in enumerate(titles)]
-    made = await batches.insert_tasks(services.database, session, titles, keys=keys)
-    if made:
-        _record_several(services, session, "created", made)
+    keys = [key and key_of_text(key, f"{index} {title}") for index, title in enumerate(titles)]
+    count = await bulk_tasks.insert_tasks(services.database, session, titles, keys=keys)
+    if count:
+        _record_several(services, session, "created", count)
     else:
         await require_writer(services, session)
     return len(titles)
@@ -172,15 +168,15 @@ async def update_task(
     *,
     versions: list[str] | None = None,
 ) -> Task:
-    """Change the fields that were sent, if the task is at one of the versions.
+    """Update the fields that were sent, if the task has one of the versions.
 
     Raises:
-        Invalid: a field cannot be accepted.
+        Invalid: a field is not valid.
         NotAuthenticated: the session has ended.
-        ReadOnlyToken: it is a token that may only read.
-        TaskNotFound: there is no such task.
-        Forbidden: it is somebody else's.
-        VersionConflict: the task was changed since.
+        ReadOnlyToken: the token may only read.
+        TaskNotFound: no task has this id.
+        Forbidden: the task belongs to another user.
+        VersionConflict: the task has another version.
     """
     return await _change(services, session, task_id, TASK_CHANGES, sent, versions)
 
@@ -188,7 +184,7 @@ async def update_task(
 async def set_task_status(
     services: Services, session: SessionToken, task_id: str, sent: Mapping[str, Any]
 ) -> Task:
-    """Complete a task or open it again, whatever version it is at.
+    """Complete a task or reopen it, whatever its version.
 
     Raises: as `update_task`.
     """
@@ -202,14 +198,14 @@ async def delete_task(
     *,
     versions: list[str] | None = None,
 ) -> None:
-    """Delete a task, if it is at one of the versions.
+    """Delete a task, if it has one of the versions.
 
     Raises:
         NotAuthenticated: the session has ended.
-        ReadOnlyToken: it is a token that may only read.
-        TaskNotFound: there is no such task.
-        Forbidden: it is somebody else's.
-        VersionConflict: the task was changed since.
+        ReadOnlyToken: the token may only read.
+        TaskNotFound: no task has this id.
+        Forbidden: the task belongs to another user.
+        VersionConflict: the task has another version.
     """
     clean_id = _read_id(task_id)
     if not await queries.delete_task(services.database, session, clean_id, versions=versions):
@@ -218,37 +214,37 @@ async def delete_task(
 
 
 async def find_completed(services: Services, session: SessionToken) -> CompletedSummary:
-    """Find out how many completed tasks there are to delete, and until which moment.
+    """Return how many completed tasks there are, and the timestamp up to which they are counted.
 
     Raises:
         NotAuthenticated: the session has ended.
     """
-    completed = await batches.find_completed(services.database, session)
+    completed = await bulk_tasks.find_completed(services.database, session)
     if completed is None:
         raise NotAuthenticated
     return completed
 
 
 async def delete_completed_tasks(services: Services, session: SessionToken, until: str) -> int:
-    """Delete the completed tasks that have not changed since a moment, and count them.
+    """Delete the completed tasks that have not changed since a timestamp; return their number.
 
     Raises:
-        BadRequest: the text is no moment.
-        NotAuthenticated: the session has ended; some tasks may have been deleted before.
+        BadRequest: `until` is not an RFC 3339 timestamp in UTC.
+        NotAuthenticated: the session has ended, perhaps after some tasks were deleted.
     """
     if not is_version(until):
         raise BadRequest(Message("It is not clear which tasks are meant; open the page again."))
-    number, after = 0, None
-    while ids := await batches.delete_completed_tasks(
+    count, after = 0, None
+    while ids := await bulk_tasks.delete_completed_tasks(
         services.database, session, until=until, after=after, limit=MAX_DELETION
     ):
         _record_several(services, session, "deleted", len(ids))
-        number += len(ids)
+        count += len(ids)
         if len(ids) < MAX_DELETION:
-            return number
+            return count
         after = min(ids)
     await require_writer(services, session)
-    return number
+    return count
 
 
 async def _change(
@@ -287,14 +283,14 @@ def _read_cursor(services: Services, after: str | None) -> str | None:
 
 
 def _page(services: Services, rows: Sequence[ListedTask], limit: int) -> TaskSlice:
-    """Make a page of the rows that were asked for, and one more if there is one."""
+    """Return a page of at most `limit` rows; one row more means that there is a next page."""
     if len(rows) <= limit:
         return TaskSlice(rows, None)
     return TaskSlice(rows[:limit], services.signer.sign_cursor(rows[limit - 1].id))
 
 
 def key_of_text(key: str, text: str) -> str:
-    """Give the idempotency key of a text in a form; an altered one has another, and is not lost."""
+    """Return an idempotency key for a form and its text; an edited text gets another key."""
     return sha256(f"{key} {text}".encode()).hexdigest()
 
 
@@ -303,7 +299,7 @@ async def _find_existing(services: Services, session: SessionToken, key: str | N
     if task:
         return task
     await require_writer(services, session)
-    raise Unavailable  # it was made and deleted between our two looks
+    raise Unavailable  # the task was created and deleted between our two statements
 
 
 async def _explain_refusal(

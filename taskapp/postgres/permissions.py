@@ -85,7 +85,7 @@ def chown_tree(account: UnixUser, tree: Path) -> None:
 
 
 def grant_traverse(account: UnixUser, targets: Iterable[Path]) -> None:
-    """Let the account pass through every parent of the resolved targets, and log what was opened.
+    """Grant the account the way through every parent of the targets, and log what was opened.
 
     Raises FolderAccessError naming the folder that can't be opened.
     """
@@ -97,7 +97,7 @@ def grant_traverse(account: UnixUser, targets: Iterable[Path]) -> None:
 
 
 def grant_read(account: UnixUser, trees: Iterable[Path], *, probe: Path) -> None:
-    """Let the account read the trees of programs if it can't read the probe, one file of them.
+    """Grant the account to read the trees of programs if it can't read the probe, one file of them.
 
     A root whose umask is 027 or 077 installs them for itself only. Raises FolderAccessError.
     """
@@ -129,7 +129,7 @@ def _make_user() -> None:
 
 
 def _open(account: UnixUser, path: Path, wanted: int) -> bool:
-    """Give what is wanted where it is lacking; say whether it was."""
+    """Grant what is wanted where it is lacking; return whether it was."""
     if _may(account, path, wanted):
         return False
     try:

@@ -60,7 +60,7 @@ class PostgresProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Tell whether it has ended."""
+        """Return whether it has ended."""
         return self._process.returncode is not None
 
     async def wait(self) -> str:
@@ -165,7 +165,7 @@ def find_processes(marker: str, data_folder: Path) -> list[int]:
 async def end_processes(
     find: Callable[[], Sequence[int]], *, first: Sequence[tuple[signal.Signals, float]] = ()
 ) -> bool:
-    """Signal what `find` finds, ever more firmly, until it finds nothing; say whether it does."""
+    """Signal what `find` finds, ever more firmly, until it finds nothing; return if it does."""
     clock = asyncio.get_running_loop().time
     for way, patience in (*first, *_WAYS_TO_END):
         for pid in find():

@@ -89,7 +89,7 @@ class DataFolderInUse(Exception):  # a state of affairs, not somebody's error
 async def embedded_postgres(
     data_folder: Path, *, share: bool = False, extra_settings: ExtraSettings | None = None
 ) -> AsyncIterator[str]:
-    """Run PostgreSQL in a data folder for as long as the block lasts, and give its URL.
+    """Run PostgreSQL in a data folder for as long as the block lasts, and yield its URL.
 
     With `share`, a server that another process runs there will do: it is waited for, and neither
     started nor stopped. `extra_settings` gives settings of PostgreSQL for a cluster, when it is
@@ -182,7 +182,7 @@ class EmbeddedPostgres:
             await self.stop()
 
     def accepts_connections(self) -> bool:
-        """Tell whether PostgreSQL, whoever started it, is ready and answers on its socket."""
+        """Return whether PostgreSQL, whoever started it, is ready and answers on its socket."""
         with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
             connection.settimeout(1)
             connection.connect(str(self._socket))
@@ -229,7 +229,7 @@ class EmbeddedPostgres:
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
 
     def _open_to(self, account: UnixUser) -> None:
-        """Let the account that is not ours reach what it needs, and own what it writes to."""
+        """Grant the account that is not ours to reach what it needs, and own what it writes to."""
         installed = program("postgres").parents[1]
         libraries = installed.parents[1] / "embedded_postgres.libs"
         grant_read(account, [installed, libraries], probe=program("postgres"))
@@ -309,7 +309,7 @@ class EmbeddedPostgres:
 
 
 async def _start_or_share(postgres: EmbeddedPostgres, *, share: bool) -> bool:
-    """Start it, or find it running where that will do; say whether it was started."""
+    """Start it, or find it running where that will do; return whether it was started."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + (_SHARE_TIMEOUT if share else _OWNER_EXIT_TIMEOUT)
     while True:

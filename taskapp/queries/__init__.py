@@ -1,7 +1,7 @@
-"""What is asked of the database: one module a table, every statement compiled at import.
+"""Every SQL statement that requests and jobs run, by table; each is compiled at import.
 
-The owner comes first in every signature and stands in every WHERE. It is the proof of a session
-rather than a user's id: the statement that does the work also asks whether the session is alive,
-so a request makes one trip to the database. Only when a statement finds nothing does a second
-one ask why.
+Functions on a user's data take the session first, and every WHERE restricts rows to its user. They
+take the session token rather than a user's id: the statement itself checks that the session is
+live, so a request needs one round trip. Only after a statement without rows does a second one find
+out why.
 """

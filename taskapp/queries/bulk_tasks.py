@@ -1,21 +1,10 @@
-"""Every statement on many tasks of one owner at once."""
+"""Statements on many tasks of one user at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    DateTime,
-    Text,
-    Uuid,
-    bindparam,
-    cast,
-    delete,
-    func,
-    literal_column,
-    select,
-)
+from sqlalchemy import ARRAY, Text, Uuid, bindparam, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
@@ -32,12 +21,13 @@ from taskapp.queries.tasks import (
     is_owned,
     is_owned_writable,
     order_of_status,
+    row_limit,
 )
 
 
 @dataclass(frozen=True)
 class CompletedSummary:
-    """How many tasks are completed, up to COUNT_LIMIT, and until when; None if there are none."""
+    """The number of completed tasks, up to COUNT_LIMIT, and until when; None if there are none."""
 
     count: int
     until: str | None
@@ -45,9 +35,9 @@ class CompletedSummary:
 
 _new = (
     func.unnest(
-        cast(bindparam("tasks"), ARRAY(Uuid(as_uuid=False))),
-        cast(bindparam("new_titles"), ARRAY(Text)),
-        cast(bindparam("keys"), ARRAY(Text)),
+        bindparam("tasks", type_=ARRAY(Uuid(as_uuid=False))),
+        bindparam("new_titles", type_=ARRAY(Text)),
+        bindparam("keys", type_=ARRAY(Text)),
     )
     .table_valued("id", "title", "key")
     .render_derived("new")
@@ -72,43 +62,42 @@ _counted = (
     .limit(COUNT_LIMIT)
     .subquery()
 )
-# Until the moment of the question, for that costs nothing, and what is counted is what is deleted.
-# A task from before the clock was set back can lie in the future, and is neither; as the bound, its
-# last change would let those be deleted that are completed after the question.
+# now() is the upper bound: it is free, and exactly the counted tasks are deleted. Tasks dated in
+# the future (the clock was set back) are excluded from both; with their timestamp as the bound,
+# tasks that are completed after the count would be deleted too.
 _FIND_COMPLETED = Statement(
     "tasks.find_completed",
     select(
         session_user_id, select(func.count()).select_from(_counted).scalar_subquery(), func.now()
     ),
 )
-_place: Any = literal_column("tasks.ctid")
+_ctid: Any = literal_column("tasks.ctid")
 _deleted = (
-    select(_place)
+    select(_ctid)
     .select_from(tasks)
     .where(
         is_owned_writable,
         _is_completed,
-        tasks.c.updated_at <= cast(bindparam("until"), DateTime(timezone=True)),
+        tasks.c.updated_at <= bindparam("until"),
         after_cursor,
     )
     .order_by(*order_of_status)
-    .limit(bindparam("limit"))
+    .limit(row_limit)
     .with_for_update()
     .correlate(None)
     .scalar_subquery()
 )
-# By their places, which the locks keep: to find them by their ids, PostgreSQL may read the table
-# from end to end.
+# By ctid, which is stable under the row locks: by id, PostgreSQL may scan the whole table.
 _DELETE_COMPLETED = Statement(
     "tasks.delete_completed",
-    delete(tasks).where(_place == func.any(func.array(_deleted))).returning(tasks.c.id),
+    delete(tasks).where(_ctid == func.any(func.array(_deleted))).returning(tasks.c.id),
 )
 
 
 async def insert_tasks(
     database: Database, session: SessionToken, titles: Sequence[str], *, keys: Sequence[str | None]
 ) -> int:
-    """Insert tasks, the newest first, each unless its key has made one, and count those made.
+    """Insert tasks, newest first, without those whose key was used; return the number inserted.
 
     All or none are inserted; none without a session.
     """
@@ -124,7 +113,7 @@ async def insert_tasks(
 
 
 async def find_completed(database: Database, session: SessionToken) -> CompletedSummary | None:
-    """Find out how many tasks are completed now; None without a session."""
+    """Return how many tasks are completed now, or None without a session."""
     row = await database.fetch_one(_FIND_COMPLETED, session=session.secret_hash)
     if row is None or row[0] is None:
         return None
@@ -135,9 +124,9 @@ async def find_completed(database: Database, session: SessionToken) -> Completed
 async def delete_completed_tasks(
     database: Database, session: SessionToken, *, until: str, after: str | None, limit: int
 ) -> list[str]:
-    """Delete the newest completed tasks behind the one with the id `after`, and give their ids.
+    """Delete the newest completed tasks after the one with the id `after`, and return their ids.
 
-    Only those that have not changed since `until`.
+    Tasks that have changed since `until`, an RFC 3339 timestamp, are not deleted.
     """
     rows = await database.fetch_all(
         _DELETE_COMPLETED, session=session.secret_hash, until=until, after=after, limit=limit

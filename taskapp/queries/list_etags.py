@@ -1,7 +1,8 @@
-"""The version of a list of tasks; PostgreSQL makes it too, so as not to send a list that is known.
+"""The ETag of a list of tasks, computed in Python and in SQL.
 
-It is a digest of the ids and versions of the tasks in their order, after a seed: what the page
-depends on besides. Both forms of it, in Python and in SQL, stand here and have to stay one.
+PostgreSQL computes it so that it need not send a list that the client has. The ETag is a digest of
+a seed and of the ids and versions of the tasks in their order; the seed is everything else that the
+response depends on. Both computations have to give the same result.
 """
 
 import re
@@ -20,19 +21,19 @@ _LENGTH = 32  # hexadecimal digits: 128 bits
 _FORM = re.compile(f"[0-9a-f]{{{_LENGTH}}}")
 
 
-def make_list_version(seed: str, tasks: list[Task]) -> str:
-    """Make the version of a list that was read."""
+def make_list_etag(seed: str, tasks: list[Task]) -> str:
+    """Return the ETag of a list that was read, without quotes."""
     versions = "".join([task.id + task.updated_at for task in tasks])
     return sha256((seed + versions).encode("ascii")).hexdigest()[:_LENGTH]
 
 
-def is_list_version(version: str) -> bool:
-    """Tell whether a text has the form of a list's version."""
-    return _FORM.fullmatch(version) is not None
+def is_list_etag(text: str) -> bool:
+    """Return whether a text has the form of a list's ETag."""
+    return _FORM.fullmatch(text) is not None
 
 
-def _version_of(page: Any) -> Any:
-    # PostgreSQL writes "2026-02-02 10:00:00.5+00" for what a task has as "2026-02-02T10:00:00.5Z".
+def _etag_of(page: Any) -> Any:
+    # PostgreSQL writes "2026-02-02 10:00:00.5+00" where a task has "2026-02-02T10:00:00.5Z".
     versions = func.string_agg(cast(page.c.id, Text) + cast(page.c.updated_at, Text), text("''"))
     versions = func.replace(versions, text("' '"), text("'T'"))
     versions = func.replace(versions, text("'+00'"), text("'Z'"))
@@ -42,11 +43,11 @@ def _version_of(page: Any) -> Any:
 
 def _unless_known(name: str, rows: Select[Any], *, prepare: bool) -> Statement:
     page = rows.cte("page").prefix_with("MATERIALIZED")
-    version = select(_version_of(page).label("version")).cte("version")
-    known = cast(bindparam("known"), ARRAY(Text))
-    # Without an equality it is joined by walking the page, and so in the page's order.
-    found = version.outerjoin(page, version.c.version != all_(known))
-    expression = select(session_user_id, version.c.version, *page.c).select_from(found)
+    etag = select(_etag_of(page).label("etag")).cte("etag")
+    known = bindparam("known", type_=ARRAY(Text))
+    # A join without an equality scans the page, and so keeps the order of its rows.
+    joined = etag.outerjoin(page, etag.c.etag != all_(known))
+    expression = select(session_user_id, etag.c.etag, *page.c).select_from(joined)
     return Statement(name, expression, prepare=prepare)
 
 
@@ -64,9 +65,9 @@ async def list_tasks_unless_known(
     seed: str,
     known: list[str],
 ) -> tuple[str | None, list[Task]]:
-    """Give the version of a list, and its tasks unless the version is one of those known.
+    """Return the ETag of a list, and its tasks unless the ETag is one of those known.
 
-    Without a session the version is None.
+    Without a session the ETag is None.
     """
     rows = await database.fetch_all(
         _LIST_STATUS if status else _LIST,
@@ -77,7 +78,7 @@ async def list_tasks_unless_known(
         seed=seed,
         known=known,
     )
-    session_user, version, first_id = rows[0][:3]
+    session_user, etag, first_id = rows[0][:3]
     if session_user is None:
         return None, []
-    return version, [Task(*row[2:]) for row in rows] if first_id else []
+    return etag, [Task(*row[2:]) for row in rows] if first_id else []

@@ -1,4 +1,4 @@
-"""Every statement on the addresses of logins, and the expression by which others know one."""
+"""Statements on the addresses of logins, and the expression that recognizes one."""
 
 from datetime import timedelta
 
@@ -8,10 +8,10 @@ from schema.tables import login_addresses, sessions, users
 from taskapp.db.database import Database, Transaction
 from taskapp.db.statements import Statement
 
-REMEMBERED_FOR = timedelta(days=90)  # an address is known for so long after a login from it
+REMEMBERED_FOR = timedelta(days=90)  # an address is known this long after a login from it
 
-# Whether somebody has logged in to this account from an address, or is logged in there now. Tokens
-# do not count: scripts run on machines that others share.
+# Whether a user has logged in to this account from an address, or is logged in from it now.
+# Personal tokens do not count: scripts run on shared machines.
 is_known_address = or_(
     exists().where(
         login_addresses.c.user_id == users.c.id, login_addresses.c.address == bindparam("address")
@@ -43,10 +43,10 @@ _DELETE_OLD = Statement(
 async def delete_addresses_of_user(
     transaction: Transaction, user_id: str, *, but: str = ""
 ) -> None:
-    """Forget from where somebody has logged in to an account, but for one address."""
+    """Delete the known addresses of an account, except one."""
     await transaction.run(_DELETE_OF_USER, user=user_id, address=but)
 
 
 async def delete_old_addresses(database: Database) -> int:
-    """Forget the addresses from which nobody has logged in for long, and count them."""
+    """Delete the addresses without a login for REMEMBERED_FOR, and return their number."""
     return len(await database.fetch_all(_DELETE_OLD))

@@ -1,4 +1,4 @@
-"""The statements that make a personal token, which is a session with a name."""
+"""Statements that create a personal token, which is a session with a name."""
 
 from datetime import timedelta
 
@@ -9,7 +9,6 @@ from sqlalchemy import (
     Text,
     Uuid,
     bindparam,
-    cast,
     func,
     insert,
     select,
@@ -33,12 +32,12 @@ _INSERT_TOKEN = Statement(
     .from_select(
         ["id", "user_id", "secret_hash", "expires_at", "name", "is_read_only"],
         select(
-            cast(bindparam("id"), Uuid(as_uuid=False)),
+            bindparam("id", type_=Uuid(as_uuid=False)),
             owner_row.c.user_id,
             bindparam("new_session", type_=LargeBinary),
-            func.coalesce(func.now() + cast(bindparam("lasts"), Interval), text("'infinity'")),
-            cast(bindparam("name"), Text),
-            cast(bindparam("is_read_only"), Boolean),
+            func.coalesce(func.now() + bindparam("lifetime", type_=Interval), text("'infinity'")),
+            bindparam("name", type_=Text),
+            bindparam("is_read_only", type_=Boolean),
         ).where(owner_row.c.user_id.is_not(None)),
     )
     .returning(sessions.c.id),
@@ -51,13 +50,13 @@ async def insert_token(
     secret_hash: bytes,
     *,
     name: str,
-    lasts: timedelta | None,
+    lifetime: timedelta | None,
     is_read_only: bool,
 ) -> str | None:
-    """Insert a personal token and give its id; None without a session.
+    """Insert a personal token and return its id, or None without a session.
 
-    It is for ever if `lasts` is None. Nobody changes the password meanwhile, so that no token
-    outlives a change of it.
+    It does not expire if `lifetime` is None. The user's row is locked, so that no token can outlive
+    a change of the password that happens meanwhile.
     """
     await transaction.run(_LOCK_USER, user=session.user_id)
     rows = await transaction.run(
@@ -66,7 +65,7 @@ async def insert_token(
         session=session.secret_hash,
         new_session=secret_hash,
         name=name,
-        lasts=lasts,
+        lifetime=lifetime,
         is_read_only=is_read_only,
     )
     return rows[0][0] if rows else None

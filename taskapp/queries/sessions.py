@@ -1,4 +1,4 @@
-"""Every statement on sessions, and the expression by which others prove one."""
+"""Statements on sessions, and the expressions by which other statements check one."""
 
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     case,
-    cast,
     delete,
     func,
     literal,
@@ -27,14 +26,15 @@ from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database, Transaction
 from taskapp.db.statements import Statement
 
-LIFETIME = timedelta(days=30)  # a session ends then, whatever happens (ASVS 7.3.2)
-TOUCH_INTERVAL = timedelta(minutes=1)  # a session's use is written at most this often
+LIFETIME = timedelta(days=30)  # of a session, however much it is used (ASVS 7.3.2)
+TOUCH_INTERVAL = timedelta(minutes=1)  # between two writes of a session's use
 
 
 class Session(NamedTuple):
-    """A session, as its owner sees it; `is_current` marks the one that asks. Moments are RFC 3339.
+    """A session or personal token, as its user sees it; timestamps are RFC 3339 in UTC.
 
-    A personal token has a name; without an end, `expires_at` is None.
+    Only personal tokens have a name. `expires_at` is None for a token that does not expire.
+    `is_current` marks the session of the request.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Session(NamedTuple):
 
 
 class EndedSessions(NamedTuple):
-    """How many sessions were ended, and how many personal tokens were revoked."""
+    """The numbers of ended sessions and of revoked personal tokens."""
 
     sessions: int
     tokens: int
@@ -68,29 +68,29 @@ def _live(*conditions: Any) -> Any:
     )
 
 
-# The user of the live session with this secret, or NULL. As a scalar subquery it is looked up
-# once for a statement; a join would be planned into it, and cost more.
+# The user of the live session with this secret hash, or NULL. A scalar subquery is evaluated once
+# for each statement; a join would complicate the plan and cost more.
 session_user_id = _live()
-# The same for what writes: NULL also for a token that may only read.
+# The same for statements that write: NULL also for a read-only token.
 writable_session_user_id = _live(~sessions.c.is_read_only)
 
-# The owner of what is inserted; its `user_id` is NULL for whoever may not write.
+# One row with the user of an INSERT; its `user_id` is NULL if the session may not write.
 owner_row = select(writable_session_user_id.label("user_id")).subquery("owner")
 session_email = select(users.c.email).where(users.c.id == session_user_id).scalar_subquery()
-_idle = cast(bindparam("idle"), Interval)
+_idle = bindparam("idle", type_=Interval)
 _begun = (
     insert(sessions)
     .from_select(
         ["id", "user_id", "secret_hash", "expires_at", "address", "user_agent"],
-        # Only while the password is the one that was checked, and nobody changes it meanwhile, so
-        # that a login that overtakes a change of the password opens nothing.
+        # Only if the password is still the one that was checked. The row lock keeps it from being
+        # changed meanwhile, so a login with the old password cannot outlive the change.
         select(
-            cast(bindparam("id"), Uuid(as_uuid=False)),
+            bindparam("id", type_=Uuid(as_uuid=False)),
             users.c.id,
             bindparam("session", type_=LargeBinary),
             func.now() + func.least(_idle, literal(LIFETIME, Interval)),
-            cast(bindparam("address"), Text),
-            cast(bindparam("user_agent"), Text),
+            bindparam("address", type_=Text),
+            bindparam("user_agent", type_=Text),
         )
         .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("password_hash"))
         .with_for_update(read=True),
@@ -101,7 +101,7 @@ _begun = (
 _INSERT = Statement(
     "sessions.insert",
     insert(login_addresses)
-    .from_select(["user_id", "address"], select(_begun.c.user_id, cast(bindparam("address"), Text)))
+    .from_select(["user_id", "address"], select(_begun.c.user_id, bindparam("address", type_=Text)))
     .on_conflict_do_update(
         index_elements=["user_id", "address"], set_={"last_login_at": func.now()}
     )
@@ -124,7 +124,7 @@ _TOUCH = Statement(
         sessions.c.secret_hash == bindparam("session"),
         sessions.c.expires_at > func.now(),
         sessions.c.last_used_at < func.now() - literal(TOUCH_INTERVAL, Interval),
-        # The user is written first, as by a change of the password: two orders would be a deadlock.
+        # Lock the user before the session, as a change of the password does, to avoid deadlocks.
         select(func.count()).select_from(_first_use_today).scalar_subquery() >= 0,
     )
     .values(
@@ -187,7 +187,7 @@ _DELETE_OF_USER = Statement(
     delete(sessions)
     .where(
         sessions.c.user_id == bindparam("user"),
-        sessions.c.secret_hash.is_distinct_from(cast(bindparam("kept"), LargeBinary)),
+        sessions.c.secret_hash.is_distinct_from(bindparam("kept")),
     )
     .returning(_is_token),
 )
@@ -213,9 +213,9 @@ async def insert_session(
     address: str,
     user_agent: str,
 ) -> bool:
-    """Insert a session that ends after `idle` seconds; False if the password has changed.
+    """Insert a session that ends after `idle` seconds without use, and the address of the login.
 
-    The address is noted as one from which somebody has logged in to this account.
+    Return False if the password has changed since it was checked.
     """
     row = await database.fetch_one(
         _INSERT,
@@ -231,7 +231,7 @@ async def insert_session(
 
 
 async def touch_session(database: Database, secret_hash: bytes, idle: int, address: str) -> None:
-    """Note where and on which day a session is used; its end is `idle` seconds from now."""
+    """Record the use of a session, its address and day; it ends after `idle` seconds from now."""
     await database.fetch_one(
         _TOUCH, session=secret_hash, idle=timedelta(seconds=idle), new_address=address
     )
@@ -240,67 +240,66 @@ async def touch_session(database: Database, secret_hash: bytes, idle: int, addre
 async def list_sessions(
     database: Database, session: SessionToken
 ) -> tuple[list[Session], str | None]:
-    """List the live sessions of a user, tokens too, with the e-mail address; None without any."""
+    """List the user's live sessions and tokens, with the e-mail address; None without a session."""
     rows = await database.fetch_all(_LIST, session=session.secret_hash)
     return [Session(*row[:-1]) for row in rows], rows[0][-1] if rows else None
 
 
 async def find_session_user(database: Database, secret_hash: bytes) -> str | None:
-    """Find whose live session this is."""
-    row = await database.fetch_one(_FIND_USER, session=secret_hash)
-    return row[0] if row else None
+    """Return the id of the user of a live session, or None."""
+    user_id: str | None = await database.fetch_value(_FIND_USER, session=secret_hash)
+    return user_id
 
 
 async def find_session_writer(database: Database, secret_hash: bytes) -> str | None:
-    """Find whose live session this is, if it may write."""
-    row = await database.fetch_one(_FIND_WRITER, session=secret_hash)
-    return row[0] if row else None
+    """Return the id of the user of a live session that may write, or None."""
+    user_id: str | None = await database.fetch_value(_FIND_WRITER, session=secret_hash)
+    return user_id
 
 
 async def replace_session_secret(
     transaction: Transaction, old_hash: bytes, new_hash: bytes
 ) -> bool:
-    """Give a live session another secret."""
+    """Replace the secret of a live session; return False if it has ended."""
     return bool(await transaction.run(_REPLACE_SECRET, session=old_hash, new_session=new_hash))
 
 
 async def delete_session(database: Database, secret_hash: bytes) -> str | None:
-    """End a session and tell whose it was, if it was alive."""
-    row = await database.fetch_one(_DELETE, session=secret_hash)
-    return row[0] if row else None
+    """End a live session and return the id of its user, or None if it has ended already."""
+    user_id: str | None = await database.fetch_value(_DELETE, session=secret_hash)
+    return user_id
 
 
 async def delete_session_by_id(
     database: Database, session: SessionToken, session_id: str
 ) -> EndedSessions | None:
-    """End a session of the session, or revoke a token; None if there is no such."""
+    """End a session of the user, or revoke a token; return None if there is none with this id."""
     rows = await database.fetch_all(_DELETE_BY_ID, session=session.secret_hash, id=session_id)
-    return _counted(rows) if rows else None
+    return _count_kinds(rows) if rows else None
 
 
 async def delete_other_sessions(database: Database, session: SessionToken) -> int:
-    """End all sessions of the owner but this one, tokens not among them, and count them."""
+    """End all other sessions of the user, without tokens, and return their number."""
     return len(await database.fetch_all(_DELETE_OTHERS, session=session.secret_hash))
 
 
 async def delete_sessions_of_user(
     transaction: Transaction, user_id: str, *, kept: bytes | None = None
 ) -> EndedSessions:
-    """End all sessions of a user, tokens too, but the one with the secret's hash `kept`."""
-    return _counted(await transaction.run(_DELETE_OF_USER, user=user_id, kept=kept))
+    """End all sessions and tokens of a user, except the one with the secret hash `kept`."""
+    return _count_kinds(await transaction.run(_DELETE_OF_USER, user=user_id, kept=kept))
 
 
 async def delete_ended_sessions(database: Database) -> int:
-    """Delete the sessions that have ended by themselves and count them."""
+    """Delete the expired sessions and tokens, and return their number."""
     return len(await database.fetch_all(_DELETE_ENDED))
 
 
 async def count_live_sessions(database: Database) -> int:
-    """Count the sessions that have not ended."""
-    row = await database.fetch_one(_COUNT_LIVE)
-    return int(row[0]) if row else 0
+    """Count the live sessions, without tokens."""
+    return int(await database.fetch_value(_COUNT_LIVE) or 0)
 
 
-def _counted(rows: list[tuple[Any, ...]]) -> EndedSessions:
+def _count_kinds(rows: list[tuple[Any, ...]]) -> EndedSessions:
     tokens = sum(is_token for (is_token,) in rows)
     return EndedSessions(len(rows) - tokens, tokens)

@@ -1,15 +1,15 @@
-"""Every statement on tasks, but those on many at once, and the expressions that both need."""
+"""Statements on tasks, except bulk ones, and the expressions that both use."""
 
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     DateTime,
     Text,
     Uuid,
     bindparam,
-    cast,
     delete,
     func,
     literal_column,
@@ -32,12 +32,12 @@ from taskapp.queries.sessions import (
     writable_session_user_id,
 )
 
-_LAST_OF_ALL = text("'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid")  # no task has it
-COUNT_LIMIT = 10_000  # a count stops here, so that a page costs the same with a million tasks
+_MAX_ID = text("'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid")  # greater than any task's id
+COUNT_LIMIT = 10_000  # counting stops here, so that a page costs the same with a million tasks
 
 
 class ListedTask(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """What the page of a list shows of a task; its moment is RFC 3339 in UTC."""
+    """The part of a task that a list page shows; the timestamp is RFC 3339 in UTC."""
 
     id: str
     title: str
@@ -47,17 +47,17 @@ class ListedTask(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class Task(ListedTask, frozen=True, gc=False):
-    """A task, as the database holds it and as the API shows it.
+    """A task, as the API returns it.
 
-    `updated_at` grows with every change, by a microsecond at least, and so it is the task's
-    version as well.
+    `updated_at` grows with every change, by at least a microsecond, so it is also the version of
+    the task.
     """
 
     updated_at: str
 
 
 class ListSummary(NamedTuple):
-    """Whose list it is, and how many tasks of each status are in it, up to COUNT_LIMIT."""
+    """The user's e-mail address and the number of tasks by status, each up to COUNT_LIMIT."""
 
     email: str
     pending: int
@@ -65,20 +65,15 @@ class ListSummary(NamedTuple):
 
 
 class TaskAccess(NamedTuple):
-    """Whose session it is, whose task it is (None for none), and whether the session may write."""
+    """The users of a session and of a task, or None, and whether the session may write."""
 
     session_user: str | None
     task_owner: str | None
     may_write: bool
 
 
-def _optional(name: str, type_: Any) -> Any:
-    """Give a parameter that may be NULL; PostgreSQL folds it away before it plans."""
-    return cast(bindparam(name), type_)
-
-
-# Not "= session_user_id ORDER BY id": with few users PostgreSQL then walks the tasks of all users
-# in the order of the primary key. Only the indexes by user have this order.
+# Not "= session_user_id ORDER BY id": with few users PostgreSQL would then walk the tasks of all
+# users in the order of the primary key. Only the indexes by user have the order below.
 is_owned = tasks.c.user_id == func.any(func.array(session_user_id))
 is_owned_writable = tasks.c.user_id == func.any(func.array(writable_session_user_id))
 _order = (tasks.c.user_id.desc(), tasks.c.id.desc())
@@ -89,11 +84,11 @@ _CONSTANTS = {"pending": text("'pending'"), "completed": text("'completed'")}
 
 
 def is_of_status(status: Any) -> Any:
-    """Select one status, so that with `order_of_status` only its own index will do.
+    """Return the condition on a status; with `order_of_status`, only the index by status serves it.
 
-    With "=" PostgreSQL takes the index without the status if nearly all tasks of all have this one,
-    and reads through all that an owner has of the other. A status that is known is no parameter, so
-    that a plan which is kept knows it too.
+    With "=", if nearly all tasks have this status, PostgreSQL uses the index without it, and reads
+    all tasks of the user that have the other status. A status that is known at import is a constant
+    rather than a parameter, so that a generic plan of a prepared statement knows it too.
     """
     bound = _CONSTANTS.get(status, status) if isinstance(status, str) else status
     return tasks.c.status.between(bound, bound)
@@ -111,37 +106,36 @@ def _count(status: str) -> Any:
 
 
 _columns = [tasks.c[name] for name in Task.__struct_fields__]
-_after = _optional("after", Uuid(as_uuid=False))
-after_cursor = tasks.c.id < func.coalesce(_after, _LAST_OF_ALL)
-_timestamp = DateTime(timezone=True)
+_after = bindparam("after", type_=Uuid(as_uuid=False))
+after_cursor = tasks.c.id < func.coalesce(_after, _MAX_ID)
 _is_own_task = (tasks.c.user_id == session_user_id, tasks.c.id == bindparam("task"))
 _is_own_writable_task = (
     tasks.c.user_id == writable_session_user_id,
     tasks.c.id == bindparam("task"),
 )
-_unchanged = or_(
-    _optional("versions", ARRAY(_timestamp)).is_(None),
-    tasks.c.updated_at == func.any(_optional("versions", ARRAY(_timestamp))),
-)
+_versions = bindparam("versions", type_=ARRAY(DateTime(timezone=True)))
+_unchanged = or_(_versions.is_(None), tasks.c.updated_at == func.any(_versions))
+row_limit = bindparam("limit", type_=BigInteger)
 
 
-_rows = select(*_columns).where(is_owned, after_cursor).limit(bindparam("limit"))
+_rows = select(*_columns).where(is_owned, after_cursor).limit(row_limit)
 list_of_all = _rows.order_by(*_order)
 list_of_status = _rows.where(is_of_status(bindparam("status"))).order_by(*order_of_status)
 _LIST = Statement("tasks.list", list_of_all)
 _LIST_STATUS = Statement("tasks.list_status", list_of_status, prepare=False)
-# As one text, for it comes with each task of a list; without a session the e-mail is missing.
-_overview = func.concat_ws(text("' '"), _count("pending"), _count("completed"), session_email)
+# Packed into one column because it repeats on every row. Without a session the e-mail part is
+# missing.
+_summary = func.concat_ws(text("' '"), _count("pending"), _count("completed"), session_email)
 _listed = [tasks.c[name] for name in ListedTask.__struct_fields__]
-_LIST_WITH_OVERVIEW = Statement(
-    "tasks.list_with_overview", list_of_all.with_only_columns(*_listed, _overview)
+_LIST_WITH_SUMMARY = Statement(
+    "tasks.list_with_summary", list_of_all.with_only_columns(*_listed, _summary)
 )
-_LIST_STATUS_WITH_OVERVIEW = Statement(
-    "tasks.list_status_with_overview",
-    list_of_status.with_only_columns(*_listed, _overview),
+_LIST_STATUS_WITH_SUMMARY = Statement(
+    "tasks.list_status_with_summary",
+    list_of_status.with_only_columns(*_listed, _summary),
     prepare=False,
 )
-_OVERVIEW = Statement("tasks.overview", select(_overview))
+_SUMMARY = Statement("tasks.summary", select(_summary))
 _FIND = Statement("tasks.find", select(*_columns).where(*_is_own_task))
 _FIND_BY_KEY = Statement(
     "tasks.find_by_key",
@@ -157,7 +151,7 @@ _FIND_ACCESS = Statement(
         writable_session_user_id.is_not(None),
     ),
 )
-# What was made with an idempotency key is not made again.
+# A second INSERT with the same idempotency key does nothing.
 idempotency_conflict: dict[str, Any] = {
     "index_elements": ["user_id", "idempotency_key"],
     "index_where": tasks.c.idempotency_key.is_not(None),
@@ -168,10 +162,10 @@ _INSERT = Statement(
     .from_select(
         ["id", "user_id", "title", "description", "status", "idempotency_key"],
         select(
-            _optional("task", Uuid(as_uuid=False)),
+            bindparam("task", type_=Uuid(as_uuid=False)),
             owner_row.c.user_id,
-            *(_optional(f"new_{name}", Text) for name in ("title", "description", "status")),
-            _optional("key", Text),
+            *(bindparam(f"new_{name}", type_=Text) for name in ("title", "description", "status")),
+            bindparam("key", type_=Text),
         ).where(owner_row.c.user_id.is_not(None)),
     )
     .on_conflict_do_nothing(**idempotency_conflict)
@@ -183,10 +177,10 @@ _UPDATE = Statement(
     .where(*_is_own_writable_task, _unchanged)
     .values(
         {
-            tasks.c[name]: func.coalesce(_optional(f"new_{name}", Text), tasks.c[name])
+            tasks.c[name]: func.coalesce(bindparam(f"new_{name}", type_=Text), tasks.c[name])
             for name in ("title", "description", "status")
         }
-        # Later than before even when the clock was set back, for it is the version too.
+        # Greater than before even if the clock was set back, because it is also the version.
         | {
             tasks.c.updated_at: func.greatest(
                 func.now(), tasks.c.updated_at + text("interval '1 microsecond'")
@@ -209,7 +203,7 @@ _ESTIMATE = Statement(
 async def list_tasks(
     database: Database, session: SessionToken, *, status: str | None, after: str | None, limit: int
 ) -> list[Task]:
-    """List tasks, newest first, of one status or all, behind the one with the id `after`."""
+    """List tasks, newest first, of one status or all, after the task with the id `after`."""
     rows = await database.fetch_all(
         _LIST_STATUS if status else _LIST,
         session=session.secret_hash,
@@ -220,47 +214,46 @@ async def list_tasks(
     return [Task(*row) for row in rows]
 
 
-async def list_tasks_with_overview(
+async def list_tasks_with_summary(
     database: Database, session: SessionToken, *, status: str | None, after: str | None, limit: int
 ) -> tuple[list[ListedTask], ListSummary | None]:
-    """List tasks, and give the overview in the same trip; it is None without a session."""
+    """List tasks and return the summary in the same round trip; it is None without a session."""
     rows = await database.fetch_all(
-        _LIST_STATUS_WITH_OVERVIEW if status else _LIST_WITH_OVERVIEW,
+        _LIST_STATUS_WITH_SUMMARY if status else _LIST_WITH_SUMMARY,
         session=session.secret_hash,
         status=status,
         after=after,
         limit=limit,
     )
     if rows:
-        return [ListedTask(*row[:-1]) for row in rows], _read_overview(rows[0][-1])
-    return [], await find_overview(database, session)
+        return [ListedTask(*row[:-1]) for row in rows], _read_summary(rows[0][-1])
+    return [], await find_summary(database, session)
 
 
-async def find_overview(database: Database, session: SessionToken) -> ListSummary | None:
-    """Find out whose session it is, and how many tasks they have; None without a session."""
-    [[overview]] = await database.fetch_all(_OVERVIEW, session=session.secret_hash)
-    return _read_overview(overview)
+async def find_summary(database: Database, session: SessionToken) -> ListSummary | None:
+    """Return the summary of the user's list, or None without a session."""
+    return _read_summary(await database.fetch_value(_SUMMARY, session=session.secret_hash))
 
 
-def _read_overview(text: str) -> ListSummary | None:
+def _read_summary(text: str) -> ListSummary | None:
     pending, completed, *email = text.split(" ", 2)
     return ListSummary(email[0], int(pending), int(completed)) if email else None
 
 
 async def find_task(database: Database, session: SessionToken, task_id: str) -> Task | None:
-    """Find a task of the owner."""
+    """Return a task of the user, or None."""
     row = await database.fetch_one(_FIND, session=session.secret_hash, task=task_id)
     return Task(*row) if row else None
 
 
 async def find_task_by_key(database: Database, session: SessionToken, key: str) -> Task | None:
-    """Find the task of the owner that was made with an idempotency key."""
+    """Return the user's task that was created with an idempotency key, or None."""
     row = await database.fetch_one(_FIND_BY_KEY, session=session.secret_hash, key=key)
     return Task(*row) if row else None
 
 
 async def find_access(database: Database, session: SessionToken, task_id: str) -> TaskAccess:
-    """Find out why a statement found nothing: whose session it is, and whose task."""
+    """Return why a statement had no rows: the users of the session and of the task."""
     row = await database.fetch_one(_FIND_ACCESS, session=session.secret_hash, task=task_id)
     return TaskAccess(*row) if row else TaskAccess(None, None, may_write=False)
 
@@ -274,7 +267,7 @@ async def insert_task(
     status: str,
     key: str | None,
 ) -> Task | None:
-    """Insert a task; None without a session, or when the key has made one before."""
+    """Insert a task; return None without a session, or if the key was used before."""
     row = await database.fetch_one(
         _INSERT,
         session=session.secret_hash,
@@ -297,7 +290,7 @@ async def update_task(
     status: str | None = None,
     versions: list[str] | None = None,
 ) -> Task | None:
-    """Update what is not None, if the task is the owner's and at one of the versions."""
+    """Update fields that are not None, if the task is the user's and has one of the versions."""
     row = await database.fetch_one(
         _UPDATE,
         session=session.secret_hash,
@@ -313,7 +306,7 @@ async def update_task(
 async def delete_task(
     database: Database, session: SessionToken, task_id: str, *, versions: list[str] | None = None
 ) -> bool:
-    """Delete a task, if it is the owner's and at one of the versions."""
+    """Delete a task, if it is the user's and has one of the versions; return whether it did."""
     row = await database.fetch_one(
         _DELETE, session=session.secret_hash, task=task_id, versions=versions
     )
@@ -321,6 +314,5 @@ async def delete_task(
 
 
 async def estimate_tasks(database: Database) -> int:
-    """Give the number of all tasks as the planner knows it; counting them would take long."""
-    row = await database.fetch_one(_ESTIMATE)
-    return int(row[0]) if row else 0
+    """Return the planner's estimate of the number of tasks; counting them would take long."""
+    return int(await database.fetch_value(_ESTIMATE) or 0)

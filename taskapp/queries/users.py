@@ -1,4 +1,4 @@
-"""Every statement on users."""
+"""Statements on users."""
 
 from typing import NamedTuple
 
@@ -69,7 +69,7 @@ _DELETE = Statement(
 
 
 class Credentials(NamedTuple):
-    """What a password is checked against, and whether somebody has logged in from there before."""
+    """What a login is checked against, and whether it comes from a known address."""
 
     user_id: str
     email: str
@@ -78,7 +78,7 @@ class Credentials(NamedTuple):
 
 
 class User(NamedTuple):
-    """An account, as a list shows it; `created_at` is RFC 3339 in UTC."""
+    """An account in a list; `created_at` is RFC 3339 in UTC."""
 
     user_id: str
     email: str
@@ -86,10 +86,10 @@ class User(NamedTuple):
 
 
 async def insert_user(database: Database, email: str, password_hash: str) -> str:
-    """Insert a user and give the id.
+    """Insert a user and return the id.
 
     Raises:
-        UniqueViolation: the address is taken.
+        UniqueViolation: another account has the e-mail address.
     """
     user_id = str(uuid7())
     await database.fetch_one(_INSERT, id=user_id, email=email, password_hash=password_hash)
@@ -97,7 +97,7 @@ async def insert_user(database: Database, email: str, password_hash: str) -> str
 
 
 async def find_credentials(database: Database, email: str, address: str) -> Credentials | None:
-    """Find an account by its e-mail address, in its normal form, for somebody at an address."""
+    """Return the account with a normalized e-mail address, for a login from an IP address."""
     row = await database.fetch_one(_FIND_BY_EMAIL, email=email, address=address)
     return Credentials(*row) if row else None
 
@@ -105,31 +105,30 @@ async def find_credentials(database: Database, email: str, address: str) -> Cred
 async def find_own_credentials(
     database: Database, session: SessionToken, address: str
 ) -> Credentials | None:
-    """Find the account of a live session, for somebody at an address."""
+    """Return the account of a live session, for a request from an IP address."""
     row = await database.fetch_one(_FIND_BY_SESSION, session=session.secret_hash, address=address)
     return Credentials(*row) if row else None
 
 
 async def list_users(database: Database) -> list[User]:
-    """List all accounts by their addresses."""
+    """List all accounts, sorted by e-mail address."""
     return [User(*row) for row in await database.fetch_all(_LIST)]
 
 
 async def count_users(database: Database) -> int:
     """Count all accounts."""
-    row = await database.fetch_one(_COUNT)
-    return int(row[0]) if row else 0
+    return int(await database.fetch_value(_COUNT) or 0)
 
 
 async def count_active_users(database: Database) -> tuple[int, dict[int, int]]:
-    """Count all accounts, and those used today or in the days before, by the number of days."""
+    """Count all accounts, and for each of ACTIVE_DAYS those used within that many days."""
     row = await database.fetch_one(_COUNT_ACTIVE)
     total, *active = row or (0, *(0 for _ in ACTIVE_DAYS))
     return total, dict(zip(ACTIVE_DAYS, active, strict=True))
 
 
 async def update_password(transaction: Transaction, email: str, password_hash: str) -> str | None:
-    """Set the password of an account and give its id, if there is one of this address."""
+    """Set the password of an account and return its id, or None without an account."""
     rows = await transaction.run(_UPDATE_PASSWORD, account=email, new_hash=password_hash)
     return rows[0][0] if rows else None
 
@@ -137,7 +136,7 @@ async def update_password(transaction: Transaction, email: str, password_hash: s
 async def update_own_password(
     transaction: Transaction, user_id: str, old_hash: str, new_hash: str
 ) -> bool:
-    """Set another password in place of the one that was checked; False if it was changed since."""
+    """Replace the password that was checked; return False if it was changed since."""
     return bool(
         await transaction.run(_REPLACE_HASH, user=user_id, old_hash=old_hash, new_hash=new_hash)
     )
@@ -146,12 +145,12 @@ async def update_own_password(
 async def replace_password_hash(
     database: Database, user_id: str, old_hash: str, new_hash: str
 ) -> None:
-    """Set another hash of the same password, unless the password was changed meanwhile."""
+    """Replace the hash of the same password, unless the password was changed since."""
     await database.fetch_one(_REPLACE_HASH, user=user_id, old_hash=old_hash, new_hash=new_hash)
 
 
 async def delete_own_user(database: Database, session: SessionToken, password_hash: str) -> bool:
-    """Delete the account of a live session with all in it, if this is its password's hash."""
+    """Delete the account of a live session and its data, if it still has this password hash."""
     row = await database.fetch_one(
         _DELETE_BY_SESSION, session=session.secret_hash, password_hash=password_hash
     )
@@ -159,6 +158,6 @@ async def delete_own_user(database: Database, session: SessionToken, password_ha
 
 
 async def delete_user(database: Database, email: str) -> str | None:
-    """Delete an account with all that it owns and give its id, if there was one."""
-    row = await database.fetch_one(_DELETE, email=email)
-    return row[0] if row else None
+    """Delete an account and its data, and return its id, or None without an account."""
+    user_id: str | None = await database.fetch_value(_DELETE, email=email)
+    return user_id

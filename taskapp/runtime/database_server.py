@@ -1,8 +1,8 @@
-"""Which PostgreSQL there is, and how its database is made ready for this code.
+"""Which PostgreSQL is used, and how its database reaches the revision of this code.
 
-The database is brought to the revision of this code by the server when it starts, and by the
-command `migrate`. Every other command gives tables to an empty database and leaves one that is
-older or newer alone: to list accounts is no reason to change what a running server works with.
+The server at its start and the command `migrate` migrate the database. Every other command
+creates the tables of an empty database, and refuses one at an older or newer revision: listing
+accounts must not change the tables under a running server.
 """
 
 import asyncio
@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskapp.backups.create import backup_repository, make_dump_before
-from taskapp.backups.wal_archive import archive_settings, read_system
+from taskapp.backups.create import make_dump_before
+from taskapp.backups.identity import read_identity
+from taskapp.backups.repository import backup_repository
+from taskapp.backups.wal_archive import archive_settings
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
 from taskapp.db.database import Database
@@ -34,7 +36,7 @@ class OlderDatabaseError(Exception):
 
 @dataclass(frozen=True)
 class MigrationResult:
-    """What was done to a database: whether it was migrated, and the backup made before that."""
+    """Whether a database was migrated, and the backup made before that."""
 
     migrated: bool
     backup: Path | None = None
@@ -42,10 +44,10 @@ class MigrationResult:
 
 @asynccontextmanager
 async def database_server(settings: Settings, *, share: bool = False) -> AsyncIterator[str]:
-    """Give the URL of the database: the one that was set, or the embedded one.
+    """Yield the URL of the database: the configured one, or the embedded one.
 
-    The embedded one runs for the length of the block; with `share`, one that another process
-    runs will do.
+    The embedded server runs for the length of the block. With `share`, a server that another
+    process runs in this data folder is used instead.
 
     Raises:
         DataFolderInUse: another process has the data folder.
@@ -61,17 +63,17 @@ async def database_server(settings: Settings, *, share: bool = False) -> AsyncIt
 
 def _archiving(settings: Settings) -> ExtraSettings:
     folder = backup_repository(settings)
-    return lambda cluster: archive_settings(folder.archive(read_system(cluster)))
+    return lambda cluster: archive_settings(folder.archive(read_identity(cluster)))
 
 
 async def prepare_database(settings: Settings, url: str) -> MigrationResult:
-    """Bring the database to the revision of this code; back up an embedded one that holds data.
+    """Migrate the database to the revision of this code, an embedded one with data after a backup.
 
     Raises:
-        BackupError: there is no backup, so nothing was changed.
+        BackupError: the backup failed, so nothing was changed.
         NewerDatabaseError: the database has a revision that this code does not know.
         MigrationError: the database refuses.
-        SettingsError: the address of the database cannot be read.
+        SettingsError: the address of the database cannot be parsed.
         Unavailable: the database cannot be reached.
     """
     backups: list[Path] = []
@@ -89,12 +91,12 @@ async def prepare_database(settings: Settings, url: str) -> MigrationResult:
 
 
 async def require_prepared_database(settings: Settings, url: str) -> None:
-    """Make sure that the database is at the revision of this code; give tables to an empty one.
+    """Refuse a database at another revision; create the tables of an empty one.
 
     Raises:
         OlderDatabaseError, NewerDatabaseError: it is at another revision.
         MigrationError: the database refuses.
-        SettingsError: the address of the database cannot be read.
+        SettingsError: the address of the database cannot be parsed.
         Unavailable: the database cannot be reached.
     """
     revision = await asyncio.to_thread(read_revision, url)

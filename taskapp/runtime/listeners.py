@@ -1,12 +1,10 @@
-"""Where the process listens: an address and port, a Unix socket, or what systemd hands over."""
+"""Listening sockets: an address and port, a Unix socket, or the sockets that systemd passes."""
 
 import errno
 import os
 import resource
 import socket
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tornado.netutil import bind_sockets
 
@@ -15,20 +13,20 @@ from taskapp.config.settings import Settings
 UNIX_PREFIX = "unix:"
 FREE_THE_ADDRESS = "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT."
 BACKLOG = 1024  # connections that may wait to be accepted
-_DESCRIPTORS = 65_536  # what one process can serve is less
-OTHER_FILES = 64  # that a process has open besides its connections
-_FIRST_PASSED = 3  # the first descriptor that systemd passes, by sd_listen_fds(3)
+_MAX_DESCRIPTORS = 65_536  # more than one process can serve
+OTHER_FILES = 64  # open files besides the connections
+_FIRST_PASSED = 3  # the first descriptor that systemd passes (sd_listen_fds(3))
 
 
 class ListenError(Exception):
-    """The process cannot listen where it should; the message says why and what to do."""
+    """The process cannot listen on its address; the message says why and what to do."""
 
 
 def listening_sockets(settings: Settings) -> list[socket.socket]:
-    """Open the sockets to listen on, or take those that systemd has opened.
+    """Open the listening sockets, or return those that systemd has opened.
 
     Raises:
-        ListenError: the address is taken, or not ours; or what was handed over is no socket.
+        ListenError: the address is taken or not local, or a passed descriptor is no socket.
     """
     try:
         return _passed_sockets() or _own_sockets(settings)
@@ -40,33 +38,10 @@ def listening_sockets(settings: Settings) -> list[socket.socket]:
 
 
 def allow_many_connections() -> None:
-    """Raise the number of open files, mostly 1,024 at first, to what the system lets us have."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
-class SharedListener(socket.socket):
-    """A listening socket that several processes have: each takes one connection at a time.
-
-    Tornado takes all that wait; then the process that wakes up first would have them all.
-    """
-
-    _has_taken = False
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Take a connection; every second time say that none waits, so that the loop goes on."""
-        if self._has_taken:
-            self._has_taken = False
-            raise BlockingIOError
-        taken = super().accept()
-        self._has_taken = True
-        return taken
-
-
-def shared_sockets(descriptors: Sequence[int]) -> list[socket.socket]:
-    """Take over the sockets that another process of ours has opened, and shares."""
-    return [SharedListener(fileno=descriptor) for descriptor in descriptors]
+    """Raise the soft limit of open files, usually 1,024, to the hard limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _own_sockets(settings: Settings) -> list[socket.socket]:
@@ -83,7 +58,7 @@ def _own_sockets(settings: Settings) -> list[socket.socket]:
 
 
 def _bind(listener: socket.socket, path: str) -> None:
-    """Listen at a path, also where a process that was killed left its socket."""
+    """Listen at a path; replace the socket file that a killed process left there."""
     try:
         listener.bind(path)
     except OSError as error:
@@ -91,7 +66,7 @@ def _bind(listener: socket.socket, path: str) -> None:
             raise
         Path(path).unlink()
         listener.bind(path)
-    Path(path).chmod(0o666)  # as a port is: whoever may enter its folder may connect
+    Path(path).chmod(0o666)  # like a port: every user who can enter the folder may connect
     listener.listen(BACKLOG)
     listener.settimeout(0)  # the event loop waits, not the socket
 
@@ -119,7 +94,7 @@ def _unix_path(settings: Settings) -> str | None:
 
 
 def describe_sockets(settings: Settings, sockets: list[socket.socket]) -> str:
-    """Say where people find the site."""
+    """Return the address of the site, as it is printed at the start."""
     if settings.public_url:
         return settings.public_url + settings.base_path
     if sockets[0].family == socket.AF_UNIX:
@@ -140,7 +115,7 @@ def _passed_sockets() -> list[socket.socket]:
 
 
 def room_for_connections(wanted: int, of_database: int) -> int:
-    """Raise the limit of open files, and give how many of the wanted connections have room."""
+    """Raise the limit of open files, and return how many of the wanted connections fit into it."""
     allow_many_connections()
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, min(wanted, limit - of_database - OTHER_FILES))

@@ -1,10 +1,9 @@
-"""From a database server that may still be starting to one that is migrated and open."""
+"""The start: wait for the database server, migrate and open the database; the stop signals."""
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 
-from taskapp.config.settings import Settings
 from taskapp.core.errors import Unavailable
 from taskapp.observability.logs import log
 from taskapp.runtime.database_server import prepare_database
@@ -14,7 +13,7 @@ RETRY_INTERVAL = 2.0  # seconds between attempts
 
 
 def install_stop_signals() -> asyncio.Event:
-    """Give the event that SIGTERM and Ctrl-C set."""
+    """Install handlers for SIGTERM and SIGINT, and return the event that they set."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -22,7 +21,7 @@ def install_stop_signals() -> asyncio.Event:
 
 
 async def run_until(event: asyncio.Event, work: Coroutine[object, object, object]) -> bool:
-    """Do some work; give it up, and say False, when the event comes first."""
+    """Run a coroutine until an event is set; return False if the event cancelled it."""
     doing, happening = asyncio.create_task(work), asyncio.create_task(event.wait())
     await asyncio.wait({doing, happening}, return_when=asyncio.FIRST_COMPLETED)
     for task in (doing, happening):
@@ -33,24 +32,16 @@ async def run_until(event: asyncio.Event, work: Coroutine[object, object, object
     return not event.is_set()
 
 
-async def open_database(
-    services: Services,
-    url: str,
-    *,
-    stop: asyncio.Event,
-    prepare: Callable[[Settings, str], Awaitable[object]] = prepare_database,
-) -> bool:
-    """Migrate and open the database; give up, and say False, when the event comes first."""
-    return await run_until(stop, _open(services, url, prepare))
+async def open_database(services: Services, url: str, *, stop: asyncio.Event) -> bool:
+    """Migrate and open the database; return False if the event is set first."""
+    return await run_until(stop, _open(services, url))
 
 
-async def _open(
-    services: Services, url: str, prepare: Callable[[Settings, str], Awaitable[object]]
-) -> None:
-    """Open the database; while it cannot be reached, say so and try again."""
+async def _open(services: Services, url: str) -> None:
+    """Open the database; log and retry while it cannot be reached."""
     while True:
         try:
-            await prepare(services.settings, url)
+            await prepare_database(services.settings, url)
             await services.database.open(url)
         except Unavailable as error:
             log("database.waiting", "warning", reason=error.detail, retrySeconds=RETRY_INTERVAL)

@@ -1,4 +1,4 @@
-"""What systemd is told: that we are ready, that we are well, that we stop (sd_notify(3))."""
+"""Notifications to systemd: ready, watchdog, stopping (sd_notify(3))."""
 
 import asyncio
 import os
@@ -10,30 +10,30 @@ from taskapp.jobs.health_check import find_database_problem
 from taskapp.observability.logs import log
 from taskapp.services import Services
 
-_SIGNS_PER_TIMEOUT = 3  # two may be lost before systemd takes us for dead
+_NOTIFICATIONS_PER_TIMEOUT = 3  # two may be lost before systemd restarts the service
 
 
 @asynccontextmanager
 async def notify_systemd(services: Services) -> AsyncIterator[None]:
-    """Tell systemd, if it asked to be told, that we are ready, are well, and stop at the end.
+    """Notify systemd, if it asks for it, of the start, the watchdog and the stop.
 
-    We are well while the database answers, or is under maintenance: what hangs for good, here or
-    in PostgreSQL, is started again when systemd has heard nothing for WatchdogSec.
+    The watchdog is fed while the database responds or is under maintenance. If taskapp or
+    PostgreSQL hangs, systemd restarts the service after WatchdogSec.
     """
-    _tell("READY=1")
-    pause = _watchdog_seconds() / _SIGNS_PER_TIMEOUT
-    watchdog = asyncio.create_task(_tell_while_well(services, pause)) if pause else None
+    _notify("READY=1")
+    interval = _watchdog_seconds() / _NOTIFICATIONS_PER_TIMEOUT
+    watchdog = asyncio.create_task(_feed_watchdog(services, interval)) if interval else None
     try:
         yield
     finally:
-        _tell("STOPPING=1")
+        _notify("STOPPING=1")
         if watchdog:
             watchdog.cancel()
             await asyncio.wait({watchdog})
 
 
 def _watchdog_seconds() -> float:
-    """Give the seconds in which systemd wants a sign of life; 0 when it wants none of us."""
+    """Return the watchdog timeout in seconds; 0 if systemd expects nothing from this process."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0
     with suppress(ValueError):
@@ -41,18 +41,19 @@ def _watchdog_seconds() -> float:
     return 0
 
 
-async def _tell_while_well(services: Services, pause: float) -> None:
+async def _feed_watchdog(services: Services, interval: float) -> None:
     while True:
-        # The stop ends the waiting alone: a statement cut off would be an error to PostgreSQL.
+        # Shielded: at the stop the wait ends, but the statement finishes, or PostgreSQL logs an
+        # error.
         is_away = await asyncio.shield(find_database_problem(services)) == "disconnected"
-        if is_away and services.maintenance.period is None:
+        if is_away and services.maintenance.window is None:
             log("watchdog.withheld", "warning", reason="the database does not answer")
         else:
-            _tell("WATCHDOG=1")
-        await asyncio.sleep(pause)
+            _notify("WATCHDOG=1")
+        await asyncio.sleep(interval)
 
 
-def _tell(state: str) -> None:
+def _notify(state: str) -> None:
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return

@@ -11,7 +11,7 @@ from tests.conftest import PASSWORD
 from tests.support.api_tools import NO_TASK, assert_problem, with_settings
 from tests.support.clients import ApiClient
 
-pytestmark = [pytest.mark.gen_test(timeout=30), pytest.mark.usefixtures("app")]
+pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 SECRET = "a secret that an exception quotes"
 

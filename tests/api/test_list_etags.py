@@ -11,7 +11,7 @@ from tests.support.api_tools import assert_problem, running
 from tests.support.clients import ApiClient, Response
 from tests.support.database_fixtures import execute
 
-pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
+pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 OTHER = '"00000000000000000000000000000000"'  # of the form of ours
 OLD_KEY, NEW_KEY = "the-old-key-of-32-characters-and-more", "the-new-key-of-32-characters-and-more"
@@ -152,7 +152,7 @@ async def test_a_list_is_known_by_any_tag_that_names_it(
     path = "/api/tasks?limit=2"
     full = await alice.send(method, path)
     etag = full.headers["ETag"]
-    many = ", ".join(f'"{number:032x}"' for number in range(1000))
+    many = ", ".join(f'"{number:032x}"' for number in range(400))  # 14 KB: near the limit
     for known in [
         *(etag, f"W/{etag}", f'"other", {etag}', f'{OTHER},W/"x" ,  W/{etag}', "*", " * "),
         f"{many}, {etag}",

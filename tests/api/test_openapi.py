@@ -236,7 +236,7 @@ async def headers_and_description(
     return {*response.headers}, {name.title() for name in described["headers"]}
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 @pytest.mark.usefixtures("app")
 @with_settings(REGISTER_LIMIT="1/hour")
 async def test_responses_have_the_headers_that_are_described(
@@ -274,7 +274,7 @@ async def test_responses_have_the_headers_that_are_described(
         assert {name.title() for name in described} <= {name.title() for name in given}
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_the_document_is_served_to_everybody(api: ApiClient) -> None:
     response = await api.get("/api/openapi.json")
     assert response.status == 200
@@ -282,7 +282,7 @@ async def test_the_document_is_served_to_everybody(api: ApiClient) -> None:
     assert response.json == DOCUMENT
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_the_document_is_compressed_and_sent_once(api: ApiClient) -> None:
     async def fetch(**headers: str) -> HTTPResponse:
         response: HTTPResponse = await api.http_client.fetch(
@@ -306,7 +306,7 @@ async def test_the_document_is_compressed_and_sent_once(api: ApiClient) -> None:
     assert (await fetch(Accept_Encoding="br", If_None_Match=known)).code == 200
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 @pytest.mark.usefixtures("app")
 @with_settings(CORS_ORIGINS="https://docs.example")
 async def test_a_page_of_another_site_may_read_the_document(api: ApiClient) -> None:
@@ -315,7 +315,7 @@ async def test_a_page_of_another_site_may_read_the_document(api: ApiClient) -> N
     assert {*re.split(", ?", response.headers["Vary"])} == {"Origin", "Accept-Encoding"}
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(
     api: ApiClient,
 ) -> None:

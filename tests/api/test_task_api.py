@@ -1,4 +1,4 @@
-"""The contract of the task endpoints (high-level design, 4.2; design, section 3)."""
+"""The contract of the task endpoints (docs/design/api.md)."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ from tests.support.api_tools import (
 )
 from tests.support.clients import ApiClient, Response
 
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 
 TASK_FIELDS = {"id", "title", "description", "status", "createdAt", "updatedAt"}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")

@@ -1,4 +1,4 @@
-"""Whoever guesses an account's password from many addresses is slowed; its owner is not."""
+"""Guessing an account's password from many addresses is limited; its user is not."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.support.database_fixtures import execute
 from tests.support.page_client import ALICE, PASSWORD, PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
+pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 HOME, AWAY = "192.0.2.1", "198.51.100.1"
 RIGHT = {"email": ALICE, "password": PASSWORD}
@@ -23,17 +23,17 @@ limited = with_settings(ACCOUNT_LOGIN_LIMIT="6/hour", TRUSTED_PROXIES="127.0.0.1
 
 
 async def log_in(api: ApiClient, address: str, sent: dict[str, str]) -> Response:
-    """Try to log in from an address."""
+    """Try to log in from an IP address."""
     return await api.post("/api/auth/login", sent, headers={"X-Forwarded-For": address})
 
 
 async def register(api: ApiClient) -> None:
-    """Make Alice's account; she has not logged in yet."""
+    """Create Alice's account; she has not logged in yet."""
     assert (await api.post("/api/auth/register", RIGHT)).status == 201
 
 
 async def guess(api: ApiClient, sent: dict[str, str], tries: int = 7) -> list[Response]:
-    """Try as often, each time from another address."""
+    """Try this often, each time from another address."""
     return [await log_in(api, f"203.0.113.{number}", sent) for number in range(tries)]
 
 
@@ -50,7 +50,7 @@ async def test_a_stranger_who_guesses_from_many_addresses_is_slowed(api: ApiClie
     assert "too many wrong passwords for this e-mail address" in problem["detail"]
     assert 0 < int(responses[-1].headers["Retry-After"]) <= 3600
     assert responses[-1].headers["RateLimit-Policy"] == '"account";q=6;w=3600'
-    # Not even the right one helps where nobody has logged in before.
+    # Not even the right password is accepted from an unknown address.
     assert (await log_in(api, AWAY, RIGHT)).status == 429
 
 
@@ -69,7 +69,7 @@ async def test_the_owner_gets_in_where_she_has_logged_in_before(api: ApiClient) 
 async def test_the_owner_gets_in_where_she_is_logged_in_now(
     api: ApiClient, visitor: PageClient, settings: Settings
 ) -> None:
-    """She logged in elsewhere, as with a telephone that has come home."""
+    """She logged in elsewhere, such as with a phone that has come home."""
     await register(api)
     await log_in(api, HOME, RIGHT)
     execute(settings.database_url, "UPDATE sessions SET address = %s", AWAY)
@@ -100,7 +100,7 @@ async def test_one_subscriber_of_ipv6_has_one_address(api: ApiClient) -> None:
 
 
 def shown(response: Response) -> tuple[Any, Any]:
-    """Give all of an answer but what differs from request to request."""
+    """Return a response without what differs from request to request."""
     changing = {"Date", "X-Request-Id", "X-Consumer", "Retry-After", "RateLimit", "Ratelimit"}
     headers = {name: text for name, text in response.headers.get_all() if name not in changing}
     return {**response.json, "requestId": ""}, headers

@@ -1,4 +1,4 @@
-"""Nobody chooses the address by which he is counted, or lets himself in by writing a header."""
+"""A client cannot choose the address that limits count, or gain access by a header."""
 
 from ipaddress import ip_address, ip_network
 
@@ -86,7 +86,7 @@ addresses = st.ip_addresses().map(str)
 
 @given(client=addresses, written=st.text() | st.lists(addresses).map(", ".join))
 def test_what_a_client_writes_never_changes_its_address(client: str, written: str) -> None:
-    """A proxy of ours appends what it saw; before that the client may have written anything."""
+    """A trusted proxy appends its peer; everything before it may be forged by the client."""
     if not is_in(client, PROXIES):
         assert client_address("127.0.0.1", f"{written}, {client}", PROXIES) == client
         assert client_address(client, written, PROXIES) == client

@@ -1,4 +1,4 @@
-"""Weak passwords are refused, every character counts, and hashing holds nobody else up."""
+"""Weak passwords are rejected, every character counts, and hashing delays no other request."""
 
 import asyncio
 import os
@@ -22,13 +22,14 @@ from taskapp.auth.passwords import (
     PasswordHasher,
 )
 from taskapp.core.errors import Unavailable
+from tests.support.server_process import LONG_ENOUGH
 
 EMAIL = "ada.lovelace@example.com"
 COMMONEST = [
     word for word in FREQUENCY_LISTS["passwords"][:3000] if len(word) >= MIN_PASSWORD_LENGTH
 ]
 LONG_NAME = "k3jf9w8e7ry2hf8s7dyfh3kjfh9sd8f7y3hkjdhf93rkjfhsdkfjh30fj30"
-# Every character of it may stand for others, in hundreds of ways, each of which is looked up.
+# Every character has several l33t substitutions; zxcvbn tries all of their combinations.
 SLOWEST = "4@8({[<369|!17+0$5%2" * 12
 
 
@@ -213,7 +214,7 @@ def test_a_full_waiting_room_turns_people_away_and_empties_again() -> None:
                     task.cancel()  # those who go away make room as well
                 go.set()
                 await asyncio.gather(*staying, return_exceptions=True)
-            async with asyncio.timeout(1), passwords.slot():
+            async with asyncio.timeout(LONG_ENOUGH), passwords.slot():
                 pass
 
     asyncio.run(scenario())
@@ -234,7 +235,7 @@ def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
 
 @pytest.fixture
 def low_priority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let passwords be hashed as in a server, not as for the other tests."""
+    """Hash passwords at the cost of a server, not at that of the other tests."""
     monkeypatch.setattr("taskapp.auth.passwords.LOW_PRIORITY", LOW_PRIORITY)
 
 

@@ -1,4 +1,4 @@
-"""Only what we signed is accepted: letter for letter, for its own purpose, with a key in use."""
+"""Only what we signed is accepted: unaltered, for its own purpose, with a key in use."""
 
 import hashlib
 import re
@@ -22,9 +22,9 @@ ALPHABET = string.ascii_letters + string.digits + "-_"
 
 Reader = Callable[[str], object]
 READERS: dict[str, Reader] = {
-    "cookie": SIGNER.read_cookie,
-    "bearer": SIGNER.read_bearer,
-    "personal": SIGNER.read_bearer,
+    "cookie": SIGNER.read_session_cookie,
+    "bearer": SIGNER.read_bearer_token,
+    "personal": SIGNER.read_bearer_token,
     "cursor": SIGNER.read_cursor,
 }
 purposes = pytest.mark.parametrize("purpose", READERS)
@@ -33,12 +33,16 @@ purposes = pytest.mark.parametrize("purpose", READERS)
 def make(purpose: str, signer: Signer = SIGNER) -> str:
     if purpose == "cursor":
         return signer.sign_cursor(ALICE)
-    text: str = getattr(signer, f"new_{purpose}")(ALICE)[0]
-    return text
+    makers = {
+        "cookie": signer.new_session_cookie,
+        "bearer": signer.new_bearer_token,
+        "personal": signer.new_personal_token,
+    }
+    return makers[purpose](ALICE)[0]
 
 
 def with_the_same_reader(purpose: str) -> set[str]:
-    """Give the purposes whose strings come in the same place, as both kinds of tokens do."""
+    """Return the purposes that are read by the same method, as both kinds of tokens are."""
     return {"bearer", "personal"} if purpose in {"bearer", "personal"} else {purpose}
 
 
@@ -47,7 +51,7 @@ def encode(value: bytes) -> str:
 
 
 def sign(purpose: str, value: bytes | str, key: str = NEW) -> str:
-    """Sign anything, as only somebody who has a key can."""
+    """Sign any value, as only the holder of a key can."""
     signer = itsdangerous.Signer(
         key, salt=f"taskapp.{purpose}", key_derivation="hmac", digest_method=hashlib.sha256
     )
@@ -58,14 +62,14 @@ def sign(purpose: str, value: bytes | str, key: str = NEW) -> str:
 @given(user=st.uuids())
 def test_a_session_is_found_by_what_was_signed(user: UUID) -> None:
     for new, read in (
-        (SIGNER.new_cookie, SIGNER.read_cookie),
-        (SIGNER.new_bearer, SIGNER.read_bearer),
-        (SIGNER.new_personal, SIGNER.read_bearer),
+        (SIGNER.new_session_cookie, SIGNER.read_session_cookie),
+        (SIGNER.new_bearer_token, SIGNER.read_bearer_token),
+        (SIGNER.new_personal_token, SIGNER.read_bearer_token),
     ):
         text, secret_hash = new(str(user))
-        proof = read(text)
-        assert proof
-        assert (proof.user_id, proof.secret_hash) == (str(user), secret_hash)
+        session = read(text)
+        assert session
+        assert (session.user_id, session.secret_hash) == (str(user), secret_hash)
 
 
 @given(last=st.uuids())
@@ -74,14 +78,14 @@ def test_a_cursor_says_where_it_was_made(last: UUID) -> None:
 
 
 def test_every_session_has_a_secret_of_its_own_that_only_its_hash_names() -> None:
-    made = [SIGNER.new_bearer(ALICE) for _ in range(100)]
+    made = [SIGNER.new_bearer_token(ALICE) for _ in range(100)]
     assert len({text for text, _ in made}) == len({secret_hash for _, secret_hash in made}) == 100
     for text, secret_hash in made:
         assert encode(secret_hash) not in text
 
 
 def test_programs_that_search_for_leaked_secrets_know_a_personal_token_by_its_form() -> None:
-    """The pattern stands in the README; nothing else that is signed looks like that."""
+    """The pattern is in docs/api.md; no other signed string matches it."""
     pattern = r"taskapp_[A-Za-z0-9_-]{48}\.[A-Za-z0-9_-]{43}"
     for purpose in READERS:
         assert bool(re.fullmatch(pattern, make(purpose))) == (purpose == "personal")
@@ -115,8 +119,8 @@ def test_a_string_serves_one_purpose_only(purpose: str) -> None:
 @purposes
 def test_an_old_key_is_accepted_while_it_is_listed_and_the_newest_signs(purpose: str) -> None:
     def accepts(signer: Signer, text: str) -> bool:
-        read = {"cookie": signer.read_cookie, "cursor": signer.read_cursor}.get(
-            purpose, signer.read_bearer
+        read = {"cookie": signer.read_session_cookie, "cursor": signer.read_cursor}.get(
+            purpose, signer.read_bearer_token
         )
         return read(text) is not None
 

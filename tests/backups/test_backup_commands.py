@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import click
@@ -11,6 +12,7 @@ import psycopg2
 import pytest
 from click.testing import CliRunner
 
+from taskapp.backups.create import make_backup
 from taskapp.backups.dump import restore_dump
 from taskapp.backups.repository import DESCRIPTION, Backup, BackupError
 from taskapp.cli.backups import BACKUP_COMMANDS
@@ -18,7 +20,14 @@ from taskapp.config.settings import load_settings
 from taskapp.db.migrations import migrate
 from taskapp.observability.logs import configure_logging
 from tests.support.backup_tools import House, house, original
-from tests.support.database_fixtures import add_tasks, add_user, execute, new_database
+from tests.support.database_fixtures import (
+    add_tasks,
+    add_user,
+    execute,
+    is_waited_for,
+    new_database,
+    open_database,
+)
 from tests.support.server_process import wait_until
 
 __all__ = ["house", "original"]  # fixtures
@@ -52,9 +61,9 @@ def run(house: House, *arguments: str, code: int = 0, **changes: str) -> str:
 def test_backups_are_made_listed_verified_and_restored(house: House) -> None:
     assert re.fullmatch(r"Made /\S+Z-base, \d\.\d MiB\.\n", run(house, "backup"))
     heading, newest, oldest = run(house, "backup", "list").splitlines()
-    assert heading.split() == ["NAME", "STATE", "OF", "CONTENTS"]
-    assert re.search(rf"Z-base  {MOMENT}  1 account, 3 tasks, \d\.\d MiB$", newest)
-    assert re.search(rf"Z-base  {MOMENT}  1 account, 1 task, \d\.\d MiB$", oldest)
+    assert heading.split() == ["NAME", "STATE", "OF", "DATABASE", "CONTENTS"]
+    assert re.search(rf"Z-base  {MOMENT}  this one  1 account, 3 tasks, \d\.\d MiB$", newest)
+    assert re.search(rf"Z-base  {MOMENT}  this one  1 account, 1 task, \d\.\d MiB$", oldest)
     said = run(house, "backup", "verify", oldest.split()[0])
     assert re.match(rf"/\S+ is good: it starts, and holds the 5 rows of {MOMENT}", said)
     assert re.search(r"The archive after it is good: \d+ files\.\n$", said)
@@ -67,7 +76,7 @@ def test_backups_are_made_listed_verified_and_restored(house: House) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
-        (["restore", "--to", "yesterday"], "is no moment such as", 2),
+        (["restore", "--to", "yesterday"], "is no time such as", 2),
         (["restore", "--to", "2026-01-01 10:00", "--backup", "x"], "not both", 2),
         (["restore", "--replace"], "is for a PostgreSQL of your own", 2),
         (["restore", "--backup", "x"], "There is no backup x in", 1),
@@ -109,7 +118,7 @@ def test_a_server_of_ones_own_is_dumped_verified_and_restored(
         assert f"What was there before is in {kept.path};" in said
         assert kept.tables["users"][0] == 2
         said = run(house, "restore", "--to", "2026-01-01 10:00", DATABASE_URL=other, code=2)
-        assert "A dump holds one moment." in said
+        assert "A dump holds one state." in said
 
 
 def test_a_dump_of_a_newer_schema_or_a_damaged_one_is_refused(
@@ -159,7 +168,6 @@ def test_a_dump_is_restored_as_a_whole_or_not_at_all(dump: Backup, database_url:
 def test_a_restore_that_is_cancelled_leaves_the_database_empty(
     dump: Backup, database_url: str
 ) -> None:
-    waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
     others = (
         "SELECT pid FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -169,7 +177,7 @@ def test_a_restore_that_is_cancelled_leaves_the_database_empty(
         with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
             cursor.execute("CREATE TABLE tasks ()")  # which the restore waits for
             restore = asyncio.create_task(restore_dump(dump, url))
-            await asyncio.to_thread(wait_until, lambda: bool(execute(url, waiting)))
+            await asyncio.to_thread(wait_until, lambda: is_waited_for(url))
             restore.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await restore
@@ -184,3 +192,94 @@ def test_a_database_that_is_away_fails_the_backup_without_its_password(house: Ho
     said = run(house, "backup", DATABASE_URL="postgresql://ada:hidden@127.0.0.1:1/x", code=1)
     assert "cannot be reached" in said
     assert "hidden" not in said
+
+
+# Beside a running server
+
+
+def test_a_server_of_ones_own_that_is_used_is_not_restored_under(
+    house: House, database_url: str
+) -> None:
+    async def beside(url: str, *arguments: str) -> str:
+        async with open_database(url):  # as a server of whatever machine is connected
+            return await asyncio.to_thread(run, house, *arguments, code=1, DATABASE_URL=url)
+
+    with new_database(database_url) as url, new_database(database_url) as empty:
+        run(house, "backup", DATABASE_URL=url)
+        add_user(url, "alice")
+        name = house.backups[0].name
+        for arguments in (["restore", "--replace"], ["restore", "--replace", "--backup", name]):
+            assert "A taskapp server uses this database" in asyncio.run(beside(url, *arguments))
+        assert execute(url, "SELECT email FROM users") == [("alice@example.com",)]
+        assert len(house.backups) == 2  # none was made before it was refused
+        said = asyncio.run(beside(empty, "restore", "--backup", name))
+        assert "A taskapp server uses this database" in said
+        assert execute(empty, TABLES) == [(0,)]
+        assert "It holds 0 accounts" in run(house, "restore", "--replace", DATABASE_URL=url)
+
+
+def test_nobody_writes_between_the_dump_and_the_end_of_what_is_replaced(
+    house: House, database_url: str
+) -> None:
+    with new_database(database_url) as url:
+        run(house, "backup", DATABASE_URL=url)
+        add_user(url, "alice")
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE users SET email = 'bob@example.com'")
+            restored = ThreadPoolExecutor(1).submit(
+                run, house, "restore", "--replace", DATABASE_URL=url
+            )
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            wait_until(lambda: execute(url, waiting) == [(1,)])
+            connection.commit()
+        restored.result(30)
+        assert house.backups[0].tables["users"][0] == 1  # what was written last is in the dump
+        assert execute(url, "SELECT email FROM users") == []
+
+
+def test_a_server_that_starts_meanwhile_finds_what_was_restored(
+    house: House, database_url: str
+) -> None:
+    with new_database(database_url) as url, new_database(database_url) as other:
+        run(house, "backup", DATABASE_URL=url)
+        add_tasks(url, add_user(url, "alice"), 10_000)
+        run(house, "backup", DATABASE_URL=url)
+        with ThreadPoolExecutor(2) as threads:
+            restored = threads.submit(run, house, "restore", DATABASE_URL=other)
+            locked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            wait_until(lambda: execute(other, locked) == [(1,)])
+            started = threads.submit(asyncio.run, migrate(other))
+            assert "It holds 1 account and 10000 tasks" in restored.result(60)
+            assert started.result(60) is False
+        assert execute(other, "SELECT count(*) FROM tasks") == [(10_000,)]
+
+
+# A schema of one's own
+
+
+def test_tables_outside_public_are_backed_up_verified_and_restored(
+    house: House, database_url: str
+) -> None:
+    def with_schema(url: str) -> str:
+        execute(url, "CREATE SCHEMA tasks")
+        execute(url, "CREATE TABLE public.neighbour AS SELECT 1 AS one")
+        return f"{url}&options=-csearch_path%3Dtasks"
+
+    with new_database(database_url) as first, new_database(database_url) as second:
+        url, other = with_schema(first), with_schema(second)
+        asyncio.run(migrate(url))
+        add_user(url, "alice")
+        run(house, "backup", DATABASE_URL=url)
+        assert "holds the 2 rows" in run(house, "backup", "verify", DATABASE_URL=url)
+        assert "It holds 1 account" in run(house, "restore", DATABASE_URL=other)
+        add_user(other, "bob")
+        name = house.backups[0].name
+        said = run(house, "restore", "--replace", "--backup", name, DATABASE_URL=other)
+        assert "It holds 1 account" in said
+        assert execute(other, "SELECT email FROM users") == [("alice@example.com",)]
+        assert execute(second, "SELECT one FROM neighbour") == [(1,)]
+
+
+def test_a_database_without_our_tables_is_no_backup(house: House, database_url: str) -> None:
+    with new_database(database_url) as url, pytest.raises(BackupError, match="nothing to keep"):
+        asyncio.run(make_backup(house.settings(DATABASE_URL=url), url))

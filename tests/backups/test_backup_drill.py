@@ -17,6 +17,7 @@ import pytest
 from tests.support.backup_tools import House
 from tests.support.database_fixtures import execute
 from tests.support.server_process import (
+    LONG_ENOUGH,
     Client,
     ServerProcess,
     new_data_folder,
@@ -25,7 +26,7 @@ from tests.support.server_process import (
     wait_until,
 )
 
-WRITERS = 2
+ENOUGH = 20  # writes of each client between two events
 
 
 @dataclass
@@ -49,8 +50,8 @@ class Writes:
         """Check that it is what was there at the moment."""
         before = {title for title, at in self.acknowledged.items() if at <= timestamp}
         after = {title for title, at in self.sent.items() if at > timestamp}
-        assert len(before) > 10
-        assert len(after) > 10
+        assert len(before) >= 2 * ENOUGH
+        assert len(after) >= ENOUGH - 1  # one may have been on its way
         assert before <= found, f"missing: {before - found}"
         assert not after & found, f"from later: {after & found}"
 
@@ -59,7 +60,7 @@ def command(folder: Path, *arguments: str) -> str:
     """Run a command to its end, and give what it says."""
     settings = {"TASKAPP_LOG_LEVEL": "warning"}
     with server_process(folder, *arguments, settings=settings) as process:
-        assert process.process.wait(60) == 0, process.log_text
+        assert process.process.wait(LONG_ENOUGH) == 0, process.log_text
         return process.said + process.log_text
 
 
@@ -67,7 +68,7 @@ def archive_all(folder: Path) -> None:
     """Have what was written archived now, as PostgreSQL does after a minute at most."""
     url = f"postgresql://taskapp@/postgres?host={folder / 'socket'}"
     ((name,),) = execute(url, "SELECT pg_walfile_name(pg_switch_wal())")
-    wait_until(lambda: any((folder / "backups").glob(f"wal-*/{name}.gz")), 30)
+    wait_until(lambda: any((folder / "backups").glob(f"wal-*/{name}.gz")))
 
 
 def write_and_destroy(server: ServerProcess, folder: Path) -> tuple[list[Writes], datetime]:
@@ -78,11 +79,11 @@ def write_and_destroy(server: ServerProcess, folder: Path) -> tuple[list[Writes]
     for thread in threads:
         thread.start()
     try:
-        sleep(0.5)
+        wait_for_more(writes)
         command(folder, "backup")
-        sleep(0.5)
+        wait_for_more(writes)
         timestamp = datetime.now(UTC)
-        sleep(0.5)
+        wait_for_more(writes)
     finally:
         stopped.set()
         for thread in threads:
@@ -92,9 +93,15 @@ def write_and_destroy(server: ServerProcess, folder: Path) -> tuple[list[Writes]
     return writes, timestamp
 
 
+def wait_for_more(writes: list[Writes]) -> None:
+    """Wait until each client has written some more."""
+    wanted = [len(each.acknowledged) + ENOUGH for each in writes]
+    wait_until(lambda: all(len(w.acknowledged) >= n for w, n in zip(writes, wanted, strict=True)))
+
+
 def destroy(folder: Path) -> None:
     """Remove the database, when the last process of a killed server has gone."""
-    wait_until(lambda: not postgres_processes(folder), 20)
+    wait_until(lambda: not postgres_processes(folder))
     shutil.rmtree(folder / "postgres")
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench import nginx
+from taskapp.cli.common import CliError
 from tests.support.environment import inherited_environment
 from tests.support.server_process import CHECKOUT
 
@@ -14,13 +16,12 @@ TINY = [
     *("--alone", "--seconds=2", "--repetitions=1", "--attempts=1", "--warm-up=0", "--users=4"),
     *("--tasks=60", "--accounts=1", "--requests=3", "--starts=1", "--soak=0.01"),
 ]
-PROCESSES = (1, 2, 4)
 CELLS = [  # point, request, connections, target
     *[(1, name, n, "taskapp") for name in ("list", "get", "create", "update") for n in (32, 100)],
     (2, "list", 500, "taskapp"),
     *[(3, name, 32, "taskapp") for name in ("list", "list beside logins")],
     *[(4, name, 32, "taskapp") for name in ("list", "HTML page", "304")],
-    *[(7, "list", 32, f"taskapp, processes: {count}") for count in PROCESSES],
+    *[(7, "list", 32, f"taskapp, {count} behind nginx") for count in (1, 2)],
 ]
 ASKED = [
     (2, "list, 500 connections, errors: at most 0 requests"),
@@ -102,17 +103,22 @@ def test_every_point_that_needs_no_peer_has_its_verdict(
     found = rows(measured.stdout, 5)
     assert [(int(row[0]), row[1]) for row in found if row[0] != "7"] == ASKED
     several = [row[1].partition(":")[0] for row in found if row[0] == "7"]
-    assert several == [f"list, {count} processes" for count in PROCESSES[1:]]
+    assert several == ["list, two taskapps behind nginx"]
     assert all(re.fullmatch(r"\d+\.\d\d", row[3]) for row in found)
     assert {row[4] for row in found} <= {"met", "NOT MET"}
 
 
-def test_what_is_missing_is_named(short_folder: Path) -> None:
+def test_what_is_missing_is_named(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = short_folder / "missing"
     folder.mkdir()
     without_wrk = run(folder, "--alone", PATH=str(folder))
     assert (without_wrk.returncode, without_wrk.stdout) == (1, "")
     assert "on Debian: apt install wrk" in without_wrk.stderr
+    monkeypatch.setattr(nginx, "_SYSTEM_PROGRAMS", str(folder))
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(CliError, match="on Debian: apt install nginx"):
+        nginx.find_nginx()
+    monkeypatch.undo()
     no_peers = run(folder, f"--peers={folder}")
     assert no_peers.returncode == 1
     assert "holds no run.py" in no_peers.stderr

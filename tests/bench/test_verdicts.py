@@ -11,7 +11,7 @@ from bench.processes import ALL_CORES
 from bench.request_points import judge_rates
 from bench.results import Cell, Results, summarize, table
 from bench.scenarios import CREATE, GET, LIST, UPDATE, Scenario
-from bench.several_processes import judge_processes
+from bench.several_taskapps import judge_two
 from bench.verdicts import Verdict, compared, limited
 
 
@@ -96,20 +96,18 @@ def test_each_peer_that_is_there_has_its_bound(scenario: Scenario, bare: float) 
 
 
 @pytest.mark.parametrize(
-    ("count", "busy", "least"),
+    ("busy", "least"),
     [
-        (2, len(ALL_CORES) / 2, 1.6),  # half of the cores were idle
-        (4, len(ALL_CORES) / 4, 3.2),
-        (2, len(ALL_CORES) / 4, 1.6),  # no more than each process can take
-        (4, len(ALL_CORES), 0.8),  # no core was idle
+        (len(ALL_CORES) / 2, 1.6),  # half of the cores were idle
+        (len(ALL_CORES) / 4, 1.6),  # no more than two can take
+        (len(ALL_CORES) / 1.25, 1.0),
+        (len(ALL_CORES), 0.8),  # no core was idle
     ],
 )
-def test_processes_are_judged_by_the_cores_that_were_idle(
-    count: int, busy: float, least: float
-) -> None:
+def test_two_taskapps_are_judged_by_the_cores_that_were_idle(busy: float, least: float) -> None:
     one = summarize([cell(1000, busy_cores=busy)])
-    assert judge_processes(count, summarize([cell(1000 * least)]), one).is_met
-    assert not judge_processes(count, summarize([cell(1000 * least - 1)]), one).is_met
+    assert judge_two(summarize([cell(1000 * least)]), one).is_met
+    assert not judge_two(summarize([cell(1000 * least - 1)]), one).is_met
 
 
 def test_repetitions_become_medians_and_their_errors_a_sum() -> None:

@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.support.browser_fixtures import Account
 from tests.support.stories import link, log_in, notice, path_of
@@ -16,9 +16,9 @@ def open_account(tasks: Page) -> None:
     expect(tasks.get_by_role("heading", name="Account", exact=True)).to_be_visible()
 
 
-def sessions(page: Page) -> list[str]:
-    """Give the sessions of the page, each with its place and use."""
-    return page.get_by_role("region", name="Sessions").get_by_role("listitem").all_inner_texts()
+def sessions(page: Page) -> Locator:
+    """The sessions of the page, each with its place and use."""
+    return page.get_by_role("region", name="Sessions").get_by_role("listitem")
 
 
 def test_a_forgotten_session_is_ended_from_another_browser(
@@ -28,7 +28,7 @@ def test_a_forgotten_session_is_ended_from_another_browser(
     there = forgotten.new_page()
     log_in(there, account)
     open_account(tasks)
-    assert len(sessions(tasks)) == 2
+    expect(sessions(tasks)).to_have_count(2)
     link(tasks, "End: Firefox on iPad").click()
     expect(tasks.get_by_text("Firefox on iPad")).to_be_visible()
     password = tasks.get_by_label("Password", exact=True)
@@ -39,8 +39,8 @@ def test_a_forgotten_session_is_ended_from_another_browser(
     password.fill(account.password)
     password.press("Enter")
     expect(notice(tasks)).to_have_text("Session ended.")
-    [left] = sessions(tasks)
-    assert "this session" in left
+    expect(sessions(tasks)).to_have_count(1)
+    expect(sessions(tasks)).to_contain_text("this session")
     there.goto("/tasks")
     assert path_of(there) == "/login?next=/tasks"
     forgotten.close()

@@ -12,7 +12,7 @@ from tests.support.page_reader import Page
 from tests.support.page_story import PAGES, route_of, tell, walk
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 
 FORMS_OF_OTHER_PAGES = {"/tasks/several", "/account/password", "/account/tokens"}
 

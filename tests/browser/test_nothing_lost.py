@@ -75,7 +75,8 @@ def test_an_answer_that_is_no_page_of_ours_is_none(tasks: Page, body: str) -> No
     field_of_new_task(tasks).fill("Another")
     field_of_new_task(tasks).press("Enter")
     expect(field_of_new_task(tasks)).to_have_value("Another")
-    link(tasks, "Edit: Buy milk").click()
+    with tasks.expect_event("requestfinished"):
+        link(tasks, "Edit: Buy milk").click()
     expect(notice(tasks)).to_have_text(AWAY)
     tasks.unroute("**/tasks**")
     edit(tasks, "Buy milk")
@@ -96,7 +97,8 @@ def test_without_the_server_more_is_not_loaded_and_the_link_stays(tasks: Page) -
     cut(tasks)
     link(tasks, "Load more").click()
     expect(notice(tasks)).to_have_text(AWAY)
-    link(tasks, "Edit: Task 33").click()
+    with tasks.expect_event("requestfailed"):
+        link(tasks, "Edit: Task 33").click()
     expect(notice(tasks)).to_have_text(AWAY)
     tasks.unroute("**/tasks**")
     link(tasks, "Load more").click()

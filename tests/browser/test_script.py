@@ -14,9 +14,9 @@ from tests.support.stories import (
     add,
     add_several,
     box,
-    counts,
     edit,
     enter,
+    expect_counts,
     field_of_new_task,
     hold_the_first,
     link,
@@ -47,7 +47,7 @@ def test_no_page_is_loaded_for_adding_completing_editing_or_more(tasks: Page, wa
     title_field(tasks).press("Enter")
     expect(titles(tasks).last).to_have_text("Buy bread")
     expect(titles(tasks)).to_have_count(61)
-    assert counts(tasks) == "All 61 Pending 60 Completed 1"
+    expect_counts(tasks, 61, 60, 1)
     assert watch.loads == []
 
 

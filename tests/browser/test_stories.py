@@ -12,8 +12,8 @@ from tests.support.stories import (
     add,
     add_several,
     box,
-    counts,
     enter,
+    expect_counts,
     field_of_new_task,
     have,
     link,
@@ -159,7 +159,7 @@ def test_completing_is_undone_in_place_or_by_the_notice(tasks: Page) -> None:
     add(tasks, "Buy milk")
     box(tasks, "Buy milk").click()
     expect(notice(tasks)).to_contain_text("Task completed.")
-    assert counts(tasks) == "All 1 Pending 0 Completed 1"
+    expect_counts(tasks, 1, 0, 1)
     box(tasks, "Buy milk").press("Space")
     expect(notice(tasks)).to_contain_text("Task is pending again.")
     tasks.get_by_role("button", name="Undo").click()

@@ -23,13 +23,15 @@ from click.testing import CliRunner, Result
 from sqlalchemy import NullPool, create_engine, make_url
 
 from taskapp.auth.passwords import PasswordHasher
-from taskapp.cli.commands import COMMANDS, EPILOG, report_errors
+from taskapp.cli.commands import COMMANDS
+from taskapp.cli.common import EPILOG, report_errors
 from taskapp.config.settings import SETTINGS, load_settings
 from taskapp.db.migrations import FOLDER, HEAD
 from taskapp.observability.logs import configure_logging
 from taskapp.postgres.server import program
 from taskapp.runtime.database_server import prepare_database
 from tests.postgres.test_server import execute, owner, url_of
+from tests.support.server_process import LONG_ENOUGH, wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 PASSWORD = "SecurePass123!"
@@ -41,7 +43,7 @@ cli = click.Group("taskapp", commands={str(each.name): each for each in COMMANDS
 
 @pytest.fixture(autouse=True)
 def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Take away the settings, and the `.env` file, of whoever runs the tests."""
+    """Remove the settings and the `.env` file of the user who runs the tests."""
     for name in os.environ:
         if name.startswith("TASKAPP_"):
             monkeypatch.delenv(name)
@@ -68,7 +70,7 @@ def new_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[Path, str]]:
-    """A data folder whose PostgreSQL another process runs, and its URL."""
+    """Return a data folder whose PostgreSQL another process runs, and its URL."""
     with new_folder() as folder, owner(folder) as process:
         yield folder, url_of(process)
         process.communicate("")
@@ -76,7 +78,7 @@ def server() -> Iterator[tuple[Path, str]]:
 
 @pytest.fixture
 def served(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty database that is at the newest revision and in use by a server."""
+    """Return the URL of an empty database at the newest revision, which a server uses."""
     folder, url = server
     monkeypatch.setenv("TASKAPP_DATA_DIR", str(folder))
     execute(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
@@ -86,7 +88,7 @@ def served(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def old(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
-    """A data folder in use whose database holds an account and is at the first revision."""
+    """Return a data folder in use whose database has an account and is at the first revision."""
     folder, url = server
     monkeypatch.setenv("TASKAPP_DATA_DIR", str(folder))
     make_old(url)
@@ -322,10 +324,10 @@ def test_log_lines_are_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def at_terminal(typed: list[str], *arguments: str) -> tuple[int, str]:
-    """Run a command at a terminal of its own, and type a line at each question."""
+    """Run a command at a terminal, and type a line at each prompt."""
     script = "from tests.cli.test_commands import cli; cli()"
     master, slave = pty.openpty()
-    # In a session of its own, so that no question reaches the terminal of whoever runs the tests.
+    # In its own session, so that no prompt reaches the terminal of the user who runs the tests.
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", script, *arguments],
         stdin=slave,
@@ -532,13 +534,13 @@ def test_two_that_migrate_at_once_both_succeed_and_leave_no_connection(
     execute(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
     async def both() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONG_ENOUGH):
             await asyncio.gather(*(prepare_database(settings, url) for _ in range(2)))
 
     asyncio.run(both())
     assert revision(url) == HEAD
     others = "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'taskapp%'"
-    assert execute(url, others) == []
+    wait_until(lambda: execute(url, others) == [])  # PostgreSQL takes leave of each in its time
 
 
 # A PostgreSQL of one's own, and what is in the way
@@ -546,7 +548,7 @@ def test_two_that_migrate_at_once_both_succeed_and_leave_no_connection(
 
 @pytest.fixture
 def own_server(served: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """The URL of a server that the settings name, as if it had nothing to do with us."""
+    """Return the URL of a server that the settings name, as if it were not the embedded one."""
     monkeypatch.setenv("TASKAPP_DATA_DIR", str(tmp_path / "own"))
     monkeypatch.setenv("TASKAPP_DATABASE_URL", served)
     return served
@@ -644,7 +646,7 @@ def test_an_error_that_is_not_ours_is_not_hidden() -> None:
 
 @pytest.fixture
 def any_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no program of this machine be in the way."""
+    """Use any free port."""
     monkeypatch.setenv("TASKAPP_PORT", "0")
 
 

@@ -1,4 +1,4 @@
-"""The doctor says what is right and what is wrong, and how to put it right."""
+"""Doctor reports what is right and what is wrong, and the fix."""
 
 import asyncio
 import os
@@ -39,9 +39,17 @@ from taskapp.doctor.settings import (
     check_proxies,
     check_registration,
 )
+from taskapp.queries.server import ServerFacts
 from taskapp.runtime.database_server import prepare_database
-from tests.postgres.test_server import execute, owner, url_of, wait_until
-from tests.support.server_process import Client, free_port, new_data_folder, server_process
+from tests.auth.test_rate_limits import redis_server
+from tests.postgres.test_server import execute, owner, url_of
+from tests.support.server_process import (
+    Client,
+    new_data_folder,
+    reserved_port,
+    server_process,
+    wait_until,
+)
 
 OK, INFO, WARNING, PROBLEM = Level.OK, Level.INFO, Level.WARNING, Level.PROBLEM
 KEYS = "kMp4vX9qLz2Ws7Tn5Bf8Gh3Jd6Rc1Yae", "Zq7Wm2Kx9Vb4Nc6Ty1Ls8Hd3Gf5Jr0Pu"
@@ -56,7 +64,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[Path, str]]:
-    """A data folder whose PostgreSQL another process runs, and its URL."""
+    """Return a data folder whose PostgreSQL another process runs, and its URL."""
     parent = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))  # a short path
     with owner(parent / "data") as process:
         yield parent / "data", url_of(process)
@@ -66,7 +74,7 @@ def server() -> Iterator[tuple[Path, str]]:
 
 @pytest.fixture
 def served(server: tuple[Path, str]) -> tuple[Settings, str]:
-    """The settings of a set-up that runs, and the URL of its database."""
+    """Return the settings of a running installation, and the URL of its database."""
     data_dir, url = server
     settings = make_settings(data_dir=str(data_dir))
     execute(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
@@ -97,7 +105,7 @@ def test_a_good_set_up_is_all_right(served: tuple[Settings, str]) -> None:
     settings, _ = served
     findings = asyncio.run(run_checks(settings))
     not_ok = [finding for finding in findings if finding.level is not OK]
-    # The first start makes the key, and a minute later the first backup.
+    # The first start generates the key, and makes the first backup a minute later.
     assert [finding.subject for finding in not_ok] == ["backups", "secret key"]
     assert {finding.level for finding in not_ok} == {INFO}
 
@@ -206,21 +214,22 @@ def test_an_embedded_database_that_refuses_is_said(served: tuple[Settings, str])
     assert_is(finding, PROBLEM, "Restart taskapp")
 
 
+SUITABLE = ServerFacts(180006, "UTF8", is_read_only=False, max_connections=100, clock=0.0)
+
+
 @pytest.mark.parametrize(
     ("facts", "pool", "level", "words"),
     [
-        (("180006", "UTF8", "off", "100"), 97, OK, "PostgreSQL 18.6 answers"),
-        (("150000", "UTF8", "off", "100"), 10, OK, "PostgreSQL 15.0 answers"),
-        (("140012", "UTF8", "off", "100"), 10, PROBLEM, "PostgreSQL 14.12 is too old"),
-        (("160003", "SQL_ASCII", "off", "100"), 10, PROBLEM, "keeps texts as SQL_ASCII"),
-        (("160003", "UTF8", "on", "100"), 10, PROBLEM, "is read-only"),
-        (("160003", "UTF8", "off", "100"), 98, WARNING, "taskapp's pools want 98"),
+        (SUITABLE, 97, OK, "PostgreSQL 18.6 answers"),
+        (SUITABLE._replace(version=150000), 10, OK, "PostgreSQL 15.0 answers"),
+        (SUITABLE._replace(version=140012), 10, PROBLEM, "PostgreSQL 14.12 is too old"),
+        (SUITABLE._replace(encoding="SQL_ASCII"), 10, PROBLEM, "keeps texts as SQL_ASCII"),
+        (SUITABLE._replace(is_read_only=True), 10, PROBLEM, "is read-only"),
+        (SUITABLE, 98, WARNING, "taskapp's pool wants 98"),
     ],
 )
-def test_the_server_has_to_suit(
-    facts: tuple[str, ...], pool: int, level: Level, words: str
-) -> None:
-    assert_is(check_server((*facts, 0), pool), level, words)
+def test_the_server_has_to_suit(facts: ServerFacts, pool: int, level: Level, words: str) -> None:
+    assert_is(check_server(facts, pool), level, words)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +344,8 @@ def test_a_disk_of_the_backups_alone_is_looked_at_too(folder: Path) -> None:
 def test_the_folder_of_the_backups_has_to_be_one_that_can_be_written_to(folder: Path) -> None:
     file = folder / "file"
     file.touch()
-    finding = check_backups(make_settings(data_dir=str(folder), backup_dir=str(file)))
+    settings = make_settings(data_dir=str(folder), backup_dir=str(file))
+    (finding,) = asyncio.run(check_backups(settings))
     assert_is(finding, PROBLEM, f"{file} cannot be written to: Not a directory")
 
 
@@ -343,27 +353,27 @@ def test_the_folder_of_the_backups_has_to_be_one_that_can_be_written_to(folder: 
 
 
 def test_the_port_has_to_be_free_or_to_be_that_of_taskapp() -> None:
-    with new_data_folder() as data_folder, server_process(data_folder) as server:
-        served = make_settings(port=server.address)
-        with Client(server.address) as client:
-            wait_until(lambda: client.status("/api/health/live") == 200)
+    with new_data_folder() as data_folder, reserved_port() as port:
+        served = make_settings(port=str(port))
+        with server_process(data_folder, settings={"TASKAPP_PORT": str(port)}) as server:
+            with Client(server.address) as client:
+                wait_until(lambda: client.status("/api/health/live") == 200)
+            (finding,) = check_port(served)
+            assert_is(finding, OK, "taskapp answers")
         (finding,) = check_port(served)
-        assert_is(finding, OK, "taskapp answers")
-    (finding,) = check_port(served)
-    assert_is(finding, OK, "is free")
+        assert_is(finding, OK, "is free")
 
 
 def test_a_port_where_another_program_listens_is_said_soon() -> None:
     started = time.monotonic()
-    port = free_port()
-    with socket.create_server(("127.0.0.1", port)):  # which accepts, and says nothing
-        (finding,) = check_port(make_settings(port=str(port)))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # which accepts, and says nothing
+        (finding,) = check_port(make_settings(port=str(silent.getsockname()[1])))
     assert_is(finding, PROBLEM, "Stop what listens there")
     assert time.monotonic() - started < 4
 
 
 def test_an_address_of_another_machine_is_said() -> None:
-    settings = make_settings(host="192.0.2.1", port=str(free_port()))
+    settings = make_settings(host="192.0.2.1", port="8000")
     (finding,) = check_port(settings)
     assert_is(finding, PROBLEM, "Cannot assign requested address")
 
@@ -502,25 +512,18 @@ def test_open_registration_is_said(texts: dict[str, str], level: Level, words: s
 
 
 def test_a_redis_has_to_let_us_in(folder: Path) -> None:
-    socket = str(folder / "redis.sock")
-    options = ["--port", "0", "--unixsocket", socket, "--requirepass", "opensesame", "--save", ""]
-    command = ["redis-server", *options, "--dir", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as redis:
-        try:
-            wait_until(Path(socket).exists)
-            for password, level in (("opensesame", OK), ("abracadabra", PROBLEM)):
-                url = f"redis+unix://:{password}@{socket}"
-                finding = asyncio.run(check_limits(make_settings(limit_storage=url)))
-                assert finding.level is level, finding
-                assert password not in str(finding)
-        finally:
-            redis.terminate()
+    with redis_server(folder, "--requirepass", "opensesame"):
+        for password, level in (("opensesame", OK), ("abracadabra", PROBLEM)):
+            url = f"redis+unix://:{password}@{folder / 'redis.sock'}"
+            finding = asyncio.run(check_limits(make_settings(limit_storage=url)))
+            assert finding.level is level, finding
+            assert password not in str(finding)
 
 
-def test_several_processes_need_a_redis_to_count_together() -> None:
+def test_several_taskapps_on_one_database_need_a_redis_to_count_together() -> None:
     assert_is(asyncio.run(check_limits(make_settings())), OK, "suits one process")
-    finding = asyncio.run(check_limits(make_settings(processes="4")))
-    assert_is(finding, WARNING, "each of 4 processes counts for itself")
+    shared = make_settings(database_url="postgresql://taskapp@127.0.0.1/taskapp")
+    assert_is(asyncio.run(check_limits(shared)), INFO, "each taskapp on this database")
 
 
 def test_a_redis_that_is_away_is_said_soon() -> None:

@@ -1,4 +1,4 @@
-"""Settings are read from one table, refused all at once with the fix, and secrets are not shown."""
+"""Settings are read from one table; all errors are reported at once; secrets are masked."""
 
 import multiprocessing
 import re
@@ -22,11 +22,10 @@ from taskapp.config.settings import (
     variable,
 )
 
-# Section 2 of the design, and what ADR 0013 adds.
+# Names and defaults are public: a change of one is a line in CHANGELOG.md.
 DEFAULTS = {
     "TASKAPP_HOST": "127.0.0.1",
     "TASKAPP_PORT": "8000",
-    "TASKAPP_PROCESSES": "1",
     "TASKAPP_DATA_DIR": "",
     "TASKAPP_DATABASE_URL": "",
     "TASKAPP_MIGRATION_DATABASE_URL": "",

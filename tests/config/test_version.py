@@ -1,4 +1,4 @@
-"""The version: told to whoever runs taskapp and to who has logged in, never to a stranger."""
+"""The version is shown to operators and logged-in users, never to a stranger."""
 
 import tomllib
 
@@ -11,7 +11,7 @@ from tests.conftest import PASSWORD
 from tests.support.api_tools import log_in_as_browser, with_settings
 from tests.support.clients import ApiClient
 
-pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
+pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 VERSION: str = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["version"]
 

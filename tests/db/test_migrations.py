@@ -1,4 +1,4 @@
-"""Migrations make the tables of `schema.tables`, from whatever was there, one process at a time."""
+"""Migrations create the tables from any older revision, one process at a time."""
 
 import asyncio
 import multiprocessing
@@ -20,7 +20,7 @@ from taskapp.db.migrations import FOLDER, HEAD, LOCK, MigrationError, NewerDatab
 from tests.support.database_fixtures import add_session, add_user, as_user, execute, new_database
 
 REVISIONS = [path.name[:4] for path in sorted((FOLDER / "versions").glob("[0-9]*.py"))]
-# Everything of the tables that PostgreSQL knows, by name, and as it writes it.
+# The definitions of the tables in PostgreSQL's catalog, by name.
 CATALOG = """
     SELECT 'column', table_name || '.' || column_name,
            concat_ws(' ', data_type, is_nullable, column_default)
@@ -36,7 +36,7 @@ CATALOG = """
 
 @pytest.fixture
 def url(database_url: str) -> Iterator[str]:
-    """The URL of a database without tables."""
+    """Return the URL of a database without tables."""
     with new_database(database_url) as own_url:
         yield own_url
 
@@ -130,7 +130,7 @@ def test_of_processes_that_start_at_once_one_migrates_and_all_go_on(url: str) ->
 
 
 def test_it_waits_for_another_process_and_leaves_the_lock_behind(url: str) -> None:
-    """Two at once in one process take turns just so; and no connection holds anybody up."""
+    """Two migrations in one process run one after the other too, and no connection blocks them."""
 
     async def scenario() -> list[bool]:
         return await asyncio.gather(*(migrate(url) for _ in range(4)))
@@ -150,7 +150,7 @@ def test_a_newer_database_is_refused_and_left_as_it_is(url: str) -> None:
     assert (catalog(url), revision_of(url)) == (before, "9999")
 
 
-def test_a_revision_that_nobody_made_is_refused(url: str) -> None:
+def test_an_unknown_revision_is_rejected(url: str) -> None:
     asyncio.run(migrate(url))
     execute(url, "UPDATE alembic_version SET version_num = '0000'")
     with pytest.raises(MigrationError, match=r"cannot be migrated: .*0000"):
@@ -224,7 +224,7 @@ def test_a_connection_that_is_lost_while_it_waits_is_unavailable(url: str) -> No
 
 
 def test_no_column_has_a_value_that_only_python_knows() -> None:
-    """Statements are compiled at import, and such values would compile to NULL."""
+    """Statements are compiled at import, where Python-side defaults would compile to NULL."""
     for table in metadata.tables.values():
         for column in table.columns:
             assert column.default is None, column

@@ -1,4 +1,4 @@
-"""Every statement uses an index, sees its owner's rows only, and does what its name says."""
+"""Every statement uses an index, sees only rows of its user, and does what its name says."""
 
 import asyncio
 import importlib
@@ -39,21 +39,22 @@ from tests.support.database_fixtures import (
 STATEMENTS = {
     value.name: value
     for module in pkgutil.iter_modules(queries.__path__)
+    if module.name != "server"  # its statements read no table of ours
     for value in vars(importlib.import_module(f"{queries.__name__}.{module.name}")).values()
     if isinstance(value, Statement)
 }
-# What reads a whole table on purpose, and why.
+# Statements that read a whole table on purpose, with the reason.
 FULL_READS = {
     "users.list": "the operator's list of all accounts",
     "users.count": "counts all accounts, for a gauge and the doctor",
     "users.count_active": "counts all accounts by their last day, for a gauge",
     "sessions.count_live": "counts all that are alive, and most are",
 }
-# What reads as many rows as it counts, makes or deletes, by an index.
+# Statements that read as many rows by an index as they count, insert or delete.
 COUNTING = {
-    "tasks.overview",
-    "tasks.list_with_overview",
-    "tasks.list_status_with_overview",
+    "tasks.summary",
+    "tasks.list_with_summary",
+    "tasks.list_status_with_summary",
     "tasks.find_completed",
     "tasks.insert_several",
     "sessions.list",
@@ -90,7 +91,7 @@ MANY = """
 
 @dataclass
 class Many:
-    """A database of many rows, and what a statement may be asked about them."""
+    """A database of many rows, and parameters for statements on them."""
 
     url: str
     values: dict[str, Any]
@@ -98,7 +99,7 @@ class Many:
 
 @contextmanager
 def database_of(rows: str, server_url: str) -> Iterator[str]:
-    """Give a database of one's own with these rows, of which it knows the tasks."""
+    """Yield the URL of a new database with these rows, analyzed."""
     with new_database(server_url) as url:
         asyncio.run(migrate(url))
         add_uuidv7(url)
@@ -149,7 +150,7 @@ def many(database_url: str) -> Iterator[Many]:
         yield Many(url, values)
 
 
-# Parameters that may be absent change what a statement does, so each is tried both ways.
+# Parameters that change the plan of a statement; each value is tried.
 CHOICES: dict[str, list[object]] = {
     "status": ["completed", "pending"],
     "after": [None, "task"],
@@ -158,13 +159,13 @@ CHOICES: dict[str, list[object]] = {
     "versions": [None, ["2026-02-02T10:00:00Z"]],
     "known": [["another"], ["another", "0" * 32]],
     "address": ["192.0.2.1", "198.51.100.1"],
-    "lasts": [None, "30 days"],
+    "lifetime": [None, "30 days"],
     "kept": [None, secrets.token_bytes(32)],
 }
 
 
 def variants(statement: Statement, many: Many) -> Iterator[dict[str, Any]]:
-    """Give each way in which a statement may be asked."""
+    """Yield the parameters of every variant of a statement."""
     names = set(re.findall(r"%\((\w+)\)s", statement.text))
     chosen = sorted(names & CHOICES.keys())
     for choice in itertools.product(*(CHOICES[name] for name in chosen)):
@@ -185,7 +186,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def scans(cursor: Any) -> dict[str, int]:
-    """Tell how often this transaction read each table from end to end, its triggers included."""
+    """Return how often this transaction scanned each table, triggers included."""
     cursor.execute("SELECT relname, seq_scan FROM pg_stat_xact_user_tables")
     return {name: count for name, count in cursor.fetchall() if name in TABLES}
 
@@ -193,29 +194,40 @@ def scans(cursor: Any) -> dict[str, int]:
 def explain(
     url: str, statement: Statement, values: dict[str, Any], plan_cache: str
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Run a statement, and take it back; give its plan and the tables it read as a whole."""
+    """Run a statement and roll it back; return its plan and its scans of whole tables."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SET plan_cache_mode = {plan_cache}")
-        cursor.execute(statement.prepare_sql)
+        sql = statement.text
+        if plan_cache != UNPREPARED:
+            cursor.execute(f"SET plan_cache_mode = {plan_cache}")
+            cursor.execute(statement.prepare_sql)
+            sql = statement.execute_sql
         before = scans(cursor)
-        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.execute_sql}", values)
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", values)
         [[[explained]]] = cursor.fetchall()
         after = scans(cursor)
     plan: dict[str, Any] = explained["Plan"]
     return plan, {name: after[name] - before.get(name, 0) for name in after}
 
 
-# PostgreSQL plans a statement for its values five times, and then may keep a plan for any.
-PLAN_CACHES = ("force_custom_plan", "force_generic_plan")
+# Behind a pooler no statement is prepared. Otherwise PostgreSQL plans a prepared one for its values
+# five times, and may then use one generic plan for all values.
+UNPREPARED = "unprepared"
+PLAN_CACHES = (UNPREPARED, "force_custom_plan", "force_generic_plan")
 
 
 def with_plans(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Give each name with the plans that its statement may be run by."""
+    """Return each name with every kind of plan that its statement may run by."""
     return [
         (name, plan_cache)
         for name in names
-        for plan_cache in PLAN_CACHES[: 2 if STATEMENTS[name].is_prepared else 1]
+        for plan_cache in PLAN_CACHES[: 3 if STATEMENTS[name].is_prepared else 1]
     ]
+
+
+def test_every_parameter_of_a_prepared_statement_has_a_type() -> None:
+    for statement in STATEMENTS.values():
+        if statement.is_prepared:
+            assert "unknown" not in statement.prepare_sql.partition(" AS ")[0], statement.name
 
 
 @pytest.mark.parametrize(
@@ -261,8 +273,8 @@ def few(database_url: str) -> Iterator[str]:
 LISTS = [
     "tasks.list",
     "tasks.list_status",
-    "tasks.list_with_overview",
-    "tasks.list_status_with_overview",
+    "tasks.list_with_summary",
+    "tasks.list_status_with_summary",
     "tasks.list_unless_known",
     "tasks.list_status_unless_known",
 ]
@@ -310,7 +322,7 @@ def mostly_completed(database_url: str) -> Iterator[str]:
     ("name", "plan_cache"),
     with_plans(["tasks.find_completed", "tasks.delete_completed", *LISTS]),
 )
-def test_whoever_asks_for_the_completed_tasks_does_not_read_through_the_pending_ones(
+def test_a_list_of_the_completed_tasks_does_not_read_through_the_pending_ones(
     name: str, plan_cache: str, mostly_completed: str
 ) -> None:
     statement = STATEMENTS[name]
@@ -330,7 +342,7 @@ def test_whoever_asks_for_the_completed_tasks_does_not_read_through_the_pending_
 def test_the_exceptions_are_statements_that_read_a_whole_table(many: Many) -> None:
     for name in FULL_READS:
         statement = STATEMENTS[name]
-        plan, _ = explain(many.url, statement, statement.defaults, "auto")
+        plan, _ = explain(many.url, statement, statement.defaults, UNPREPARED)
         assert max(node["Actual Rows"] for node in nodes(plan)) >= 1000
 
 
@@ -349,19 +361,19 @@ def test_whatever_changes_tasks_needs_a_session_that_may() -> None:
 
 @pytest.fixture
 def alice(empty_database: str) -> SessionToken:
-    """Alice, who owns, logged in."""
+    """Return a session of Alice, who owns."""
     return add_session(empty_database, add_user(empty_database, "alice"))
 
 
 @pytest.fixture
 def bob(empty_database: str) -> SessionToken:
-    """Bob, the stranger, logged in."""
+    """Return a session of Bob, the stranger."""
     return add_session(empty_database, add_user(empty_database, "bob"))
 
 
 @pytest.fixture
 def run(empty_database: str) -> Iterator[Callable[[Callable[[Database], Awaitable[Any]]], Any]]:
-    """Give what runs work on a pool, the same for the whole test."""
+    """Return a function that runs coroutines on one pool for the whole test."""
     with asyncio.Runner() as runner:
         database = Database(4, Metrics())
         runner.run(database.open(empty_database))
@@ -380,10 +392,10 @@ several_examples = settings(
 
 
 async def new_task(
-    database: Database, owner: SessionToken, title: str = "Buy milk", **more: Any
+    database: Database, session: SessionToken, title: str = "Buy milk", **more: Any
 ) -> Task | None:
     fields = {"description": "", "status": "pending", "key": None} | more
-    return await tasks.insert_task(database, owner, title=title, **fields)
+    return await tasks.insert_task(database, session, title=title, **fields)
 
 
 def all_rows(url: str) -> list[tuple[Any, ...]]:
@@ -392,9 +404,9 @@ def all_rows(url: str) -> list[tuple[Any, ...]]:
     )
 
 
-async def list_unless_known(database: Database, owner: SessionToken) -> list[Task]:
+async def list_unless_known(database: Database, session: SessionToken) -> list[Task]:
     ask: dict[str, Any] = {"status": None, "after": None, "limit": 100} | UNKNOWN
-    _, rows = await list_etags.list_tasks_unless_known(database, owner, **ask)
+    _, rows = await list_etags.list_tasks_unless_known(database, session, **ask)
     return rows
 
 
@@ -424,8 +436,8 @@ ATTACKS: dict[str, Callable[[Database, SessionToken, str], Awaitable[Any]]] = {
 def test_nobody_reaches_the_tasks_of_another(
     attack: str, who: str, empty_database: str, alice: SessionToken, bob: SessionToken, run: Run
 ) -> None:
-    """Neither with a session of his own, nor with one of Alice that is over, nor with none."""
-    proofs = {
+    """With a session of his own, an ended one of Alice, or none."""
+    tokens = {
         "bob": SessionToken(alice.user_id, bob.secret_hash),  # whatever he says of himself
         "late": add_session(empty_database, alice.user_id, lasts="-1 second"),
         "nobody": SessionToken(alice.user_id, secrets.token_bytes(32)),
@@ -434,7 +446,7 @@ def test_nobody_reaches_the_tasks_of_another(
     run(lambda database: new_task(database, alice, key="key"))
     run(lambda database: new_task(database, alice, status="completed"))
     before = all_rows(empty_database)
-    assert not run(lambda database: ATTACKS[attack](database, proofs[who], made.id))
+    assert not run(lambda database: ATTACKS[attack](database, tokens[who], made.id))
     assert all_rows(empty_database) == before
 
 
@@ -444,8 +456,8 @@ def test_a_session_that_is_over_makes_no_task_and_gets_no_overview(
     late = add_session(empty_database, alice.user_id, lasts="-1 second")
     assert run(lambda database: new_task(database, late)) is None
     ask: dict[str, Any] = {"status": None, "after": None, "limit": 10}
-    assert run(lambda database: tasks.list_tasks_with_overview(database, late, **ask)) == ([], None)
-    assert run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask)) == (
+    assert run(lambda database: tasks.list_tasks_with_summary(database, late, **ask)) == ([], None)
+    assert run(lambda database: tasks.list_tasks_with_summary(database, alice, **ask)) == (
         [],
         ListSummary("alice@example.com", 0, 0),
     )
@@ -521,11 +533,11 @@ def test_the_overview_comes_with_the_list_and_its_counts_stop(
     add_tasks(empty_database, alice.user_id, 3, status="completed")
     add_tasks(empty_database, bob.user_id, 5)
     ask: dict[str, Any] = {"status": "completed", "after": None, "limit": 2}
-    found, overview = run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask))
+    found, overview = run(lambda database: tasks.list_tasks_with_summary(database, alice, **ask))
     assert [task.title for task in found] == ["task 3", "task 2"]
     assert overview == ListSummary("alice@example.com", 0, 3)
     add_tasks(empty_database, alice.user_id, COUNT_LIMIT + 1)
-    _, overview = run(lambda database: tasks.list_tasks_with_overview(database, alice, **ask))
+    _, overview = run(lambda database: tasks.list_tasks_with_summary(database, alice, **ask))
     assert overview == ListSummary("alice@example.com", COUNT_LIMIT, 3)
 
 
@@ -556,7 +568,7 @@ def test_a_version_grows_with_every_change_whatever_the_clock_does(
     values |= {"session": alice.secret_hash, "new_status": "completed"}
 
     async def burst(transaction: Transaction) -> list[str]:
-        """Within a transaction the clock stands still."""
+        """Within a transaction now() does not change."""
         update = STATEMENTS["tasks.update"]
         return [(await transaction.run(update, **values))[0][-1] for _ in range(5)]
 
@@ -570,7 +582,7 @@ def test_a_version_grows_with_every_change_whatever_the_clock_does(
             assert changed
             versions.append(changed.updated_at)
         versions += await database.transaction("burst", burst)
-        # As if the clock had been put back by an hour.
+        # As if the clock had been set back by an hour.
         execute(empty_database, "UPDATE tasks SET updated_at = now() + interval '1 hour'")
         task = await tasks.find_task(database, alice, task.id)
         assert task
@@ -578,8 +590,10 @@ def test_a_version_grows_with_every_change_whatever_the_clock_does(
         return versions + await database.transaction("burst", burst)
 
     versions = run(scenario)
-    moments = [execute(empty_database, "SELECT %s::timestamptz", each)[0][0] for each in versions]
-    assert moments == sorted(set(moments))
+    timestamps = [
+        execute(empty_database, "SELECT %s::timestamptz", each)[0][0] for each in versions
+    ]
+    assert timestamps == sorted(set(timestamps))
 
 
 def test_a_change_can_be_tied_to_a_version(alice: SessionToken, run: Run) -> None:
@@ -657,7 +671,7 @@ def test_a_session_lasts_as_long_as_it_is_used_and_thirty_days_at_most(
     )
 
     def later(interval: str) -> None:
-        """Let time pass, by putting into the past what has happened."""
+        """Move what has happened into the past."""
         execute(
             empty_database,
             "UPDATE sessions SET created_at = created_at - %s::interval,"

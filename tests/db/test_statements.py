@@ -1,17 +1,18 @@
-"""Plans that PostgreSQL keeps for a connection, and what happens where it cannot."""
+"""Prepared statements of a connection, and what happens behind a pooler."""
 
 import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import ARRAY, DateTime, Integer, all_, bindparam, cast, func, literal, select, text
+from sqlalchemy import ARRAY, DateTime, Integer, all_, bindparam, func, literal, select, text
 
 from taskapp.db.statements import Statement
 from tests.support.database_fixtures import open_database
 
 DOUBLE = Statement("double", select(literal(2) * bindparam("number", type_=Integer)))
 PASSED = Statement(
-    "passed", select(func.now() > all_(cast(bindparam("moments"), ARRAY(DateTime(timezone=True)))))
+    "passed",
+    select(func.now() > all_(bindparam("timestamps", type_=ARRAY(DateTime(timezone=True))))),
 )
 PLANS = Statement(
     "plans", text("SELECT name, generic_plans + custom_plans FROM pg_prepared_statements")
@@ -19,7 +20,7 @@ PLANS = Statement(
 
 
 def run(url: str, *steps: tuple[Statement, dict[str, Any]]) -> list[Any]:
-    """Run statements one after the other on one connection, and give the rows of each."""
+    """Run statements one after the other on one connection, and return the rows of each."""
 
     async def scenario() -> list[Any]:
         async with open_database(url, 1) as database:
@@ -34,11 +35,11 @@ def test_a_statement_is_planned_for_a_connection_and_kept(empty_database: str) -
 
 
 def test_a_list_reaches_a_kept_plan_as_what_it_is(empty_database: str) -> None:
-    for moments, is_passed in [
+    for timestamps, is_passed in [
         (["2025-02-02T10:00Z"], True),
         (["2025-02-02", "9999-01-01"], False),
     ]:
-        assert run(empty_database, (PASSED, {"moments": moments})) == [[(is_passed,)]]
+        assert run(empty_database, (PASSED, {"timestamps": timestamps})) == [[(is_passed,)]]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_behind_a_pooler_that_changes_servers_each_statement_is_run_and_none_kep
         Statement("change", text(elsewhere.replace(":", "\\:"))),
         {},
     )
-    double, passed = (DOUBLE, {"number": 21}), (PASSED, {"moments": ["2025-01-01"]})
+    double, passed = (DOUBLE, {"number": 21}), (PASSED, {"timestamps": ["2025-01-01"]})
     steps = [double, change, passed, double, passed, double, (PLANS, {})]
     *_, first, second, third, fourth, kept = run(empty_database, *steps)
     assert [first, second, third, fourth] == [[(True,)], [(42,)], [(True,)], [(42,)]]

@@ -1,4 +1,4 @@
-"""What is stored at an earlier revision of the tables is of use at this one."""
+"""Data of an earlier revision of the tables can be used at this one."""
 
 import asyncio
 
@@ -41,13 +41,13 @@ def test_accounts_tasks_and_sessions_of_an_earlier_revision_are_of_use(
 
 
 def fill(url: str, *, has_tasks: bool) -> tuple[str, dict[str, str]]:
-    """Add Alice with her password, a live session and tasks; give its token and their states."""
+    """Add Alice with a password, a live session and tasks; return its token and their states."""
     user_id = add_user(url, "alice")
     hasher = PasswordHasher(4)
     password_hash = asyncio.run(hasher.hash(PASSWORD))
     hasher.close()
     execute(url, "UPDATE users SET password_hash = %s", password_hash)
-    token, secret_hash = Signer((KEY,)).new_bearer(user_id)
+    token, secret_hash = Signer((KEY,)).new_bearer_token(user_id)
     add_session(url, user_id)
     execute(url, "UPDATE sessions SET secret_hash = %s", secret_hash)
     if not has_tasks:

@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.server_process import CHECKOUT, SETTINGS, ServerProcess, server_process
+from tests.support.server_process import (
+    CHECKOUT,
+    LONG_ENOUGH,
+    SETTINGS,
+    ServerProcess,
+    server_process,
+)
 
 DIST = CHECKOUT / "dist"
 OUTSIDE = ["/usr/bin/env", "-u", "PYTHONPATH"]
@@ -60,7 +66,7 @@ class OneFile:
     def run(self, *arguments: str) -> tuple[int, str]:
         """Run a command to its end; give the exit code and what it said."""
         process = self.start(*arguments)
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=LONG_ENOUGH)
         return process.returncode, said
 
     @contextmanager
@@ -74,7 +80,7 @@ class OneFile:
             program=self.path,
             **self._user,
         ) as server:
-            server.wait_until_ready(60)
+            server.wait_until_ready()
             yield server
             assert server.end() == 0, server.log_text
             assert server.surprises() == []

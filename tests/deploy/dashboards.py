@@ -8,7 +8,8 @@ from typing import Any
 from tests.support.server_process import CHECKOUT
 
 FOLDER = CHECKOUT / "deploy" / "grafana" / "dashboards"
-NAMES = ("overview", "api", "infrastructure", "database", "business")  # high-level design, 10.5
+# MON-10 in docs/design/requirements.md
+NAMES = ("overview", "api", "infrastructure", "database", "business")
 
 
 @dataclass(frozen=True)

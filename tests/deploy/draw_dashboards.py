@@ -46,7 +46,8 @@ Line = tuple[str, list[tuple[float, float]]]
 def main(target: Path) -> None:
     """Use a taskapp, and draw what its dashboards show then."""
     with monitored_server() as (server, prometheus):
-        People(server).busy_for(SECONDS)
+        with People(server).at_work():
+            time.sleep(SECONDS)
         html = "".join(_draw_dashboard(dashboard, prometheus) for dashboard in read_dashboards())
     with running_browser() as browser:
         page = browser.new_page(viewport={"width": 1168, "height": 800})

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +18,10 @@ from urllib.request import urlopen
 
 from tests.support.server_process import (
     CHECKOUT,
+    LONG_ENOUGH,
     ServerProcess,
-    free_port,
     new_data_folder,
+    reserved_port,
     server_process,
     wait_until,
 )
@@ -41,7 +43,9 @@ class Prometheus:
     def ask(self, path: str, **parameters: Any) -> Any:
         """Give the data of an answer of its API."""
         address = f"{self.address}/api/v1/{path}?{urlencode(parameters)}"
-        with urlopen(address, timeout=10) as response:  # noqa: S310  # an address of our own
+        with urlopen(  # noqa: S310  # an address of our own
+            address, timeout=LONG_ENOUGH
+        ) as response:
             return json.load(response)["data"]
 
     def query(self, expression: str, shown: str = "5m") -> list[tuple[dict[str, str], float]]:
@@ -90,20 +94,24 @@ def monitored_server() -> Iterator[tuple[ServerProcess, Prometheus]]:
 
 @contextmanager
 def _exporter_of_the_machine() -> Iterator[int]:
-    port = free_port()
-    with _running("prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{port}"):
+    with (
+        reserved_port() as port,
+        _running("prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{port}"),
+    ):
         yield port
 
 
 @contextmanager
 def _exporter_of_postgres(data_folder: Path) -> Iterator[int]:
-    port = free_port()
     url = f"postgresql://taskapp@/postgres?host={data_folder / 'socket'}&sslmode=disable"
-    with _running(
-        "prometheus-postgres-exporter",
-        f"--web.listen-address=127.0.0.1:{port}",
-        f"--extend.query-path={CONFIGURATION / 'postgres_exporter.yml'}",
-        DATA_SOURCE_NAME=url,
+    with (
+        reserved_port() as port,
+        _running(
+            "prometheus-postgres-exporter",
+            f"--web.listen-address=127.0.0.1:{port}",
+            f"--extend.query-path={CONFIGURATION / 'postgres_exporter.yml'}",
+            DATA_SOURCE_NAME=url,
+        ),
     ):
         yield port
 
@@ -113,27 +121,27 @@ def _prometheus(folder: Path, taskapp: int, machine: int, postgres: int) -> Iter
     shutil.copytree(CONFIGURATION, folder)
     file = folder / "prometheus.yml"
     configuration = file.read_text()
-    for old, new in (
-        ("127.0.0.1:8000", f"127.0.0.1:{taskapp}"),
-        ("127.0.0.1:9100", f"127.0.0.1:{machine}"),
-        ("127.0.0.1:9187", f"127.0.0.1:{postgres}"),
-        ("127.0.0.1:9093", f"127.0.0.1:{free_port()}"),  # nobody is called
-        ("_interval: 15s", "_interval: 1s"),
-    ):
-        assert old in configuration
-        configuration = configuration.replace(old, new)
-    file.write_text(configuration)
-    address = f"127.0.0.1:{free_port()}"
-    with _running(
-        "prometheus",
-        f"--config.file={file}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={address}",
-        "--log.level=error",
-    ):
-        it = Prometheus(f"http://{address}")
-        wait_until(lambda: _all_are_scraped(it), 30)
-        yield it
+    with reserved_port() as nobody, reserved_port() as port:
+        for old, new in (
+            ("127.0.0.1:8000", f"127.0.0.1:{taskapp}"),
+            ("127.0.0.1:9100", f"127.0.0.1:{machine}"),
+            ("127.0.0.1:9187", f"127.0.0.1:{postgres}"),
+            ("127.0.0.1:9093", f"127.0.0.1:{nobody}"),  # who would be called
+            ("_interval: 15s", "_interval: 1s"),
+        ):
+            assert old in configuration
+            configuration = configuration.replace(old, new)
+        file.write_text(configuration)
+        with _running(
+            "prometheus",
+            f"--config.file={file}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+        ):
+            it = Prometheus(f"http://127.0.0.1:{port}")
+            wait_until(lambda: _all_are_scraped(it))
+            yield it
 
 
 def _all_are_scraped(prometheus: Prometheus) -> bool:
@@ -159,7 +167,7 @@ def _running(program: str, *arguments: str, **environment: str) -> Iterator[None
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(LONG_ENOUGH)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -173,16 +181,26 @@ class People:
         self._numbers = count(1)
         self._keepers = [server.client().sign_up(f"keeper-{n}@example.com") for n in range(5)]
 
-    def busy_for(self, seconds: float) -> None:
-        """Let them work, in rounds of a quarter of a second."""
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Let them work for as long as the block lasts."""
+        stopped = threading.Event()
+        work = threading.Thread(target=self._work, args=[stopped])
+        work.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            work.join()
+
+    def _work(self, stopped: threading.Event) -> None:
+        """Work in rounds, with a quarter of a second between two."""
         self._exceed_a_limit()
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while not stopped.wait(0.25):
             number = next(self._numbers)
             self._keep_tasks(number)
             if number % 4 == 0:
                 self._come_and_go(number)
-            time.sleep(0.25)
 
     def _exceed_a_limit(self) -> None:
         bob = self._server.client().sign_up("bob@example.com")

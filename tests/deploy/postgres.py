@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from tests.deploy.certificates import Certificate
 from tests.support.database_fixtures import execute
-from tests.support.server_process import free_port, wait_until
+from tests.support.server_process import LONG_ENOUGH, reserved_port, wait_until
 
 PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 PASSWORDS = {"taskapp": "of-the-process", "taskapp_owner": "of-the-owner"}
@@ -66,7 +66,14 @@ def running_postgres(folder: Path, certificate: Certificate | None = None) -> It
     initdb = ["--auth=trust", "--no-sync", "--username=postgres", "--pgdata", str(cluster)]
     subprocess.run(as_postgres(PROGRAMS / "initdb", *initdb), check=True, capture_output=True)
     (cluster / "pg_hba.conf").write_text(ACCESS)
-    server = OwnPostgres(folder, free_port())
+    with reserved_port() as port:
+        yield from _serving(OwnPostgres(folder, port), cluster, certificate)
+
+
+def _serving(
+    server: OwnPostgres, cluster: Path, certificate: Certificate | None
+) -> Iterator[OwnPostgres]:
+    folder = server.folder
     options = [
         "listen_addresses=127.0.0.1",
         f"unix_socket_directories={folder}",
@@ -83,9 +90,9 @@ def running_postgres(folder: Path, certificate: Certificate | None = None) -> It
     with log, subprocess.Popen(command, stderr=log) as process:
         try:
             ready = [str(PROGRAMS / "pg_isready"), "-q", "-d", server.administrator()]
-            wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, 20)
+            wait_until(lambda: subprocess.run(ready, check=False).returncode == 0)
             yield server
         finally:
             stop = as_postgres(PROGRAMS / "pg_ctl", "stop", "-D", cluster, "-m", "fast")
             subprocess.run(stop, check=True, capture_output=True)
-            process.wait(10)
+            process.wait(LONG_ENOUGH)

@@ -1,14 +1,17 @@
 """Runs the real nginx with deploy/nginx.conf, its fixed paths and ports moved into a folder."""
 
+import http.client
 import re
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.deploy.certificates import Certificate, make_authority, make_certificate
-from tests.support.server_process import CHECKOUT, free_port, wait_until
+from tests.support.server_process import CHECKOUT, LONG_ENOUGH, reserved_port, wait_until
 
 DEPLOY = CHECKOUT / "deploy"
 HOST = "tasks.example.com"
@@ -42,7 +45,7 @@ class Proxy:
         """Ask as a client; `come_from` is the client's own address, one of the loopback."""
         port = self.https if scheme == "https" else self.http
         done = subprocess.run(
-            ["curl", "--silent", "--include", "--max-time", "20", "--http2"]
+            ["curl", "--silent", "--include", "--max-time", str(LONG_ENOUGH), "--http2"]
             + ["--cacert", str(self._authority.path), "--connect-to", f"::127.0.0.1:{port}"]
             + (["--interface", come_from] if come_from else [])
             + [*options, f"{scheme}://{host}{path}"],
@@ -51,6 +54,19 @@ class Proxy:
             check=False,
         )
         return _read_reply(done.stdout)
+
+    @contextmanager
+    def connected(self, come_from: str = "") -> Iterator[http.client.HTTPSConnection]:
+        """Connect as a client that keeps its connection."""
+        context = ssl.create_default_context(cafile=str(self._authority.path))
+        source = (come_from, 0) if come_from else None
+        with (
+            socket.create_connection(("127.0.0.1", self.https), 20, source) as plain,
+            context.wrap_socket(plain, server_hostname=HOST) as secure,
+        ):
+            connection = http.client.HTTPSConnection(HOST)
+            connection.sock = secure
+            yield connection
 
     def log(self) -> str:
         return (self._folder / "error.log").read_text()
@@ -100,16 +116,20 @@ def running_proxy(folder: Path, processes: list[str], site: str = "site.conf") -
     certificate = make_certificate(folder, authority, HOST)
     certificate.path.rename(folder / "fullchain.pem")
     certificate.key.rename(folder / "privkey.pem")
-    ports = {"80": free_port(), "443": free_port()}
-    ports |= dict(zip(("8001", "8002"), map(int, processes), strict=True))
-    configuration = write_configuration(folder, ports, site)
-    with subprocess.Popen(
-        ["nginx", "-c", str(configuration), "-g", "daemon off;"],
-        stderr=subprocess.DEVNULL,
-        env={"PATH": "/usr/sbin:/usr/bin"},
-    ) as nginx:
+    with ExitStack() as stack:
+        http, https = (stack.enter_context(reserved_port()) for _ in range(2))
+        ports = {"80": http, "443": https}
+        ports |= dict(zip(("8001", "8002"), map(int, processes), strict=True))
+        configuration = write_configuration(folder, ports, site)
+        nginx = stack.enter_context(
+            subprocess.Popen(
+                ["nginx", "-c", str(configuration), "-g", "daemon off;"],
+                stderr=subprocess.DEVNULL,
+                env={"PATH": "/usr/sbin:/usr/bin"},
+            )
+        )
         try:
-            proxy = Proxy(folder, ports["80"], ports["443"], authority)
+            proxy = Proxy(folder, http, https, authority)
             wait_until(
                 lambda: nginx.poll() is not None or proxy.curl("/", scheme="http").status == 301
             )

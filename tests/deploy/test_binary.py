@@ -13,7 +13,7 @@ import pytest
 from taskapp.config.installation import version
 from tests.auth.test_rate_limits import redis_server
 from tests.deploy.built import DIST, OneFile, make
-from tests.support.server_process import new_data_folder, ordinary_user, wait_until
+from tests.support.server_process import LONG_ENOUGH, new_data_folder, ordinary_user, wait_until
 
 LARGEST = 70 * 1024**2  # bytes
 VERSION = (0, f"taskapp {version()}\n")
@@ -59,13 +59,9 @@ def test_it_does_the_whole_job(
             assert one_file.run("backup")[0] == 0
         code, said = one_file.run("backup", "verify")
         assert (code, " is good: " in said) == (0, True), said
-        with one_file.serving("serve", "--processes", "2") as server:
+        with one_file.serving() as server:
             alice.moved_to(server.address)
             assert alice.send("GET", path).json["status"] == "completed"
-            wait_until(lambda: "taskapp is ready at" in server.said)
-            ready = [line["pid"] for line in server.log if line["event"] == "worker.ready"]
-            os.kill(ready[0], signal.SIGKILL)
-            wait_until(lambda: server.log_text.count('"worker.ready"') == 3)
             assert alice.titles() == ["Buy milk"]
         alice.close()
         for command in (["doctor"], ["migrate"], ["user", "list"], ["settings"], ["restore"]):
@@ -85,7 +81,7 @@ def test_it_counts_limits_in_redis(one_file: OneFile) -> None:
 
 def test_two_first_starts_at_once_unpack_one_program(one_file: OneFile) -> None:
     starts = [one_file.start("--version") for _ in range(3)]
-    said = [start.communicate(timeout=120)[0] for start in starts]
+    said = [start.communicate(timeout=LONG_ENOUGH)[0] for start in starts]
     assert [(start.returncode, words) for start, words in zip(starts, said, strict=True)] == [
         VERSION
     ] * len(starts)
@@ -97,7 +93,7 @@ def test_a_start_that_was_killed_while_it_unpacked_is_made_good_by_the_next(
 ) -> None:
     killed = one_file.start("--version", start_new_session=True)
     draft = one_file.data / "program.new"
-    wait_until((draft / "_internal").exists, 60)
+    wait_until((draft / "_internal").exists)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert one_file.programs == []

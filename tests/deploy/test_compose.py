@@ -23,7 +23,7 @@ from tests.deploy.postgres import OwnPostgres, running_postgres
 from tests.deploy.proxy import HOST, running_proxy
 from tests.deploy.tools import run_tool
 from tests.support.database_fixtures import execute
-from tests.support.server_process import CHECKOUT, Client, free_port, wait_until
+from tests.support.server_process import CHECKOUT, LONG_ENOUGH, Client, reserved_port, wait_until
 
 DEPLOY = CHECKOUT / "deploy"
 FILES = ["compose.yaml", "compose.development.yaml"]
@@ -104,7 +104,12 @@ def postgres(folder: Path, secrets: Path) -> Iterator[OwnPostgres]:
 
 @pytest.fixture
 def redis_url(folder: Path) -> Iterator[str]:
-    port = free_port()
+    with reserved_port() as port:
+        yield from counting(folder, port)
+
+
+def counting(folder: Path, port: int) -> Iterator[str]:
+    """Run the Redis of the compose file at a port."""
     command = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["limits"]["command"]
     moved = [*command, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     with subprocess.Popen(moved, stdout=subprocess.DEVNULL) as redis:
@@ -158,7 +163,7 @@ def test_what_compose_starts_works_together(
     done = subprocess.run(migration, capture_output=True, text=True, check=False)
     assert "Migrated the database" in done.stdout, done.stderr
     with ExitStack() as stack:
-        ports = [free_port() for _ in NAMES]
+        ports = [stack.enter_context(reserved_port()) for _ in NAMES]
         serve = exec_form(image.stage.said["CMD"])
         containers = []
         for name, port in zip(NAMES, ports, strict=True):
@@ -168,7 +173,7 @@ def test_what_compose_starts_works_together(
             containers.append(container)
         for port in ports:
             with Client(str(port)) as client:
-                wait_until(lambda: client.status("/api/health/ready") == 200, 30)  # at once
+                wait_until(lambda: client.status("/api/health/ready") == 200)  # at once
         for switch, status in (("on", 503), ("off", 200)):  # by one, and seen by both
             words = ["python", "server.py", "maintenance", switch]
             subprocess.run(command("taskapp-1", words, 1), check=True, capture_output=True)
@@ -184,7 +189,7 @@ def test_what_compose_starts_works_together(
             assert status == (401 if number < 5 else 429)
         for container in containers:
             os.kill(first_process_of(container), signal.Signals[image.stage.said["STOPSIGNAL"]])
-            assert container.wait(15) == 0
+            assert container.wait(LONG_ENOUGH) == 0
 
 
 def test_a_backup_of_one_process_is_restored_by_the_one_who_may_change_tables(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from taskapp.db.migrations import HEAD
-from tests.support.server_process import CHECKOUT, new_data_folder, server_process
+from tests.support.server_process import CHECKOUT, LONG_ENOUGH, new_data_folder, server_process
 
 ALICE = "alice@example.com"
 # While no version has a tag: one at revision 0002, and one at 0003 that can restore backups.
@@ -105,7 +105,7 @@ def test_its_data_folder_opens_in_this_version_with_all_there(upgraded: Upgraded
 @every_earlier_version
 def test_it_refuses_what_this_version_migrated_and_says_what_to_do(upgraded: Upgraded) -> None:
     with server_process(upgraded.folder, program=upgraded.program) as server:
-        assert server.process.wait(20) == 1
+        assert server.process.wait(LONG_ENOUGH) == 1
         assert f"The database is at revision {HEAD}" in server.log_text
         assert "Start the newer taskapp again, or restore the backup" in server.log_text
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from taskapp.forms.fields import TITLE
+from taskapp.forms.tasks import TITLE
 from tests.deploy.tools import BIN, run_tool
 from tests.support.regex_engines import Program, accepts, running_engine
 from tests.support.server_process import CHECKOUT, ServerProcess, new_data_folder, server_process

@@ -22,7 +22,7 @@ MADE = {"deploy/.env", "deploy/secrets/", "deploy/tls/"}  # by whoever follows t
 @pytest.mark.parametrize("page", PAGES)
 def test_files_and_settings_of_a_page_exist(page: str) -> None:
     text = (FOLDER / page).read_text(encoding="utf-8")
-    for path in set(re.findall(r"\bdeploy/[\w./*-]*[\w*/]", text)) - MADE:
+    for path in set(re.findall(r"\bdeploy/[\w./*@-]*[\w*/]", text)) - MADE:
         assert [*CHECKOUT.glob(path)], path
     for link in re.findall(r"\]\(([\w./-]+)\)", text):
         assert Path(FOLDER, link).exists(), link

@@ -10,7 +10,7 @@ import tempfile
 from tests.deploy.conftest import DOCKERFILE
 from tests.deploy.image import Image, exec_form, first_process_of
 from tests.deploy.tools import run_tool
-from tests.support.server_process import Client, free_port, wait_until
+from tests.support.server_process import LONG_ENOUGH, Client, reserved_port, wait_until
 
 LARGEST = 260  # MiB, of what the build adds to the base image
 
@@ -40,17 +40,16 @@ def test_the_image_is_small(image: Image) -> None:
 
 
 def test_what_was_built_serves_without_root_on_a_read_only_file_system(image: Image) -> None:
-    port = free_port()
     stage = image.stage
-    shown = {"TASKAPP_PORT": str(port), "TASKAPP_HOST": "127.0.0.1"}
     assert stage.user == "10001:10001"
-    with tempfile.TemporaryFile("w+") as log:
+    with reserved_port() as port, tempfile.TemporaryFile("w+") as log:
+        shown = {"TASKAPP_PORT": str(port), "TASKAPP_HOST": "127.0.0.1"}
         container = subprocess.Popen(
             image.command(exec_form(stage.said["CMD"]), shown), stdout=log, stderr=log
         )
         try:
             with Client(str(port)) as alice:
-                wait_until(lambda: alice.status("/api/health/ready") == 200, 20)
+                wait_until(lambda: alice.status("/api/health/ready") == 200)
                 alice.sign_up("alice@example.com")
                 assert alice.send("POST", "/api/tasks", {"title": "Buy milk"}).status == 201
             check = image.command(exec_form(stage.said["HEALTHCHECK"]), shown)
@@ -65,7 +64,7 @@ def test_what_was_built_serves_without_root_on_a_read_only_file_system(image: Im
             ).stdout
             assert re.search(r"^\S+ / \S+ ro[, ]", mounts, re.MULTILINE), mounts
             os.kill(first_process_of(container), signal.Signals[stage.said["STOPSIGNAL"]])
-            code = container.wait(15)
+            code = container.wait(LONG_ENOUGH)
         finally:
             if container.poll() is None:
                 container.kill()

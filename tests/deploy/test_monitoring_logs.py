@@ -13,9 +13,10 @@ from typing import Any
 
 from tests.support.server_process import (
     CHECKOUT,
+    LONG_ENOUGH,
     ServerProcess,
-    free_port,
     new_data_folder,
+    reserved_port,
     server_process,
     wait_until,
 )
@@ -32,8 +33,8 @@ input(type="imuxsock" socket="{folder}/log")
 class Collector:
     """Where all logs are kept: takes lines over TCP."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int) -> None:
+        self.port = port
         self.lines: list[str] = []
 
     @property
@@ -50,8 +51,11 @@ class Collector:
                 for line in self.rfile:
                     lines.append(line.decode())
 
-        with socketserver.ThreadingTCPServer(("127.0.0.1", self.port), Receive) as server:
-            server.daemon_threads = True
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+
+        with Server(("127.0.0.1", self.port), Receive) as server:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             try:
@@ -81,7 +85,7 @@ def rsyslog(folder: Path, port: int) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(LONG_ENOUGH)
 
 
 def hand_over(folder: Path, line: str) -> None:
@@ -104,19 +108,22 @@ def use(server: ServerProcess) -> None:
 
 
 def test_every_line_arrives_as_it_was_written_also_after_the_collector_was_away() -> None:
-    collector = Collector()
     written = lines_of_a_server()
     half = len(written) // 2
     assert half > 2
-    with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name:
+    with (
+        reserved_port() as port,
+        tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name,
+    ):
         folder = Path(name)
+        collector = Collector(port)
         with rsyslog(folder, collector.port):
             for line in written[:half]:
                 hand_over(folder, line)
             with collector.listening():
                 for line in [*written[half:], 'cut off: {"event": "req', "A line\tof Python's"]:
                     hand_over(folder, line)
-                wait_until(lambda: len(collector.different_lines) == len(written) + 2, 30)
+                wait_until(lambda: len(collector.different_lines) == len(written) + 2)
     lines = collector.different_lines
     assert len({line.pop("host") for line in lines}) == 1
     *arrived, cut, other = lines

@@ -22,9 +22,10 @@ from tests.deploy.postgres import (
 from tests.support.database_fixtures import add_user, execute
 from tests.support.server_process import (
     CHECKOUT,
+    LONG_ENOUGH,
     ServerProcess,
-    free_port,
     new_data_folder,
+    reserved_port,
     server_process,
     wait_until,
 )
@@ -87,7 +88,7 @@ def migrate(url: str, owner_url: str = "") -> tuple[int, str]:
     """Run the command, and give its exit code and what it said."""
     more = {"TASKAPP_MIGRATION_DATABASE_URL": owner_url} if owner_url else {}
     with taskapp(url, "migrate", **more) as process:
-        return process.process.wait(20), process.said + process.log_text
+        return process.process.wait(LONG_ENOUGH), process.said + process.log_text
 
 
 def use(process: ServerProcess) -> None:
@@ -164,7 +165,7 @@ def test_dumps_are_made_and_restored_over_tls_by_whatever_programs_are_installed
 
     def run(url: str, *arguments: str) -> str:
         with taskapp(url, *arguments, TASKAPP_BACKUP_DIR=str(tmp_path)) as process:
-            assert process.process.wait(60) == 0, process.log_text
+            assert process.process.wait(LONG_ENOUGH) == 0, process.log_text
             return process.said
 
     run(owner, "migrate")
@@ -185,7 +186,11 @@ def test_dumps_are_made_and_restored_over_tls_by_whatever_programs_are_installed
 @contextmanager
 def pooler(postgres: OwnPostgres, folder: Path) -> Iterator[int]:
     """Run PgBouncer as the example has it, on ports of this test, and give its port."""
-    port = free_port()
+    with reserved_port() as port:
+        yield from _pooling(postgres, folder, port)
+
+
+def _pooling(postgres: OwnPostgres, folder: Path, port: int) -> Iterator[int]:
     text = PGBOUNCER.read_text()
     for old, new in {
         "port=5432": f"port={postgres.port}",
@@ -208,7 +213,7 @@ def pooler(postgres: OwnPostgres, folder: Path) -> Iterator[int]:
             yield port
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(LONG_ENOUGH)
 
 
 def can_connect(url: str) -> bool:
@@ -231,12 +236,12 @@ def test_options_that_pgbouncer_dropped_are_missed(postgres: OwnPostgres, folder
     execute(postgres.administrator(), "ALTER ROLE taskapp RESET ALL")
     migrate(postgres.url("taskapp_owner"))
     with pooler(postgres, folder) as port, taskapp(postgres.url("taskapp", port=port)) as process:
-        assert process.process.wait(20) == 2
+        assert process.process.wait(LONG_ENOUGH) == 2
         assert "ALTER ROLE ... SET statement_timeout = 3500" in process.log_text
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         ("Europe/Berlin", "ISO, MDY", 3500),
         ("UTC", "German, DMY", 3500),

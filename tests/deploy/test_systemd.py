@@ -23,6 +23,7 @@ from taskapp.maintenance_mode import disable, enable
 from tests.deploy.unit_files import allowed_calls, read_unit
 from tests.support.server_process import (
     CHECKOUT,
+    LONG_ENOUGH,
     Client,
     NoResponse,
     ServerProcess,
@@ -35,8 +36,8 @@ from tests.support.server_process import (
 
 DEPLOY = CHECKOUT / "deploy"
 UNIT = DEPLOY / "taskapp.service"
+TEMPLATE = DEPLOY / "taskapp@.service"
 WATCHDOG_SECONDS = 1.5
-TIMEOUT = 20  # seconds
 MAX_EXPOSURE = 15  # tenths, as systemd-analyze takes them
 RESTARTS = 3
 REQUESTS_BETWEEN = 100
@@ -55,14 +56,14 @@ class ServiceManager:
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(self._path))
         self._path.chmod(0o666)
-        self._notify.settimeout(TIMEOUT)
+        self._notify.settimeout(LONG_ENOUGH)
 
     def close(self) -> None:
         self.passed.close()
         self._notify.close()
 
     @contextmanager
-    def started(self, processes: int = 1) -> Iterator[ServerProcess]:
+    def started(self) -> Iterator[ServerProcess]:
         """Start it as the unit says, and wait until it says that it is ready."""
         number = str(self.passed.fileno())
         self.heard()  # the last words of an earlier process
@@ -71,7 +72,6 @@ class ServiceManager:
             settings={
                 "NOTIFY_SOCKET": str(self._path),
                 "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1_000_000)),
-                "TASKAPP_PROCESSES": str(processes),
             },
             launcher=[
                 sys.executable,
@@ -97,7 +97,7 @@ class ServiceManager:
         with suppress(BlockingIOError):
             while True:
                 states.append(self.hear())
-        self._notify.settimeout(TIMEOUT)
+        self._notify.settimeout(LONG_ENOUGH)
         return states
 
 
@@ -120,23 +120,25 @@ def analyze(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_unit_exposes_little() -> None:
-    done = analyze("security", "--offline=yes", f"--threshold={MAX_EXPOSURE}", str(UNIT))
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE], ids=lambda path: path.name)
+def test_the_unit_exposes_little(unit: Path) -> None:
+    done = analyze("security", "--offline=yes", f"--threshold={MAX_EXPOSURE}", str(unit))
     assert done.returncode == 0, done.stdout
 
 
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
-    unit = UNIT.read_text().replace("/opt/taskapp/.venv/bin/python", sys.executable)
-    (tmp_path / "taskapp.service").write_text(unit)
+    for path in (UNIT, TEMPLATE):
+        unit = path.read_text().replace("/opt/taskapp/.venv/bin/python", sys.executable)
+        (tmp_path / path.name).write_text(unit)
     (tmp_path / "taskapp.socket").write_bytes((DEPLOY / "taskapp.socket").read_bytes())
     drop_ins = tmp_path / "taskapp.service.d"
     drop_ins.mkdir()
     drop_in = DEPLOY / "taskapp-own-postgresql.conf"
     (drop_ins / drop_in.name).write_bytes(drop_in.read_bytes())
-    units = [str(tmp_path / name) for name in ("taskapp.service", "taskapp.socket")]
+    units = [str(tmp_path / name) for name in (UNIT.name, TEMPLATE.name, "taskapp.socket")]
     done = analyze("verify", "--man=no", *units)
     assert (done.returncode, done.stderr) == (0, "")
-    (tmp_path / "taskapp.service").write_text(unit + "RestrictEverything=yes\n")
+    (tmp_path / TEMPLATE.name).write_text(unit + "RestrictEverything=yes\n")
     assert "RestrictEverything" in analyze("verify", "--man=no", *units).stderr
 
 
@@ -161,11 +163,8 @@ def test_the_filter_lets_through_only_what_is_needed() -> None:
     assert not {"mount", "ptrace", "chown", "setuid", "reboot", "init_module", "bpf"} & calls
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_taskapp_works_under_the_filter_and_says_how_it_is(
-    manager: ServiceManager, processes: int
-) -> None:
-    with manager.started(processes) as server:
+def test_taskapp_works_under_the_filter_and_says_how_it_is(manager: ServiceManager) -> None:
+    with manager.started() as server:
         with Client(manager.address) as alice:
             alice.sign_up("alice@example.com")
             assert alice.send("POST", "/api/tasks", {"title": "Buy milk"}).status == 201

@@ -29,9 +29,7 @@ def test_its_command_serves() -> None:
     with installed_wheel() as command, new_data_folder() as data:
         said = subprocess.check_output([*OUTSIDE, command, "--version"], text=True, cwd="/")
         assert said == f"taskapp {version()}\n"
-        with server_process(
-            data, "serve", "--processes", "2", launcher=OUTSIDE, program=command
-        ) as server:
+        with server_process(data, launcher=OUTSIDE, program=command) as server:
             server.wait_until_ready(60)
             alice = server.client().sign_up("alice@example.com")
             assert alice.send("POST", "/api/tasks", {"title": "Buy milk"}).status == 201

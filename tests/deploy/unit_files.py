@@ -3,17 +3,19 @@
 As a program, `unit_files.py UNIT SOCKET COMMAND...` becomes the command with the descriptor SOCKET
 passed as systemd passes it (sd_listen_fds(3)), under the parts of the unit's hardening that the
 kernel takes from an ordinary process: no new privileges, the system calls, and no memory that can
-be written and run.
+be written and run. `-` in place of SOCKET passes none.
 """
 
 import ctypes
 import errno
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 FIRST_PASSED = 3  # the first descriptor that systemd passes
+NONE_PASSED = "-"
 SET_MDWE, SET_NO_NEW_PRIVS = 65, 38  # prctl(2)
 REFUSE_EXEC_GAIN = 1
 ALLOW = 0x7FFF0000  # seccomp(2)
@@ -28,6 +30,16 @@ def read_unit(path: Path) -> dict[str, list[str]]:
         if separator and not line.startswith("#"):
             values.setdefault(name, []).append(value)
     return values
+
+
+def read_environment(path: Path, instance: str, credentials: Path) -> dict[str, str]:
+    """Return what the unit sets for an instance whose credentials are files of a folder."""
+    words = [word for line in read_unit(path)["Environment"] for word in shlex.split(line)]
+    found = dict(word.split("=", 1) for word in words)
+    specifiers = {"%i": instance, "%d": str(credentials)}
+    for specifier, text in specifiers.items():
+        found = {name: value.replace(specifier, text) for name, value in found.items()}
+    return found
 
 
 def allowed_calls(filters: list[str]) -> set[str]:
@@ -67,14 +79,20 @@ def _confine(unit: dict[str, list[str]]) -> None:
     assert seccomp.seccomp_load(rules) == 0
 
 
-def main(unit: str, passed: int, command: list[str]) -> None:
-    _confine(read_unit(Path(unit)))
+def _pass_socket(passed: int) -> None:
     if passed != FIRST_PASSED:
         os.dup2(passed, FIRST_PASSED)
     os.set_inheritable(FIRST_PASSED, True)
-    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", WATCHDOG_PID=str(os.getpid()))
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+
+
+def main(unit: str, passed: str, command: list[str]) -> None:
+    _confine(read_unit(Path(unit)))
+    if passed != NONE_PASSED:
+        _pass_socket(int(passed))
+    os.environ["WATCHDOG_PID"] = str(os.getpid())
     os.execv(command[0], command)  # noqa: S606  # to become the command is what it is for
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

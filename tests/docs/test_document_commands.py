@@ -16,7 +16,7 @@ from tests.support.document_shell import READY, Terminal, read_commands, termina
 from tests.support.server_process import CHECKOUT
 
 LANGUAGES = {"sh", "console", "text"}
-RUN = ["README.md", "docs/how-to/first-ten-problems.md"]
+RUN = ["README.md", "docs/how-to/first-ten-problems.md", "docs/how-to/own-postgresql.md"]
 SERVES = re.compile(r"^(?:TASKAPP_\w+=\S+ )*make run\n$")
 INSTALLED = "tests/deploy/test_how_to.py::test_what_a_page_installs_is_installed_as_it_is_written"
 NO_SYSTEMD = "systemd is not the first process where the tests run"
@@ -73,12 +73,14 @@ ELSEWHERE = {
         "mkdir -p /etc/sysusers.d /etc/taskapp": INSTALLED,
         "systemctl daemon-reload": NO_SYSTEMD,
         "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the address": INSTALLED,
+        "apt install nginx redis-server": "it installs, as tests/system_packages.sh does",
+        "cp deploy/taskapp@.service /etc/systemd/system/": INSTALLED,
     },
     "docs/how-to/upgrade.md": {
         "python server.py backup list": "tests/deploy/test_earlier_versions.py"
         "::test_it_restores_the_backup_made_before_the_migration_and_goes_on",
         'python server.py maintenance on --message "New disks: back at 10:30 UTC."': "tests/"
-        "runtime/test_maintenance.py::test_it_begins_and_ends_in_every_process_without_a_restart",
+        "runtime/test_maintenance.py::test_it_begins_and_ends_without_a_restart",
         "docker compose -f deploy/compose.yaml exec taskapp-1 python server.py maintenance on": (
             "tests/deploy/test_compose.py::test_what_compose_starts_works_together"
         ),
@@ -160,7 +162,7 @@ def test_commands_in_sentences_exist(page: Path) -> None:
     for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
         for words in re.findall(r"(?<=server\.py )[a-z-]+(?: [a-z-]+)*", code):
             assert is_command(words.split()), code
-        for target in re.findall(r"^make ([a-z-]+)$", code):
+        for target in re.findall(r"(?:^|&& )make ([a-z-]+)(?=$| &&)", code):
             assert f"\n{target}:" in read_page("Makefile"), code
 
 

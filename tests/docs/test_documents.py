@@ -51,3 +51,24 @@ def test_the_index_names_every_document() -> None:
     named = {(index.parent / path).resolve() for path, _ in LINK.findall(index.read_text())}
     documents = {path for path in DOCUMENTS if path.parent.name != "adr"} - {index}
     assert documents <= named
+
+
+# Papers that were written before the code, which no reader of the repository has.
+ELSEWHERE = re.compile(
+    r"high-level design|design, section|\bissue \d|\bshared/(?:design|house|bench)", re.IGNORECASE
+)
+TEXTS = {".md", ".py", ".yml", ".yaml", ".conf", ".sh", ".toml", ".html", ".js", ".css", ".service"}
+FOLDERS = ("bench", "deploy", "docs", "handlers", "schema", "static", "taskapp", "templates")
+
+
+def test_no_file_refers_to_a_paper_that_is_not_in_the_repository() -> None:
+    files = [path for folder in FOLDERS for path in (CHECKOUT / folder).rglob("*")]
+    files += [*CHECKOUT.glob("*.*"), *CHECKOUT.glob("tests/*/*.py")]
+    texts = [path for path in files if path.suffix in TEXTS and path != Path(__file__)]
+    assert len(texts) > 300
+    found = {
+        f"{path.relative_to(CHECKOUT)}: {match[0]}"
+        for path in texts
+        for match in ELSEWHERE.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert found == set()

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from taskapp.backups.identity import find_embedded_database
 from tests.faults.own_postgres import own_postgres
 from tests.faults.test_clock import fake_clock
 from tests.faults.test_exhausted import namespaces
@@ -21,11 +22,12 @@ from tests.support.database_fixtures import execute
 from tests.support.document_blocks import read_blocks, read_sections, shows
 from tests.support.server_process import (
     CHECKOUT,
+    LONG_ENOUGH,
     PROGRAM,
     ServerProcess,
-    free_port,
     new_data_folder,
     ordinary_user,
+    reserved_port,
     server_process,
     wait_until,
 )
@@ -56,7 +58,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=LONG_ENOUGH,
     )
     return as_on_the_page(done.stdout + done.stderr, folder, given["TASKAPP_PORT"])
 
@@ -82,10 +84,10 @@ def folder() -> Iterator[Path]:
 
 
 def port_taken(folder: Path, _site: ServerProcess) -> Iterator[str]:
-    port = free_port()
-    with socket.create_server(("127.0.0.1", port)):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
         for arguments in ((), ("doctor",)):
-            yield run(folder, *arguments, settings={"TASKAPP_PORT": str(port)})
+            yield run(folder, *arguments, settings={"TASKAPP_PORT": port})
 
 
 def folder_of_another(folder: Path, _site: ServerProcess) -> Iterator[str]:
@@ -111,18 +113,19 @@ def disk_full(folder: Path, _site: ServerProcess) -> Iterator[str]:
     folder.mkdir()
     inside = ["unshare", *namespaces(), "sh", "-c", ON_A_SMALL_DISK, str(folder)]
     with server_process(folder, launcher=[*inside, sys.executable]) as server:
-        wait_until(lambda: "availability.changed" in server.log_text, 30)
+        wait_until(lambda: "availability.changed" in server.log_text)
         yield server.log_text
         yield as_on_the_page(server.said, folder, server.address)
         server.end()
 
 
 def database_away(folder: Path, _site: ServerProcess) -> Iterator[str]:
-    away = {"TASKAPP_DATABASE_URL": f"postgresql://taskapp@127.0.0.1:{free_port()}/taskapp"}
-    with server_process(folder, settings=away) as server:
-        wait_until(lambda: "database.waiting" in server.log_text, 20)
-        yield server.log_text
-    yield run(folder, "doctor", settings=away)
+    with reserved_port() as port:
+        away = {"TASKAPP_DATABASE_URL": f"postgresql://taskapp@127.0.0.1:{port}/taskapp"}
+        with server_process(folder, settings=away) as server:
+            wait_until(lambda: "database.waiting" in server.log_text)
+            yield server.log_text
+        yield run(folder, "doctor", settings=away)
     with own_postgres() as postgres:
         rules = postgres.folder / "postgres" / "pg_hba.conf"
         rules.write_text(f"local all tasks scram-sha-256\n{rules.read_text()}")
@@ -176,7 +179,8 @@ def backups_failing(folder: Path, site: ServerProcess) -> Iterator[str]:
     elsewhere.touch()
     settings = {"TASKAPP_BACKUP_DIR": str(elsewhere)}
     yield run(site.data_folder, "backup", settings=settings)
-    make_backup_folder(folder, age=3)
+    run(folder, "migrate")
+    make_backup_folder(folder, find_embedded_database(folder) or "", age=3)
     yield run(folder, "doctor")
     yield run(site.data_folder, "doctor", settings=settings)
 

@@ -44,5 +44,5 @@ def test_everything_in_the_data_folder_is_described() -> None:
         House(folder).fill()
         with server_process(folder) as server:
             server.wait_until_ready()
-        backup = {"backups"}  # which the server makes after a minute
+        backup = {"backups", "backup-folder"}  # which the server makes after a minute
         assert {path.name for path in folder.iterdir()} | backup == described

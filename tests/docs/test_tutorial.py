@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Page, expect
 
-from tests.support.browser_fixtures import running_browser
+from tests.support.browser_fixtures import TIMEOUT, running_browser
 from tests.support.document_blocks import read_blocks, shows
 from tests.support.document_shell import Terminal, read_commands, terminal_in_a_copy
 from tests.support.server_process import CHECKOUT
@@ -47,7 +47,7 @@ def do(terminal: Terminal, command: str, shown: str) -> None:
 def opened_page() -> Iterator[Page]:
     with running_browser() as browser:
         page = browser.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(TIMEOUT)
         yield page
 
 

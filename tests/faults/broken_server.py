@@ -75,7 +75,7 @@ def keep_the_user_in_a_global() -> None:
 
 def close_at_once() -> None:
     """Hang up at a stop without a word to those who are between two requests."""
-    site.HANG_UP_SECONDS = 0.0
+    site.HANG_UP_TIMEOUT = 0.0
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Ledger:
     tasks: list[LedgerTask] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
-    acknowledged_at: list[float] = field(default_factory=list)
+    acknowledged: list[tuple[float, float]] = field(default_factory=list)  # when sent, and when
     surprises: list[str] = field(default_factory=list)  # answers that nothing explains
 
     @property
@@ -84,15 +84,28 @@ class Ledger:
 
     def measure_longest_pause(self) -> float:
         """Give the longest time without an acknowledged write, in seconds, and print it."""
-        moments = sorted(self.acknowledged_at)
+        moments = sorted(at for _, at in self.acknowledged)
         longest = max(after - before for before, after in pairwise(moments))
         print(f"longest time without an acknowledged write: {longest:.2f} s")  # noqa: T201  # for docs/reliability.md
         return longest
 
-    def wait_for_writes(self, number: int = 10, seconds: float = 20) -> float:
-        """Wait until more writes are acknowledged, and give the seconds that it took."""
-        enough = len(self.acknowledged_at) + number
-        return wait_until(lambda: len(self.acknowledged_at) >= enough, seconds)
+    def wait_for_writes(self, number: int = 10, seconds: float = COMES_BACK_WITHIN) -> float:
+        """Wait until writes that are sent from now on are acknowledged, and give the seconds.
+
+        One that is on its way, and whose answer comes in a moment, tells nothing of what is now.
+        """
+        began = time.monotonic()
+        known = len(self.acknowledged)
+
+        def is_enough() -> bool:
+            return sum(sent >= began for sent, _ in self.acknowledged[known:]) >= number
+
+        return wait_until(is_enough, seconds)
+
+    def wait_for(self, outcome: Outcome, number: int = 1) -> None:
+        """Wait until so many more writes have come to an outcome."""
+        enough = self.outcomes[outcome] + number
+        wait_until(lambda: self.outcomes[outcome] >= enough)
 
     def settle(self) -> None:
         """Send again what is unknown, until each write is acknowledged."""
@@ -157,6 +170,7 @@ class Writer(threading.Thread):
         """Send what a task's attempt says; tell whether its outcome is known now."""
         attempt = task.attempt
         assert attempt
+        sent = time.monotonic()
         outcome = self._try(task, attempt)
         self._ledger.outcomes[outcome] += 1
         self._was_acknowledged = outcome is Outcome.ACKNOWLEDGED
@@ -164,7 +178,7 @@ class Writer(threading.Thread):
             attempt.is_unknown = True
         elif outcome is Outcome.ACKNOWLEDGED:
             task.revision, task.attempt = attempt.revision, None
-            self._ledger.acknowledged_at.append(time.monotonic())
+            self._ledger.acknowledged.append((sent, time.monotonic()))
         elif not attempt.is_unknown:
             task.attempt = None
         return task.attempt is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,12 @@ import psycopg2
 
 from taskapp.postgres.server import embedded_postgres, program
 from tests.support.database_fixtures import execute
-from tests.support.server_process import new_data_folder, postgres_processes, wait_until
+from tests.support.server_process import (
+    LONG_ENOUGH,
+    new_data_folder,
+    postgres_processes,
+    wait_until,
+)
 
 
 class OwnPostgres:
@@ -26,6 +32,7 @@ class OwnPostgres:
         self.socket = folder / "socket" / ".s.PGSQL.5432"
         self.url = f"postgresql://taskapp@/postgres?host={quote(str(self.socket.parent), safe='')}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._killed = 0  # the backend that was killed last
 
     def start(
         self, settings: dict[str, str] | None = None, environment: dict[str, str] | None = None
@@ -42,7 +49,7 @@ class OwnPostgres:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(self.responses, 30)
+        wait_until(self.responses)
 
     def responses(self) -> bool:
         with suppress(psycopg2.OperationalError):
@@ -53,7 +60,7 @@ class OwnPostgres:
         """Shut the server down: fast, or at once with SIGQUIT, or smartly with SIGTERM."""
         if self._process:
             self._process.send_signal(how)
-            self._process.wait(20)
+            self._process.wait(LONG_ENOUGH)
             self._process = None
 
     def kill(self) -> None:
@@ -63,14 +70,29 @@ class OwnPostgres:
         for pid in postgres_processes(self.folder):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(20)
+        self._process.wait(LONG_ENOUGH)
         self._process = None
         wait_until(lambda: not postgres_processes(self.folder))
 
-    def backends(self) -> list[int]:
-        """List the processes that serve taskapp."""
-        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'taskapp'"
-        return [pid for (pid,) in execute(self.url, query)]
+    def kill_backend(self, chance: random.Random, number: signal.Signals) -> None:
+        """Send a signal to one of the processes that serve taskapp."""
+        wait_until(lambda: bool(backends_of(self.url)))
+        self._killed = chance.choice(backends_of(self.url))
+        os.kill(self._killed, number)
+
+    def wait_until_recovered(self) -> None:
+        """Wait until the server knows of the backend that was killed, and answers again.
+
+        Until then it answers too: it ends all other connections when it notices.
+        """
+        wait_until(lambda: not Path(f"/proc/{self._killed}").exists())
+        wait_until(self.responses)
+
+
+def backends_of(url: str) -> list[int]:
+    """List the processes of a server that serve taskapp."""
+    query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'taskapp'"
+    return [pid for (pid,) in execute(url, query)]
 
 
 async def _make_cluster(folder: Path) -> None:

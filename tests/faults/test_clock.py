@@ -17,7 +17,8 @@ from tests.faults.own_postgres import own_postgres
 from tests.support.server_process import Client, ServerProcess, new_data_folder, server_process
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-LIMIT = 2  # seconds
+LIMIT = 3  # seconds
+ATTEMPTS = 10
 
 
 @dataclass
@@ -63,7 +64,7 @@ def moved_site() -> Iterator[Site]:
             "TASKAPP_LOGIN_LIMIT": f"5/{LIMIT}second",
         }
         with server_process(folder, settings=settings) as server:
-            yield Site(server.wait_until_ready(60), clock, postgres.url)
+            yield Site(server.wait_until_ready(), clock, postgres.url)
             assert server.surprises() == []
 
 
@@ -112,10 +113,18 @@ def test_a_limit_lasts_as_long_as_it_says_whatever_the_clock_does(site: Site, of
     with site.server.client() as bob:
         email = f"{uuid4().hex}@example.com"
         bob.register(email)
-        assert [log_in_badly(bob, email) for _ in range(6)] == [401] * 5 + [429]
-        site.clock.jump(offset)
-        assert log_in_badly(bob, email) == 429
-        time.sleep(LIMIT)
+        for _ in range(ATTEMPTS):
+            site.clock.jump("+0")
+            started = time.monotonic()
+            statuses = [log_in_badly(bob, email) for _ in range(6)]
+            site.clock.jump(offset)
+            statuses.append(log_in_badly(bob, email))
+            has_lasted = time.monotonic() - started >= LIMIT
+            time.sleep(LIMIT)
+            if not has_lasted:  # else a busy machine took so long that the first counts no more
+                break
+        assert statuses == [401] * 5 + [429] * 2
+        assert not has_lasted
         bob.log_in(email)
 
 

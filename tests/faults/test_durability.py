@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.faults.own_postgres import OwnPostgres, own_postgres
+from tests.faults.own_postgres import OwnPostgres, backends_of, own_postgres
 from tests.support.database_fixtures import execute
-from tests.support.server_process import server_process
+from tests.support.server_process import server_process, wait_until
 
 WRITES = 100
 
@@ -33,7 +33,8 @@ def flushes_of_writes(folder: Path, postgres: OwnPostgres) -> int:
         before = count_flushes(postgres.url)
         for number in range(WRITES):
             assert alice.send("POST", "/api/tasks", {"title": f"Task {number}"}).status == 201
-        assert server.end() == 0  # its connections report what they have counted
+        assert server.end() == 0
+    wait_until(lambda: not backends_of(postgres.url))  # at their end they tell what they counted
     return count_flushes(postgres.url) - before
 
 
@@ -46,5 +47,5 @@ def test_a_database_that_does_not_flush_is_found_out(
     folder: Path, postgres: OwnPostgres, setting: str
 ) -> None:
     postgres.stop()
-    postgres.start({setting: "off"})
+    postgres.start({setting: "off", "wal_writer_delay": "10s"})
     assert flushes_of_writes(folder, postgres) < WRITES

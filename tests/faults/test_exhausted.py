@@ -15,7 +15,7 @@ from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import Outcome, writing
 from tests.faults.outage import TIMEOUT, Watchers
 from tests.faults.own_postgres import OwnPostgres, own_postgres
-from tests.support.database_fixtures import locked_tasks
+from tests.support.database_fixtures import is_waited_for, locked_tasks
 from tests.support.server_process import server_process, wait_until
 
 PLACES = 20  # connections that the database takes, those kept for superusers too
@@ -35,20 +35,13 @@ def test_statements_that_block_all_connections_refuse_in_time_and_leave_nothing(
             watchers = Watchers(server.address)
             with locked_tasks(postgres.url):
                 time.sleep(LOCKED_FOR)
-            wait_until(lambda: not is_waiting(postgres.url))
+            wait_until(lambda: not is_waited_for(postgres.url))
             watchers.assert_first_requests_succeed()
             ledger.wait_for_writes(seconds=TIMEOUT)
         assert ledger.outcomes[Outcome.REFUSED] > 0
         assert ledger.longest_answer < TIMEOUT
         assert_all_is_well(ledger, postgres.url)
         assert server.surprises() == []
-
-
-def is_waiting(url: str) -> bool:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute(query)
-        return bool(cursor.fetchall()[0][0])
 
 
 def test_a_database_without_a_free_place_is_missed_in_words_and_found_again(
@@ -62,7 +55,6 @@ def test_a_database_without_a_free_place_is_missed_in_words_and_found_again(
             watchers = Watchers(server.address)
             with all_places_taken(postgres):
                 watchers.assert_told_of_outage()
-            wait_until(postgres.responses)
             watchers.assert_first_requests_succeed()
             ledger.wait_for_writes(seconds=TIMEOUT)
         assert ledger.longest_answer < TIMEOUT
@@ -72,22 +64,23 @@ def test_a_database_without_a_free_place_is_missed_in_words_and_found_again(
 
 @contextmanager
 def all_places_taken(postgres: OwnPostgres) -> Iterator[None]:
-    """Take all places for connections, those of taskapp too."""
+    """Take all places for connections, those of taskapp too; at the end they are free again."""
+    backends: list[int] = []
     with ExitStack() as stack, closing(psycopg2.connect(postgres.url)) as first:
         first.autocommit = True
         cursor = first.cursor()
-        taken = 1
-        while taken < PLACES:
+        while len(backends) < PLACES - 1:
             with suppress(psycopg2.OperationalError):
                 while True:
                     connection: Any = psycopg2.connect(postgres.url)
                     stack.callback(connection.close)
-                    taken += 1
+                    backends.append(connection.get_backend_pid())
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'taskapp'"
             )
         yield
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in backends))
 
 
 def test_a_full_disk_refuses_writes_in_words_and_takes_them_again(
@@ -100,7 +93,7 @@ def test_a_full_disk_refuses_writes_in_words_and_takes_them_again(
         url = f"postgresql://taskapp@/postgres?host={inside}/socket"
         with writing(server.address, chance) as ledger:
             fill(inside / "filling")
-            wait_until(lambda: ledger.outcomes[Outcome.REFUSED] > 10, 30)
+            ledger.wait_for(Outcome.REFUSED, 10)
             with server.client() as client:
                 health = client.send("GET", "/api/health")
                 assert (health.status, health.json["database"]) == (503, "read-only")
@@ -108,7 +101,7 @@ def test_a_full_disk_refuses_writes_in_words_and_takes_them_again(
             with ledger.users[0] as reader:
                 assert reader.status("/api/tasks") == 200
             (inside / "filling").unlink()
-            ledger.wait_for_writes(30, seconds=15)
+            ledger.wait_for_writes(30)
             with server.client() as client:
                 wait_until(lambda: client.status("/api/health/ready") == 200)
         assert_all_is_well(ledger, url)

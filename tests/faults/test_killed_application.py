@@ -16,7 +16,7 @@ from taskapp.postgres.server import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import COMES_BACK_WITHIN, going_on, writing
 from tests.faults.own_postgres import own_postgres
-from tests.support.server_process import SETTINGS, free_port, server_process
+from tests.support.server_process import SETTINGS, reserved_port, server_process
 
 KILLS = 10  # with each kind of database
 
@@ -25,16 +25,14 @@ KILLS = 10  # with each kind of database
 def test_killing_taskapp_loses_nothing_acknowledged(
     folder: Path, chance: random.Random, kind: str
 ) -> None:
-    settings = {"TASKAPP_PORT": free_port_text()}
-    if kind == "embedded":
-        kill_often(folder, chance, settings, EmbeddedPostgres(folder).url)
-        return
-    with own_postgres() as postgres:
-        kill_often(folder, chance, settings | {"TASKAPP_DATABASE_URL": postgres.url}, postgres.url)
-
-
-def free_port_text() -> str:
-    return str(free_port())
+    with reserved_port() as port:
+        settings = {"TASKAPP_PORT": str(port)}
+        if kind == "embedded":
+            kill_often(folder, chance, settings, EmbeddedPostgres(folder).url)
+            return
+        with own_postgres() as postgres:
+            settings["TASKAPP_DATABASE_URL"] = postgres.url
+            kill_often(folder, chance, settings, postgres.url)
 
 
 def kill_often(folder: Path, chance: random.Random, settings: dict[str, str], url: str) -> None:

@@ -5,7 +5,9 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from taskapp.postgres.server import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import COMES_BACK_WITHIN, Outcome, writing
 from tests.faults.outage import TIMEOUT, Watchers
-from tests.faults.own_postgres import OwnPostgres, own_postgres
+from tests.faults.own_postgres import OwnPostgres, backends_of, own_postgres
 from tests.support.server_process import (
     ServerProcess,
     new_data_folder,
@@ -81,8 +83,8 @@ def test_a_backend_that_ended_takes_no_write_with_it(
 ) -> None:
     with writing(site.server.address, chance) as ledger:
         for _ in range(3):
-            wait_until(site.postgres.responses)
-            os.kill(chance.choice(site.postgres.backends()), number)
+            site.postgres.kill_backend(chance, number)
+            site.postgres.wait_until_recovered()
             ledger.wait_for_writes(seconds=TIMEOUT)
     assert ledger.longest_answer < TIMEOUT
     assert_all_is_well(ledger, site.postgres.url)
@@ -92,7 +94,7 @@ def test_a_backend_that_ended_takes_no_write_with_it(
 def test_a_postgresql_that_hangs_is_answered_for_in_time(site: Site, chance: random.Random) -> None:
     with writing(site.server.address, chance) as ledger:
         watchers = Watchers(site.server.address)
-        with stopped_processes(postgres_processes(site.postgres.folder)):
+        with stopped_processes(lambda: postgres_processes(site.postgres.folder)):
             continued_at = time.monotonic() + HANGS_FOR
             watchers.assert_told_of_outage()
             time.sleep(max(0.0, continued_at - time.monotonic()))
@@ -107,15 +109,25 @@ def test_a_postgresql_that_hangs_is_answered_for_in_time(site: Site, chance: ran
 def test_the_postgresql_inside_comes_back_by_itself(
     folder: Path, chance: random.Random, whose: str
 ) -> None:
+    postgres = EmbeddedPostgres(folder)
     with server_process(folder) as server:
         with writing(server.wait_until_ready().address, chance) as ledger:
             for _ in range(3):
                 postmaster = postmaster_of(folder)
-                others = {*postgres_processes(folder)} - {postmaster}
-                os.kill(postmaster if whose == "postmaster" else max(others), signal.SIGKILL)
-                ledger.wait_for_writes(seconds=TIMEOUT)
+                backend = chance.choice(backends_of(postgres.url))
+                os.kill(postmaster if whose == "postmaster" else backend, signal.SIGKILL)
+                # Backends outlive their postmaster, and write on until they notice.
+                wait_until(partial(is_run_anew, postgres, folder, postmaster))
+                ledger.wait_for_writes()
                 assert server.client().status("/api/health/ready") == 200
         assert ledger.longest_answer < TIMEOUT
-        assert_all_is_well(ledger, EmbeddedPostgres(folder).url)
+        assert_all_is_well(ledger, postgres.url)
         assert server.surprises() == []
     assert ledger.measure_longest_pause() < COMES_BACK_WITHIN
+
+
+def is_run_anew(postgres: EmbeddedPostgres, folder: Path, before: int) -> bool:
+    """Tell whether PostgreSQL is ready under another postmaster than before."""
+    with suppress(FileNotFoundError, IndexError):  # its file is not there, or is empty still
+        return postmaster_of(folder) != before and postgres.accepts_connections()
+    return False

@@ -1,6 +1,5 @@
 """What is broken on purpose is found out: the experiments can fail."""
 
-import os
 import random
 import signal
 import time
@@ -12,7 +11,7 @@ import pytest
 from tests.faults.checker import check
 from tests.faults.ledger import writing
 from tests.faults.own_postgres import OwnPostgres, own_postgres
-from tests.support.server_process import server_process, wait_until
+from tests.support.server_process import server_process
 
 BROKEN = Path(__file__).with_name("broken_server.py")
 ATTEMPTS = 5
@@ -24,11 +23,11 @@ def postgres() -> Iterator[OwnPostgres]:
         yield running
 
 
-def kill_a_backend(postgres: OwnPostgres) -> None:
-    os.kill(max(postgres.backends()), signal.SIGKILL)
+def kill_a_backend(postgres: OwnPostgres, chance: random.Random) -> None:
+    postgres.kill_backend(chance, signal.SIGKILL)
 
 
-def do_nothing(_: OwnPostgres) -> None:
+def do_nothing(_postgres: OwnPostgres, _chance: random.Random) -> None:
     pass
 
 
@@ -45,7 +44,7 @@ def test_a_taskapp_that_is_broken_is_found_out(
     postgres: OwnPostgres,
     chance: random.Random,
     what: str,
-    fault: Callable[[OwnPostgres], None],
+    fault: Callable[[OwnPostgres, random.Random], None],
     finding: str,
 ) -> None:
     settings = {"TASKAPP_DATABASE_URL": postgres.url}
@@ -54,8 +53,8 @@ def test_a_taskapp_that_is_broken_is_found_out(
         for _ in range(ATTEMPTS):
             with writing(server.address, chance) as ledger:
                 time.sleep(chance.uniform(0.2, 0.5))
-                fault(postgres)
-            wait_until(postgres.responses)
+                fault(postgres, chance)
+            postgres.wait_until_recovered()
             if getattr(check(ledger, postgres.url), finding):
                 return
     pytest.fail(f"a taskapp that {what} looks as good as one that does not")

@@ -8,7 +8,7 @@ from tests.support.server_process import ServerProcess, server_process, wait_unt
 def test_of_two_that_start_together_one_serves_and_the_other_says_who_does(folder: Path) -> None:
     with server_process(folder) as one, server_process(folder) as other:
         pair = (one, other)
-        wait_until(lambda: any(server.process.poll() is not None for server in pair), 20)
+        wait_until(lambda: any(server.process.poll() is not None for server in pair))
         loser, winner = sorted(pair, key=has_ended, reverse=True)
         assert loser.process.returncode == 1
         assert f"in use by process {winner.pid}. Stop that one first" in loser.log_text

@@ -1,4 +1,4 @@
-"""What is sent is kept as it was typed, or refused with a word beside its field; never a crash."""
+"""Input is kept as it was typed or rejected with a message beside its field; nothing crashes."""
 
 import unicodedata
 from collections.abc import Callable
@@ -12,26 +12,23 @@ from hypothesis import strategies as st
 from schema.tables import DESCRIPTION_LENGTH, EMAIL_LENGTH, IDEMPOTENCY_KEY_LENGTH, TITLE_LENGTH
 from taskapp.auth.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from taskapp.core.errors import BadRequest, Invalid
+from taskapp.forms.accounts import LOGIN, REGISTRATION, normalize_email
 from taskapp.forms.fields import (
-    LOGIN,
-    NEW_TASK,
+    NOT_A_STRING,
     NOT_STORABLE,
-    NOT_TEXT,
-    READ_ONLY,
-    REGISTRATION,
     REQUIRED,
-    STATUS_CHANGE,
-    TASK_CHANGES,
     UNKNOWN_FIELD,
     FieldError,
     Form,
+)
+from taskapp.forms.parameters import (
     is_version,
-    normalize_email,
     read_id,
     read_idempotency_key,
     read_limit,
     read_status_filter,
 )
+from taskapp.forms.tasks import NEW_TASK, READ_ONLY, STATUS_CHANGE, TASK_CHANGES
 
 FORMS = (REGISTRATION, LOGIN, NEW_TASK, TASK_CHANGES, STATUS_CHANGE)
 ASTRONAUT = "\U0001f469\u200d\U0001f680"  # one emoji of three characters
@@ -86,13 +83,13 @@ def test_a_title_is_kept_as_typed_without_spaces_around_it(typed: str, kept: str
         ("a\0b", NOT_STORABLE),
         ("a\ud800", NOT_STORABLE),
         ("\udfffa", NOT_STORABLE),
-        (None, NOT_TEXT),
-        (7, NOT_TEXT),
-        (1.5, NOT_TEXT),
-        (True, NOT_TEXT),
-        (["x"], NOT_TEXT),
-        ({"x": "y"}, NOT_TEXT),
-        (b"x", NOT_TEXT),
+        (None, NOT_A_STRING),
+        (7, NOT_A_STRING),
+        (1.5, NOT_A_STRING),
+        (True, NOT_A_STRING),
+        (["x"], NOT_A_STRING),
+        ({"x": "y"}, NOT_A_STRING),
+        (b"x", NOT_A_STRING),
     ],
 )
 def test_a_title_that_cannot_be_kept_is_refused(typed: Any, message: str) -> None:
@@ -111,8 +108,8 @@ def test_a_description_is_kept_to_the_letter(typed: str) -> None:
         ("x" * (DESCRIPTION_LENGTH + 1), "At most 10,000 characters"),
         ("a\0", NOT_STORABLE),
         ("\ud83d", NOT_STORABLE),
-        (None, NOT_TEXT),
-        (0, NOT_TEXT),
+        (None, NOT_A_STRING),
+        (0, NOT_A_STRING),
     ],
 )
 def test_a_description_that_cannot_be_kept_is_refused(typed: Any, message: str) -> None:
@@ -161,8 +158,8 @@ def test_an_email_address_has_one_form(typed: str, normal: str | None) -> None:
     [
         ("", REQUIRED),
         (" \n", REQUIRED),
-        (None, NOT_TEXT),
-        (["ada@example.com"], NOT_TEXT),
+        (None, NOT_A_STRING),
+        (["ada@example.com"], NOT_A_STRING),
         ("ada\0@example.com", NOT_STORABLE),
         ("ada\ud800@example.com", NOT_STORABLE),
         *(
@@ -252,8 +249,8 @@ def test_a_new_password_is_kept_as_typed(password: str) -> None:
         ("x" * 257, "At most 256 characters"),
         ("1234567\0", NOT_STORABLE),
         ("1234567\ud800", NOT_STORABLE),
-        (12345678, NOT_TEXT),
-        (None, NOT_TEXT),
+        (12345678, NOT_A_STRING),
+        (None, NOT_A_STRING),
     ],
 )
 def test_a_new_password_that_cannot_be_one_is_refused(password: Any, message: str) -> None:
@@ -437,5 +434,5 @@ def test_an_idempotency_key_is_visible_ascii() -> None:
         ("", False),
     ],
 )
-def test_a_version_is_a_moment_that_there_is(text: str, expected: bool) -> None:
+def test_a_version_is_a_timestamp_that_exists(text: str, expected: bool) -> None:
     assert is_version(text) is expected

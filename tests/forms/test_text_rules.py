@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from handlers.api.openapi import make_document
 from schema.tables import TITLE_LENGTH
-from taskapp.forms.fields import DESCRIPTION, NEW_PASSWORD, TITLE, Field, FieldError
+from taskapp.forms.accounts import NEW_PASSWORD
+from taskapp.forms.fields import Field, FieldError
+from taskapp.forms.tasks import DESCRIPTION, TITLE
 from tests.support.regex_engines import NODE, Engine, Python, Re2, Rust, accepts, running_engine
 from tests.support.title_texts import ACCEPTED, JOINERS, REJECTED, SPACES
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from taskapp.backups.identity import find_database
 from taskapp.config.settings import Settings
 from taskapp.jobs.health_check import find_database_problem
 from taskapp.jobs.housekeeping import WATCH, run_health_checks
@@ -18,11 +19,17 @@ from tests.conftest import PASSWORD
 from tests.support.api_tools import running
 from tests.support.backup_tools import make_backup_folder
 from tests.support.clients import ApiClient
-from tests.support.database_fixtures import NO_HASH, add_session, add_user, execute
+from tests.support.database_fixtures import (
+    NO_HASH,
+    add_session,
+    add_user,
+    execute,
+    is_waited_for,
+)
 from tests.support.metrics_reader import Metrics, read_metrics
-from tests.support.server_process import wait_until
+from tests.support.server_process import LONG_ENOUGH, wait_until
 
-pytestmark = [pytest.mark.gen_test(timeout=60), pytest.mark.usefixtures("app")]
+pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 PLAIN: frozenset[tuple[str, str]] = frozenset()
 
@@ -73,13 +80,12 @@ async def test_noting_a_use_holds_no_session_that_a_change_of_the_password_wants
     session = add_session(empty_database, user)
     execute(empty_database, "UPDATE sessions SET last_used_at = now() - interval '1 hour'")
     with closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '2s'")
+        cursor.execute(f"SET lock_timeout = '{LONG_ENOUGH:.0f}s'")
         cursor.execute("UPDATE users SET password_hash = %s", [NO_HASH])
         touch = asyncio.create_task(
             touch_session(services.database, session.secret_hash, 60, "192.0.2.1")
         )
-        waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
-        await asyncio.to_thread(wait_until, lambda: bool(execute(empty_database, waiting)))
+        await asyncio.to_thread(wait_until, lambda: is_waited_for(empty_database))
         cursor.execute("DELETE FROM sessions WHERE user_id = %s", [user])
         connection.commit()
     await touch
@@ -147,7 +153,8 @@ async def test_the_process_and_its_disk_are_measured(api: ApiClient, settings: S
 async def test_the_newest_backup_is_dated(settings: Settings, tmp_path: Path) -> None:
     async with running(settings, TASKAPP_DATA_DIR=str(tmp_path)) as server:
         assert (await looked_at(server.client)).value("backup_last_success_timestamp_seconds") == 0
-        make_backup_folder(tmp_path, age=0)
+        make_backup_folder(tmp_path, find_database(settings) or "", age=0)
+        server.services.backups.look()
         moment = (await looked_at(server.client)).value("backup_last_success_timestamp_seconds")
         assert moment == pytest.approx(time.time(), abs=30)
 
@@ -164,14 +171,12 @@ async def test_a_loop_that_was_held_up_is_late_by_as_much(
 ) -> None:
     metrics = await looked_at(api)
     async with run_health_checks(services):
-        await asyncio.sleep(0.1)  # the sample of a second has begun
-        begun = time.monotonic()
+        await asyncio.sleep(0)  # the sample of a second has begun
         time.sleep(1.3)  # noqa: ASYNC251  # this is what must not happen, and has to be seen
-        late = time.monotonic() - begun - 1
-        await asyncio.sleep(0.2)
-    await metrics.look()
-    assert metrics.grown("event_loop_delay_seconds_count") == 1
-    assert metrics.grown("event_loop_delay_seconds_sum") >= late >= 0.3
+        while not metrics.grown("event_loop_delay_seconds_count"):
+            await asyncio.sleep(0.01)
+            await metrics.look()
+    assert metrics.grown("event_loop_delay_seconds_sum") >= 0.3
 
 
 async def test_a_database_that_went_away_is_noticed_without_being_asked(

@@ -1,4 +1,4 @@
-"""The completed tasks that a question counted are deleted, and no others."""
+"""Exactly the completed tasks that the confirmation page counted are deleted."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import BadRequest, NotAuthenticated
-from taskapp.forms.fields import is_version
+from taskapp.forms.parameters import is_version
 from taskapp.operations import tasks as operations
 from taskapp.operations.tasks import (
     MAX_DELETION,
@@ -27,9 +27,16 @@ from taskapp.queries.bulk_tasks import CompletedSummary
 from taskapp.queries.tasks import COUNT_LIMIT
 from taskapp.services import Services
 from tests.support.api_tools import statement_counts
-from tests.support.database_fixtures import add_session, add_tasks, add_user, execute
+from tests.support.database_fixtures import (
+    add_session,
+    add_tasks,
+    add_user,
+    execute,
+    is_waited_for,
+)
+from tests.support.server_process import wait_until
 
-pytestmark = pytest.mark.gen_test(timeout=60)
+pytestmark = pytest.mark.gen_test
 
 LATER = "2999-01-01T00:00:00Z"
 STATEMENT = "tasks.delete_completed"
@@ -37,25 +44,27 @@ STATEMENT = "tasks.delete_completed"
 
 @pytest.fixture
 def alice(empty_database: str) -> SessionToken:
-    """Alice, who owns, logged in."""
+    """Return a session of Alice, who owns."""
     return add_session(empty_database, add_user(empty_database, "alice"))
 
 
 @pytest.fixture
 def bob(empty_database: str) -> SessionToken:
-    """Bob, the stranger, logged in."""
+    """Return a session of Bob, the stranger."""
     return add_session(empty_database, add_user(empty_database, "bob"))
 
 
-def tasks_of(url: str, owner: SessionToken) -> list[str]:
-    """Give the ids of somebody's tasks, from the oldest to the newest."""
-    rows = execute(url, "SELECT id::text FROM tasks WHERE user_id = %s ORDER BY id", owner.user_id)
+def tasks_of(url: str, session: SessionToken) -> list[str]:
+    """Return the ids of a user's tasks, oldest first."""
+    rows = execute(
+        url, "SELECT id::text FROM tasks WHERE user_id = %s ORDER BY id", session.user_id
+    )
     return [row[0] for row in rows]
 
 
-async def require_until(services: Services, owner: SessionToken) -> str:
-    """Ask the question, and give its moment."""
-    completed = await find_completed(services, owner)
+async def require_until(services: Services, session: SessionToken) -> str:
+    """Count the completed tasks, and return the timestamp."""
+    completed = await find_completed(services, session)
     assert completed.until is not None
     assert is_version(completed.until)
     return completed.until
@@ -152,7 +161,7 @@ def deletions(services: Services) -> float | None:
 @pytest.mark.parametrize(
     "until", ["", "now", "infinity", "2026-02-30T10:00:00Z", "2026-02-02", "' OR 1=1 --", "\0"]
 )
-async def test_what_is_no_moment_deletes_nothing(
+async def test_what_is_no_timestamp_deletes_nothing(
     services: Services, empty_database: str, alice: SessionToken, until: str
 ) -> None:
     tasks = add_tasks(empty_database, alice.user_id, 2, status="completed")
@@ -187,7 +196,7 @@ async def test_a_session_of_another_deletes_his_own_whatever_it_says_of_itself(
 
 @pytest.fixture
 def ends_sessions(empty_database: str) -> Iterator[None]:
-    """Let whoever deletes tasks be logged out by it."""
+    """End the session that deletes tasks while it does."""
     execute(
         empty_database,
         "CREATE FUNCTION end_sessions() RETURNS trigger LANGUAGE plpgsql AS"
@@ -231,7 +240,7 @@ async def test_a_clock_that_is_set_back_deletes_nothing_that_was_not_counted(
 async def test_a_batch_is_the_newest_behind_the_one_before(
     services: Services, empty_database: str, alice: SessionToken
 ) -> None:
-    """For what was deleted stays in the index for a while, and is not to be met in each batch."""
+    """Deleted rows stay in the index for a while, and must not be read again in every batch."""
     tasks = add_tasks(empty_database, alice.user_id, 5, status="completed")
     deleted = await bulk_tasks.delete_completed_tasks(
         services.database, alice, until=LATER, after=tasks[4], limit=2
@@ -278,14 +287,7 @@ async def test_a_task_that_changes_while_its_deletion_waits_is_left_alone_and_no
     with closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
         cursor.execute(meanwhile, (tasks[-1],))
         deletion = asyncio.create_task(delete_completed_tasks(services, alice, until))
-        async with asyncio.timeout(3):
-            await deletion_waits(empty_database)
+        await asyncio.to_thread(wait_until, lambda: is_waited_for(empty_database))
         connection.commit()
         assert await deletion == 2
     assert tasks_of(empty_database, alice) == (tasks[-1:] if is_kept else [])
-
-
-async def deletion_waits(url: str) -> None:
-    """Return when a statement waits for the lock of another."""
-    while execute(url, "SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:  # noqa: ASYNC110  # it is PostgreSQL that has to be asked
-        await asyncio.sleep(0.01)

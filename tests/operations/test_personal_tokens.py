@@ -1,4 +1,4 @@
-"""Personal tokens at the API: what they may, how long, and whose limit they use."""
+"""Personal tokens at the API: what they may do, how long they last, which limit they use."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,6 +8,7 @@ import pytest
 from handlers.web.application import Application
 from taskapp.auth.signing import SessionToken
 from taskapp.config.settings import Settings
+from taskapp.operations.session_activity import SessionActivity
 from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, assert_problem, statement_counts, with_settings
 from tests.support.clients import ApiClient
@@ -15,13 +16,13 @@ from tests.support.database_fixtures import execute
 from tests.support.page_client import ALICE, PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 KEY = {"Idempotency-Key": "made-before"}
 
 
 @pytest.fixture
 def reader(mine: PageClient, api: ApiClient, io_loop: Any) -> ApiClient:
-    """A script of Alice that may only read."""
+    """Return a client with a read-only token of Alice."""
     token = {"name": "Reader", "read_only": "yes", "expires": "never"}
     client: ApiClient = io_loop.run_sync(lambda: mine.make_token(**token))
     return client
@@ -29,7 +30,7 @@ def reader(mine: PageClient, api: ApiClient, io_loop: Any) -> ApiClient:
 
 @pytest.fixture
 def writer(mine: PageClient, api: ApiClient, io_loop: Any) -> ApiClient:
-    """A script of Alice that may do all that the API can."""
+    """Return a client with a token of Alice that may use the whole API."""
     client: ApiClient = io_loop.run_sync(lambda: mine.make_token(name="Writer"))
     return client
 
@@ -122,7 +123,7 @@ async def test_a_token_ends_at_its_expiry_however_seldom_it_is_used(
             settings.database_url,
             f"UPDATE sessions SET {column} = {column} - interval '29 days 23 hours'",  # noqa: S608  # our names
         )
-    vars(app)["_touched"].clear()
+    app.session_activity = SessionActivity(app.services)  # a minute later
     [(end,)] = execute(settings.database_url, f"SELECT expires_at::text {of_token}")
     assert (await client.get("/api/tasks")).status == 200
     assert await app.drain(5)
@@ -170,13 +171,13 @@ async def test_the_database_holds_only_the_hash_of_a_token(
     writer: ApiClient, services: Services, settings: Settings
 ) -> None:
     text = writer.headers["Authorization"].removeprefix("Bearer ")
-    proof = services.signer.read_bearer(text)
-    assert isinstance(proof, SessionToken)
+    session = services.signer.read_bearer_token(text)
+    assert isinstance(session, SessionToken)
     [(stored, row)] = execute(
         settings.database_url,
         "SELECT secret_hash, sessions::text FROM sessions WHERE name = 'Writer'",
     )
-    assert bytes(stored) == proof.secret_hash
+    assert bytes(stored) == session.secret_hash
     assert text[8:28] not in row
 
 

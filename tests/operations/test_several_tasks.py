@@ -1,4 +1,4 @@
-"""Lines that somebody pastes become a task each: all or none, once, in their order."""
+"""Pasted lines become a task each: all or none, once, in their order."""
 
 import asyncio
 import json
@@ -12,14 +12,14 @@ from schema.tables import IDEMPOTENCY_KEY_LENGTH, TITLE_LENGTH
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import Invalid, NotAuthenticated
 from taskapp.core.messages import Message
-from taskapp.forms.pasted_titles import MAX_BATCH, read_titles
+from taskapp.forms.pasted_titles import MAX_TITLES, read_titles
 from taskapp.operations.tasks import create_task, create_tasks, list_tasks
 from taskapp.queries.bulk_tasks import insert_tasks
 from taskapp.services import Services
 from tests.support.api_tools import statement_counts
 from tests.support.database_fixtures import add_session, add_tasks, add_user
 
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 
 LINE_ENDS = ["\n", "\r\n", "\r"]
 BLANK = ["", " ", "\t\u3000", "\u200b\ufeff", "\u2028", "\0"]
@@ -31,18 +31,18 @@ TITLES = [
 
 @pytest.fixture
 def alice(empty_database: str) -> SessionToken:
-    """Alice, who owns, logged in."""
+    """Return a session of Alice, who owns."""
     return add_session(empty_database, add_user(empty_database, "alice"))
 
 
 @pytest.fixture
 def bob(empty_database: str) -> SessionToken:
-    """Bob, the stranger, logged in."""
+    """Return a session of Bob, the stranger."""
     return add_session(empty_database, add_user(empty_database, "bob"))
 
 
-async def titles_of(services: Services, owner: SessionToken) -> list[str]:
-    _, page = await list_tasks(services, owner, status=None, after=None, limit=1000)
+async def titles_of(services: Services, session: SessionToken) -> list[str]:
+    _, page = await list_tasks(services, session, status=None, after=None, limit=1000)
     assert page
     assert {(task.status, task.description) for task in page.tasks} <= {("pending", "")}
     return [task.title for task in page.tasks]
@@ -63,7 +63,7 @@ def refusal_of(text: str) -> Message:
 @given(
     st.lists(
         st.tuples(st.sampled_from([*BLANK, *TITLES]), st.sampled_from(LINE_ENDS)),
-        max_size=MAX_BATCH,
+        max_size=MAX_TITLES,
     )
 )
 def test_every_line_in_which_something_can_be_seen_is_a_title(lines: list[tuple[str, str]]) -> None:
@@ -94,13 +94,13 @@ def test_the_first_line_that_is_wrong_is_named_as_it_is_counted_on_the_screen(
 
 
 def test_a_hundred_tasks_are_the_most() -> None:
-    most = ["Buy milk", ""] * MAX_BATCH
-    assert len(read_titles("\n".join(most))) == MAX_BATCH
+    most = ["Buy milk", ""] * MAX_TITLES
+    assert len(read_titles("\n".join(most))) == MAX_TITLES
     message = refusal_of("\n".join([*most, "x" * 256]))
     assert message == "At most 100 tasks can be added at once; these are 101."
 
 
-# Making the tasks
+# Creating the tasks
 
 
 @pytest.mark.parametrize("key", [None, "k" * IDEMPOTENCY_KEY_LENGTH])
@@ -108,8 +108,8 @@ async def test_the_first_line_is_on_top_of_the_list_and_the_others_are_below_it(
     services: Services, alice: SessionToken, bob: SessionToken, key: str | None
 ) -> None:
     await create_task(services, alice, {"title": "older"})
-    lines = [f"line {number}" for number in range(MAX_BATCH)]
-    assert await create_tasks(services, alice, "\n".join(lines), key=key) == MAX_BATCH
+    lines = [f"line {number}" for number in range(MAX_TITLES)]
+    assert await create_tasks(services, alice, "\n".join(lines), key=key) == MAX_TITLES
     await create_task(services, alice, {"title": "newer"})
     assert await titles_of(services, alice) == ["newer", *lines, "older"]
     assert await titles_of(services, bob) == []

@@ -1,4 +1,4 @@
-"""Who may do what to a task: not a stranger, not somebody else, and no other site."""
+"""Who may do what to a task: no anonymous client, no other user, no other site."""
 
 import pytest
 
@@ -33,7 +33,7 @@ async def test_somebody_elses_task_cannot_be_changed(
     mine: PageClient, bob: ApiClient, page_name: str
 ) -> None:
     task = await bob.add_task("Bob's own")
-    fields = mine.proof | POSTS[page_name]
+    fields = mine.csrf_field | POSTS[page_name]
     page = await mine.fetch("POST", f"/tasks/{task['id']}/{page_name}", fields)
     assert page.status == 403
     assert await stored(bob, task) == task
@@ -44,7 +44,7 @@ async def test_somebody_elses_task_cannot_be_changed(
 async def test_a_task_that_there_is_not_is_an_error_page(
     mine: PageClient, page_name: str, task_id: str
 ) -> None:
-    fields = mine.proof | POSTS[page_name]
+    fields = mine.csrf_field | POSTS[page_name]
     pages = [await mine.fetch("POST", f"/tasks/{task_id}/{page_name}", fields)]
     if page_name in GETS:
         pages.append(await mine.fetch("GET", f"/tasks/{task_id}/{page_name}"))
@@ -71,7 +71,7 @@ async def test_a_stranger_changes_nothing(
     visitor: PageClient, alice: ApiClient, task: dict[str, str], page_name: str
 ) -> None:
     await visitor.open("/login")
-    fields = visitor.proof | POSTS[page_name]
+    fields = visitor.csrf_field | POSTS[page_name]
     page = await visitor.fetch("POST", f"/tasks/{task['id']}/{page_name}", fields)
     assert page.status == (401 if page_name == "edit" else 303)
     assert page.has_form("Log in") or page.location == "/login"
@@ -87,7 +87,7 @@ async def test_a_form_that_no_page_of_ours_sent_changes_nothing(
     page_name: str,
     headers: dict[str, str] | None,
 ) -> None:
-    proof = mine.proof if headers else {}
+    proof = mine.csrf_field if headers else {}
     fields = proof | POSTS[page_name]
     mine.headers = headers or {}
     page = await mine.fetch("POST", f"/tasks/{task['id']}/{page_name}", fields)

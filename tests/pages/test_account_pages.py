@@ -1,4 +1,4 @@
-"""The account page over real HTTP: sessions, the password, and the end of an account."""
+"""The account page over real HTTP: sessions, the password, tokens, and deleting the account."""
 
 import asyncio
 from typing import Any
@@ -10,32 +10,24 @@ from taskapp.config.settings import Settings
 from taskapp.core.errors import TaskappError
 from taskapp.operations.account_self_service import change_password
 from taskapp.operations.personal_tokens import create_token
+from taskapp.operations.session_activity import SessionActivity
 from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, assert_problem, running, with_settings
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import execute
-from tests.support.page_client import ALICE, BOB, HOSTILE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 NEW_PASSWORD = "another horse, another battery"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
 @pytest.fixture
-def other(http_client: Any, base_url: str) -> PageClient:
-    """Another browser of Alice, not logged in yet."""
-    browser = PageClient(http_client, base_url)
-    browser.headers = {"User-Agent": FIREFOX}
-    return browser
-
-
-@pytest.fixture
-def bobs(http_client: Any, base_url: str, bob: ApiClient, io_loop: Any) -> PageClient:
-    """The browser of Bob, who is logged in."""
-    browser = PageClient(http_client, base_url)
-    io_loop.run_sync(lambda: browser.log_in(BOB))
-    return browser
+def other(other: PageClient) -> PageClient:
+    """Return another browser that calls itself Firefox."""
+    other.headers = {"User-Agent": FIREFOX}
+    return other
 
 
 def rows(settings: Settings, columns: str = "*") -> list[tuple[Any, ...]]:
@@ -54,7 +46,7 @@ async def works(api: ApiClient) -> bool:
 # Sessions
 
 
-async def test_every_page_of_somebody_who_is_logged_in_leads_to_the_account(
+async def test_every_page_of_a_user_who_is_logged_in_leads_to_the_account(
     mine: PageClient, task: dict[str, str]
 ) -> None:
     for address in ("/tasks", f"/tasks/{task['id']}/edit", "/account", "/nowhere"):
@@ -87,7 +79,7 @@ async def test_sessions_are_listed_with_device_place_and_last_use_and_this_one_i
 
 
 @with_settings(TRUSTED_PROXIES="127.0.0.1,::1")
-async def test_the_place_of_a_session_is_where_it_was_used_last(
+async def test_the_address_of_a_session_is_where_it_was_used_last(
     visitor: PageClient, app: Application, settings: Settings
 ) -> None:
     visitor.headers = {"X-Forwarded-For": "2001:db8:0:1::7"}
@@ -97,7 +89,7 @@ async def test_the_place_of_a_session_is_where_it_was_used_last(
     execute(
         settings.database_url, "UPDATE sessions SET last_used_at = now() - interval '2 minutes'"
     )
-    vars(app)["_touched"].clear()
+    app.session_activity = SessionActivity(app.services)  # a minute later
     visitor.headers = {"X-Forwarded-For": "198.51.100.7"}
     await visitor.open("/tasks")
     assert await app.drain(5)
@@ -105,7 +97,7 @@ async def test_the_place_of_a_session_is_where_it_was_used_last(
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "é" * 10, "x" * 5000])
-async def test_what_a_client_calls_itself_harms_nobody(
+async def test_a_hostile_user_agent_is_harmless(
     mine: PageClient, api: ApiClient, name: str
 ) -> None:
     headers = {"User-Agent": name}
@@ -124,7 +116,7 @@ async def test_a_session_is_ended_at_once_and_only_that(
     page = await mine.open(page.link("End: Firefox on Linux, 127.0.0.1"))
     assert "Firefox on Linux · 127.0.0.1 · last used just now" in page.text
     page = await mine.submit("End it", password=PASSWORD)
-    assert (page.address, page.notice) == ("/account", "Session ended.")
+    assert (page.address, page.flash_message) == ("/account", "Session ended.")
     assert "Firefox" not in page.text
     assert not await is_logged_in(other)
     assert await works(alice)
@@ -139,7 +131,7 @@ async def test_all_other_sessions_are_ended_at_once_and_tokens_stay(
     page = await mine.open("/account")
     await mine.open(page.link("End all others"))
     page = await mine.submit("End all others", password=PASSWORD)
-    assert page.notice == "2 sessions ended."
+    assert page.flash_message == "2 sessions ended."
     assert not page.has_link("End all others")
     assert [await is_logged_in(other), await works(alice)] == [False, False]
     assert [await is_logged_in(mine), await works(script)] == [True, True]
@@ -168,7 +160,7 @@ async def test_a_script_that_has_logged_in_a_thousand_times_does_not_hide_the_pa
     assert "this session" in page.text
     await mine.open(page.link("End all others"))
     page = await mine.submit("End all others", password=PASSWORD)
-    assert page.notice == "1,001 sessions ended."
+    assert page.flash_message == "1,001 sessions ended."
 
 
 @pytest.mark.parametrize(("password", "why"), [("wrong", "not your password"), ("", "needed")])
@@ -190,7 +182,7 @@ async def test_no_session_and_no_token_is_ended_without_the_right_password(
     assert [await works(alice), await works(script), await is_logged_in(mine)] == [True] * 3
 
 
-# Nobody else's
+# Sessions and tokens of other users
 
 
 async def test_bob_ends_none_of_alices_sessions_and_tokens_and_learns_nothing(
@@ -205,8 +197,8 @@ async def test_bob_ends_none_of_alices_sessions_and_tokens_and_learns_nothing(
         address = f"/account/sessions/{wanted}/end"
         for page in (
             await bobs.fetch("GET", address),
-            await bobs.fetch("POST", address, bobs.proof),
-            await bobs.fetch("POST", address, bobs.proof | {"password": PASSWORD}),
+            await bobs.fetch("POST", address, bobs.csrf_field),
+            await bobs.fetch("POST", address, bobs.csrf_field | {"password": PASSWORD}),
         ):
             assert page.status == 404
             assert "No such session or token" in page.text
@@ -225,7 +217,7 @@ async def test_a_stranger_and_an_ended_session_change_nothing(
 ) -> None:
     session_id = rows(settings, "sessions.id::text")[0][0]
     address = f"/account/{path.replace('{id}', session_id)}"
-    fields = mine.proof | {
+    fields = mine.csrf_field | {
         "name": "Backup",
         "expires": "never",
         "password": PASSWORD,
@@ -255,7 +247,7 @@ async def test_a_new_password_needs_the_old_one_and_keeps_this_session_with_a_ne
     page = await mine.open("/account")
     assert "A new password ends all other sessions and revokes all API tokens." in page.text
     page = await mine.submit("Change it", current_password=PASSWORD, new_password=NEW_PASSWORD)
-    assert (page.address, page.notice) == ("/account", "Password changed.")
+    assert (page.address, page.flash_message) == ("/account", "Password changed.")
     assert mine.cookies["taskapp-session"] != old_cookie
     assert await is_logged_in(mine)
     assert [await works(alice), await works(script), await is_logged_in(other)] == [False] * 3
@@ -323,10 +315,10 @@ async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
     for _ in range(4):
         browser = PageClient(mine.http_client, mine.base_url)
         await browser.log_in(ALICE)
-        owner = services.signer.read_cookie(browser.cookies["taskapp-session"])
+        owner = services.signer.read_session_cookie(browser.cookies["taskapp-session"])
         assert owner
         owners.append(owner)
-    new_cookie = services.signer.new_cookie
+    new_cookie = services.signer.new_session_cookie
     sent = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     login = {"email": ALICE, "password": PASSWORD}
 
@@ -347,13 +339,13 @@ async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
     )
     assert isinstance(outcomes[0], str), outcomes
     assert all(outcome is None or isinstance(outcome, TaskappError) for outcome in outcomes[1:])
-    kept = services.signer.read_cookie(outcomes[0])
+    kept = services.signer.read_session_cookie(outcomes[0])
     assert kept
     [(secret_hash,)] = rows(settings, "secret_hash")
     assert bytes(secret_hash) == kept.secret_hash
 
 
-# The end
+# Deleting the account
 
 
 async def test_deleting_the_account_says_what_is_lost_and_leaves_nothing_of_it(
@@ -367,7 +359,7 @@ async def test_deleting_the_account_says_what_is_lost_and_leaves_nothing_of_it(
     assert "1 task" in page.text
     page = await mine.submit("Delete my account", password=PASSWORD)
     assert page.address == "/login"
-    assert page.notice == "Your account is deleted, with everything in it."
+    assert page.flash_message == "Your account is deleted, with everything in it."
     assert "taskapp-session" not in mine.cookies
     assert [await works(alice), await works(script), await works(bob)] == [False, False, True]
     assert (await mine.log_in(ALICE)).status == 401
@@ -390,7 +382,7 @@ async def test_the_account_stays_without_the_right_password(
     assert await works(alice)
 
 
-# Tokens, on their page
+# Tokens
 
 
 async def test_a_token_is_shown_once_and_nowhere_else(
@@ -451,7 +443,7 @@ async def test_a_refused_token_says_why_beside_the_field_and_keeps_what_was_type
         assert page.form("Make the token").fields["name"] == "Kept"
 
 
-async def test_so_many_tokens_and_no_more(
+async def test_the_number_of_tokens_is_limited(
     mine: PageClient, api: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("taskapp.operations.personal_tokens.MAX_TOKENS", 2)
@@ -472,7 +464,7 @@ async def test_a_revoked_token_is_refused_at_once_on_every_process(
         page = await mine.open("/account")
         await mine.open(page.link("Revoke: Backup script"))
         page = await mine.submit("Revoke it", password=PASSWORD)
-        assert page.notice == "Token revoked."
+        assert page.flash_message == "Token revoked."
         for client in (script, there):
             assert_problem(await client.get("/api/tasks"), 401)
             assert_problem(await client.post("/api/tasks", {"title": "x"}), 401)

@@ -15,30 +15,27 @@ pytestmark = pytest.mark.gen_test
 SPACED = "  pä\tss wörd  "
 
 
-@pytest.fixture
-def other(http_client: Any, base_url: str) -> PageClient:
-    return PageClient(http_client, base_url)
-
-
 async def test_a_stranger_is_led_from_the_start_to_the_login_page(visitor: PageClient) -> None:
     page = await visitor.fetch("GET", "/")
     assert (page.status, page.location) == (303, "/login")
 
 
-async def test_the_start_leads_somebody_who_is_logged_in_to_the_tasks(
+async def test_the_start_leads_a_user_who_is_logged_in_to_the_tasks(
     alice: ApiClient, visitor: PageClient
 ) -> None:
     await visitor.log_in(ALICE)
     assert (await visitor.fetch("GET", "/")).location == "/tasks"
 
 
-async def test_registering_leads_to_the_login_page_with_a_notice(visitor: PageClient) -> None:
+async def test_registering_leads_to_the_login_page_with_a_flash_message(
+    visitor: PageClient,
+) -> None:
     await visitor.open("/register")
     response = await visitor.send("Make my account", email=ALICE, password=PASSWORD)
     assert (response.status, response.location) == (303, "/login")
     page = await visitor.follow(response)
-    assert page.notice == "Your account is ready. Log in to begin."
-    assert (await visitor.open("/login")).notice == ""
+    assert page.flash_message == "Your account is ready. Log in to begin."
+    assert (await visitor.open("/login")).flash_message == ""
 
 
 async def test_logging_in_leads_to_the_tasks(alice: ApiClient, visitor: PageClient) -> None:
@@ -154,7 +151,7 @@ async def test_a_page_that_needs_a_session_is_opened_after_the_login(
     assert response.location == "/tasks?status=completed"
 
 
-async def test_where_to_go_on_to_survives_a_wrong_password(
+async def test_the_path_after_the_login_survives_a_wrong_password(
     alice: ApiClient, visitor: PageClient
 ) -> None:
     await visitor.open("/tasks?status=pending")
@@ -239,7 +236,7 @@ async def test_a_kept_text_is_sent_to_no_address_but_the_tasks(
 
 
 def _login_fields(visitor: PageClient) -> dict[str, str]:
-    return visitor.proof | {"email": ALICE, "password": PASSWORD}
+    return visitor.csrf_field | {"email": ALICE, "password": PASSWORD}
 
 
 # Cookies and sessions
@@ -284,7 +281,7 @@ async def test_a_login_begins_a_new_session_and_ends_the_one_before(
     assert (await other.fetch("GET", "/tasks")).location == "/login?next=/tasks"
 
 
-async def test_a_session_that_somebody_planted_is_not_used_after_the_login(
+async def test_a_planted_session_is_not_used_after_the_login(
     alice: ApiClient, bob: ApiClient, visitor: PageClient, other: PageClient
 ) -> None:
     await other.log_in("bob@example.com")
@@ -303,7 +300,7 @@ async def test_logging_out_ends_the_session_so_that_a_copied_cookie_fails(
     other.cookies = dict(visitor.cookies)
     response = await visitor.send("Log out")
     assert (response.status, response.location) == (303, "/login")
-    assert (await visitor.follow(response)).notice == "You are logged out."
+    assert (await visitor.follow(response)).flash_message == "You are logged out."
     assert "taskapp-session" not in visitor.cookies
     assert (await other.fetch("GET", "/tasks")).location == "/login?next=/tasks"
 
@@ -315,7 +312,7 @@ async def test_logging_out_twice_is_no_error(alice: ApiClient, visitor: PageClie
     assert (await visitor.send("Log out")).location == "/login"
 
 
-async def test_opening_the_logout_address_logs_nobody_out(
+async def test_opening_the_logout_address_does_not_log_out(
     alice: ApiClient, visitor: PageClient
 ) -> None:
     await visitor.log_in(ALICE)
@@ -335,7 +332,7 @@ async def test_every_page_of_somebody_who_is_logged_in_has_a_way_out(
 
 
 @pytest.mark.parametrize("address", ["/login", "/register"])
-async def test_somebody_who_is_logged_in_is_led_from_login_and_register_to_the_tasks(
+async def test_a_user_who_is_logged_in_is_led_from_login_and_register_to_the_tasks(
     alice: ApiClient, visitor: PageClient, address: str
 ) -> None:
     await visitor.log_in(ALICE)
@@ -343,7 +340,7 @@ async def test_somebody_who_is_logged_in_is_led_from_login_and_register_to_the_t
     assert (response.status, response.location) == (303, "/tasks")
 
 
-async def test_somebody_who_is_logged_in_is_led_by_a_login_link_to_where_it_points(
+async def test_a_user_who_is_logged_in_is_led_by_a_login_link_to_where_it_points(
     alice: ApiClient, visitor: PageClient
 ) -> None:
     await visitor.log_in(ALICE)
@@ -353,7 +350,7 @@ async def test_somebody_who_is_logged_in_is_led_by_a_login_link_to_where_it_poin
 
 
 @pytest.mark.parametrize("address", ["/", "/login", "/register", "/tasks"])
-async def test_a_session_that_is_over_leads_round_in_no_circle(
+async def test_an_ended_session_leads_to_no_redirect_loop(
     alice: ApiClient, visitor: PageClient, other: PageClient, address: str
 ) -> None:
     await visitor.log_in(ALICE)
@@ -365,19 +362,19 @@ async def test_a_session_that_is_over_leads_round_in_no_circle(
     assert not page.has_form("Log out")
 
 
-async def test_a_forged_session_is_taken_from_the_browser(visitor: PageClient) -> None:
+async def test_a_forged_session_cookie_is_removed(visitor: PageClient) -> None:
     visitor.cookies["taskapp-session"] = "forged.signature"
     response = await visitor.fetch("GET", "/tasks")
     assert (response.status, response.location) == (303, "/login?next=/tasks")
     assert "taskapp-session" not in visitor.cookies
 
 
-# Forms that no page of ours sent
+# Forms without a valid CSRF token
 
 
 @pytest.mark.parametrize("address", ["/login", "/register"])
 @pytest.mark.parametrize("sent", [None, "", "2|forged|forged|1"])
-async def test_a_form_without_its_proof_is_shown_again_with_the_address(
+async def test_a_form_without_its_csrf_token_is_shown_again_with_the_address(
     alice: ApiClient, visitor: PageClient, address: str, sent: str | None
 ) -> None:
     button = "Log in" if address == "/login" else "Make my account"
@@ -418,7 +415,7 @@ async def test_a_form_that_another_site_sent_is_refused_with_the_address_kept(
 
 
 @pytest.mark.parametrize("headers", FROM_ELSEWHERE)
-async def test_another_site_cannot_log_anybody_out(
+async def test_another_site_cannot_log_a_user_out(
     alice: ApiClient, visitor: PageClient, headers: dict[str, str]
 ) -> None:
     await visitor.log_in(ALICE)
@@ -428,7 +425,7 @@ async def test_another_site_cannot_log_anybody_out(
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}])
-async def test_a_form_that_this_site_sent_is_taken(
+async def test_a_form_that_this_site_sent_is_accepted(
     alice: ApiClient, visitor: PageClient, headers: dict[str, str]
 ) -> None:
     await visitor.open("/login")
@@ -449,7 +446,7 @@ async def test_a_strange_form_is_an_error_with_words_and_never_a_server_error(
     visitor: PageClient, address: str, extra: bytes
 ) -> None:
     await visitor.open(address)
-    token = visitor.proof["csrf_token"].encode("ascii")
+    token = visitor.csrf_field["csrf_token"].encode("ascii")
     body = b"csrf_token=" + token + b"&email=alice%40example.com&password=x" + extra
     page = await visitor.fetch("POST", address, body)
     assert page.status in {400, 401}
@@ -513,12 +510,12 @@ async def test_closed_registration_says_so_and_offers_no_way_to_it(visitor: Page
     assert "New accounts are made by whoever runs this server." in page.text
     login = await visitor.open("/login")
     assert not login.has_link("Register")
-    fields = visitor.proof | {"email": ALICE, "password": PASSWORD}
+    fields = visitor.csrf_field | {"email": ALICE, "password": PASSWORD}
     assert (await visitor.fetch("POST", "/register", fields)).status == 403
 
 
 @pytest.mark.parametrize("button", ["Log in", "Make my account"])
-async def test_a_database_that_is_away_costs_nobody_the_address_that_was_typed(
+async def test_the_typed_address_survives_a_database_that_is_away(
     services: Services, visitor: PageClient, button: str
 ) -> None:
     await visitor.open("/login" if button == "Log in" else "/register")

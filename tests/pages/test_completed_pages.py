@@ -1,4 +1,4 @@
-"""Deleting what is completed: the list offers it, a page asks, and what was counted is deleted."""
+"""Deleting completed tasks: the list offers it, a page asks, and the counted tasks are deleted."""
 
 import pytest
 
@@ -9,13 +9,13 @@ from tests.support.database_fixtures import add_tasks
 from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient, titles
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=30)
+pytestmark = pytest.mark.gen_test
 ADDRESS = "/tasks/completed/delete"
 
 
 @pytest.fixture
 def done(empty_database: str, alice: ApiClient, bob: ApiClient) -> list[str]:
-    """Give Alice two completed tasks and one that is pending, and Bob a completed one."""
+    """Add two completed tasks and a pending one of Alice, and a completed one of Bob."""
     add_tasks(empty_database, bob.user_id, 1, status="completed")
     completed = add_tasks(empty_database, alice.user_id, 2, status="completed")
     add_tasks(empty_database, alice.user_id, 1)
@@ -39,7 +39,7 @@ async def test_the_list_offers_it_where_there_is_something_to_delete(
 
 
 @pytest.mark.parametrize(
-    ("number", "question", "notice"),
+    ("number", "question", "flash_message"),
     [
         (1, "Delete 1 completed task?", "1 completed task deleted."),
         (2, "Delete 2 completed tasks?", "2 completed tasks deleted."),
@@ -54,7 +54,7 @@ async def test_it_asks_first_and_then_deletes_and_counts(
     empty_database: str,
     number: int,
     question: str,
-    notice: str,
+    flash_message: str,
 ) -> None:
     add_tasks(empty_database, alice.user_id, number, status="completed")
     add_tasks(empty_database, alice.user_id, 1)
@@ -68,14 +68,14 @@ async def test_it_asks_first_and_then_deletes_and_counts(
     response = await mine.send("Delete")
     assert (response.status, response.location) == (303, "/tasks")
     page = await mine.follow(response)
-    assert page.notice == notice
+    assert page.flash_message == flash_message
     assert page.titles == await titles(alice) == ["task 1"]
 
 
 @pytest.mark.usefixtures("done")
 async def test_the_tasks_of_others_stay(mine: PageClient, alice: ApiClient, bob: ApiClient) -> None:
     await mine.open(ADDRESS)
-    assert (await mine.submit("Delete")).notice == "2 completed tasks deleted."
+    assert (await mine.submit("Delete")).flash_message == "2 completed tasks deleted."
     assert (await bob.get("/api/tasks?status=completed")).json["tasks"]
     assert not (await alice.get("/api/tasks?status=completed")).json["tasks"]
 
@@ -88,7 +88,7 @@ async def test_a_task_that_changed_after_the_question_survives(
     await alice.put(f"/api/tasks/{late['id']}", {"status": "completed"})
     await alice.put(f"/api/tasks/{done[0]}", {"title": "Opened again", "status": "pending"})
     page = await mine.submit("Delete")
-    assert page.notice == "1 completed task deleted."
+    assert page.flash_message == "1 completed task deleted."
     assert page.titles == ["Late", "task 1", "Opened again"]
 
 
@@ -114,7 +114,7 @@ async def test_where_nothing_is_completed_nothing_is_asked(
 
 @pytest.mark.usefixtures("done")
 @pytest.mark.parametrize("until", [None, "", "now", "infinity", "2026-02-30T10:00:00Z", "' OR 1"])
-async def test_without_the_moment_of_the_question_nothing_is_deleted(
+async def test_without_the_time_of_the_question_nothing_is_deleted(
     mine: PageClient, alice: ApiClient, until: str | None
 ) -> None:
     await mine.open(ADDRESS)

@@ -1,4 +1,4 @@
-"""Every form and every unsafe request of a page has to prove where it comes from (ADR 0016)."""
+"""Every form and every unsafe request of a page needs a valid CSRF token (ADR 0016)."""
 
 from collections.abc import Callable
 from itertools import product
@@ -18,7 +18,7 @@ from tests.support.page_reader import Page
 from tests.support.page_story import walk
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=60)
+pytestmark = pytest.mark.gen_test
 
 UNSAFE = [
     (path.replace(":id", NO_TASK), method)
@@ -27,29 +27,16 @@ UNSAFE = [
     for method in handler.allowed_methods()
     if method not in {"GET", "HEAD", "OPTIONS"}
 ]
-# What is typed into every form, to be found again when the form is refused.
+# Typed into every form, and shown again when the form is rejected.
 TYPED = {"title": "Typed", "titles": "Typed", "email": "typed@example.com", "status": "completed"}
 
 
-@pytest.fixture
-def other(http_client: Any, base_url: str, app: Application) -> PageClient:
-    """Another browser."""
-    return PageClient(http_client, base_url)
-
-
-@pytest.fixture
-def bobs(other: PageClient, bob: ApiClient, io_loop: Any) -> PageClient:
-    """The browser of Bob, who is logged in."""
-    io_loop.run_sync(lambda: other.log_in(BOB))
-    return other
-
-
-async def proof_of(visitor: PageClient, address: str = "/tasks") -> str:
+async def csrf_token_of(visitor: PageClient, address: str = "/tasks") -> str:
     return (await visitor.open(address)).forms[0].fields["csrf_token"]
 
 
 async def every_form(visitor: PageClient) -> list[tuple[Page, str, dict[str, str]]]:
-    """Give every button of every form that somebody who is logged in sees, with its fields."""
+    """Return each page of a user who is logged in with each button of its forms and its fields."""
     pages = [*await walk(visitor, "/tasks"), await visitor.open("/nowhere")]
     return [
         (page, button.action, form.fields | button.fields | typed_into(form.fields))
@@ -66,7 +53,7 @@ def typed_into(fields: dict[str, str]) -> dict[str, str]:
 async def assert_all_refused(
     visitor: PageClient, alice: ApiClient, change: Callable[[dict[str, str]], dict[str, str]]
 ) -> None:
-    """Send every form, changed so, and check that each is refused and nothing has happened."""
+    """Send every form with changed fields, and check that each is rejected without an effect."""
     before = (await alice.get("/api/tasks")).json
     forms = await every_form(visitor)
     cookies = dict(visitor.cookies)
@@ -84,12 +71,14 @@ async def assert_all_refused(
 
 @pytest.fixture
 def tasks(alice: ApiClient, task: dict[str, str], io_loop: Any) -> None:
-    """Let Alice have a pending and a completed task."""
+    """Add a completed task of Alice beside the pending one."""
     io_loop.run_sync(lambda: alice.add_task("Done", status="completed"))
 
 
 @pytest.mark.usefixtures("tasks")
-async def test_no_form_is_taken_without_its_proof(mine: PageClient, alice: ApiClient) -> None:
+async def test_no_form_is_accepted_without_its_csrf_token(
+    mine: PageClient, alice: ApiClient
+) -> None:
     await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": ""})
     await assert_all_refused(
         mine, alice, lambda fields: {name: fields[name] for name in fields if name != "csrf_token"}
@@ -97,41 +86,41 @@ async def test_no_form_is_taken_without_its_proof(mine: PageClient, alice: ApiCl
 
 
 @pytest.mark.usefixtures("tasks")
-async def test_no_form_is_taken_with_the_proof_of_another_user(
+async def test_no_form_is_accepted_with_the_csrf_token_of_another_user(
     mine: PageClient, bobs: PageClient, alice: ApiClient
 ) -> None:
-    proof = await proof_of(bobs)
-    await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": proof})
-    # Not even if the other one could plant his cookie too, as a neighbouring port can over http.
+    token = await csrf_token_of(bobs)
+    await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": token})
+    # Bob may even plant his cookie in her browser, as another port of the host can over http.
     mine.cookies["taskapp-csrf"] = bobs.cookies["taskapp-csrf"]
-    await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": proof})
+    await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": token})
 
 
 @pytest.mark.usefixtures("tasks")
-async def test_no_form_is_taken_with_a_proof_from_before_the_login(
+async def test_no_form_is_accepted_with_a_csrf_token_from_before_the_login(
     visitor: PageClient, alice: ApiClient
 ) -> None:
-    proof = await proof_of(visitor, "/login")
+    token = await csrf_token_of(visitor, "/login")
     await visitor.log_in(ALICE)
-    await assert_all_refused(visitor, alice, lambda fields: fields | {"csrf_token": proof})
+    await assert_all_refused(visitor, alice, lambda fields: fields | {"csrf_token": token})
 
 
 @pytest.mark.usefixtures("tasks")
-async def test_no_form_is_taken_with_a_proof_of_a_session_before(
+async def test_no_form_is_accepted_with_a_csrf_token_of_an_earlier_session(
     mine: PageClient, alice: ApiClient
 ) -> None:
-    proof = await proof_of(mine)
+    token = await csrf_token_of(mine)
     await mine.submit("Log out")
     await mine.log_in(ALICE)
-    await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": proof})
+    await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": token})
 
 
 @pytest.mark.usefixtures("tasks")
-async def test_no_form_is_taken_with_a_proof_that_was_altered(
+async def test_no_form_is_accepted_with_an_altered_csrf_token(
     mine: PageClient, alice: ApiClient
 ) -> None:
-    proof = await proof_of(mine)
-    nonce, _, signature = proof.partition(".")
+    token = await csrf_token_of(mine)
+    nonce, _, signature = token.partition(".")
     for forged in [
         nonce,
         f"{nonce}.",
@@ -142,18 +131,18 @@ async def test_no_form_is_taken_with_a_proof_that_was_altered(
     ]:
         response = await mine.fetch("POST", "/tasks", {"title": "x", "csrf_token": forged})
         assert response.status == 403
-    for place in range(0, len(proof), 7):
-        flipped = proof[:place] + ("A" if proof[place] != "A" else "B") + proof[place + 1 :]
+    for index in range(0, len(token), 7):
+        flipped = token[:index] + ("A" if token[index] != "A" else "B") + token[index + 1 :]
         response = await mine.fetch("POST", "/tasks", {"title": "x", "csrf_token": flipped})
         assert response.status == 403
-    twice = [("title", "x"), ("csrf_token", proof), ("csrf_token", proof)]
+    twice = [("title", "x"), ("csrf_token", token), ("csrf_token", token)]
     assert (await mine.fetch("POST", "/tasks", twice)).status == 403
-    assert (await mine.fetch("POST", f"/tasks?csrf_token={proof}", {"title": "x"})).status == 403
+    assert (await mine.fetch("POST", f"/tasks?csrf_token={token}", {"title": "x"})).status == 403
     assert await titles(alice) == ["Done", "Buy milk"]
 
 
 @pytest.mark.usefixtures("tasks")
-async def test_no_form_of_another_site_is_taken_even_with_its_proof(
+async def test_no_form_of_another_site_is_accepted_even_with_its_csrf_token(
     mine: PageClient, alice: ApiClient
 ) -> None:
     forms = await every_form(mine)
@@ -165,9 +154,7 @@ async def test_no_form_of_another_site_is_taken_even_with_its_proof(
 
 
 @pytest.mark.usefixtures("tasks")
-async def test_a_form_that_was_refused_can_be_sent_again(
-    mine: PageClient, alice: ApiClient
-) -> None:
+async def test_a_rejected_form_can_be_sent_again(mine: PageClient, alice: ApiClient) -> None:
     for label, field in [("Add", "title"), ("Add them all", "titles")]:
         await mine.open("/tasks")
         assert (
@@ -177,11 +164,11 @@ async def test_a_form_that_was_refused_can_be_sent_again(
     assert (await titles(alice))[:2] == ["By Add them all", "By Add"]
 
 
-async def test_every_unsafe_route_asks_for_a_proof(mine: PageClient, alice: ApiClient) -> None:
-    proof = await proof_of(mine)
+async def test_every_unsafe_route_needs_a_csrf_token(mine: PageClient, alice: ApiClient) -> None:
+    token = await csrf_token_of(mine)
     for (path, method), headers in product(UNSAFE, [{}, *FROM_ELSEWHERE]):
         mine.headers = headers
-        sent = {"csrf_token": proof} if headers else {}
+        sent = {"csrf_token": token} if headers else {}
         response = await mine.fetch(method, path, sent | TYPED)
         assert response.status == 403, path
         assert FormNotTrusted.detail in response.text
@@ -189,12 +176,12 @@ async def test_every_unsafe_route_asks_for_a_proof(mine: PageClient, alice: ApiC
     assert (await mine.open("/tasks")).has_form("Log out")
 
 
-async def test_a_browser_without_a_session_is_not_logged_in_as_somebody_else(
+async def test_another_site_cannot_log_a_browser_in_as_its_own_user(
     visitor: PageClient, other: PageClient, alice: ApiClient, bob: ApiClient
 ) -> None:
-    proof = await proof_of(other, "/login")
+    token = await csrf_token_of(other, "/login")
     await visitor.open("/login")
-    page = await visitor.send("Log in", email=BOB, password=PASSWORD, csrf_token=proof)
+    page = await visitor.send("Log in", email=BOB, password=PASSWORD, csrf_token=token)
     assert page.status == 403
     assert "taskapp-session" not in visitor.cookies
 
@@ -206,7 +193,7 @@ PROXY = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
     PUBLIC_URL="https://example.com", BASE_PATH="/my/tasks", TRUSTED_PROXIES="127.0.0.1,::1"
 )
 @pytest.mark.parametrize("host", [None, "example.com"])
-async def test_behind_a_proxy_below_a_path_forms_of_this_site_are_taken_and_no_others(
+async def test_behind_a_proxy_below_a_path_forms_of_this_site_are_accepted_and_no_others(
     visitor: PageClient, alice_below: ApiClient, host: str | None
 ) -> None:
     visitor.headers = PROXY | ({"Host": host} if host else {})
@@ -235,7 +222,7 @@ async def test_behind_a_proxy_below_a_path_forms_of_this_site_are_taken_and_no_o
 
 @pytest.fixture
 def alice_below(http_client: Any, base_url: str, app: Application, io_loop: Any) -> ApiClient:
-    """The client of Alice, of a site below a path."""
+    """Return the API client of Alice on a site below a base path."""
     client = ApiClient(http_client, base_url + app.services.settings.base_path)
     signed_up: ApiClient = io_loop.run_sync(lambda: client.sign_up(ALICE, PASSWORD))
     return signed_up

@@ -1,4 +1,4 @@
-"""Pages of errors: what went wrong in words, a number to ask for help with, and a way back."""
+"""Error pages: what went wrong, the id of the request, and a way back."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ SEND_AGAIN = "Send it once more. If that does not help, your browser keeps no co
 
 @contextmanager
 def no_table_of_tasks(url: str) -> Iterator[None]:
-    """Let the server meet an error that nobody expects."""
+    """Make the server raise an unexpected error."""
     execute(url, "ALTER TABLE tasks RENAME TO gone")
     try:
         yield
@@ -34,7 +34,7 @@ def no_table_of_tasks(url: str) -> Iterator[None]:
 
 
 async def leads_back(visitor: PageClient, page: Page, status: int, words: str) -> None:
-    """Check what every page of an error has, and go back to the start."""
+    """Check what every error page has, and go back to the start."""
     assert page.status == status
     assert page.headers["Content-Type"] == "text/html; charset=UTF-8"
     assert page.headers["Cache-Control"] == "no-store"
@@ -78,8 +78,7 @@ async def test_an_error_is_a_page_with_a_number_and_a_way_back(
     status: int,
     words: str,
 ) -> None:
-    is_of_nobody = address.startswith("/static/")  # whose session is not asked for
-    if is_of_nobody:
+    if address.startswith("/static/"):  # which reads no session
         del mine.cookies["taskapp-session"]
     page = await mine.fetch(method, address, fields)
     await leads_back(mine, page, status, words)
@@ -95,7 +94,7 @@ async def test_a_stranger_finds_a_way_back_too(visitor: PageClient) -> None:
         await leads_back(visitor, await visitor.fetch(method, address, fields), status, "")
 
 
-async def test_what_belongs_to_somebody_else_is_an_error_with_a_way_back(
+async def test_a_task_of_another_user_is_an_error_with_a_way_back(
     mine: PageClient, bob: ApiClient
 ) -> None:
     task = await bob.add_task("Bob's secret")
@@ -105,14 +104,14 @@ async def test_what_belongs_to_somebody_else_is_an_error_with_a_way_back(
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
-async def test_a_method_that_a_page_has_not_is_refused_with_those_it_has(
+async def test_a_method_that_is_not_allowed_is_refused_with_those_that_are(
     mine: PageClient, method: str
 ) -> None:
     page = await mine.fetch(method, "/tasks", b"")
     assert (page.status, page.headers["Allow"]) == (405, "GET, HEAD, OPTIONS, POST")
 
 
-# What passes by itself
+# Temporary errors
 
 
 async def test_without_a_database_a_page_says_when_to_try_again(
@@ -126,7 +125,7 @@ async def test_without_a_database_a_page_says_when_to_try_again(
         ("POST", f"/tasks/{task['id']}/delete"),
     ]:
         await services.database.close()
-        page = await mine.fetch(method, address, mine.proof if method == "POST" else None)
+        page = await mine.fetch(method, address, mine.csrf_field if method == "POST" else None)
         await services.database.open(services.settings.database_url)
         assert int(page.headers["Retry-After"]) == 2
         await leads_back(mine, page, 503, "Try again in 2 seconds.")
@@ -154,7 +153,7 @@ async def test_an_unexpected_error_says_nothing_of_its_cause_and_keeps_what_was_
     assert await titles(alice) == ["By", "many", "Typed"]
 
 
-# A form that no page of ours sent, as far as can be seen
+# Forms without a valid CSRF token
 
 
 @pytest.mark.parametrize(
@@ -178,13 +177,13 @@ async def test_a_browser_without_cookies_is_told_to_allow_them_where_they_are_se
 
 
 @pytest.mark.parametrize("headers", FROM_ELSEWHERE)
-async def test_a_form_from_elsewhere_says_nothing_of_what_it_is_about(
+async def test_a_form_from_another_site_reveals_nothing_of_its_task(
     mine: PageClient, alice: ApiClient, headers: dict[str, str]
 ) -> None:
     task = await alice.add_task("Alice's secret")
     mine.headers = headers
     for name in ("edit", "status", "delete"):
-        page = await mine.fetch("POST", f"/tasks/{task['id']}/{name}", mine.proof)
+        page = await mine.fetch("POST", f"/tasks/{task['id']}/{name}", mine.csrf_field)
         assert page.status == 403
         assert "secret" not in page.html
         assert ALICE not in page.html

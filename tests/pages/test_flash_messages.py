@@ -1,4 +1,4 @@
-"""What a page says was done before: our sentences only, whatever is in the cookie."""
+"""A flash message is one of our sentences for any cookie, and is shown once."""
 
 import re
 
@@ -41,33 +41,33 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("code", FIXED)
-@pytest.mark.parametrize("about", ["", ".", ".1", ".x", ".<b>"])
-def test_a_word_stands_for_a_sentence(code: str, about: str) -> None:
-    notice = read_flash_message(code + about)
-    assert notice is not None
-    assert (notice.message, notice.undo) == (FIXED[code], None)
+@pytest.mark.parametrize("subject", ["", ".", ".1", ".x", ".<b>"])
+def test_a_code_stands_for_a_sentence(code: str, subject: str) -> None:
+    found = read_flash_message(code + subject)
+    assert found is not None
+    assert (found.message, found.undo) == (FIXED[code], None)
 
 
 @pytest.mark.parametrize("code", COUNTED)
 @pytest.mark.parametrize(
-    ("about", "number", "form"),
+    ("subject", "number", "form"),
     [("0", "0", 1), ("1", "1", 0), ("2", "2", 1), ("001", "1", 0), ("123456789", "123,456,789", 1)],
 )
-def test_a_number_is_counted(code: str, about: str, number: str, form: int) -> None:
-    notice = read_flash_message(f"{code}.{about}")
-    assert notice is not None
-    assert (notice.message, notice.undo) == (COUNTED[code][form].replace("#", number), None)
+def test_a_number_selects_the_plural_form(code: str, subject: str, number: str, form: int) -> None:
+    found = read_flash_message(f"{code}.{subject}")
+    assert found is not None
+    assert (found.message, found.undo) == (COUNTED[code][form].replace("#", number), None)
 
 
 @pytest.mark.parametrize("code", FIXED)
-def test_only_the_status_of_a_task_is_taken_back(code: str) -> None:
-    notice = read_flash_message(f"{code}.{NO_TASK.upper()}")
-    assert notice is not None
+def test_only_a_change_of_the_status_can_be_undone(code: str) -> None:
+    found = read_flash_message(f"{code}.{NO_TASK.upper()}")
+    assert found is not None
     before = STATUS_BEFORE.get(code)
-    assert notice.undo == (Undo(NO_TASK, before) if before else None)
+    assert found.undo == (Undo(NO_TASK, before) if before else None)
 
 
-ABOUT = st.one_of(
+SUBJECTS = st.one_of(
     st.uuids().map(str),
     st.integers().map(str),
     st.text(st.characters(categories=["N"]), max_size=12),
@@ -76,33 +76,33 @@ ABOUT = st.one_of(
 CODES = st.sampled_from([*FIXED, *COUNTED, ""])
 
 
-@given(st.text() | st.builds("{}{}{}".format, CODES, st.sampled_from([".", "", "."]), ABOUT))
-def test_whatever_a_cookie_says_only_our_sentences_come_of_it(cookie: str) -> None:
-    notice = read_flash_message(cookie)
-    if notice is None:
+@given(st.text() | st.builds("{}{}{}".format, CODES, st.sampled_from([".", "", "."]), SUBJECTS))
+def test_any_cookie_yields_one_of_our_sentences_or_none(cookie: str) -> None:
+    found = read_flash_message(cookie)
+    if found is None:
         return
-    assert re.sub(r"\d[\d,]*", "#", notice.message) in OURS
+    assert re.sub(r"\d[\d,]*", "#", found.message) in OURS
     for language in LANGUAGES.values():
-        assert language.translate(notice.message)
-    if notice.undo:
-        assert notice.undo.status in {"pending", "completed"}
-        assert re.fullmatch(r"[0-9a-f-]{36}", notice.undo.task_id)
-        assert cookie.endswith(f".{notice.undo.task_id}")
+        assert language.translate(found.message)
+    if found.undo:
+        assert found.undo.status in {"pending", "completed"}
+        assert re.fullmatch(r"[0-9a-f-]{36}", found.undo.task_id)
+        assert cookie.endswith(f".{found.undo.task_id}")
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("cookie", [*HARMLESS, *HOSTILE, "added\xe9"])
-async def test_a_cookie_with_other_words_is_shown_nowhere(visitor: PageClient, cookie: str) -> None:
+async def test_a_cookie_with_another_text_shows_nothing(visitor: PageClient, cookie: str) -> None:
     visitor.cookies[COOKIE] = cookie
     page = await visitor.open("/login")
-    assert (page.status, page.notice) == (200, "")
+    assert (page.status, page.flash_message) == (200, "")
     assert page.text == (await visitor.open("/login")).text
     assert (page.tags("svg"), len(page.tags("script"))) == ([], 1)
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("language", LANGUAGES)
-async def test_a_notice_is_said_once_and_in_the_language_of_the_page(
+async def test_a_flash_message_is_shown_once_and_in_the_language_of_the_page(
     visitor: PageClient, language: str
 ) -> None:
     visitor.headers = {"Accept-Language": language}
@@ -111,45 +111,48 @@ async def test_a_notice_is_said_once_and_in_the_language_of_the_page(
         "en": "1,234 completed tasks deleted.",
         "de": "1.234 erledigte Aufgaben gelöscht.",
     }
-    assert (await visitor.open("/login")).notice == said[language]
+    assert (await visitor.open("/login")).flash_message == said[language]
     assert COOKIE not in visitor.cookies
-    assert (await visitor.open("/login")).notice == ""
+    assert (await visitor.open("/login")).flash_message == ""
 
 
 @pytest.mark.gen_test
-async def test_a_notice_waits_for_the_page_behind_a_redirect(visitor: PageClient) -> None:
+async def test_a_flash_message_waits_for_the_page_after_a_redirect(visitor: PageClient) -> None:
     visitor.cookies[COOKIE] = "logged-out"
     assert (await visitor.fetch("GET", "/")).status == 303
     assert (await visitor.fetch("GET", "/static/style.css")).status == 200
-    assert (await visitor.open("/login")).notice == "You are logged out."
+    assert (await visitor.open("/login")).flash_message == "You are logged out."
 
 
 @pytest.mark.gen_test
-async def test_what_was_done_is_said_with_its_number_and_can_be_taken_back(
+async def test_a_change_is_confirmed_with_its_number_and_can_be_undone(
     mine: PageClient,
 ) -> None:
     await mine.open("/tasks")
     page = await mine.submit("Add them all", titles="Buy milk\nCall Ada\nWrite")
-    assert page.notice == "3 tasks added."
+    assert page.flash_message == "3 tasks added."
     page = await mine.submit("Buy milk")
-    assert page.notice == "Task completed. Undo"
+    assert page.flash_message == "Task completed. Undo"
     page = await mine.submit("Undo")
-    assert (page.notice, page.is_checked("Buy milk")) == ("Task is pending again. Undo", False)
+    assert (page.flash_message, page.is_checked("Buy milk")) == (
+        "Task is pending again. Undo",
+        False,
+    )
     page = await mine.submit("Undo")
-    assert (page.notice, page.is_checked("Buy milk")) == ("Task completed. Undo", True)
+    assert (page.flash_message, page.is_checked("Buy milk")) == ("Task completed. Undo", True)
     await mine.open("/tasks/completed/delete")
     page = await mine.submit("Delete")
-    assert (page.notice, page.titles) == ("1 completed task deleted.", ["Call Ada", "Write"])
+    assert (page.flash_message, page.titles) == ("1 completed task deleted.", ["Call Ada", "Write"])
 
 
 @pytest.mark.gen_test
-async def test_an_undo_that_somebody_made_up_reaches_no_task_of_another(
+async def test_a_forged_undo_reaches_no_task_of_another_user(
     visitor: PageClient, task: dict[str, str]
 ) -> None:
     await visitor.sign_up("bob@example.com")
     await visitor.log_in("bob@example.com")
     visitor.cookies[COOKIE] = f"reopened.{task['id']}"
-    assert (await visitor.open("/tasks")).notice == "Task is pending again. Undo"
+    assert (await visitor.open("/tasks")).flash_message == "Task is pending again. Undo"
     assert (await visitor.submit("Undo")).status in {403, 404}
     await visitor.submit("Log out")
     await visitor.log_in(ALICE, PASSWORD)

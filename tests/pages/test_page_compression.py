@@ -1,4 +1,4 @@
-"""Pages are compressed as browsers ask, and their length tells nobody what is in them."""
+"""Pages are compressed as the browser accepts it, and their length reveals nothing of them."""
 
 import re
 
@@ -10,20 +10,20 @@ from tests.support.page_reader import Page
 from tests.support.page_story import walk
 
 pytest_plugins = ["tests.support.page_fixtures"]
-pytestmark = pytest.mark.gen_test(timeout=30)
-ONCE = re.compile(r'(name="(?:csrf_token|key|until)" value=")[^"]*')  # another value each time
+pytestmark = pytest.mark.gen_test
+ONCE = re.compile(r'(name="(?:csrf_token|key|until)" value=")[^"]*')  # differs each time
 SMALL = 2000  # bytes of a page with little in it
 GUESS = "guessed-by-a-stranger"
 
 
 def lasting(page: Page) -> str:
-    """Give a page without what is different each time."""
+    """Return a page without what differs in every response."""
     return ONCE.sub(r"\1", page.html)
 
 
 @pytest.fixture
 def secret(task: dict[str, str]) -> dict[str, str]:
-    """A task whose texts nobody else may find out."""
+    """Return a task whose texts no other user may learn."""
     return task
 
 
@@ -52,12 +52,12 @@ async def test_every_page_says_the_same_however_it_is_sent(
         assert sent.headers["Vary"] == "Accept-Encoding, Accept-Language, Cookie"
         assert sent.headers["Content-Length"] == str(len(sent.body))
         assert lasting(sent) == lasting(page)
-        # The proof of a form, which cannot be compressed, weighs more in a page with little else.
+        # A CSRF token does not compress, so a small page shrinks less.
         least = 2 if len(page.body) > SMALL else 1.5
         assert (len(page.body) / len(sent.body) > least) == (coding is not None)
 
 
-async def test_the_answer_to_a_form_is_compressed_too(mine: PageClient) -> None:
+async def test_the_response_to_a_form_is_compressed_too(mine: PageClient) -> None:
     for page in (
         await mine.send("Add", title=""),
         await mine.fetch("POST", "/tasks", {"title": "Typed"}),
@@ -67,7 +67,7 @@ async def test_the_answer_to_a_form_is_compressed_too(mine: PageClient) -> None:
         assert page.headers["Content-Encoding"] == "zstd"
 
 
-# What a stranger can put into a page would let him guess what else is in it (CVE-2013-3587)
+# Text that a stranger can put into a page would let him guess the rest of it (CVE-2013-3587)
 
 
 async def test_nothing_of_an_address_comes_back_in_a_page_with_something_private(
@@ -106,7 +106,7 @@ async def test_a_page_that_repeats_its_path_has_nothing_private_in_it(
             assert private not in page.html
 
 
-async def test_a_form_from_elsewhere_is_answered_with_nothing_private(
+async def test_a_form_from_another_site_is_answered_with_nothing_private(
     mine: PageClient, secret: dict[str, str]
 ) -> None:
     fields = dict.fromkeys(("title", "titles", "description", "email", "next", "key"), GUESS)
@@ -118,15 +118,15 @@ async def test_a_form_from_elsewhere_is_answered_with_nothing_private(
             assert private not in page.html
 
 
-async def test_the_proof_in_the_forms_is_written_differently_each_time(mine: PageClient) -> None:
+async def test_the_csrf_token_differs_in_every_response(mine: PageClient) -> None:
     pages = [await mine.open("/tasks") for _ in range(20)]
     written = {page.form("Add").fields["csrf_token"] for page in pages}
     assert len(written) == 20
-    nonces, signatures = zip(*(proof.split(".") for proof in written), strict=True)
+    nonces, signatures = zip(*(token.split(".") for token in written), strict=True)
     assert len(set(nonces)) == len(set(signatures)) == 20
-    for proof in written:
+    for token in written:
         mine.page = pages[0]
-        assert (await mine.send("Dark", csrf_token=proof)).status == 303
+        assert (await mine.send("Dark", csrf_token=token)).status == 303
 
 
 async def test_the_page_that_keeps_what_was_typed_over_a_login_repeats_no_address(

@@ -1,4 +1,4 @@
-"""Adding several tasks at once: each line becomes one, all or none, and no line is ever lost."""
+"""Adding several tasks at once: a task for each line, all or none, and no line is lost."""
 
 import asyncio
 from html import unescape
@@ -25,8 +25,8 @@ async def test_each_line_becomes_a_task_and_the_first_is_on_top(
     assert (response.status, response.location) == (303, "/tasks")
     page = await mine.follow(response)
     assert page.titles == [*TITLES, "Older"]
-    assert page.notice == "3 tasks added."
-    assert (await mine.submit(BUTTON, titles="Only one")).notice == "1 task added."
+    assert page.flash_message == "3 tasks added."
+    assert (await mine.submit(BUTTON, titles="Only one")).flash_message == "1 task added."
 
 
 async def test_the_form_says_what_it_does_and_has_no_text_left_from_before(
@@ -66,7 +66,7 @@ async def test_with_a_wrong_line_none_is_added_and_the_text_is_kept(
 
 async def test_a_hundred_lines_are_taken(mine: PageClient, alice: ApiClient) -> None:
     lines = [f"{number} " + "日" * 200 for number in range(100)]
-    assert (await mine.submit(BUTTON, titles="\n".join(lines))).notice == "100 tasks added."
+    assert (await mine.submit(BUTTON, titles="\n".join(lines))).flash_message == "100 tasks added."
     assert (await alice.get("/api/tasks?limit=100")).json["tasks"][-1]["title"] == lines[-1]
 
 
@@ -76,7 +76,7 @@ async def test_a_form_that_is_sent_twice_adds_its_lines_once(
     form = mine.page
     for _ in range(2):
         mine.page = form
-        assert (await mine.submit(BUTTON, titles=LINES)).notice == "3 tasks added."
+        assert (await mine.submit(BUTTON, titles=LINES)).flash_message == "3 tasks added."
     fields = mine.page.form(BUTTON).fields | {"titles": "By a\ndouble click"}
     responses = await asyncio.gather(
         *(mine.fetch("POST", "/tasks/several", fields) for _ in range(5))
@@ -85,7 +85,7 @@ async def test_a_form_that_is_sent_twice_adds_its_lines_once(
     assert await titles(alice) == ["By a", "double click", *TITLES]
 
 
-async def test_the_two_forms_of_the_list_do_not_get_into_each_others_way(
+async def test_the_two_forms_of_the_list_do_not_interfere(
     mine: PageClient, alice: ApiClient
 ) -> None:
     form = mine.page
@@ -127,7 +127,7 @@ async def test_lines_that_were_typed_while_the_session_ended_are_added_after_the
     assert page.form("Save it now").fields["titles"] == f"\n{LINES}"
     assert await titles(alice) == []
     page = await mine.submit("Save it now")
-    assert (page.notice, page.titles) == ("3 tasks added.", TITLES)
+    assert (page.flash_message, page.titles) == ("3 tasks added.", TITLES)
 
 
 async def test_lines_that_were_sent_before_the_session_ended_are_not_added_again(
@@ -139,7 +139,7 @@ async def test_lines_that_were_sent_before_the_session_ended_are_not_added_again
     mine.page = form
     await mine.send(BUTTON, titles=LINES)
     await mine.send("Log in", email=ALICE, password=PASSWORD)
-    assert (await mine.submit("Save it now")).notice == "3 tasks added."
+    assert (await mine.submit("Save it now")).flash_message == "3 tasks added."
     assert await titles(alice) == TITLES
 
 
@@ -171,7 +171,7 @@ async def test_lines_survive_a_database_that_is_away(
 async def test_a_strange_form_adds_nothing_and_keeps_the_lines(
     mine: PageClient, alice: ApiClient, extra: bytes
 ) -> None:
-    token = mine.proof["csrf_token"].encode("ascii")
+    token = mine.csrf_field["csrf_token"].encode("ascii")
     body = b"csrf_token=" + token + b"&titles=Buy%20milk%0D%0ACall%20Ada" + extra
     page = await mine.fetch("POST", "/tasks/several", body)
     assert page.status == 400
@@ -179,7 +179,7 @@ async def test_a_strange_form_adds_nothing_and_keeps_the_lines(
     assert await titles(alice) == []
 
 
-# Who opens it
+# Access
 
 
 async def test_its_address_leads_to_the_list(mine: PageClient) -> None:
@@ -192,6 +192,6 @@ async def test_a_stranger_adds_nothing(mine: PageClient, alice: ApiClient, bob: 
     await mine.submit(BUTTON, titles=LINES)
     assert await titles(bob) == []
     del mine.cookies["taskapp-session"]
-    page = await mine.fetch("POST", "/tasks/several", mine.proof | {"titles": ""})
+    page = await mine.fetch("POST", "/tasks/several", mine.csrf_field | {"titles": ""})
     assert (page.status, page.location) == (303, "/login")
     assert await titles(alice) == TITLES

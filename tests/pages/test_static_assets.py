@@ -1,4 +1,4 @@
-"""The static files: what is sent, how it is compressed, how long it is kept; icons, manifest."""
+"""The static files: what is sent, compressed and cached; the icons and the manifest."""
 
 import gzip
 import json
@@ -12,20 +12,14 @@ import brotli
 import pytest
 from tornado.httpclient import HTTPResponse
 
-from handlers.rendering.static_assets import (
-    FILES,
-    FOLDER,
-    StaticFile,
-    digest,
-    list_files,
-    negotiate_encoding,
-)
+from handlers.rendering.static_assets import FILES, FOLDER, StaticFile, digest, list_files
 from handlers.web.application import Application
 from taskapp.services import Services
 from tests.support.api_tools import with_settings
 from tests.support.browser_fixtures import running_browser, running_server
 from tests.support.page_client import PageClient
 
+pytest_plugins = ["tests.support.page_fixtures"]
 DECODERS: dict[str | None, Callable[[bytes], bytes]] = {
     "br": brotli.decompress,
     "gzip": gzip.decompress,
@@ -38,13 +32,8 @@ Fetch = Callable[..., Awaitable[HTTPResponse]]
 
 
 @pytest.fixture
-def visitor(http_client: Any, base_url: str, app: Application) -> PageClient:
-    return PageClient(http_client, base_url)
-
-
-@pytest.fixture
 def fetch(http_client: Any, base_url: str, app: Application) -> Fetch:
-    """Ask for a path and get what is sent, as it is sent."""
+    """Return a function that requests a path and returns the response undecoded."""
 
     async def ask(path: str, method: str = "GET", **headers: str) -> HTTPResponse:
         response: HTTPResponse = await http_client.fetch(
@@ -60,7 +49,7 @@ def fetch(http_client: Any, base_url: str, app: Application) -> Fetch:
 
 
 def png_header(path: Path) -> tuple[int, int, int, int]:
-    """Read a PNG's width, height, bit depth and colour type."""
+    """Return a PNG's width, height, bit depth and colour type."""
     header: tuple[int, int, int, int] = struct.unpack(">IIBB", path.read_bytes()[16:26])
     return header
 
@@ -138,7 +127,7 @@ async def test_a_file_needs_neither_the_database_nor_a_session(
 
 
 @pytest.mark.gen_test
-async def test_a_file_stays_as_it_was_when_it_was_first_asked_for(
+async def test_a_file_stays_as_it_was_when_it_was_first_requested(
     fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "passing.css"
@@ -157,41 +146,6 @@ async def test_a_file_stays_as_it_was_when_it_was_first_asked_for(
 # Compression
 
 
-@pytest.mark.parametrize(
-    ("accepted", "coding"),
-    [
-        ("", "identity"),
-        ("br", "br"),
-        ("gzip", "gzip"),
-        ("gzip, deflate, br, zstd", "br"),
-        ("gzip,br", "br"),
-        ("GZIP ; Q=0.8", "gzip"),
-        ("*", "br"),
-        ("*;q=0.5, gzip", "gzip"),
-        ("br;q=0, *", "gzip"),
-        ("br;q=0.5, gzip;q=1.0", "gzip"),
-        ("br;q=0.001", "br"),
-        ("br;q=0.5, gzip;q=0.5, identity", "identity"),
-        ("br;q=0", "identity"),
-        ("*;q=0", "identity"),
-        ("identity;q=0", "identity"),
-        ("identity;q=0, gzip", "gzip"),
-        ("gzip;q=0.5, *;q=0", "gzip"),
-        ("deflate, zstd", "identity"),
-        ("br;q=2, gzip;q=nonsense, ;q=1, ,,=", "identity"),
-        ("br gzip", "identity"),
-        ("," * 10_000 + " " * 10_000 + "x", "identity"),
-    ],
-)
-def test_the_client_gets_the_coding_that_it_likes_most(accepted: str, coding: str) -> None:
-    assert negotiate_encoding(accepted, CODINGS) == coding
-
-
-def test_a_coding_that_is_not_offered_is_not_chosen() -> None:
-    assert negotiate_encoding("br, gzip;q=0.1", ["gzip", "identity"]) == "gzip"
-    assert negotiate_encoding("br, gzip, *", ["identity"]) == "identity"
-
-
 @pytest.mark.gen_test
 async def test_text_is_compressed_and_what_would_not_get_smaller_is_not(fetch: Fetch) -> None:
     sizes = {}
@@ -207,7 +161,7 @@ async def test_text_is_compressed_and_what_would_not_get_smaller_is_not(fetch: F
     assert sizes["br"] < sizes["gzip"] < sizes["identity"] / 2
 
 
-# How long a file is kept
+# Caching
 
 
 @pytest.mark.gen_test

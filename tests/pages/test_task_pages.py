@@ -1,4 +1,4 @@
-"""The pages of tasks, over real HTTP: the list, and adding, editing and deleting."""
+"""The pages of tasks over real HTTP: list, add, edit and delete."""
 
 import asyncio
 from html import unescape
@@ -62,7 +62,7 @@ async def test_a_long_description_is_in_the_list_whole_behind_its_beginning(
     assert "Point 29" in page.text
 
 
-async def test_nobody_sees_the_tasks_of_somebody_else(
+async def test_no_user_sees_the_tasks_of_another(
     mine: PageClient, bob: ApiClient, alice: ApiClient
 ) -> None:
     await bob.add_task("Bob's secret")
@@ -127,8 +127,8 @@ async def test_an_added_task_is_in_the_list_at_once(mine: PageClient, alice: Api
     assert (response.status, response.location) == (303, "/tasks")
     page = await mine.follow(response)
     assert page.titles == ["Buy milk"]
-    assert page.notice == "Task added."
-    assert (await mine.open("/tasks")).notice == ""
+    assert page.flash_message == "Task added."
+    assert (await mine.open("/tasks")).flash_message == ""
     assert (await alice.get("/api/tasks")).json["tasks"][0]["description"] == "Oat"
 
 
@@ -235,7 +235,7 @@ async def test_an_edited_task_is_saved_and_shown(
     assert (response.status, response.location) == (303, f"/tasks#task-{task['id']}")
     page = await mine.follow(response)
     assert page.titles == ["Buy bread"]
-    assert page.notice == "Task saved."
+    assert page.flash_message == "Task saved."
     kept = await stored(alice, task)
     assert (kept["title"], kept["description"], kept["status"]) == ("Buy bread", "Rye", "completed")
 
@@ -331,6 +331,6 @@ async def test_deleting_asks_first_and_then_deletes(
     response = await mine.send("Delete")
     assert (response.status, response.location) == (303, "/tasks")
     page = await mine.follow(response)
-    assert page.notice == "Task deleted."
+    assert page.flash_message == "Task deleted."
     assert page.titles == []
     assert await titles(alice) == []

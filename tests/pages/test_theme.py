@@ -1,4 +1,4 @@
-"""Light, dark, or as the system has it: a choice in a cookie, on every page, logged in or not."""
+"""The theme is light, dark or the system's, kept in a cookie for every page."""
 
 import pytest
 
@@ -9,12 +9,12 @@ from tests.support.page_reader import Page
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
-LONGEST = 400 * 24 * 60 * 60  # seconds that a browser keeps a cookie (RFC 6265bis, 5.5)
+MAX_AGE = 400 * 24 * 60 * 60  # seconds that a browser keeps a cookie (RFC 6265bis, 5.5)
 BUTTONS = {"System": "", "Light": "light", "Dark": "dark"}
 
 
 def shown(page: Page) -> str:
-    """Give the theme of a page, which says it in three places."""
+    """Return the theme of a page, which is in three places of it."""
     theme = page.tags("html")[0].get("data-theme", "")
     (scheme,) = [tag["content"] for tag in page.tags("meta") if tag.get("name") == "color-scheme"]
     assert scheme == (theme or "light dark")
@@ -27,7 +27,7 @@ def shown(page: Page) -> str:
     return theme
 
 
-async def test_a_choice_is_kept_on_every_page_until_it_is_taken_back(
+async def test_a_choice_is_kept_on_every_page_until_it_is_changed(
     visitor: PageClient, alice: ApiClient
 ) -> None:
     assert shown(await visitor.open("/login")) == ""
@@ -60,13 +60,13 @@ async def test_the_pages_of_errors_have_the_theme_too(
     assert [shown(page) for page in pages] == ["dark"] * 6
 
 
-async def test_the_cookie_is_kept_as_long_as_can_be_and_read_by_nobody_else(
+async def test_the_cookie_is_kept_as_long_as_browsers_allow_and_read_by_no_script(
     visitor: PageClient,
 ) -> None:
     await visitor.open("/login")
     await visitor.send("Dark")
     cookie = visitor.morsels["taskapp-theme"]
-    assert (cookie.value, cookie["max-age"]) == ("dark", str(LONGEST))
+    assert (cookie.value, cookie["max-age"]) == ("dark", str(MAX_AGE))
     assert (cookie["path"], cookie["domain"], cookie["secure"]) == ("/", "", "")
     assert (cookie["httponly"], cookie["samesite"].lower()) == (True, "lax")
 
@@ -81,14 +81,14 @@ async def test_behind_https_the_cookie_is_bound_to_the_host_and_to_https(
         cookie = visitor.morsels["__Host-taskapp-theme"]
         assert (cookie["secure"], cookie["path"], cookie["domain"]) == (True, "/", "")
         assert shown(page) == BUTTONS[label]
-    visitor.cookies["taskapp-theme"] = "dark"  # another host of the domain could have set it
+    visitor.cookies["taskapp-theme"] = "dark"  # another host of the domain may have set it
     assert shown(await visitor.open("/login")) == ""
 
 
 @pytest.mark.parametrize(
     "garbage", ["", "DARK", "dark light", "system", "<svg>", "%00", "é", "x" * 3000]
 )
-async def test_garbage_is_no_choice(visitor: PageClient, garbage: str) -> None:
+async def test_an_unknown_theme_is_no_choice(visitor: PageClient, garbage: str) -> None:
     visitor.cookies["taskapp-theme"] = garbage.encode("utf-8").decode("latin-1")
     page = await visitor.open("/login")
     assert shown(page) == ""
@@ -106,7 +106,7 @@ async def test_a_form_without_a_choice_means_the_system(visitor: PageClient) -> 
     assert (await visitor.send("Dark", next=None)).location == "/"
 
 
-# Back to where it was pressed
+# Back to the page of the button
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ async def test_opening_the_address_chooses_nothing(visitor: PageClient) -> None:
 
 async def test_two_choices_at_once_are_none(visitor: PageClient) -> None:
     await visitor.open("/login")
-    token = visitor.proof["csrf_token"].encode("ascii")
+    token = visitor.csrf_field["csrf_token"].encode("ascii")
     page = await visitor.fetch(
         "POST", "/theme", b"csrf_token=" + token + b"&theme=dark&theme=light"
     )

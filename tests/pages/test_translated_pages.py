@@ -1,4 +1,4 @@
-"""Pages speak the language that the browser asks for; the API speaks English."""
+"""Pages are in the language that the browser prefers; the API is in English."""
 
 from urllib.parse import quote
 
@@ -45,19 +45,19 @@ async def test_german_is_spoken_from_the_account_to_the_last_task(visitor: PageC
     assert page.error_beside("Konto anlegen", "email") == "Diese Angabe fehlt noch."
     assert "hier sind es 1.257." in page.error_beside("Konto anlegen", "password")
     page = await visitor.submit("Konto anlegen", **ACCOUNT)
-    assert page.notice == "Dein Konto ist bereit. Melde dich an, dann kann es losgehen."
+    assert page.flash_message == "Dein Konto ist bereit. Melde dich an, dann kann es losgehen."
     await visitor.submit("Anmelden", **ACCOUNT)
     page = await visitor.submit("Hinzufügen", title="Milch kaufen")
-    assert (page.notice, page.titles) == ("Aufgabe hinzugefügt.", ["Milch kaufen"])
+    assert (page.flash_message, page.titles) == ("Aufgabe hinzugefügt.", ["Milch kaufen"])
     assert "gerade eben" in page.text
     page = await visitor.submit("Alle hinzufügen", titles="Brot\nButter")
-    assert page.notice == "2 Aufgaben hinzugefügt."
+    assert page.flash_message == "2 Aufgaben hinzugefügt."
     page = await visitor.submit("Alle hinzufügen", titles="")
     assert page.error_beside("Alle hinzufügen", "titles") == "Schreib mindestens eine Zeile."
     page = await visitor.submit("Butter")
-    assert page.notice == "Aufgabe erledigt. Rückgängig"
+    assert page.flash_message == "Aufgabe erledigt. Rückgängig"
     page = await visitor.submit("Abmelden")
-    assert page.notice == "Du bist abgemeldet."
+    assert page.flash_message == "Du bist abgemeldet."
 
 
 @pytest.mark.parametrize("path", ["/tasks", "/auth/login", "/nowhere"])
@@ -79,7 +79,7 @@ async def test_the_description_of_the_api_is_in_english(visitor: PageClient) -> 
 
 
 class Echo(PageHandler):
-    """Refuses whatever it is sent, in the sender's words."""
+    """Rejects every request with a text that the client chose."""
 
     is_public = True
 
@@ -109,6 +109,6 @@ async def test_an_address_in_a_sentence_is_seen_as_it_is(
     account = {"email": "{{7*7}}%s&quot'@example.com", "password": PASSWORD}
     for path in ("/register", "/login"):
         await visitor.open(path)
-        await visitor.follow(await visitor.fetch("POST", path, visitor.proof | account))
+        await visitor.follow(await visitor.fetch("POST", path, visitor.csrf_field | account))
     sentence = Message("Logged in as %(email)s", email=account["email"])
     assert language.translate(sentence) in visitor.page.text

@@ -1,4 +1,4 @@
-"""Text is never lost: whatever goes wrong with a form, what was typed can be sent again."""
+"""Typed text is never lost: a form that is rejected for any reason can be sent again."""
 
 import pytest
 
@@ -80,7 +80,7 @@ async def test_what_was_typed_survives_a_database_that_is_away(
 
 
 async def test_a_broken_form_keeps_what_can_be_read_of_it(mine: PageClient) -> None:
-    token = mine.proof["csrf_token"].encode("ascii")
+    token = mine.csrf_field["csrf_token"].encode("ascii")
     page = await mine.fetch(
         "POST", "/tasks", b"csrf_token=" + token + b"&title=Typed&description=%ff"
     )

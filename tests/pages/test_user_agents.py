@@ -1,4 +1,4 @@
-"""A session says in a few words what it is used with, and plainly when nobody knows."""
+"""A session names its browser and system, or its program, in a few words."""
 
 import pytest
 from hypothesis import given
@@ -50,7 +50,7 @@ def test_a_device_has_a_short_name(user_agent: str, words: str) -> None:
 
 
 @given(st.text(max_size=256))
-def test_whatever_a_client_calls_itself_the_words_are_few_and_plain(user_agent: str) -> None:
+def test_any_user_agent_has_a_short_and_harmless_name(user_agent: str) -> None:
     words = describe_device(user_agent)
     assert 0 < len(words) <= 60
     assert words.isprintable()

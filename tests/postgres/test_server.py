@@ -3,12 +3,9 @@
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -17,8 +14,6 @@ from typing import Any
 import psycopg2
 import pytest
 
-from taskapp.postgres.permissions import UnixUser, grant_traverse
-from taskapp.postgres.processes import find_processes
 from taskapp.postgres.server import (
     DataFolderInUse,
     EmbeddedPostgres,
@@ -27,9 +22,17 @@ from taskapp.postgres.server import (
     program,
 )
 from tests.support.environment import inherited_environment
+from tests.support.server_process import (
+    LONG_ENOUGH,
+    NOBODY,
+    new_data_folder,
+    ordinary_user,
+    postgres_processes,
+    postmaster_of,
+    wait_until,
+)
 
 CHECKOUT = Path(__file__).parents[2]
-NOBODY = UnixUser(65534, 65534)
 # Owns a data folder until its standard input ends.
 OWNER = """
 import asyncio, sys
@@ -50,25 +53,22 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux has what
 
 @pytest.fixture
 def new_folder() -> Iterator[Path]:
-    parent = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))  # a short path
-    yield parent / "data"
-    wait_until(lambda: not processes(parent / "data"))  # those whose owner was killed
-    shutil.rmtree(parent)
+    with new_data_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
 def used_folder() -> Iterator[Path]:
-    parent = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))  # a short path
-    asyncio.run(start_and_stop(parent / "data"))
-    yield parent / "data"
-    shutil.rmtree(parent)
+    with new_data_folder() as folder:
+        asyncio.run(start_and_stop(folder))
+        yield folder
 
 
 @pytest.fixture
 def data_folder(used_folder: Path) -> Iterator[Path]:
     """A data folder that was in use before; its tests share it, which is quicker than initdb."""
     yield used_folder
-    wait_until(lambda: not processes(used_folder))
+    wait_until(lambda: not postgres_processes(used_folder))
 
 
 @contextmanager
@@ -115,21 +115,6 @@ def rows(url: str) -> set[int]:
     return {number for (number,) in execute(url, "SELECT number FROM numbers")}
 
 
-def processes(folder: Path) -> list[int]:
-    return find_processes(str(folder), folder)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
-def postmaster_of(folder: Path) -> int:
-    return int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
-
-
 async def start_and_stop(folder: Path) -> None:
     async with embedded_postgres(folder):
         pass
@@ -171,7 +156,7 @@ def test_a_clean_stop_leaves_no_process_and_no_word(data_folder: Path) -> None:
         url_of(process)
         _, complaints = process.communicate("")
         assert (process.returncode, complaints) == (0, "")
-    assert processes(data_folder) == []
+    assert postgres_processes(data_folder) == []
     assert not (data_folder / "postgres" / "postmaster.pid").exists()
 
 
@@ -179,9 +164,9 @@ def test_a_clean_stop_leaves_no_process_and_no_word(data_folder: Path) -> None:
 def test_killing_the_owner_stops_its_postgresql(data_folder: Path) -> None:
     with owner(data_folder) as process:
         url_of(process)
-        assert processes(data_folder)
+        assert postgres_processes(data_folder)
         process.kill()
-        wait_until(lambda: not processes(data_folder))
+        wait_until(lambda: not postgres_processes(data_folder))
 
 
 def test_after_killing_the_owner_the_next_start_works_at_once(new_folder: Path) -> None:
@@ -191,12 +176,11 @@ def test_after_killing_the_owner_the_next_start_works_at_once(new_folder: Path) 
 
     with owner(new_folder) as process:
         url = url_of(process)
-        until = time.monotonic() + 0.3
-        acknowledged = acknowledge_rows(url, lambda: time.monotonic() > until)
+        acknowledged = acknowledge_rows(url, lambda: len(rows(url)) >= 20)
         process.kill()
         acknowledged_at_the_end = acknowledge_rows(url, lambda: False)
         found = asyncio.run(start_again())
-    assert acknowledged
+    assert len(acknowledged) == 20
     assert found >= {*acknowledged, *acknowledged_at_the_end}
 
 
@@ -205,9 +189,9 @@ def test_an_orphan_that_nothing_ended_is_ended_by_the_next_start(data_folder: Pa
     command: list[str | Path] = [program("postgres"), "-D", cluster, "-h", "", "-k", socket_folder]
     user = cluster.stat().st_uid if os.geteuid() == 0 else None
     with subprocess.Popen(command, user=user, stderr=subprocess.DEVNULL) as orphan:
-        wait_until(lambda: len(processes(data_folder)) > 3)
+        wait_until(lambda: len(postgres_processes(data_folder)) > 3)
         asyncio.run(start_and_stop(data_folder))
-        assert orphan.wait(5) == 0
+        assert orphan.wait(LONG_ENOUGH) == 0
 
 
 def test_a_killed_postmaster_comes_back_by_itself_with_all_that_was_acknowledged(
@@ -242,8 +226,10 @@ def test_a_second_owner_is_told_who_holds_the_folder(data_folder: Path) -> None:
 
 
 def test_sharing_waits_for_the_server_of_another_process_and_leaves_it_running(
-    new_folder: Path,
+    new_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("taskapp.postgres.server._SHARE_TIMEOUT", LONG_ENOUGH)
+
     async def share() -> tuple[str, int]:
         async with embedded_postgres(new_folder, share=True) as url:
             return url, postmaster_of(new_folder)
@@ -261,7 +247,7 @@ def test_sharing_starts_and_stops_a_server_where_there_is_none(data_folder: Path
             assert _responses(url)
 
     asyncio.run(scenario())
-    assert processes(data_folder) == []
+    assert postgres_processes(data_folder) == []
 
 
 def test_a_start_after_an_interrupted_initdb_begins_anew(new_folder: Path) -> None:
@@ -277,7 +263,7 @@ def test_a_cancelled_start_leaves_nothing_behind(new_folder: Path) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await EmbeddedPostgres(new_folder).start()
-        assert processes(new_folder) == []
+        assert postgres_processes(new_folder) == []
         await start_and_stop(new_folder)
 
     asyncio.run(scenario())
@@ -289,7 +275,8 @@ def test_the_traces_of_a_killed_server_do_not_block(data_folder: Path, kind: str
     user = cluster.stat().st_uid if os.geteuid() == 0 else None
     lasting = "60" if kind == "stranger" else "0"
     with subprocess.Popen(["sleep", lasting], user=user) as process:
-        time.sleep(0.1)
+        if kind == "zombie":
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         trace = f"{process.pid}\n{cluster}\n1700000000\n5432\n{data_folder / 'socket'}\n"
         for path in (cluster / "postmaster.pid", data_folder / "socket" / ".s.PGSQL.5432.lock"):
             path.write_text(trace)
@@ -339,7 +326,7 @@ def test_a_server_that_fails_to_come_back_is_tried_again(
 def test_a_server_that_does_not_react_is_ended_by_force(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ways = [(way, 0.2) for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)]
+    ways = [(signal.SIGINT, 0.2), (signal.SIGQUIT, 0.2), (signal.SIGKILL, LONG_ENOUGH)]
     monkeypatch.setattr("taskapp.postgres.processes._WAYS_TO_END", ways)
 
     async def scenario() -> None:
@@ -391,7 +378,7 @@ def test_an_owner_that_reads_no_log_does_not_block_postgresql(data_folder: Path)
     with owner(data_folder) as process:
         url = url_of(process)
         process.send_signal(signal.SIGSTOP)
-        execute(f"{url}&options=-cstatement_timeout%3D10s", chatter)
+        execute(f"{url}&options=-cstatement_timeout%3D{LONG_ENOUGH:.0f}s", chatter)
 
 
 @needs_root
@@ -410,27 +397,8 @@ def test_root_opens_only_what_its_user_needs(
 @pytest.fixture
 def nobody_folder(new_folder: Path) -> Iterator[Path]:
     """A data folder of an ordinary user, who can run this Python and this checkout."""
-    needed = [Path(sys.executable).resolve(), Path(os.__file__), Path(__file__).resolve()]
-    parents = {parent for path in needed for parent in path.parents}
-    before = {parent: (parent.stat().st_mode, _acl(parent)) for parent in parents}
-    new_folder.parent.chmod(0o755)
-    new_folder.mkdir(mode=0o700)
-    os.chown(new_folder, *NOBODY)
-    grant_traverse(NOBODY, needed)
-    yield new_folder
-    for parent, (mode, acl) in before.items():
-        if _acl(parent) != acl:
-            if acl:
-                os.setxattr(parent, "system.posix_acl_access", acl)
-            else:
-                os.removexattr(parent, "system.posix_acl_access")
-                parent.chmod(mode & 0o7777)
-
-
-def _acl(folder: Path) -> bytes | None:
-    with suppress(OSError):
-        return os.getxattr(folder, "system.posix_acl_access")
-    return None
+    with ordinary_user(new_folder):
+        yield new_folder
 
 
 @needs_root

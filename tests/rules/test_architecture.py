@@ -1,6 +1,7 @@
 """The rules of the architecture that import-linter cannot say, read from source and routes."""
 
 import ast
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -52,10 +53,48 @@ def test_no_page_or_api_reads_what_tornado_would_alter() -> None:
                 assert node.attr not in altering, f"{path}: {node.attr}"
 
 
+# SQL
+
+# What the server runs for requests and jobs is in taskapp/queries/; what connections and migrations
+# need for themselves is in taskapp/db/; what a backup runs on a connection of its own is in
+# taskapp/backups/. import-linter holds the same for what is written with SQLAlchemy.
+SQL_PACKAGES = ("taskapp.queries.", "taskapp.db.", "taskapp.backups.", "schema.")
+SQL = re.compile(
+    r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|TRUNCATE|LOCK|SET|SHOW|BEGIN|COMMIT|ROLLBACK"
+    r"|CREATE|ALTER|DROP|GRANT|PREPARE|EXECUTE|VACUUM|ANALYZE)\b"
+)
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """Yield the strings of a module, docstrings and the parts of f-strings included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_sql_is_written_in_these_packages_only() -> None:
+    with_sql = {name_of(path) for path in SOURCES if any(map(SQL.match, texts_of(path)))}
+    assert {"taskapp.db.migrations", "taskapp.backups.checksums"} <= with_sql
+    assert [name for name in with_sql if not name.startswith(SQL_PACKAGES)] == []
+
+
+def test_statements_of_the_pool_are_made_in_queries_only() -> None:
+    made_in = {
+        name_of(path)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Statement"
+    }
+    assert "taskapp.queries.tasks" in made_in
+    assert [name for name in made_in if not name.startswith("taskapp.queries.")] == []
+
+
 # Words
 
 VERBS = {"find", "require", "list", "count", "insert", "update", "delete"}
-OTHER_VERBS = {"touch", "replace", "estimate"}  # seldom, and no synonyms of those above
+OTHER_VERBS = {"touch", "replace", "estimate", "ping"}  # seldom, and no synonyms of those above
 
 
 def test_a_query_begins_with_one_of_the_few_verbs() -> None:
@@ -127,7 +166,7 @@ def private_methods() -> list[Any]:
     ]
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 @pytest.mark.usefixtures("app")
 @pytest.mark.parametrize(("path", "method", "is_api"), private_methods())
 async def test_whatever_is_not_public_refuses_a_stranger(

@@ -20,7 +20,7 @@ PERMISSIVE = re.compile(
 )
 PINNED = re.compile(r"^([a-z0-9._-]+)(?:\[.*\])?==[^\n]*\n(?:    --[^\n]*\n)*", re.MULTILINE)
 FIND = Path(sys.executable).with_name("detect-secrets-hook")
-LESSER = {"psycopg2-binary"}  # LGPL with exceptions: named in the design
+LESSER = {"psycopg2-binary"}  # LGPL with exceptions; docs/licences.md says what that means
 
 
 def names(requirements: list[str]) -> set[str]:

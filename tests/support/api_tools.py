@@ -9,11 +9,11 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient
-from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
 from handlers.routes import make_application
 from handlers.web.application import Application
+from handlers.web_server import make_server
 from taskapp.config.settings import Settings, load_settings
 from taskapp.observability.metrics import Metrics
 from taskapp.services import Services, make_services
@@ -82,9 +82,9 @@ async def running(settings: Settings, **changes: str) -> AsyncIterator[Running]:
     await services.database.open(settings.database_url)
     application = make_application(services)
     application.state = "ready"
-    server = HTTPServer(application)
+    server = make_server(application)
     listener, port = bind_unused_port()
-    server.add_socket(listener)
+    server.add_sockets([listener])
     http_client = AsyncHTTPClient(force_instance=True, max_clients=60)
     base_url = f"http://127.0.0.1:{port}{services.settings.base_path}"
     try:

@@ -1,6 +1,7 @@
 """What the tests of backups share: a data folder with an account, and what it holds."""
 
 import asyncio
+import json
 import os
 import shutil
 import tempfile
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from taskapp.backups.create import backup_repository, make_backup
-from taskapp.backups.repository import DESCRIPTION, Backup
+from taskapp.backups.create import make_backup, read_own_catalog
+from taskapp.backups.repository import DESCRIPTION, Backup, describe, finished
 from taskapp.backups.restore import RestoreResult, restore_embedded
 from taskapp.config.settings import Settings, load_settings
 from taskapp.runtime.database_server import database_server, prepare_database
@@ -23,7 +24,7 @@ from tests.support.database_fixtures import add_session, add_user, execute
 
 @contextmanager
 def short_parent() -> Iterator[Path]:
-    """Give a folder whose path leaves room for a socket's name."""
+    """Yield a folder whose path leaves room for a socket's name."""
     parent = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))
     try:
         yield parent
@@ -31,12 +32,22 @@ def short_parent() -> Iterator[Path]:
         shutil.rmtree(parent)
 
 
-def make_backup_folder(data_dir: Path, *, age: float) -> None:
-    """Make what looks like a dump of so many days ago, as long as nobody reads it."""
+def make_backup_folder(data_dir: Path, database: str, *, age: float) -> Path:
+    """Make what looks like a dump of so many days ago, as long as nobody restores it."""
     timestamp = datetime.now(UTC) - timedelta(days=age)
-    folder = data_dir / "backups" / f"{timestamp:%Y%m%dT%H%M%S.%fZ}-dump"
-    folder.mkdir(parents=True)
-    (folder / DESCRIPTION).touch()
+    staging = data_dir / "backups" / f"{timestamp:%Y%m%dT%H%M%S.%fZ}-dump.partial"
+    staging.mkdir(parents=True)
+    (staging / "database.dump").touch()
+    describe(
+        staging, kind="dump", timestamp=timestamp, database=database, revision="0001", tables={}
+    )
+    return staging.rename(finished(staging))
+
+
+def change_description(backup: Path, **members: object) -> None:
+    """Change what a backup says of itself."""
+    path = backup / DESCRIPTION
+    path.write_text(json.dumps(json.loads(path.read_text()) | members))
 
 
 @dataclass
@@ -44,9 +55,12 @@ class House:
     """A data folder with its backups, whose PostgreSQL runs while something is done."""
 
     data_dir: Path
+    backup_dir: Path | None = None
 
     def settings(self, **changes: str) -> Settings:
         names = {f"TASKAPP_{name}": value for name, value in changes.items()}
+        if self.backup_dir:
+            names.setdefault("TASKAPP_BACKUP_DIR", str(self.backup_dir))
         return load_settings(TEST_SETTINGS | {"TASKAPP_DATA_DIR": str(self.data_dir)} | names)
 
     @property
@@ -55,7 +69,7 @@ class House:
 
     @property
     def backups(self) -> list[Backup]:
-        return backup_repository(self.settings()).list_backups()
+        return [*read_own_catalog(self.settings()).all]
 
     @property
     def archive(self) -> Path:
@@ -64,7 +78,7 @@ class House:
 
     @property
     def wal(self) -> list[Path]:
-        """Give the archived files of WAL, oldest first."""
+        """Return the archived WAL segments, oldest first."""
         return sorted(self.archive.glob("0" * 7 + "?" * 17 + ".gz"))
 
     def copied_to(self, parent: Path) -> "House":
@@ -121,9 +135,13 @@ class House:
         return timestamps
 
     def restore(
-        self, timestamp: datetime | None = None, name: str = "", **changes: str
+        self,
+        timestamp: datetime | None = None,
+        name: str = "",
+        database: str = "",
+        **changes: str,
     ) -> RestoreResult:
-        return asyncio.run(restore_embedded(self.settings(**changes), timestamp, name))
+        return asyncio.run(restore_embedded(self.settings(**changes), timestamp, name, database))
 
     def titles(self) -> list[str]:
         async def scenario() -> list[str]:

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.support.environment import inherited_environment
+from tests.support.server_process import LONG_ENOUGH
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHROMIUM = "/usr/bin/chromium-headless-shell"
@@ -23,6 +24,7 @@ CHROMIUM_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+TIMEOUT = 1000 * LONG_ENOUGH  # milliseconds
 PASSWORD = "SecurePass123!"
 SERVER_SETTINGS = {
     "TASKAPP_PORT": "0",
@@ -64,7 +66,7 @@ def running_server(data_dir: Path, **settings: str) -> Iterator[str]:
             yield _read_address(server)
         finally:
             server.terminate()
-            server.communicate(timeout=20)
+            server.communicate()
 
 
 def _read_address(server: "subprocess.Popen[str]") -> str:
@@ -78,6 +80,7 @@ def _read_address(server: "subprocess.Popen[str]") -> str:
 @contextmanager
 def running_browser() -> Iterator[Browser]:
     """Run Chromium without a window."""
+    expect.set_options(timeout=TIMEOUT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
         try:

@@ -82,6 +82,15 @@ def locked_tasks(url: str) -> Iterator[None]:
         connection.rollback()
 
 
+def is_waited_for(url: str) -> bool:
+    """Tell whether a statement in this database waits for a lock."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return execute(url, waiting) != [(0,)]
+
+
 def add_user(url: str, name: str) -> str:
     """Add a user without a password, and give the id."""
     user_id = str(uuid7())

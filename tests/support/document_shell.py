@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.document_blocks import Block
-from tests.support.server_process import CHECKOUT, free_port, new_data_folder, wait_until
+from tests.support.server_process import (
+    CHECKOUT,
+    LONG_ENOUGH,
+    new_data_folder,
+    reserved_port,
+    wait_until,
+)
 
 DONE = "===done==="
 READY = "Ctrl-C stops it."
@@ -47,7 +53,7 @@ class Terminal:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._shell.communicate(timeout=30)  # its input ends, and so does it
+        self._shell.communicate(timeout=LONG_ENOUGH)  # its input ends, and so does it
 
     def run(self, command: str, typed: str = "") -> str:
         """Run a command, type what it asks for, and give what it says.
@@ -82,11 +88,11 @@ class Terminal:
             ) as server,
         ):
             try:
-                wait_until(lambda: READY in log.read_text() or server.poll() is not None, 20)
+                wait_until(lambda: READY in log.read_text() or server.poll() is not None)
                 yield log.read_text()
             finally:
                 os.killpg(server.pid, signal.SIGINT)  # as Ctrl-C does
-                server.wait(20)
+                server.wait(LONG_ENOUGH)
 
     def as_written(self, said: str) -> str:
         """Give what was said as it is in a document."""
@@ -109,7 +115,10 @@ def terminal_in_a_copy(*launcher: str) -> Iterator[Terminal]:
             copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy2
             copy(CHECKOUT / name, folder / name)
         (folder / ".venv").symlink_to(CHECKOUT / ".venv")
-        with Terminal(folder, str(free_port()), launcher=launcher) as terminal:
+        with (
+            reserved_port() as port,
+            Terminal(folder, str(port), launcher=launcher) as terminal,
+        ):
             yield terminal
 
 

@@ -1,8 +1,14 @@
 """Take the pictures of README.md and docs/pictures.md: `python -m tests.support.draw_pictures`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.page_site import NEW, Site
+from playwright.sync_api import FloatRect, Page, expect
+
+from tests.support.animated_picture import Frame, join_frames
+from tests.support.browser_fixtures import Account
+from tests.support.page_site import Owner, Site, Visit
 from tests.support.page_states import STATES
 from tests.support.screenshots import site_of_its_own, take_one
 from tests.support.server_process import CHECKOUT
@@ -20,17 +26,29 @@ PICTURES = [
     ("not-found", (360, 480), "light"),
     ("status", (768, 400), "light"),
 ]
-# What the account of the README's picture has beside "Buy milk".
-LATER = [
+# Those of the README: a short list in either color scheme, and two tasks being added.
+SCHEMES = ("light", "dark")
+LIST_SIZE, ADDING_SIZE = (560, 600), (520, 470)  # pixels of a page
+SHARPNESS = 2  # pixels of a picture for each of a page
+ADDING = FOLDER / "adding.png"
+LISTED = [
+    ("Buy milk", "Oat, two of them"),
     ("Return the library books", ""),
     ("Water the plants", ""),
     ("Plan the weekend in the mountains", "Train at 7:40, back on Sunday.\nAsk Bob for the map."),
 ]
 DONE = ("Return the library books", "Water the plants")
+TYPED = ("Water the plants", "Call the dentist")
+LETTERS, READING, END = 160, 1000, 2500  # milliseconds that a frame is shown
+TEXT_WIDTH = 180  # pixels of the field, which the longest of these titles fits into
 
 
 def picture_path(state: str, size: tuple[int, int], scheme: str) -> Path:
     return FOLDER / f"{state}-{size[0]}-{scheme}.png"
+
+
+def list_path(scheme: str) -> Path:
+    return FOLDER / f"list-{scheme}.png"
 
 
 def draw() -> None:
@@ -41,21 +59,83 @@ def draw() -> None:
             path = picture_path(name, size, scheme)
             with states[name].visit(site) as visit:
                 take_one(visit.page, path, size, scheme, whole=False)
-        draw_for_readme(site)
+        draw_list(site)
+        draw_adding(site)
 
 
-def draw_for_readme(site: Site) -> None:
-    """Take the picture of a short list."""
-    with site.visit(NEW) as visit:
-        visit.open("/tasks")
-        for title, description in LATER:
+@contextmanager
+def sharp_visit(site: Site, email: str, size: tuple[int, int]) -> Iterator[Visit]:
+    """Open the list of a new account, as a screen with small pixels shows it."""
+    context = site.browser.new_context(
+        base_url=site.address(),
+        locale="en-GB",
+        reduced_motion="reduce",
+        device_scale_factor=SHARPNESS,
+        viewport={"width": size[0], "height": size[1]},
+    )
+    visit = Visit(site, context.new_page(), Owner(Account(email)))
+    visit.open("/register")
+    for address in ("**/login", "**/tasks"):
+        visit.log_in()
+        visit.page.wait_for_url(address)
+    visit.open("/tasks")  # without a notice
+    yield visit
+    context.close()
+
+
+def draw_list(site: Site) -> None:
+    """Take the pictures of a short list, light and dark."""
+    with sharp_visit(site, "alice@example.com", LIST_SIZE) as visit:
+        for title, description in LISTED:
             visit.send(title=title, description=description)
             visit.page.get_by_role("checkbox", name=title).wait_for()
         for title in DONE:
             with visit.page.expect_response("**/tasks"):  # the list, which comes after
                 visit.page.get_by_role("checkbox", name=title).click()
         visit.open("/tasks")
-        take_one(visit.page, FOLDER / "tasks.png", (768, 614), "light", whole=False)
+        for scheme in SCHEMES:
+            take_one(visit.page, list_path(scheme), LIST_SIZE, scheme, whole=False)
+
+
+def draw_adding(site: Site) -> None:
+    """Take the moving picture: two tasks are typed, and one is completed."""
+    with sharp_visit(site, "bob@example.com", ADDING_SIZE) as visit:
+        frames = [Frame(visit.page.screenshot(), READING)]
+        for title in TYPED:
+            frames += _type(visit.page, title)
+        with visit.page.expect_response("**/tasks"):
+            # Not by click(), which may scroll what stands still between two frames.
+            visit.page.get_by_role("checkbox", name=TYPED[0]).dispatch_event("click")
+        expect(visit.page.locator("main .filter a").last).to_contain_text("1")
+        frames.append(_take_list(visit.page, END))
+        ADDING.write_bytes(join_frames(frames))
+
+
+def _type(page: Page, title: str) -> Iterator[Frame]:
+    field = page.locator("main [name=title]").bounding_box()
+    assert field
+    field["width"] = TEXT_WIDTH
+    for start in range(0, len(title), 2):
+        page.keyboard.type(title[start : start + 2])
+        yield _take(page, field, LETTERS)
+    page.keyboard.press("Enter")
+    page.get_by_role("checkbox", name=title).wait_for()
+    yield _take_list(page, READING)
+
+
+def _take_list(page: Page, milliseconds: int) -> Frame:
+    """Take the field and what is below it."""
+    field = page.locator("main [name=title]").bounding_box()
+    assert field
+    top, (width, height) = field["y"], ADDING_SIZE
+    return _take(page, FloatRect(x=0, y=top, width=width, height=height - top), milliseconds)
+
+
+def _take(page: Page, area: FloatRect, milliseconds: int) -> Frame:
+    left, top = round(area["x"]), round(area["y"])
+    clip = FloatRect(x=left, y=top, width=round(area["width"]), height=round(area["height"]))
+    png = page.screenshot(clip=clip)
+    return Frame(png, milliseconds, left * SHARPNESS, top * SHARPNESS)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A client of the pages that works as a browser without scripts does.
+"""A client of the pages that works like a browser without scripts.
 
-It keeps cookies, reads forms out of the HTML, fills them in and sends them.
+It keeps cookies, reads the forms of a page, fills them in and sends them.
 """
 
 import re
@@ -28,14 +28,14 @@ HOSTILE = ['"><svg onload=alert(1)>', "{{7*7}}", "</title>", "<script>alert(1)</
 
 
 class PageClient:
-    """One visitor with a browser: remembers cookies, the page that is open and those before."""
+    """A browser: keeps cookies, the open page and those before it."""
 
     def __init__(self, http_client: Any, base_url: str) -> None:
         self.http_client = http_client
         self.base_url = base_url
         self.cookies: dict[str, str] = {}
         self.morsels: dict[str, Morsel[str]] = {}
-        self.headers: dict[str, str] = {}  # what a test makes the browser say besides
+        self.headers: dict[str, str] = {}  # which a test adds to every request
         self.history: list[Page] = []
         self.page: Page
 
@@ -45,7 +45,7 @@ class PageClient:
         address: str,
         fields: dict[str, str] | list[tuple[str, str]] | bytes | None = None,
     ) -> Page:
-        """Send a request and remember what came; follow nothing."""
+        """Send a request, keep and return the page; follow no redirect."""
         body = fields if isinstance(fields, bytes | None) else urlencode(fields).encode("ascii")
         sent = {"Accept-Encoding": "gzip, deflate, br, zstd"}
         if body is not None:
@@ -69,21 +69,21 @@ class PageClient:
         return self.page
 
     async def open(self, address: str) -> Page:
-        """Open an address, and follow where it leads within the site."""
+        """Open an address, and follow its redirects within the site."""
         page = await self.fetch("GET", address)
         return await self.follow(page)
 
     async def follow(self, page: Page) -> Page:
-        """Go where a page leads, as a browser does."""
+        """Follow the redirects of a page, as a browser does."""
         for _ in range(5):
             if page.status != 303:
                 return page
             assert page.location.startswith("/"), page.location
             page = await self.fetch("GET", page.location)
-        raise AssertionError(f"it leads round in a circle: {page.location}")
+        raise AssertionError(f"too many redirects: {page.location}")
 
     async def send(self, label: str, **changes: str | None) -> Page:
-        """Fill in the form with this button and press it; None leaves a field out."""
+        """Fill in the form with this button and press it; None omits a field."""
         form, button = self.page.form(label), self.page.button(label)
         wanted = form.fields | button.fields | changes
         # A browser sends every line end as CR LF (HTML, 4.10.22.4).
@@ -94,7 +94,7 @@ class PageClient:
         return await self.fetch(form.method, address, fields)
 
     async def submit(self, label: str, **changes: str | None) -> Page:
-        """Send a form, and follow where it leads."""
+        """Send a form, and follow its redirects."""
         return await self.follow(await self.send(label, **changes))
 
     async def sign_up(self, email: str, password: str = PASSWORD) -> Page:
@@ -113,15 +113,15 @@ class PageClient:
         return await self.submit("Add", title=title, description=description)
 
     async def make_token(self, **fields: str) -> ApiClient:
-        """Make a personal token by the form, and give a client of the API that sends it."""
+        """Create an API token by the form, and return an API client that sends it."""
         await self.open("/account")
         page = await self.submit("Make the token", **{"name": "Backup script", **fields})
         (text,) = re.findall(r">(taskapp_[^<]{20,})<", page.html)
         return ApiClient(self.http_client, self.base_url, {"Authorization": f"Bearer {text}"})
 
     @property
-    def proof(self) -> dict[str, str]:
-        """The field that shows that a page of ours sent a form, of the last page that had one."""
+    def csrf_field(self) -> dict[str, str]:
+        """Return the field with the CSRF token of the last page that had one."""
         page = next(page for page in reversed(self.history) if page.forms)
         return {"csrf_token": page.forms[0].fields["csrf_token"]}
 
@@ -137,12 +137,12 @@ class PageClient:
 
 
 async def titles(api: ApiClient) -> list[str]:
-    """Give the titles of somebody's tasks as they are stored, the newest first."""
+    """Return the titles of the stored tasks of a user, the newest first."""
     listed = await api.get("/api/tasks")
     return [task["title"] for task in listed.json["tasks"]]
 
 
 async def stored(api: ApiClient, task: dict[str, str]) -> dict[str, str]:
-    """Give a task as it is stored."""
+    """Return a task as it is stored."""
     found: dict[str, str] = (await api.get(f"/api/tasks/{task['id']}")).json
     return found

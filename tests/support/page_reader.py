@@ -14,7 +14,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-VOID = {"br", "hr", "img", "input", "link", "meta", "wbr"}  # elements that have no end
+VOID = {"br", "hr", "img", "input", "link", "meta", "wbr"}  # elements without an end tag
 DECODERS: dict[str, Callable[[bytes], bytes]] = {
     "zstd": zstd.decompress,
     "br": brotli.decompress,
@@ -25,7 +25,7 @@ DECODERS: dict[str, Callable[[bytes], bytes]] = {
 
 @dataclass
 class Button:
-    """A button that sends its form: where to, and what it adds."""
+    """A button that sends its form: the address, and the field that it adds."""
 
     label: str
     action: str
@@ -34,7 +34,7 @@ class Button:
 
 @dataclass
 class Form:
-    """A form of a page: where it goes, its fields as they stand, and its buttons."""
+    """A form of a page: its address, its fields with their values, and its buttons."""
 
     method: str
     action: str
@@ -44,7 +44,7 @@ class Form:
     invalid: set[str] = field(default_factory=set)
 
     def has_button(self, label: str) -> bool:
-        """Tell whether there is such a button."""
+        """Return whether there is such a button."""
         return any(button.label == label for button in self.buttons)
 
 
@@ -79,7 +79,7 @@ class _Control:
         return self.text.removeprefix("\n") if is_text else self.attributes.get("value", "")
 
     def join(self, form: Form) -> None:
-        """Become a part of a form."""
+        """Add the field or the button to a form."""
         name = self.attributes.get("name", "")
         if self.attributes.get("aria-describedby"):
             form.described[name or "status"] = self.attributes["aria-describedby"].split()
@@ -96,7 +96,7 @@ class _Control:
 
 
 class Reader(HTMLParser):
-    """Reads what a browser would: forms, rows, links, texts by id, and the whole text."""
+    """Reads what a browser reads: forms, rows, links, texts by id, and the whole text."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -166,7 +166,7 @@ class Reader(HTMLParser):
 
 
 class Page:
-    """A page that was answered."""
+    """A response that is a page, or a redirect to one."""
 
     def __init__(self, response: HTTPResponse, address: str) -> None:
         self.method = response.request.method
@@ -182,78 +182,78 @@ class Page:
 
     @property
     def text(self) -> str:
-        """The text that is seen, with runs of white space as one space."""
+        """Return the visible text, with runs of white space as one space."""
         return " ".join(self._read.text.split())
 
     @property
-    def notice(self) -> str:
-        """What the page says was done before, with the button beside it."""
+    def flash_message(self) -> str:
+        """Return the flash message with the label of its button; empty if there is none."""
         return " ".join(self.ids["notice"].split())
 
     @property
     def references(self) -> list[str]:
-        """Every address that the page names."""
+        """Return every address that the page names."""
         return self._read.references
 
     @property
     def ids(self) -> dict[str, str]:
-        """The texts of all elements with an id."""
+        """Return the texts of all elements with an id."""
         return self._read.texts
 
     @property
     def forms(self) -> list[Form]:
-        """The forms that are sent to the server."""
+        """Return the forms that are sent to the server."""
         return [form for form in self._read.forms if form.method != "DIALOG"]
 
     @property
     def links(self) -> list[str]:
-        """The addresses behind all links."""
+        """Return the addresses of all links."""
         return [href for _, href in self._read.links]
 
     @property
     def rows(self) -> list[Row]:
-        """The tasks in the list, from the first to the last."""
+        """Return the tasks of the list in their order."""
         return self._read.rows
 
     @property
     def titles(self) -> list[str]:
-        """The titles of the tasks in the list, from the first to the last."""
+        """Return the titles of the tasks of the list in their order."""
         return [row.title for row in self.rows]
 
     def is_checked(self, title: str) -> bool:
-        """Tell whether a task is shown as completed."""
+        """Return whether a task is shown as completed."""
         return next(row.is_completed for row in self.rows if row.title == title)
 
     def tags(self, name: str) -> list[dict[str, str]]:
-        """The attributes of all elements of a name."""
+        """Return the attributes of all elements of a name."""
         return [found for tag, found in self._read.tags if tag == name]
 
     def form(self, button: str) -> Form:
-        """The form with this button."""
+        """Return the form with this button."""
         found = [form for form in self.forms if form.has_button(button)]
         assert len(found) == 1, f"{len(found)} forms have a button {button!r}: {self.text}"
         return found[0]
 
     def has_form(self, button: str) -> bool:
-        """Tell whether there is a form with this button."""
+        """Return whether there is a form with this button."""
         return any(form.has_button(button) for form in self.forms)
 
     def button(self, label: str) -> Button:
-        """The first button with this label, which is in one form only."""
+        """Return the first button with this label, which is in one form only."""
         return next(button for button in self.form(label).buttons if button.label == label)
 
     def link(self, label: str) -> str:
-        """The address behind a link."""
+        """Return the address of a link."""
         found = [href for name, href in self._read.links if name == label]
         assert found, f"no link {label!r} in {self.text}"
         return found[0]
 
     def has_link(self, label: str) -> bool:
-        """Tell whether there is such a link."""
+        """Return whether there is such a link."""
         return any(name == label for name, _ in self._read.links)
 
     def error_beside(self, button: str, name: str) -> str:
-        """The message that is tied to a field of a form, or nothing."""
+        """Return the error of a field of a form; empty if there is none."""
         form = self.form(button)
         ids = [each for each in form.described.get(name, []) if each.endswith("-error")]
         assert bool(ids) == (name in form.invalid)
@@ -261,6 +261,6 @@ class Page:
 
     @property
     def focused(self) -> list[dict[str, str]]:
-        """The fields in which typing begins."""
+        """Return the fields with autofocus."""
         fields = [*self.tags("input"), *self.tags("textarea")]
         return [tag for tag in fields if "autofocus" in tag]

@@ -1,4 +1,4 @@
-"""A site to look at in Chromium: its servers, its accounts with their tasks, and visits of it."""
+"""A site for Chromium: its servers, its accounts with their tasks, and visits."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,7 +10,13 @@ from typing import Any
 from playwright.sync_api import APIRequestContext, Browser, Page, Response
 
 from taskapp.maintenance_mode import enable
-from tests.support.browser_fixtures import Account, new_account, running_browser, running_server
+from tests.support.browser_fixtures import (
+    TIMEOUT,
+    Account,
+    new_account,
+    running_browser,
+    running_server,
+)
 from tests.support.database_fixtures import execute, new_database
 from tests.support.sample_tasks import COMPLETED, HARD_TO_DRAW, ordinary_tasks
 
@@ -22,7 +28,7 @@ _SETTINGS: Mapping[str, dict[str, str]] = {
     CLOSED: {},  # for maintenance
 }
 
-# Whose visit it is. What a state changes must belong to an account of its own: NEW.
+# Whose visit it is. A state that changes something needs an account of its own: NEW.
 NOBODY, EMPTY, FILLED, MANY, NEW = "nobody", "empty", "filled", "many", "new"
 _TASKS: Mapping[str, list[tuple[str, str]]] = {
     EMPTY: [],
@@ -34,7 +40,7 @@ _TASKS: Mapping[str, list[tuple[str, str]]] = {
 
 @dataclass
 class Owner:
-    """An account, its tasks' ids by their titles, and what its browser remembers."""
+    """An account, the ids of its tasks by title, and the cookies of its browser."""
 
     account: Account
     tasks: dict[str, str] = field(default_factory=dict)
@@ -42,7 +48,7 @@ class Owner:
 
 
 class Visit:
-    """A page that is open, and what can be done there in any language of its words."""
+    """An open page, and actions on it that work in any language."""
 
     def __init__(self, site: "Site", page: Page, owner: Owner) -> None:
         self.site = site
@@ -55,7 +61,7 @@ class Visit:
         page.on("response", self._keep_document)
 
     def end(self) -> None:
-        """Listen to the page no longer."""
+        """Stop listening to the page."""
         self.page.remove_listener("console", self._hear)
         self.page.remove_listener("pageerror", self._hear_exception)
         self.page.remove_listener("response", self._keep_document)
@@ -65,11 +71,11 @@ class Visit:
         self.page.goto(path)
 
     def task(self, title: str, action: str = "edit") -> str:
-        """Give the path at which something is done with a task."""
+        """Return the path of an action on a task."""
         return f"/tasks/{self.owner.tasks[title]}/{action}"
 
     def send(self, **fields: str) -> None:
-        """Fill fields in, and send the form that the first of them is in."""
+        """Fill in fields, and send the form of the first one."""
         for name, text in fields.items():
             closed = f"main details:not([open]):has([name={name}]) > summary"
             if self.page.locator(closed).count():
@@ -79,16 +85,16 @@ class Visit:
         self.press(f"{form} button:not([type=button])")
 
     def log_in(self) -> None:
-        """Send the login form that is open, or the one that makes the account."""
+        """Send the login form or the registration form that is open."""
         self.send(email=self.owner.account.email, password=self.owner.account.password)
 
     def press(self, selector: str) -> None:
-        """Press the first thing that a CSS selector finds."""
+        """Click the first element that a CSS selector finds."""
         self.page.locator(selector).first.click()
         self.page.wait_for_load_state()
 
     def forget(self, purpose: str) -> None:
-        """Take a cookie from the browser."""
+        """Remove a cookie from the browser."""
         self.page.context.clear_cookies(name=f"taskapp-{purpose}")
 
     def _hear(self, message: Any) -> None:
@@ -105,7 +111,7 @@ class Visit:
 
 
 class Site:
-    """The servers on one database, each started when it is first needed, and the accounts."""
+    """The servers, each started when it is first needed, and the accounts on their database."""
 
     def __init__(self, browser: Browser, folder: Path, database_url: str, ends: ExitStack) -> None:
         self.browser = browser
@@ -117,7 +123,7 @@ class Site:
         self._pages: dict[tuple[str, str, bool], Page] = {}
 
     def address(self, server: str = OPEN) -> str:
-        """Give the address of a server."""
+        """Return the address of a server."""
         if server not in self._addresses:
             url = self._failing_database if server == FAILING else self._database_url
             flag = self._folder / f"maintenance-{server}"
@@ -142,10 +148,10 @@ class Site:
         locale: str = "en-GB",
         has_scripts: bool = True,
     ) -> Iterator[Visit]:
-        """Visit as somebody, with nothing left of other visits but what the browser caches."""
+        """Yield a visit that shares nothing with other visits but the browser's HTTP cache."""
         owner = self.owner(whose)
         kind = (server, locale, has_scripts)
-        page = self._pages.pop(kind, None)  # to make another takes longer than to open a page
+        page = self._pages.pop(kind, None)  # creating one takes longer than opening a page
         page = self._forget(page, has_scripts=has_scripts) if page else self.new_page(*kind)
         page.context.add_cookies(owner.cookies)
         visit = Visit(self, page, owner)
@@ -156,27 +162,27 @@ class Site:
         self._pages[kind] = page
 
     def new_page(self, server: str = OPEN, locale: str = "en-GB", has_scripts: bool = True) -> Page:
-        """Open a page in a browser without a history."""
+        """Return a page in a new browser context."""
         context = self.browser.new_context(
             base_url=self.address(server),
             locale=locale,
             java_script_enabled=has_scripts,
             reduced_motion="reduce",
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(TIMEOUT)
         return context.new_page()
 
     def _forget(self, page: Page, *, has_scripts: bool) -> Page:
         page.context.clear_cookies()
         if has_scripts:
-            page.goto("/robots.txt")  # only a page of the site can empty the site's storage
+            page.goto("/robots.txt")  # only a page of the site can clear its storage
             page.evaluate("localStorage.clear(); sessionStorage.clear()")
         page.emulate_media(color_scheme="light", forced_colors="none")
         page.set_viewport_size({"width": 1280, "height": 720})
         return page
 
     def owner(self, whose: str) -> Owner:
-        """Give an account; NEW is another each time."""
+        """Return an account; NEW is another one each time."""
         if whose == NOBODY:
             return Owner(new_account("stranger"))
         if whose == NEW or whose not in self._owners:
@@ -206,11 +212,11 @@ class Site:
 
     @contextmanager
     def no_database(self) -> Iterator[None]:
-        """Keep the failing server from its database."""
+        """Disconnect the failing server from its database."""
         name = self._failing_database.rpartition("?")[0].rpartition("/")[2]
-        connections = "FROM pg_stat_activity WHERE datname = %s"
+        end = "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE datname = %s"
         execute(self._database_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        execute(self._database_url, f"SELECT pg_terminate_backend(pid) {connections}", name)
+        execute(self._database_url, end, int(TIMEOUT), name)
         try:
             yield
         finally:
@@ -218,7 +224,7 @@ class Site:
 
     @contextmanager
     def no_table_of_tasks(self) -> Iterator[None]:
-        """Let the failing server meet an error that nobody expects."""
+        """Make the failing server raise an unexpected error."""
         execute(self._failing_database, "ALTER TABLE tasks RENAME TO gone")
         try:
             yield
@@ -227,7 +233,7 @@ class Site:
 
 
 def _add_tasks(request: APIRequestContext, owner: Owner, tasks: list[tuple[str, str]]) -> None:
-    """Make the account and its tasks through the API."""
+    """Create the account and its tasks through the API."""
     sent = {"email": owner.account.email, "password": owner.account.password}
     assert request.post("/api/auth/register", data=sent).ok
     token = request.post("/api/auth/login", data=sent).json()["token"]
@@ -245,6 +251,6 @@ def _add_tasks(request: APIRequestContext, owner: Owner, tasks: list[tuple[str, 
 
 @contextmanager
 def running_site(folder: Path, database_url: str) -> Iterator[Site]:
-    """Run a browser, and, when they are needed, the servers that it visits."""
+    """Run a browser, and the servers it visits when they are needed."""
     with running_browser() as browser, ExitStack() as ends:
         yield Site(browser, folder, database_url, ends)

@@ -1,8 +1,8 @@
-"""Every page in every state: the one list that pictures are taken of and checks look at.
+"""Every page in every state: the one list for screenshots and for checks of pages.
 
-To add one, write a function with `@state` that brings a visit there. It needs no words of the
-pages, which have several languages: it goes by paths and by the names of fields. `shows` is a CSS
-selector of what is only there once the page is in that state.
+To add a state, write a function with `@state` that brings a visit there. It uses paths and names of
+fields, never sentences, because the pages have several languages. `shows` is a CSS selector that
+matches only once the page is in that state.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,13 +26,13 @@ from tests.support.page_site import (
 TOO_LONG = "x" * 300
 WRONG_FIELD = "main [aria-invalid=true]"
 PROBLEM = "main [role=alert]"
-NOTICE = "[role=status]:not(:empty)"
-ERROR_PAGE = "main code"  # the number of the request
+FLASH_MESSAGE = "[role=status]:not(:empty)"
+ERROR_PAGE = "main code"  # the id of the request
 
 
 @dataclass(frozen=True)
 class State:
-    """A state of a page, the status with which the server answers, and how to come there."""
+    """A state of a page, the status of its response, and how to bring a visit there."""
 
     name: str
     bring: Callable[[Visit], None]
@@ -44,7 +44,7 @@ class State:
 
     @contextmanager
     def visit(self, site: Site, locale: str = "en-GB", *, scripts: bool = True) -> Iterator[Visit]:
-        """Open a page and bring it into this state."""
+        """Yield a page in this state."""
         with site.visit(
             self.whose, server=self.server, locale=locale, has_scripts=scripts
         ) as visit:
@@ -65,7 +65,7 @@ def state(
     shows: str = "main h1",
     needs_scripts: bool = False,
 ) -> Callable[[Callable[[Visit], None]], Callable[[Visit], None]]:
-    """Add a state to the list: the function brings a visit of somebody there."""
+    """Add a state to the list; the decorated function brings a visit there."""
 
     def add(bring: Callable[[Visit], None]) -> Callable[[Visit], None]:
         STATES.append(State(name, bring, whose, server, status, shows, needs_scripts))
@@ -83,7 +83,7 @@ def opened(
     status: int = 200,
     shows: str = "main h1",
 ) -> None:
-    """Add a state that is there as soon as a path is opened."""
+    """Add a state that a path has as soon as it is opened."""
     state(name, whose, server=server, status=status, shows=shows)(lambda visit: visit.open(path))
 
 
@@ -120,7 +120,7 @@ def show_the_password(visit: Visit) -> None:
     visit.press("main [data-reveal]")
 
 
-@state("login-notice", shows=NOTICE)
+@state("login-notice", shows=FLASH_MESSAGE)
 def register(visit: Visit) -> None:
     visit.open("/register")
     visit.log_in()
@@ -169,7 +169,7 @@ def log_in_again_with_several(visit: Visit) -> None:
     visit.log_in()
 
 
-# One's own account
+# The account page
 
 opened("account", "/account", EMPTY)
 opened("account-delete", "/account/delete", FILLED)
@@ -192,7 +192,7 @@ def use_an_account_everywhere(visit: Visit) -> None:
     visit.open("/account")
 
 
-@state("account-ended", NEW, shows=NOTICE)
+@state("account-ended", NEW, shows=FLASH_MESSAGE)
 def end_all_others(visit: Visit) -> None:
     use_an_account_everywhere(visit)
     visit.press("main [href$='/others/end']")
@@ -252,7 +252,7 @@ def try_passwords_too_often(visit: Visit) -> None:
         visit.send(current_password="not mine", new_password="a long new password")
 
 
-@state("account-password-changed", NEW, shows=NOTICE)
+@state("account-password-changed", NEW, shows=FLASH_MESSAGE)
 def change_the_password(visit: Visit) -> None:
     visit.open("/account")
     password = visit.owner.account.password
@@ -265,7 +265,7 @@ def refuse_to_delete_the_account(visit: Visit) -> None:
     visit.send(password="not mine")
 
 
-@state("account-deleted", NEW, shows=NOTICE)
+@state("account-deleted", NEW, shows=FLASH_MESSAGE)
 def delete_the_account(visit: Visit) -> None:
     visit.open("/account/delete")
     visit.send(password=visit.owner.account.password)
@@ -297,7 +297,7 @@ def go_past_the_end(visit: Visit) -> None:
 @state("tasks-all-done", NEW)
 def complete_all(visit: Visit) -> None:
     complete(visit)
-    visit.page.locator(NOTICE).wait_for()
+    visit.page.locator(FLASH_MESSAGE).wait_for()
     visit.open("/tasks?status=pending")
 
 
@@ -307,13 +307,13 @@ def refuse_a_task(visit: Visit) -> None:
     visit.send(title=TOO_LONG, description="Kept")
 
 
-@state("tasks-added", NEW, shows=NOTICE)
+@state("tasks-added", NEW, shows=FLASH_MESSAGE)
 def add(visit: Visit) -> None:
     visit.open("/tasks")
     visit.send(title="Buy bread", description="Rye")
 
 
-@state("tasks-changed", NEW, shows=NOTICE)
+@state("tasks-changed", NEW, shows=FLASH_MESSAGE)
 def complete(visit: Visit) -> None:
     visit.open("/tasks")
     visit.press("main [role=checkbox]")
@@ -349,14 +349,14 @@ def ask_for_help(visit: Visit) -> None:
     visit.press("[data-help]")
 
 
-@state("tasks-offline", FILLED, shows=NOTICE, needs_scripts=True)
+@state("tasks-offline", FILLED, shows=FLASH_MESSAGE, needs_scripts=True)
 def add_without_a_server(visit: Visit) -> None:
     visit.open("/tasks")
     visit.page.route("**/*", lambda route: route.abort(), times=1)
     visit.send(title="Typed for a long time")
 
 
-# One task, or those that are completed
+# One task, or all completed tasks
 
 
 @state("edit", FILLED)
@@ -406,7 +406,7 @@ def ask_before_deleting(visit: Visit) -> None:
 opened("delete-completed", "/tasks/completed/delete", FILLED)
 opened("delete-completed-none", "/tasks/completed/delete", EMPTY)
 
-# How it looks
+# Themes
 
 
 @state("theme-light", FILLED, shows="html[data-theme=light]")
@@ -421,7 +421,7 @@ def choose_dark(visit: Visit) -> None:
     visit.press("[name=theme][value=dark]")
 
 
-# Whether it works
+# Status and maintenance
 
 opened("status", "/status", shows="main dl")
 
@@ -435,7 +435,7 @@ def ask_a_server_without_a_database(visit: Visit) -> None:
 opened("status-maintenance", "/status", server=CLOSED, status=503, shows="main dl")
 opened("maintenance", "/tasks", FILLED, server=CLOSED, status=503, shows=ERROR_PAGE)
 
-# Errors, and what describes the API
+# Errors and the API docs
 
 opened("api-docs", "/api/docs")
 opened("bad-request", "/tasks?status=unknown", FILLED, status=400, shows=ERROR_PAGE)

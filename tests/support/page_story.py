@@ -19,15 +19,15 @@ PAGES = {
 
 
 def route_of(address: str) -> str:
-    """Give the route of a page that an address is of."""
+    """Return the route of the page at an address."""
     path = urldefrag(address).url.partition("?")[0]
     patterns = {route: re.escape(route).replace(":id", "[^/]+") for route in PAGES}
-    # The first is taken, as the server does.
+    # The first match counts, as in the server.
     return next((route for route in PAGES if re.fullmatch(patterns[route], path)), "(none)")
 
 
 async def tell(visitor: PageClient, alice: ApiClient, bob: ApiClient, services: Services) -> None:
-    """Let a browser see all there is; its history has the pages."""
+    """Show a browser every page; its history has them all."""
     await _meet_a_stranger(visitor)
     await visitor.log_in(ALICE)
     await _write_things_down(visitor)
@@ -158,7 +158,7 @@ async def _lose_the_session(visitor: PageClient, alice: ApiClient) -> None:
 
 
 async def walk(visitor: PageClient, address: str) -> list[Page]:
-    """Open an address, and all that its links lead to; give the pages."""
+    """Return the page at an address, and all pages that its links lead to."""
     pages: dict[str, Page] = {}
     waiting = [address]
     while waiting:

@@ -11,17 +11,19 @@ import click
 from click.testing import CliRunner
 
 from server import cli
+from taskapp.config import settings
 from taskapp.observability.metrics import DatabaseStatistics, Metrics
 from tests.support.server_process import CHECKOUT
 
 COMMAND_LINE = CHECKOUT / "docs" / "command-line.md"
 METRICS_AND_LOGS = CHECKOUT / "docs" / "metrics-and-logs.md"
+SETTINGS = CHECKOUT / "docs" / "settings.md"
 PROGRAM = "server.py"
 OWN_HELP = "  --help  Show this message and exit.\n"
 
 
 def list_commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
-    """Give the words of every command that people may use, a group before its members."""
+    """Yield the words of every command that people may use, a group before its members."""
     for name, command in sorted(group.commands.items()):
         if not command.hidden:
             yield (*before, name)
@@ -30,13 +32,13 @@ def list_commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]
 
 
 def help_of(*words: str) -> str:
-    """Give the help of a command as a terminal of 80 columns shows it."""
+    """Return the help of a command as a terminal of 80 columns shows it."""
     done = CliRunner().invoke(cli, [*words, "--help"], prog_name=PROGRAM, terminal_width=80)
     return done.output
 
 
 def write_command_line() -> str:
-    """Give the help of every command, below a heading each."""
+    """Return the help of every command, below a heading each."""
     parts = [f"```text\n{help_of()}```\n"]
     parts += [
         f"### {' '.join(words)}\n\n```text\n{help_of(*words)}```\n" for words in list_commands(cli)
@@ -44,20 +46,29 @@ def write_command_line() -> str:
     return "\n".join(parts)
 
 
+def write_settings() -> str:
+    """Return the table of all settings."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for item in settings.SETTINGS:
+        default = item.metadata["default"]
+        shown = f"`{default}`" if default else "empty"
+        lines.append(f"| `{settings.variable(item.name)}` | {shown} | {item.metadata['meaning']} |")
+    return "\n".join(lines) + "\n"
+
+
 def write_metrics() -> str:
-    """Give every metric with its kind and meaning, as Prometheus reads them."""
+    """Return every metric with its kind and meaning, as Prometheus reads them."""
     metrics = Metrics()
     metrics.database.statistics = DatabaseStatistics(*[0] * len(DatabaseStatistics._fields))
     lines = ["| metric | kind | meaning |", "|---|---|---|"]
-    families = [*metrics.registry.collect(), *metrics.common.collect()]
-    for family in sorted(families, key=lambda each: each.name):
+    for family in sorted(metrics.registry.collect(), key=lambda each: each.name):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         lines.append(f"| `{name}` | {family.type} | {family.documentation} |")
     return "\n".join(lines) + "\n"
 
 
 def find_events() -> dict[str, set[str]]:
-    """Give the fields of every event that the code logs, as patterns where a part varies."""
+    """Return the fields of every event that the code logs, as patterns where a part varies."""
     found: dict[str, set[str]] = {}
     sources = [CHECKOUT / PROGRAM, *(CHECKOUT / "taskapp").rglob("*.py")]
     for path in [*sources, *(CHECKOUT / "handlers").rglob("*.py")]:
@@ -70,7 +81,7 @@ def find_events() -> dict[str, set[str]]:
 
 
 def read_texts(node: ast.expr) -> list[str]:
-    """Give the texts that an expression may be, as patterns."""
+    """Return the texts that an expression may be, as patterns."""
     if isinstance(node, ast.IfExp):
         return read_texts(node.body) + read_texts(node.orelse)
     if isinstance(node, ast.JoinedStr):
@@ -82,7 +93,7 @@ def read_texts(node: ast.expr) -> list[str]:
 
 
 def replace_part(page: str, name: str, part: str) -> str:
-    """Put a part between its marks in a page."""
+    """Return the page with a part between its marks."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, _, rest = page.partition(begin)
     return f"{before}{begin}{part}{end}{rest.partition(end)[2]}"
@@ -90,6 +101,7 @@ def replace_part(page: str, name: str, part: str) -> str:
 
 PARTS = (
     (COMMAND_LINE, "commands", write_command_line),
+    (SETTINGS, "settings", write_settings),
     (METRICS_AND_LOGS, "metrics", write_metrics),
 )
 

@@ -1,5 +1,6 @@
 """Runs the real `server.py` as a process of its own, and speaks HTTP with it."""
 
+import fcntl
 import http.client
 import json
 import os
@@ -12,14 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from taskapp.postgres.permissions import UnixUser, grant_traverse
+from taskapp.postgres.permissions import UnixUser, grant_traverse, postgres_account
 from taskapp.postgres.processes import find_processes
 from tests.support.environment import inherited_environment
 
@@ -47,9 +48,14 @@ os.execv(sys.executable, [sys.executable, "-W", "error", *sys.argv[2:]])
 """
 # `server.py` with another constant, which spares a test a long wait, or makes one unmistakable.
 CHANGED = "import server, {0}; {0}.{1} = {2}; server.cli()"
+# Seconds that nothing takes unless it never happens, however busy the machine is. Whoever promises
+# less says so where it is measured.
+LONG_ENOUGH = 120.0
+# Held by whoever lets an ordinary user in: tests run side by side, also those of other checkouts.
+DOORKEEPER = Path(tempfile.gettempdir(), "taskapp-tests-ordinary-user.lock")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> float:
+def wait_until(condition: Callable[[], bool], seconds: float = LONG_ENOUGH) -> float:
     """Wait for something, and give the seconds that it took."""
     started = time.monotonic()
     while not condition():
@@ -58,10 +64,18 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> float:
     return time.monotonic() - started
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """Give a port at which a server of the test can listen, and that the system gives nobody else.
+
+    Until one does, and after it, a connection is refused. Both ends need SO_REUSEADDR: with it,
+    Linux lets a second socket have the address as long as the first does not listen.
+    """
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind(("127.0.0.1", 0))
+        port: int = reservation.getsockname()[1]
+        yield port
 
 
 def postgres_processes(folder: Path) -> list[int]:
@@ -78,13 +92,25 @@ def processor_seconds(pid: int) -> tuple[float, float]:
     return int(ran) / 1e9, int(waited) / 1e9
 
 
+def processor_share(pid: int, since: tuple[float, float] = (0.0, 0.0)) -> float:
+    """Tell in how much of the time in which it wanted to run a process did; others had the rest.
+
+    What takes a second on a quiet machine takes a second divided by this.
+    """
+    ran, waited = (now - then for now, then in zip(processor_seconds(pid), since, strict=True))
+    return ran / (ran + waited)
+
+
 @contextmanager
-def stopped_processes(pids: Iterable[int]) -> Iterator[None]:
-    """Let processes hang for as long as the block lasts."""
-    stopped = [*pids]
+def stopped_processes(find: Callable[[], Iterable[int]]) -> Iterator[None]:
+    """Let all processes that are found hang for as long as the block lasts."""
+    stopped: set[int] = set()
     try:
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+        while found := {*find()} - stopped:  # one that was not stopped yet may have made others
+            stopped |= found
+            for pid in found:
+                with suppress(ProcessLookupError):  # it has ended by itself
+                    os.kill(pid, signal.SIGSTOP)
         yield
     finally:
         for pid in stopped:
@@ -96,9 +122,11 @@ def stopped_processes(pids: Iterable[int]) -> Iterator[None]:
 def new_data_folder() -> Iterator[Path]:
     """Name a data folder with room for a socket's name (107 bytes); at the end nobody uses it."""
     parent = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))
-    yield parent / "data"
-    wait_until(lambda: not postgres_processes(parent / "data"), 20)  # those of a killed server
-    shutil.rmtree(parent)
+    try:
+        yield parent / "data"
+    finally:
+        wait_until(lambda: not postgres_processes(parent / "data"))  # those of a killed server
+        shutil.rmtree(parent)
 
 
 @dataclass
@@ -268,11 +296,13 @@ class ServerProcess:
         """
         self.data_folder = data_folder
         self._clients: list[Client] = []
+        self._ends = ExitStack()
         self._folder = tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp")
         self._said = Path(self._folder.name, "stdout")
         self._logged = Path(self._folder.name, "stderr")
         wanted = SETTINGS | {"TASKAPP_DATA_DIR": str(data_folder)} | (settings or {})
-        wanted.setdefault("TASKAPP_PORT", str(free_port()))
+        if "TASKAPP_PORT" not in wanted:
+            wanted["TASKAPP_PORT"] = str(self._ends.enter_context(reserved_port()))
         host = wanted.get("TASKAPP_HOST", "")
         self.address = host if host.startswith("unix:") else wanted["TASKAPP_PORT"]
         python = launcher or [sys.executable, "-W", "error", "-W", forgiven]
@@ -325,7 +355,7 @@ class ServerProcess:
         self._clients.append(client)
         return client
 
-    def wait_until_ready(self, seconds: float = 20) -> Self:
+    def wait_until_ready(self, seconds: float = LONG_ENOUGH) -> Self:
         """Wait until the server takes requests; fail at once if it has ended."""
         with Client(self.address) as client:
             wait_until(partial(self._is_ready, client), seconds)
@@ -335,10 +365,18 @@ class ServerProcess:
         assert self.process.poll() is None, self.log_text
         return client.status("/api/health/ready") == 200
 
-    def end(self, number: int = signal.SIGTERM, seconds: float = 15) -> int:
+    def end(self, number: int = signal.SIGTERM, seconds: float = LONG_ENOUGH) -> int:
         """Send a signal, wait for the end, and give the exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
+
+    def idle_until_end(self) -> float:
+        """Wait for the end, and give the seconds in which the process did not even want to run."""
+        started, before = time.monotonic(), sum(processor_seconds(self.pid))
+        look = os.WEXITED | os.WNOWAIT | os.WNOHANG  # and leave it to whoever reads the exit code
+        wait_until(lambda: os.waitid(os.P_PID, self.pid, look) is not None)
+        worked = sum(processor_seconds(self.pid)) - before  # however long a busy machine took
+        return time.monotonic() - started - worked
 
     def clean_up(self) -> None:
         if self.process.poll() is None:
@@ -346,6 +384,7 @@ class ServerProcess:
             self.process.wait()
         for client in self._clients:
             client.close()
+        self._ends.close()
         self._folder.cleanup()
 
 
@@ -370,17 +409,21 @@ def ordinary_user(folder: Path) -> Iterator[dict[str, Any]]:
         return
     needed = [Path(sys.executable).resolve(), Path(os.__file__), PROGRAM]
     parents = {parent for path in needed for parent in path.parents}
-    before = {parent: (parent.stat().st_mode, _access_list(parent)) for parent in parents}
     folder.parent.chmod(0o755)
     folder.mkdir(mode=0o700)
     os.chown(folder, *NOBODY)
-    grant_traverse(NOBODY, needed)
-    try:
-        uid, gid = NOBODY
-        yield {"user": uid, "group": gid, "extra_groups": [], "cwd": folder}
-    finally:
-        for parent, (mode, access_list) in before.items():
-            _restore(parent, mode, access_list)
+    with DOORKEEPER.open("a") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        if account := postgres_account(folder.parent / "absent"):
+            grant_traverse(account, needed)  # so that no first start beside this one has to
+        before = {parent: (parent.stat().st_mode, _access_list(parent)) for parent in parents}
+        grant_traverse(NOBODY, needed)
+        try:
+            uid, gid = NOBODY
+            yield {"user": uid, "group": gid, "extra_groups": [], "cwd": folder}
+        finally:
+            for parent, (mode, access_list) in before.items():
+                _restore(parent, mode, access_list)
 
 
 def _access_list(folder: Path) -> bytes | None:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
-from tests.support.browser_fixtures import Account
+from tests.support.browser_fixtures import TIMEOUT, Account
 
 with_scripts = pytest.mark.parametrize("context", ["scripts on"], indirect=True)
 
@@ -92,9 +92,10 @@ def notice(page: Page) -> Locator:
     return page.locator("#notice")
 
 
-def counts(page: Page) -> str:
-    """Give what the filter says, such as "All 3 Pending 2 Completed 1"."""
-    return " ".join(page.get_by_role("navigation", name="Filter").inner_text().split())
+def expect_counts(page: Page, every: int, pending: int, completed: int) -> None:
+    """Wait until the filter says so."""
+    shown = f"All {every} Pending {pending} Completed {completed}"
+    expect(page.get_by_role("navigation", name="Filter")).to_have_text(shown)
 
 
 def path_of(page: Page) -> str:
@@ -104,7 +105,10 @@ def path_of(page: Page) -> str:
 
 
 def hold_the_first(page: Page, address: str) -> Callable[[], Route]:
-    """Hold the first request to an address, let the others pass, and give what waits for it."""
+    """Hold the first request to an address, let the others pass, and give what waits for it.
+
+    Call what is given when the request is on its way.
+    """
     held: list[Route] = []
 
     def hold(route: Route) -> None:
@@ -114,7 +118,9 @@ def hold_the_first(page: Page, address: str) -> Callable[[], Route]:
             held.append(route)
 
     def first() -> Route:
-        while not held:
+        for _ in range(int(TIMEOUT / 10)):
+            if held:
+                break
             page.wait_for_timeout(10)  # milliseconds
         return held[0]
 

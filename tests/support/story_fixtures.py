@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Request
 
-from tests.support.browser_fixtures import Account, new_account, running_browser, running_server
+from tests.support.browser_fixtures import (
+    TIMEOUT,
+    Account,
+    new_account,
+    running_browser,
+    running_server,
+)
 from tests.support.stories import Watch, log_in
-
-TIMEOUT = 15_000  # milliseconds, for a machine that has other things to do
 
 
 # Not for the whole session: Playwright's loop would run in the thread of the other tests' loops.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=TIMEOUT)
     with running_browser() as chromium:
         yield chromium
 

@@ -10,7 +10,7 @@ from tornado.httpclient import HTTPResponse
 from handlers.pages.base import PageHandler
 from handlers.routes import ROUTES
 from handlers.web.application import Application
-from handlers.web.base import NOTHING_ALLOWED
+from handlers.web.base import CSP_NOTHING
 from taskapp.config.settings import Settings
 from tests.conftest import PASSWORD
 from tests.support.api_tools import (
@@ -23,7 +23,7 @@ from tests.support.api_tools import (
 )
 from tests.support.clients import ApiClient
 
-pytestmark = [pytest.mark.gen_test(timeout=30), pytest.mark.usefixtures("app")]
+pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -93,7 +93,7 @@ async def test_pages_run_our_script_and_nothing_else_and_answers_of_the_api_noth
         for method in ("GET", "BREW"):
             response = await alice.send(method, path.replace(":id", NO_TASK))
             policy = set(response.headers["Content-Security-Policy"].split("; "))
-            expected = of_pages if is_page else set(NOTHING_ALLOWED.split("; "))
+            expected = of_pages if is_page else set(CSP_NOTHING.split("; "))
             assert policy == expected, path
 
 
@@ -317,19 +317,19 @@ async def test_a_cookie_is_no_token_unless_the_request_proves_its_origin(
     api: ApiClient, alice: ApiClient
 ) -> None:
     task = await alice.add_task()
-    cookies, xsrf = await log_in_as_browser(api, "alice@example.com", PASSWORD)
+    cookies, csrf_token = await log_in_as_browser(api, "alice@example.com", PASSWORD)
     cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
     only_session = {
         "Cookie": "; ".join(
             f"{name}={value}" for name, value in cookies.items() if "session" in name
         )
     }
-    proof = {"X-CSRF-Token": xsrf}
+    proof = {"X-CSRF-Token": csrf_token}
     for headers in [
         cookie,
         cookie | {"X-CSRF-Token": ""},
         cookie | {"X-CSRF-Token": "x"},
-        cookie | {"X-CSRF-Token": xsrf.partition(".")[0] + "." + "0" * 43},
+        cookie | {"X-CSRF-Token": csrf_token.partition(".")[0] + "." + "0" * 43},
         only_session | proof,
         cookie | proof | {"Origin": ELSEWHERE},
         cookie | proof | {"Sec-Fetch-Site": "cross-site"},
@@ -338,7 +338,7 @@ async def test_a_cookie_is_no_token_unless_the_request_proves_its_origin(
         assert_problem(await api.get("/api/tasks", headers=headers), 401)
         response = await api.post("/api/tasks", {"title": "x"}, headers=headers)
         assert_problem(response, 401)
-        query = "?csrf_token=" + xsrf
+        query = "?csrf_token=" + csrf_token
         assert_problem(await api.get("/api/tasks" + query, headers=cookie), 401)
     response = await api.get("/api/tasks", headers=cookie | proof)
     assert (response.status, response.json["tasks"]) == (200, [task])

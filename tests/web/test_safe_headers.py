@@ -19,7 +19,7 @@ from tests.support.page_client import ALICE, PageClient
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = [
-    pytest.mark.gen_test(timeout=60),
+    pytest.mark.gen_test,
     pytest.mark.usefixtures("app"),
     with_settings(PUBLIC_URL="https://tasks.example.com"),
 ]

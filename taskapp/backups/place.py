@@ -1,0 +1,63 @@
+"""Where the backups of a data folder were last, so that a disk that is away is missed.
+
+Without this, a backup would be written into the empty folder where the disk is usually mounted:
+onto the system's disk, with a gap in the archive when the right one is back.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from taskapp.config.installation import COMMAND
+
+RECORD = "backup-folder"  # in the data folder
+
+
+class _Place(msgspec.Struct):
+    path: str
+    mount: str  # where the file system of the path is mounted
+
+
+def note_place(path: Path, data_dir: Path) -> None:
+    """Record that backups are in a folder; where the data folder takes nothing, do without."""
+    place = msgspec.json.encode(_Place(str(path), str(_mount_of(path))))
+    record = data_dir / RECORD
+    with suppress(OSError):
+        if not record.exists() or record.read_bytes() != place:
+            draft = record.with_name(f"{RECORD}.new")
+            draft.write_bytes(place)
+            draft.rename(record)
+
+
+def forget_place(data_dir: Path) -> None:
+    """Forget where the backups were, so that they may begin in a folder that holds none."""
+    (data_dir / RECORD).unlink(missing_ok=True)
+
+
+def find_missing_place(path: Path, data_dir: Path, *, is_ours: bool) -> str:
+    """Return a sentence if backups were in a folder that is not there now; empty if all is well.
+
+    `is_ours` says that the folder holds backups or an archive. Within the data folder, backups
+    that are gone were removed on purpose.
+    """
+    try:
+        place = msgspec.json.decode((data_dir / RECORD).read_bytes(), type=_Place)
+    except (OSError, ValueError):
+        return ""
+    if place.path != str(path):
+        return ""
+    if not os.path.ismount(place.mount):
+        return f"The disk of the backups is not mounted at {place.mount}"
+    if is_ours or path.resolve().is_relative_to(data_dir.resolve()):
+        return ""
+    return (
+        f"The backups that were in {path} are gone. Mount their disk; or, if it is a new one, "
+        f"run `{COMMAND} backup --init` once"
+    )
+
+
+def _mount_of(path: Path) -> Path:
+    path = path.resolve()
+    return next(folder for folder in (path, *path.parents) if os.path.ismount(folder))

@@ -1,0 +1,81 @@
+"""The commands for the installation: migrations, settings and doctor."""
+
+import asyncio
+
+import click
+
+from taskapp.cli.common import (
+    EPILOG,
+    load_cli_settings,
+    pluralize,
+    read_settings,
+    report_errors,
+    table,
+)
+from taskapp.config.settings import describe_settings
+from taskapp.db.migrations import HEAD
+from taskapp.doctor.check_results import CheckResult, Level
+from taskapp.doctor.checks import run_checks
+from taskapp.runtime.database_server import MigrationResult, database_server, prepare_database
+
+_COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
+
+
+@click.command("migrate", epilog=EPILOG)
+@report_errors
+def migrate() -> None:
+    """Bring the database to this version of taskapp.
+
+    The server does the same when it starts. An embedded database that holds accounts is backed up
+    first, into the folder `backups` of the data folder.
+    """
+    settings = load_cli_settings()
+
+    async def run() -> MigrationResult:
+        async with database_server(settings, share=True) as url:
+            return await prepare_database(settings, url)
+
+    done = asyncio.run(run())
+    if not done.migrated:
+        click.echo(f"The database is at revision {HEAD} already.")
+        return
+    if done.backup:
+        click.echo(f"Backed the database up to {done.backup}.")
+    click.echo(f"Migrated the database to revision {HEAD}.")
+
+
+@click.command("settings", epilog=EPILOG)
+@report_errors
+def show_settings() -> None:
+    """List all settings; secrets are masked.
+
+    Set them as environment variables, or in a file `.env` in the working directory. A secret may
+    stand in a file that NAME_FILE names.
+    """
+    rows = [
+        (name, value or "-", meaning) for name, value, meaning in describe_settings(read_settings())
+    ]
+    click.echo(table(rows))
+
+
+@click.command("doctor", epilog=EPILOG)
+@click.pass_context
+@report_errors
+def doctor(context: click.Context) -> None:
+    """Report what is right, what is wrong, and the fix.
+
+    The exit code is 1 when something fails; warnings alone leave it at 0.
+    """
+    results = asyncio.run(run_checks(load_cli_settings()))
+    for result in results:
+        click.echo(_describe(result))
+    levels = [result.level for result in results]
+    problems, warnings = levels.count(Level.PROBLEM), levels.count(Level.WARNING)
+    click.echo(f"\n{pluralize(problems, 'problem')}, {pluralize(warnings, 'warning')}.")
+    context.exit(1 if problems else 0)
+
+
+def _describe(result: CheckResult) -> str:
+    label = click.style(f"{result.level.value:4}", fg=_COLORS.get(result.level))
+    line = f"{label}  {result.subject:12}  {result.text}"
+    return f"{line}\n{'':20}{result.fix}" if result.fix else line

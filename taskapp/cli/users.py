@@ -1,0 +1,133 @@
+"""The commands for accounts and their sessions."""
+
+import json
+import sys
+
+import click
+
+from taskapp.cli.common import (
+    EPILOG,
+    CliError,
+    load_cli_settings,
+    pluralize,
+    report_errors,
+    run_with_services,
+    table,
+)
+from taskapp.forms.accounts import normalize_email
+from taskapp.forms.fields import FieldError
+from taskapp.operations.accounts import add_user, purge_sessions, remove_user, set_password
+from taskapp.queries.users import User, list_users
+
+# Bytes. Far more than a password may have, and little enough to read from any input.
+MAX_PASSWORD_LINE = 64 * 1024
+
+
+def _normal_email(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    try:
+        return normalize_email(value)
+    except FieldError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+_email_argument = click.argument("email", callback=_normal_email)
+
+
+@click.group("user", epilog=EPILOG)
+def user() -> None:
+    """Add, list and delete accounts, and set their passwords."""
+
+
+@user.command("add", epilog=EPILOG)
+@_email_argument
+@report_errors
+def add(email: str) -> None:
+    """Add an account, also where registration is closed.
+
+    The password is asked for, or read as one line from standard input.
+    """
+    settings = load_cli_settings()
+    password = _read_password()
+    run_with_services(settings, lambda services: add_user(services, email, password))
+    click.echo(f"Added {email}.")
+
+
+@user.command("set-password", epilog=EPILOG)
+@_email_argument
+@report_errors
+def change_password(email: str) -> None:
+    """Set the password of an account, end its sessions and revoke its API tokens.
+
+    The password is asked for, or read as one line from standard input.
+    """
+    settings = load_cli_settings()
+    password = _read_password()
+    ended = run_with_services(settings, lambda services: set_password(services, email, password))
+    click.echo(
+        f"Set the password of {email}, ended {pluralize(ended.sessions, 'session')}"
+        f" and revoked {pluralize(ended.tokens, 'API token')}."
+    )
+
+
+@user.command("list", epilog=EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@report_errors
+def show_users(*, as_json: bool) -> None:
+    """List all accounts by their addresses."""
+    users = run_with_services(load_cli_settings(), lambda services: list_users(services.database))
+    if as_json:
+        for account in users:
+            click.echo(_as_json(account))
+    else:
+        rows = [(account.email, account.created_at, account.user_id) for account in users]
+        click.echo(table([("E-MAIL", "CREATED", "ID"), *rows]))
+
+
+@user.command("delete", epilog=EPILOG)
+@_email_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@report_errors
+def delete(email: str, *, yes: bool) -> None:
+    """Delete an account with all of its tasks."""
+    settings = load_cli_settings()
+    if not yes:
+        click.confirm(f"Delete {email} with all tasks, for ever?", abort=True, err=True)
+    run_with_services(settings, lambda services: remove_user(services, email))
+    click.echo(f"Deleted {email} with all tasks.")
+
+
+@click.group("sessions", epilog=EPILOG)
+def sessions() -> None:
+    """Look after sessions."""
+
+
+@sessions.command("purge", epilog=EPILOG)
+@report_errors
+def purge() -> None:
+    """Delete the sessions and API tokens that have ended; the server does so every hour."""
+    count = run_with_services(load_cli_settings(), purge_sessions)
+    click.echo(f"Deleted {pluralize(count, 'session')} that had ended.")
+
+
+def _read_password() -> str:
+    """Return a password typed twice at a terminal, or else a line of standard input, unstripped."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        prompted: str = click.prompt(
+            "Password", hide_input=True, confirmation_prompt="The same again", err=True
+        )
+        return prompted
+    line = sys.stdin.buffer.readline(MAX_PASSWORD_LINE) if sys.stdin is not None else b""
+    if not line:
+        raise CliError("Give the password as one line on standard input, or run at a terminal.")
+    end = b"\r\n" if line.endswith(b"\r\n") else b"\n"
+    try:
+        return line.removesuffix(end).decode("utf-8")
+    except UnicodeDecodeError:
+        raise CliError("The password on standard input is not UTF-8.") from None
+
+
+def _as_json(account: User) -> str:
+    return json.dumps(
+        {"id": account.user_id, "email": account.email, "createdAt": account.created_at},
+        ensure_ascii=False,
+    )

@@ -1,0 +1,22 @@
+"""Files that other processes never see half-written."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def draft_of(path: Path, text: str, mode: int) -> Iterator[Path]:
+    """Yield a new file beside `path`, with a text and a mode, to be renamed or linked to it.
+
+    It is removed at the end of the block unless it was renamed.
+    """
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        draft.touch(mode=0o600, exist_ok=False)
+        draft.write_text(text, encoding="utf-8")
+        draft.chmod(mode)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)

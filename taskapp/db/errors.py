@@ -1,0 +1,67 @@
+"""Driver errors, and what they mean: translated by their SQLSTATE, or by its absence."""
+
+import re
+
+import psycopg2
+import psycopg2.errors
+
+from taskapp.core.errors import Unavailable, UniqueViolation
+from taskapp.observability.logs import log
+
+# SQLSTATE classes (PostgreSQL's manual, appendix A) after which a later attempt at the same
+# statement may succeed: 08 connection, 40 rollback (deadlocks included), 53 insufficient resources,
+# 57 operator intervention, 58 system error.
+_TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
+# Of these, and 25 (a read-only transaction), the classes that prove that nothing was changed.
+_ROLLED_BACK_CLASSES = ("25", "40", "53")
+_RESOURCES_CLASS = "53"
+_READ_ONLY = "25006"
+
+# A pooler has moved the session to another server connection than the one that ran PREPARE.
+PREPARED_ELSEWHERE = (
+    psycopg2.errors.InvalidSqlStatementName,
+    psycopg2.errors.DuplicatePreparedStatement,
+)
+# Raised while a connection is opened. The AssertionError is aiopg's: it asserts that a connection
+# is still open right after it was made.
+UNREACHABLE = (psycopg2.Error, TimeoutError, OSError, AssertionError)
+_CONNECTION_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, OSError)
+
+
+class ConnectionLostError(Exception):
+    """The connection broke while a statement was running on it."""
+
+
+class PreparedStatementLost(Exception):
+    """The server connection does not have the prepared statement; nothing was run."""
+
+
+def translate(error: Exception) -> Exception:
+    """Return our error for a driver error of a statement; return any other error unchanged."""
+    if isinstance(error, psycopg2.errors.UniqueViolation):
+        return UniqueViolation(error.diag.constraint_name or "")
+    code = _sqlstate(error)
+    if code == _READ_ONLY or code.startswith(_TRANSIENT_CLASSES):
+        log("database.refused", "warning", code=code)
+        return Unavailable() if code.startswith(_ROLLED_BACK_CLASSES) else ConnectionLostError()
+    # No SQLSTATE means that libpq made the error; psycopg2 raises some as plain DatabaseError.
+    if not code and (isinstance(error, _CONNECTION_LOST) or type(error) is psycopg2.DatabaseError):
+        log("database.connection_lost", "warning", error=first_line(error))
+        return ConnectionLostError()
+    return error
+
+
+def is_rejected_write(error: Exception) -> bool:
+    """Return whether the server lacks the resources for a write, or is read-only."""
+    code = _sqlstate(error)
+    return code == _READ_ONLY or code.startswith(_RESOURCES_CLASS)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without the user and password of a URL in it."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return re.sub(r"://[^@/\s]*@", "://", lines[0])
+
+
+def _sqlstate(error: Exception) -> str:
+    return getattr(error, "pgcode", None) or ""

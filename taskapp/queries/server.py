@@ -1,0 +1,82 @@
+"""Statements on the PostgreSQL server itself: whether it responds, what it is, what it counts."""
+
+from typing import NamedTuple
+
+from sqlalchemy import column, extract, func, literal, select, table, text
+
+from taskapp.db.database import Database
+from taskapp.db.statements import Statement
+from taskapp.observability.metrics import DatabaseStatistics
+
+_PING = Statement("server.ping", select(literal(1)))
+_FACTS = Statement(
+    "server.facts",
+    select(
+        func.current_setting("server_version_num"),
+        func.current_setting("server_encoding"),
+        func.current_setting("transaction_read_only"),
+        func.current_setting("max_connections"),
+        extract("epoch", func.clock_timestamp()),
+    ),
+)
+# Every role may read these views (PostgreSQL's manual, 28.2), and the size of the database that it
+# is connected to.
+_STATISTICS = Statement(
+    "server.statistics",
+    select(
+        text(
+            "numbackends, current_setting('max_connections')::int, pg_database_size(datname),"
+            " blks_hit, blks_read, xact_commit, xact_rollback, deadlocks"
+        )
+    )
+    .select_from(text("pg_stat_database"))
+    .where(text("datname = current_database()")),
+)
+_ARCHIVER = Statement(
+    "server.archiver",
+    select(
+        column("failed_count"),
+        column("last_failed_time")
+        > func.coalesce(column("last_archived_time"), func.to_timestamp(0)),
+    ).select_from(table("pg_stat_archiver")),
+)
+
+
+class ServerFacts(NamedTuple):
+    """What the server is: `version` as in 180006 for 18.6, `clock` in seconds since 1970."""
+
+    version: int
+    encoding: str
+    is_read_only: bool
+    max_connections: int
+    clock: float
+
+
+class ArchiverState(NamedTuple):
+    """Failed attempts to archive a WAL segment, and whether the last attempt failed."""
+
+    failures: int
+    is_failing: bool
+
+
+async def ping_server(database: Database) -> None:
+    """Run the cheapest statement there is."""
+    await database.fetch_one(_PING)
+
+
+async def require_facts(database: Database) -> ServerFacts:
+    """Return what the server is."""
+    [(version, encoding, read_only, connections, clock)] = await database.fetch_all(_FACTS)
+    return ServerFacts(int(version), encoding, read_only == "on", int(connections), float(clock))
+
+
+async def find_statistics(database: Database) -> DatabaseStatistics | None:
+    """Return what PostgreSQL counts about the database, or None while it counts nothing."""
+    row = await database.fetch_one(_STATISTICS)
+    return DatabaseStatistics(*row) if row else None
+
+
+async def find_archiver_state(database: Database) -> ArchiverState:
+    """Return the state of PostgreSQL's archiver."""
+    row = await database.fetch_one(_ARCHIVER)
+    return ArchiverState(int(row[0]), bool(row[1])) if row else ArchiverState(0, is_failing=False)

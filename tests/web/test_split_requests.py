@@ -1,0 +1,65 @@
+"""What comes over one connection is read and answered, in whatever pieces the network brings it."""
+
+import io
+import socket
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from handlers.web.http_server import READ_SIZE
+from tests.support.server_process import ServerProcess, server_process
+
+SIZES = (1, READ_SIZE - 1, READ_SIZE, READ_SIZE + 1, 2 * READ_SIZE, 3 * READ_SIZE)
+
+
+@pytest.fixture(scope="module")
+def server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
+    """A server on a port of its own."""
+    settings = {"TASKAPP_DATABASE_URL": database_url}
+    with server_process(short_folder / "pieces", settings=settings) as running:
+        yield running.wait_until_ready()
+
+
+def test_requests_that_come_as_one_piece_are_answered_in_their_order(
+    server: ServerProcess,
+) -> None:
+    names = [f"request-{number}" for number in range(40)]
+    requests = [make_request(name, b"x" * number * 500) for number, name in enumerate(names)]
+    assert answered(server, [b"".join(requests)], len(names)) == names
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_request_is_read_wherever_it_is_cut(server: ServerProcess, size: int) -> None:
+    for length in SIZES:
+        whole = make_request("cut", b"x" * length)
+        pieces = [whole[begin:end] for begin, end in pairwise([0, size, 2 * size, len(whole)])]
+        assert answered(server, pieces, 1) == ["cut"]
+
+
+def make_request(name: str, body: bytes) -> bytes:
+    """Write a request that has to be read to its end before it can be refused."""
+    head = f"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {name}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def answered(server: ServerProcess, pieces: list[bytes], number: int) -> list[str]:
+    """Send pieces one after the other, and give the names of so many requests as answered."""
+    with socket.create_connection(("127.0.0.1", int(server.address)), 10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            connection.sendall(piece)
+        with connection.makefile("rb") as response:
+            return [read_name(response) for _ in range(number)]
+
+
+def read_name(response: io.BufferedIOBase) -> str:
+    """Read one answer, and give the name of its request."""
+    headers = {}
+    assert response.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
+    while (line := response.readline()) != b"\r\n":
+        name, _, value = line.decode().partition(": ")
+        headers[name] = value.strip()
+    response.read(int(headers["Content-Length"]))
+    return headers["X-Request-Id"]
