@@ -114,7 +114,7 @@ def test_the_go_client_of_openapi_generator_works(
     generate(document, "go", package, packageName="taskapp_client", withGoMod="false")
     shutil.rmtree(package / "test")  # empty tests of the generator, which need a module
     shutil.copy(STORIES / "story.go", tmp_path)
-    (tmp_path / "go.mod").write_text("module story\n\ngo 1.18\n")
+    (tmp_path / "go.mod").write_text("module story\n\ngo 1.19\n")
     run("go", "vet", "./...", cwd=str(tmp_path), **go_cache)
     said = run("go", "run", "story.go", url_of(server), cwd=str(tmp_path), **go_cache)
     assert said == "done\n"

@@ -46,7 +46,7 @@ SHARED_TOKEN = _log_in()
 
 @schemathesis.auth(refresh_interval=None)
 class Login:
-    """Gives a token of its own to each request that ends its session, and one to all others."""
+    """Logs in for each request that ends its session; all others share one token."""
 
     def get(self, case: "schemathesis.Case[Any]", _context: schemathesis.AuthContext) -> str:
         return _log_in() if case.operation.path == "/api/auth/logout" else SHARED_TOKEN
