@@ -5,6 +5,7 @@ ENGINE ?= docker
 VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
+DEPLOY_MODULES := tests/deploy/node_modules
 # What a person does from the account to the restore, and what Python's releases differ in.
 CORE := tests/api/test_auth_api.py tests/api/test_task_api.py tests/auth tests/backups tests/config tests/forms \
     tests/postgres tests/runtime/test_background.py
@@ -19,7 +20,7 @@ test:  ## set up and run every check
 	@$(MAKE) --no-print-directory pytest
 
 test-deploy:  ## set up and run the tests of deploy/
-	@$(MAKE) --no-print-directory --jobs=4 $(VENV)/.development $(VENV)/.deploy $(VENV)/.release system-deploy
+	@$(MAKE) --no-print-directory --jobs=4 $(VENV)/.development $(VENV)/.deploy $(VENV)/.release $(DEPLOY_MODULES)/.installed system-deploy
 	$(BIN)/pytest tests/deploy
 
 test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system-deploy  ## run the tests on Debian's PostgreSQL, or TASKAPP_TEST_DATABASE_URL
@@ -94,7 +95,7 @@ messages: $(VENV)/.development  ## collect the sentences of the pages for transl
 	sh deploy/messages.sh $(BIN)/pybabel
 
 clean:  ## remove the environment and caches; the data folder stays
-	rm -rf $(VENV) $(NODE_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage_data
+	rm -rf $(VENV) $(NODE_MODULES) $(DEPLOY_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage_data
 
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
@@ -137,4 +138,9 @@ $(VENV)/.binary: requirements.lock deploy/binary/requirements.lock | $(VENV)/bin
 $(NODE_MODULES)/.installed: tests/package-lock.json tests/.npmrc | system
 	@echo "Installing the npm packages of the tests, once ..."
 	@cd tests && npm ci --loglevel=error --no-progress >/dev/null
+	@touch $@
+
+$(DEPLOY_MODULES)/.installed: tests/deploy/package-lock.json tests/.npmrc | system
+	@echo "Installing what the tests of the OpenAPI document need from npm, once ..."
+	@cd tests/deploy && npm ci --loglevel=error --no-progress >/dev/null
 	@touch $@

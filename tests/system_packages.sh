@@ -28,6 +28,7 @@ if [ "${1:-}" = deploy ]; then
     [ -x /usr/sbin/rsyslogd ] || missing="$missing rsyslog"
     [ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing="$missing postgresql"
     [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
+    command -v go >/dev/null 2>&1 || missing="$missing golang-go"
     command -v curl >/dev/null 2>&1 || missing="$missing curl"
     command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
     command -v objdump >/dev/null 2>&1 || missing="$missing binutils"

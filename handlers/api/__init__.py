@@ -1,1 +1,1 @@
-"""The JSON API: one handler class for each route, and its OpenAPI description."""
+"""The JSON API: one handler class for each route, and the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""Register, log in and log out, for scripts (docs/design/api.md)."""
+"""Registration, login and logout (docs/design/api.md)."""
 
 from handlers.api.base import ApiHandler
 from taskapp.core.errors import NotAuthenticated
@@ -11,7 +11,7 @@ class RegisterApi(ApiHandler):
     is_public = True
 
     async def post(self) -> None:
-        """Make an account."""
+        """Create an account."""
         user_id = await register(self.services, self.read_json(), self.address)
         self.write_json({"message": "User registered successfully", "userId": user_id}, 201)
 
@@ -22,7 +22,7 @@ class LoginApi(ApiHandler):
     is_public = True
 
     async def post(self) -> None:
-        """Begin a session and give its token."""
+        """Create a session and return its token."""
         login = await log_in(
             self.services,
             self.read_json(),
@@ -37,7 +37,7 @@ class LogoutApi(ApiHandler):
     """POST /api/auth/logout."""
 
     async def post(self) -> None:
-        """End the session; a personal token is revoked."""
+        """End the session, or revoke the API token."""
         if not await log_out(self.services, self.session):
             raise NotAuthenticated
         self.write_json({"message": "Logged out successfully"})

@@ -1,4 +1,4 @@
-"""What the JSON API has in common: bearer tokens, JSON bodies, limits and problem+json."""
+"""The base of API handlers: bearer tokens, JSON bodies, rate limits, problem+json."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from taskapp.forms.parameters import is_version
 from taskapp.operations.tasks import TaskSlice
 from taskapp.queries.tasks import Task
 
-JSON_DEPTH = 8  # objects and lists within each other; those that mean something are flat
+JSON_DEPTH = 8  # levels of objects and lists; every body that a form accepts has one
 _encode = msgspec.json.Encoder().encode
 _EXPOSED = "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
 
@@ -35,16 +35,16 @@ class ApiHandler(BaseHandler):
 
     Differences from pages:
 
-    * the session comes as a bearer token, or as a cookie with the token that pages carry;
-    * every answer is JSON, every error problem+json (RFC 9457);
-    * a session's requests are counted, and what is left stands in `RateLimit`.
+    * the session is a bearer token, or a cookie together with a CSRF token;
+    * every response is JSON, every error problem+json (RFC 9457);
+    * the requests of a user are limited, and `RateLimit` has what is left.
     """
 
     content_type = "application/json"
     _rate_limit_headers: Mapping[str, str] = MappingProxyType({})
 
     def set_default_headers(self) -> None:
-        """Set who may read the answer from another site."""
+        """Allow the origins of the settings to read the response (CORS)."""
         super().set_default_headers()
         if not self.services.settings.cors_origins:
             return
@@ -55,14 +55,14 @@ class ApiHandler(BaseHandler):
             self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
 
     async def prepare(self) -> None:
-        """Count the request against the user's limit."""
+        """Count the request against the rate limit of its user."""
         await super().prepare()
         if self.session_token is None or self.is_public:
             return
         self._set_rate_limit_headers(await self.services.limits.api.hit(self.session_token.user_id))
 
     def options(self, *_: str) -> None:
-        """Say which methods this address takes, to a browser that asks for another site too."""
+        """List the methods of the route, also in a CORS preflight."""
         super().options()
         if self._allowed_origin():
             self.set_header("Access-Control-Allow-Methods", ", ".join(self.allowed_methods()))
@@ -74,12 +74,12 @@ class ApiHandler(BaseHandler):
             self.set_header("Access-Control-Max-Age", "600")
 
     def _allowed_origin(self) -> str | None:
-        """Return the origin of the page that sends the request, if it may read the response."""
+        """Return the origin of the page that sends the request, or None if it may not read it."""
         origin = self.request.headers.get("Origin")
         return origin if origin in self.services.settings.cors_origins else None
 
     def authenticate(self) -> SessionToken | None:
-        """Read the bearer token (RFC 6750), or a cookie that proves its origin."""
+        """Return the session of the bearer token (RFC 6750), or of a cookie with a CSRF token."""
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._count_rejected(self.services.signer.read_bearer_token(token.strip()))
@@ -90,11 +90,11 @@ class ApiHandler(BaseHandler):
         return session if self.is_valid_csrf_token(proof, session) else None
 
     def read_json(self) -> dict[str, Any]:
-        """Read the body: one JSON object, in UTF-8, each name once.
+        """Return the body: a JSON object in UTF-8, in which no name is repeated.
 
         Raises:
-            UnsupportedMediaType: it does not say that it is JSON.
-            BadRequest: it is not.
+            UnsupportedMediaType: the Content-Type is not application/json.
+            BadRequest: the body is no such object.
         """
         media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type.lower() != "application/json":
@@ -110,16 +110,16 @@ class ApiHandler(BaseHandler):
         return value
 
     def write_json(self, value: object, status: int = 200) -> None:
-        """Answer with a value as JSON."""
+        """Write a value as JSON, and finish the response."""
         self.set_status(status)
         self.finish(_encode(value))
 
     def write_task(self, task: Task, status: int = 200) -> None:
-        """Answer with a task and its version as ETag, or 304 if the client has that one."""
+        """Write a task with its version as ETag, or 304 if the client has this version."""
         self._write_unless_known(task.updated_at, task, status)
 
     def write_task_list(self, version: str, page: TaskSlice | None) -> None:
-        """Answer with a list and its version, or 304 likewise; a list that is known may be None."""
+        """Write a list with its version, or 304; `page` may be None if the client has it."""
         value = page and {"tasks": page.tasks, "nextCursor": page.next_cursor}
         self._write_unless_known(version, value)
 
@@ -136,18 +136,18 @@ class ApiHandler(BaseHandler):
         return known.strip() == "*" or version in _tags(known)
 
     def read_known_versions(self) -> list[str]:
-        """Read the versions that `If-None-Match` names (RFC 9110, 13.1.2); none of them for `*`."""
+        """Return the versions in `If-None-Match` (RFC 9110, 13.1.2); an empty list for `*`."""
         return _tags(self.request.headers.get("If-None-Match", ""))
 
     def read_versions(self) -> list[str] | None:
-        """Read the versions that `If-Match` names (RFC 9110, 13.1.1); None when any will do."""
+        """Return the versions in `If-Match` (RFC 9110, 13.1.1), or None if any version matches."""
         header = self.request.headers.get("If-Match", "")
         if not header or header.strip() == "*":
             return None
         return [version for version in _tags(header) if is_version(version)]
 
     def render_error(self, error: TaskappError) -> None:
-        """Write a problem (RFC 9457)."""
+        """Write the error as a problem (RFC 9457)."""
         problem = make_problem(error, self._request_id)
         if isinstance(error, Invalid):
             problem["errors"] = [
@@ -159,7 +159,7 @@ class ApiHandler(BaseHandler):
         self.finish(_encode(problem))
 
     def _set_rate_limit_headers(self, allowance: RateLimitStatus) -> None:
-        """Say what is left, as draft-ietf-httpapi-ratelimit-headers does."""
+        """Set RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
         self._rate_limit_headers = {
             "RateLimit-Policy": f'"{allowance.name}";q={allowance.amount};w={allowance.window}',
             "RateLimit": f'"{allowance.name}";r={allowance.remaining};t={allowance.reset}',
@@ -171,34 +171,34 @@ class ApiHandler(BaseHandler):
             self.set_header(name, value)
 
     def set_retry_after(self, error: TaskappError | None) -> None:
-        """Say when to try again, and what is left of the limit that was used up."""
+        """Set Retry-After, and with 429 the headers of the limit that is used up."""
         super().set_retry_after(error)
         if isinstance(error, TooManyRequests):
             self._set_rate_limit_headers(error.rate_limit)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Keep what is left of the limit in errors too, from which Tornado removed it."""
+        """Set the rate limit headers again: Tornado clears them before an error."""
         self._repeat_rate_limit_headers()
         super().write_error(status_code, **kwargs)
 
 
 class NotFoundApi(ApiHandler):
-    """Everything under /api/ that has no route."""
+    """Every path below /api/ that has no route."""
 
     is_public = True
 
     async def prepare(self) -> None:
-        """Refuse, whatever the method."""
+        """Raise for every method."""
         raise NotFound
 
 
 class PayloadTooLargeApi(ApiHandler):
-    """A request of the API whose body was too large."""
+    """A request whose body is too large."""
 
     is_public = True
 
     async def prepare(self) -> None:
-        """Refuse, whatever the method."""
+        """Raise for every method."""
         raise BodyTooLarge
 
 
@@ -206,10 +206,10 @@ ApiHandler.too_large = PayloadTooLargeApi
 
 
 def _tags(header: str) -> list[str]:
-    """Read a list of entity tags.
+    """Return the entity tags of a header, without their quotes.
 
-    A weak tag counts as its strong one: a proxy that compresses makes it weak, and it still names
-    the version.
+    A weak tag counts as a strong one: a proxy that compresses a response weakens its tag, which
+    still names the version.
     """
     tags = (tag.strip().removeprefix("W/") for tag in header.split(","))
     return [tag[1:-1] for tag in tags if tag[:1] == tag[-1:] == '"']

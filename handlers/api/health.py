@@ -1,4 +1,4 @@
-"""How the process is: for people, orchestrators and Prometheus."""
+"""Health checks and metrics, for monitoring and orchestrators."""
 
 from handlers.api.base import ApiHandler
 from taskapp.config.installation import version
@@ -11,13 +11,13 @@ from taskapp.observability.metrics import CONTENT_TYPE
 
 
 class _OperatorHandler(ApiHandler):
-    """Of the process itself, with what only the networks that may read /metrics are told."""
+    """A route about the process, which tells operators more than others."""
 
     is_public = True
     needs_database = False
 
     def is_from_operator(self) -> bool:
-        """Tell whether the client's network may; a proxy that is not trusted hides which it is."""
+        """Return whether the client is in `metrics_allow`; behind an untrusted proxy nobody is."""
         settings = self.services.settings
         is_known = not self.is_forwarded() or is_in(self.peer, settings.trusted_proxies)
         return is_known and is_in(self.address, settings.metrics_allow)
@@ -27,7 +27,7 @@ class HealthApi(_OperatorHandler):
     """GET /api/health (docs/design/api.md)."""
 
     async def get(self) -> None:
-        """Say whether the process and its database work: 200 healthy, 503 not."""
+        """Write the state of process, database and backups: 200 if healthy, 503 if not."""
         problem = await find_database_problem(self.services)
         for_operators = {}
         if self.is_from_operator():
@@ -48,24 +48,24 @@ class HealthApi(_OperatorHandler):
 
 
 class LiveApi(ApiHandler):
-    """GET /api/health/live: restart the process when this does not answer."""
+    """GET /api/health/live: an orchestrator restarts a process that does not respond."""
 
     is_public = True
     needs_database = False
 
     async def get(self) -> None:
-        """Answer, which is all that is asked."""
+        """Write 200 for as long as the event loop runs."""
         self.write_json({"status": "live"})
 
 
 class ReadyApi(ApiHandler):
-    """GET /api/health/ready: send requests while this is 200."""
+    """GET /api/health/ready: a load balancer sends requests while this is 200."""
 
     is_public = True
     needs_database = False
 
     async def get(self) -> None:
-        """Say whether requests can be served: not at start, stop, maintenance, or read-only."""
+        """Write 503 during start, stop and maintenance, and without a writable database."""
         state = self.application.state
         if self.services.maintenance.window is not None:
             state = "maintenance"
@@ -75,10 +75,10 @@ class ReadyApi(ApiHandler):
 
 
 class MetricsHandler(_OperatorHandler):
-    """GET /metrics, for the networks that may read it; for others it does not exist."""
+    """GET /metrics, for networks in `metrics_allow`; 404 for others."""
 
     async def get(self) -> None:
-        """Give all metrics in the text format of Prometheus."""
+        """Write all metrics in the text format of Prometheus."""
         if not self.is_from_operator():
             raise NotFound
         await refresh_gauges(self.services)

@@ -1,4 +1,4 @@
-"""Tasks, for scripts (docs/design/api.md)."""
+"""Tasks (docs/design/api.md)."""
 
 from handlers.api.base import ApiHandler
 from taskapp.forms.parameters import (
@@ -36,15 +36,15 @@ class TaskListApi(ApiHandler):
         self.write_task_list(version, page)
 
     async def post(self) -> None:
-        """Make a task."""
+        """Create a task, or return the one that has the idempotency key."""
         key = read_idempotency_key(self.request.headers.get("Idempotency-Key"))
         task = await create_task(self.services, self.session, self.read_json(), key=key)
         self.set_header("Location", self.application.path(f"/api/tasks/{task.id}"))
         self.write_task(task, 201)
 
     def _link_next(self, status: str | None, limit: int, cursor: str) -> None:
-        """Name the next page (RFC 8288)."""
-        # Nothing to be quoted: two words, a number, and a cursor, which is made for addresses.
+        """Set the Link header to the next page (RFC 8288)."""
+        # No value needs quoting: status is one of two words, and a cursor is URL-safe.
         only = f"status={status}&" if status else ""
         many = f"limit={limit}&" if limit != DEFAULT_PAGE_SIZE else ""
         path = self.application.path("/api/tasks")
@@ -55,11 +55,11 @@ class TaskApi(ApiHandler):
     """/api/tasks/:id."""
 
     async def get(self, task_id: str) -> None:
-        """Give a task."""
+        """Write a task."""
         self.write_task(await require_task(self.services, self.session, task_id))
 
     async def put(self, task_id: str) -> None:
-        """Change what was sent of a task; what is absent stays as it is."""
+        """Change the fields that are sent."""
         task = await update_task(
             self.services,
             self.session,
@@ -70,7 +70,7 @@ class TaskApi(ApiHandler):
         self.write_task(task)
 
     async def patch(self, task_id: str) -> None:
-        """Do the same as PUT."""
+        """Do the same as `put`."""
         await self.put(task_id)
 
     async def delete(self, task_id: str) -> None:

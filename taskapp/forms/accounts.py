@@ -72,7 +72,13 @@ def _choice(*choices: str) -> Field:
 
 EMAIL = Field(
     _read_email,
-    {"type": "string", "format": "email", "minLength": 3, "maxLength": EMAIL_LENGTH},
+    {
+        "type": "string",
+        "format": "email",
+        "minLength": 3,
+        "maxLength": EMAIL_LENGTH,
+        "description": "Email address of the account. Upper and lower case are the same.",
+    },
 )
 NEW_PASSWORD = Field(
     _read_new_password,
@@ -82,12 +88,19 @@ NEW_PASSWORD = Field(
         "minLength": MIN_PASSWORD_LENGTH,
         "maxLength": MAX_PASSWORD_LENGTH,
         "pattern": f"^{STORABLE}$",
-        "description": "Any characters, exactly as typed; refused when it is easily guessed.",
+        "description": f"New password: {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters "
+        "of any kind. A password that is easy to guess is rejected.",
     },
 )
 PASSWORD = Field(
     _read_password,
-    {"type": "string", "format": "password", "minLength": 1, "pattern": f"^{STORABLE}$"},
+    {
+        "type": "string",
+        "format": "password",
+        "minLength": 1,
+        "pattern": f"^{STORABLE}$",
+        "description": "Password of the account.",
+    },
 )
 
 REGISTRATION = Form("Registration", {"email": EMAIL, "password": NEW_PASSWORD}, {})

@@ -12,7 +12,7 @@ from taskapp.forms.fields import (
     read_text,
     require_length,
 )
-from taskapp.forms.text_rules import STORABLE, is_visible, visible_within
+from taskapp.forms.text_rules import INVISIBLE, STORABLE, is_visible, trimmed_within
 
 
 def _read_title(value: Any) -> str:
@@ -40,8 +40,11 @@ TITLE = Field(
     {
         "type": "string",
         "minLength": 1,
-        "pattern": f"^{visible_within(TITLE_LENGTH)}$",
-        "description": f"At most {TITLE_LENGTH} characters, once the spaces around are gone.",
+        "pattern": f"^{trimmed_within(TITLE_LENGTH)}$",
+        # Not in the pattern: that would need a look-ahead, which RE2 does not have.
+        "not": {"pattern": f"^{INVISIBLE}$"},
+        "description": f"Title of the task: at most {TITLE_LENGTH} characters, at least one of "
+        "them visible. Spaces around it are removed and not counted.",
     },
 )
 DESCRIPTION = Field(
@@ -50,16 +53,17 @@ DESCRIPTION = Field(
         "type": "string",
         "maxLength": DESCRIPTION_LENGTH,
         "pattern": f"^{STORABLE}$",
-        "description": "More about it.",
+        "description": f"Details of the task: at most {DESCRIPTION_LENGTH:,} characters, which "
+        "are kept as sent.",
     },
 )
 STATUS = Field(read_status, {"type": "string", "enum": list(STATUSES)})
 
 READ_ONLY = ("id", "createdAt", "updatedAt")
 NEW_TASK = Form(
-    "NewTask", {"title": TITLE}, {"description": DESCRIPTION, "status": STATUS}, READ_ONLY
+    "TaskCreate", {"title": TITLE}, {"description": DESCRIPTION, "status": STATUS}, READ_ONLY
 )
 TASK_CHANGES = Form(
-    "TaskChanges", {}, {"title": TITLE, "description": DESCRIPTION, "status": STATUS}, READ_ONLY
+    "TaskUpdate", {}, {"title": TITLE, "description": DESCRIPTION, "status": STATUS}, READ_ONLY
 )
 STATUS_CHANGE = Form("StatusChange", {"status": STATUS}, {})

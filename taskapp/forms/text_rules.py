@@ -1,33 +1,40 @@
-"""What a text may hold, as regular expressions of Python and of JSON Schema alike."""
+r"""What a text may hold: rules of Python, and patterns for JSON Schema.
+
+The patterns are the same in every engine that reads the OpenAPI document or what is generated from
+it: ECMA-262 with the flag u, Python, and RE2, Go and Rust, which have no look-ahead and no \uXXXX.
+So characters up to U+00FF are written as \xHH, and all others as they are.
+"""
 
 import re
 
-# What nobody sees: spaces, controls and joiners. Without tables, so that emoji of tomorrow count
-# as seen.
+# Spaces, controls and joiners: characters that show nothing. Listed here rather than taken from
+# Unicode tables, so that an emoji of a later Unicode version counts as visible.
 _INVISIBLE = (
-    r"\u0000-\u0020\u007f-\u00a0\u00ad\u061c\u1680\u180e"
-    r"\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\ufffb"
+    r"\x00-\x20\x7f-\xa0\xad"
+    "\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\ufffb"
 )
-_SPACE = (  # what `str.strip` takes away
-    r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_SPACE = (  # what `str.strip` removes
+    r"\t-\r\x1c-\x20\x85\xa0"
+    "\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 )
-STORABLE = r"[^\u0000]*"
+STORABLE = r"[^\x00]*"
+INVISIBLE = rf"[{_INVISIBLE}]*"
 _VISIBLE_CHARACTER = re.compile(rf"[^{_INVISIBLE}]")
 _UNSTORABLE_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
 def is_visible(text: str) -> bool:
-    """Tell whether something can be seen of a text."""
+    """Return whether a text has a character that can be seen."""
     return _VISIBLE_CHARACTER.search(text) is not None
 
 
 def is_storable(text: str) -> bool:
-    """Tell whether PostgreSQL can store a text."""
+    """Return whether PostgreSQL can store a text."""
     return _UNSTORABLE_CHARACTER.search(text) is None
 
 
-def visible_within(length: int) -> str:
-    """Write that something can be seen, and that the spaces around it are not of the length."""
-    solid = rf"[^\u0000{_SPACE}]"
-    inner = rf"{solid}([^\u0000]{{0,{length - 2}}}{solid})?"
-    return rf"(?={STORABLE}[^{_INVISIBLE}])[{_SPACE}]*{inner}[{_SPACE}]*"
+def trimmed_within(length: int) -> str:
+    """Return the pattern of 1 to `length` characters, not counting spaces around them."""
+    solid = rf"[^\x00{_SPACE}]"
+    inner = rf"{solid}([^\x00]{{0,{length - 2}}}{solid})?"
+    return rf"[{_SPACE}]*{inner}[{_SPACE}]*"

@@ -52,6 +52,7 @@ def test_it_does_the_whole_job(
             task = alice.send("POST", "/api/tasks", {"title": "Buy milk"}).json
             path = f"/api/tasks/{task['id']}"
             assert alice.send("PUT", path, {"status": "completed"}).status == 200
+            assert alice.send("GET", "/api/openapi.json").json["openapi"] == "3.1.0"
             page = server.client().send("GET", "/login", Accept_Language="de")
             assert "Anmelden" in page.body.decode()
             assert int((data / "taskapp.lock").read_text()) == server.pid

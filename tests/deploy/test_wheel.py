@@ -21,6 +21,7 @@ def test_it_has_one_folder_and_no_tests() -> None:
     tops = {"taskapp_server", f"taskapp-{version()}.dist-info"}
     assert {name.split("/")[0] for name in names} == tops
     needed = {"static/style.css", "templates/languages/de.po", "schema/versions/0001_accounts.py"}
+    needed |= {"handlers/api/openapi.json"}
     assert {f"taskapp_server/{name}" for name in needed} <= set(names)
 
 
@@ -32,6 +33,7 @@ def test_its_command_serves() -> None:
             server.wait_until_ready(60)
             alice = server.client().sign_up("alice@example.com")
             assert alice.send("POST", "/api/tasks", {"title": "Buy milk"}).status == 201
+            assert alice.send("GET", "/api/openapi.json").json["openapi"] == "3.1.0"
             page = server.client().send("GET", "/login", Accept_Language="de")
             assert "Anmelden" in page.body.decode()
             assert server.end() == 0

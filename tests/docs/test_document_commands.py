@@ -26,6 +26,10 @@ ELSEWHERE = {
         '.venv/bin/python server.py restore --to "2026-11-23 10:00"': "tests/docs/test_tutorial.py"
         "::test_the_tutorial_leads_from_nothing_to_a_restored_task",
     },
+    "docs/api.md": {
+        "curl -fsS http://127.0.0.1:8000/api/openapi.json -o openapi.json": "tests/deploy/"
+        "test_generated_clients.py::test_the_python_client_of_openapi_generator_works",
+    },
     "docs/backup.md": {
         "export TASKAPP_DATA_DIR=/tmp/measured": "tests/deploy/test_how_to.py"
         "::test_what_backups_take_is_measured_as_it_is_written",

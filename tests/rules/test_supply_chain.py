@@ -1,6 +1,7 @@
 """What we depend on: why, under which licence, in which very files; and no secret in any file."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -69,6 +70,17 @@ def test_every_dependency_is_pinned_by_its_hash(lock: str) -> None:
     text = (CHECKOUT / lock).read_text(encoding="utf-8")
     assert "http" not in re.sub(r"#.*", "", text)
     assert "--require-hashes" in (CHECKOUT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("folder", ["tests", "tests/deploy"])
+def test_every_package_of_npm_is_pinned_by_its_hash_and_without_an_address(folder: str) -> None:
+    wanted = json.loads((CHECKOUT / folder / "package.json").read_text(encoding="utf-8"))
+    packages = json.loads((CHECKOUT / folder / "package-lock.json").read_text(encoding="utf-8"))
+    packages = packages["packages"]
+    assert packages.pop("")["devDependencies"] == wanted["devDependencies"]
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name
 
 
 def test_both_locks_agree() -> None:

@@ -57,7 +57,8 @@ def addresses() -> Iterator[tuple[str, bool]]:
 
 
 def is_public_file(path: str, response: Response) -> bool:
-    return response.status in {200, 304} and (path.startswith("/static/") or path == "/robots.txt")
+    is_file = path.startswith("/static/") or path in {"/robots.txt", "/api/openapi.json"}
+    return response.status in {200, 304} and is_file
 
 
 def assert_safe(response: Response, path: str, *, is_page: bool) -> None:
