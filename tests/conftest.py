@@ -209,7 +209,7 @@ def app(services: Services, io_loop: Any) -> Iterator[Application]:
 
 @pytest.fixture
 def http_server(app: Application, io_loop: Any, _unused_port: Any) -> Iterator[LimitedHTTPServer]:
-    """Serve `app` with taskapp's server, where pytest-tornado would take Tornado's own."""
+    """Serve `app` with the server of taskapp; the fixture of pytest-tornado has Tornado's."""
     server = make_server(app)
     server.add_sockets([_unused_port[0]])
     yield server

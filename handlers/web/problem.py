@@ -6,7 +6,7 @@ from taskapp.core.errors import TaskappError
 
 
 def make_problem(error: TaskappError, request_id: str | None) -> dict[str, Any]:
-    """Make what an error says to a program (RFC 9457)."""
+    """Return the problem document of an error."""
     return {
         "type": "about:blank",
         "title": str(error.title),

@@ -1,4 +1,4 @@
-"""Attacks of the usual kinds, as tables: each changes nothing and tells nothing."""
+"""Attacks of the usual kinds, as tables: each changes nothing and reveals nothing."""
 
 import base64
 import json
@@ -183,7 +183,7 @@ async def test_an_id_that_is_none_is_not_found(alice: ApiClient, mine: PageClien
             assert (await mine.open(f"/tasks/{encoded}/{name}")).status == 404, text
 
 
-# What nobody shall reach
+# What no client may reach
 
 
 async def test_files_of_the_server_and_paths_that_scanners_try_are_not_there(
@@ -310,7 +310,7 @@ async def test_no_password_is_taken_from_an_address(visitor: PageClient, alice: 
 
 
 def flips(text: str) -> Iterable[str]:
-    """Yield a text with each of its characters changed, and cut, and longer."""
+    """Yield a text with each of its characters changed, shortened, and extended."""
     for place, sign in enumerate(text):
         yield text[:place] + ("A" if sign != "A" else "B") + text[place + 1 :]
     yield from (text[:-1], text[1:], text + "A", text.swapcase(), text.replace(".", ""), "")
@@ -340,7 +340,7 @@ async def test_a_token_that_was_altered_anywhere_is_nobodys(alice: ApiClient) ->
 
 
 def self_made_tokens(user_id: str) -> list[str]:
-    """Return tokens of the kinds that say themselves how they are to be checked."""
+    """Return tokens of kinds whose header names the algorithm that checks them."""
 
     def part(value: dict[str, object]) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()

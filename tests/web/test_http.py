@@ -1,4 +1,4 @@
-"""What every answer has, whichever address is asked: HTTP's own rules, and the safe headers."""
+"""The rules of HTTP and the security headers, on every path."""
 
 import asyncio
 import re
@@ -60,11 +60,13 @@ API_ROUTES = [path.replace(":id", NO_TASK) for path, _ in ROUTES if path.startsw
 ELSEWHERE = "https://elsewhere.example"
 
 
-# Headers that every answer has
+# Headers of every response
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_every_answer_has_the_safe_headers_and_an_id(alice: ApiClient, path: str) -> None:
+async def test_every_response_has_the_security_headers_and_an_id(
+    alice: ApiClient, path: str
+) -> None:
     for method, sent in [("GET", None), ("HEAD", None), ("OPTIONS", None), ("DELETE", None)]:
         response = await alice.send(method, path, sent)
         assert response.status < 500
@@ -97,7 +99,7 @@ async def test_pages_run_our_script_and_nothing_else_and_answers_of_the_api_noth
             assert policy == expected, path
 
 
-async def test_answers_of_the_api_are_not_stored(alice: ApiClient) -> None:
+async def test_responses_of_the_api_are_not_stored(alice: ApiClient) -> None:
     for path in ["/api/tasks", "/api/nothing", "/tasks", "/login"]:
         assert (await alice.get(path)).headers["Cache-Control"] == "no-store"
 
@@ -188,12 +190,12 @@ async def test_head_is_get_without_the_body(alice: ApiClient, path: str) -> None
     for name in ["Content-Type", "Etag", "Location", "Link", "Cache-Control", "Www-Authenticate"]:
         assert head.headers.get(name) == get.headers.get(name)
     assert head.headers.get("Vary") == get.headers.get("Vary")
-    if path not in {"/metrics", "/api/health"}:  # whose numbers differ from moment to moment
+    if path not in {"/metrics", "/api/health"}:  # their numbers change all the time
         assert head.headers["Content-Length"] == get.headers["Content-Length"]
 
 
 async def as_sent(client: ApiClient, method: str, path: str) -> HTTPResponse:
-    """Ask for an answer that is not compressed, for the length of such differs each time."""
+    """Send a request for an uncompressed response: a compressed one differs in length each time."""
     response: HTTPResponse = await client.http_client.fetch(
         client.base_url + path,
         method=method,
@@ -210,7 +212,7 @@ async def as_sent(client: ApiClient, method: str, path: str) -> HTTPResponse:
 
 
 def chunked(size: int) -> bytes:
-    """Return a body in chunks."""
+    """Yield a body in chunks."""
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     return chunk * (size // 0x10000) + b"0\r\n\r\n"
 

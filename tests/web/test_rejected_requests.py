@@ -1,4 +1,4 @@
-"""What is refused before there is a request: malformed, too much, too slow, too many."""
+"""Rejected before a handler is called: malformed, too large, too slow, too many connections."""
 
 import json
 import socket
@@ -69,7 +69,7 @@ def server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
 
 
 def with_constants(**constants: float) -> list[str]:
-    """Return what starts `server.py`, named behind it, with other constants of its handlers."""
+    """Return the command that runs `server.py` with other values of some constants."""
     changed = "".join(
         "import {0}; {0}.{1}; {0}.{1} = {2}; ".format(CONSTANTS[name], name, value)
         for name, value in constants.items()
@@ -79,7 +79,7 @@ def with_constants(**constants: float) -> list[str]:
 
 
 def exchange(server: ServerProcess, sent: bytes) -> bytes:
-    """Send bytes, and give all that comes back until the server hangs up."""
+    """Send bytes, and return all that comes back until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", int(server.address)), LONG_ENOUGH) as connection:
         connection.sendall(sent)
         response = b""
@@ -92,7 +92,7 @@ def exchange(server: ServerProcess, sent: bytes) -> bytes:
 
 
 def read(response: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
-    """Return status, headers and problem of an answer."""
+    """Return the status, the headers and the problem document of a response."""
     head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.decode("ascii").split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
@@ -102,7 +102,7 @@ def read(response: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
 
 
 def assert_refused(response: bytes, status: int) -> dict[str, str]:
-    """Check that an answer is a problem with all the safe headers, and give those."""
+    """Check that a response is a problem with all security headers, and return its headers."""
     found, headers, problem = read(response)
     assert found == problem["status"] == status
     assert headers["Content-Type"] == "application/problem+json"
@@ -214,7 +214,7 @@ def test_whoever_is_slow_is_hung_up_on_and_keeps_nobody_waiting(
 
 
 def feed(connections: list[socket.socket], stopped: threading.Event, is_wanted: bool) -> None:
-    """Send one byte on each connection now and then, as slow attacks do."""
+    """Send one byte on each connection every 0.2 seconds, as slow attacks do."""
     while is_wanted and not stopped.wait(0.2):
         for connection in connections:
             try:
@@ -224,7 +224,7 @@ def feed(connections: list[socket.socket], stopped: threading.Event, is_wanted: 
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Return whether the server has hung up; drop what it sent."""
+    """Return whether the server has closed the connection; discard what it sent."""
     connection.setblocking(False)
     try:
         while connection.recv(65536):

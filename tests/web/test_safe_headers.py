@@ -1,4 +1,4 @@
-"""The safe headers, on every route, with every method, in every state; and what graders say."""
+"""The security headers: on every route, with every method, in every state, and for graders."""
 
 import re
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ MANY_FIELDS = "&".join(["title=x"] * 101)
 
 
 def addresses() -> Iterator[tuple[str, bool]]:
-    """Yield an address of every route, and of none, and whether it is a page."""
+    """Yield a path of every route, and one without a route, each with whether it is a page."""
     for route, handler in ROUTES:
         path = route.replace(":id", NO_TASK).replace(":path", "nothing")
         yield path, issubclass(handler, PageHandler)
@@ -62,7 +62,7 @@ def is_public_file(path: str, response: Response) -> bool:
 
 
 def assert_safe(response: Response, path: str, *, is_page: bool) -> None:
-    """Check every safe header of an answer."""
+    """Check all security headers of a response."""
     where = f"{path}: {response.status}"
     for name, value in SAFE.items():
         assert response.headers.get_list(name) == [value], (where, name)
@@ -135,7 +135,7 @@ def cookie_of(visitor: PageClient) -> str:
     return "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
 
 
-async def test_an_answer_that_nobody_expected_has_them_too(
+async def test_an_unexpected_error_has_them_too(
     api: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -150,7 +150,7 @@ async def test_an_answer_that_nobody_expected_has_them_too(
         assert_safe(response, path, is_page=path == "/login")
 
 
-async def test_no_answer_names_what_we_run_or_its_version(api: ApiClient) -> None:
+async def test_no_response_names_the_software_or_its_version(api: ApiClient) -> None:
     versions = {found.version for found in distributions() if found.version.count(".") >= 2}
     names = ("tornado", "python", "psycopg", "sqlalchemy", "jinja", "postgresql")
     for path, _ in addresses():
@@ -203,7 +203,7 @@ def score_transport(header: str) -> int:
 
 
 def scores_of(response: Response) -> dict[str, int]:
-    """Return what each of the Observatory's tests adds or takes, for a site behind TLS."""
+    """Return the points of each test of the Mozilla Observatory, for a site behind TLS."""
     headers = response.headers
     directives = directives_of(headers.get("Content-Security-Policy", ""))
     scripts = re.findall(r"<script[^>]*src=\"([^\"]*)", response.body.decode())

@@ -1,4 +1,4 @@
-"""What comes over one connection is read and answered, in whatever pieces the network brings it."""
+"""Requests are read from a connection in any pieces in which the network delivers them."""
 
 import io
 import socket
@@ -22,7 +22,7 @@ def server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
         yield running.wait_until_ready()
 
 
-def test_requests_that_come_as_one_piece_are_answered_in_their_order(
+def test_pipelined_requests_are_answered_in_order(
     server: ServerProcess,
 ) -> None:
     names = [f"request-{number}" for number in range(40)]
@@ -39,13 +39,13 @@ def test_a_request_is_read_wherever_it_is_cut(server: ServerProcess, size: int) 
 
 
 def make_request(name: str, body: bytes) -> bytes:
-    """Write a request that has to be read to its end before it can be refused."""
+    """Return a request that is rejected only after its whole body was read."""
     head = f"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {name}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def answered(server: ServerProcess, pieces: list[bytes], number: int) -> list[str]:
-    """Send pieces one after the other, and give the names of so many requests as answered."""
+    """Send pieces one by one, and return the names of as many requests as were answered."""
     with socket.create_connection(("127.0.0.1", int(server.address)), 10) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
@@ -55,7 +55,7 @@ def answered(server: ServerProcess, pieces: list[bytes], number: int) -> list[st
 
 
 def read_name(response: io.BufferedIOBase) -> str:
-    """Read one answer, and give the name of its request."""
+    """Read one response, and return the name of its request."""
     headers = {}
     assert response.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
     while (line := response.readline()) != b"\r\n":
