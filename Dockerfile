@@ -1,9 +1,9 @@
-# The tree as it is, in two stages: one that builds the environment, and one that only runs it.
-# It needs no root, no capability, and no writable file but those of the volume and /tmp.
+# Two stages: one builds the environment from the checkout, the other only runs it. The container
+# needs no root, no capability, and no writable files except those of the volume and /tmp.
 FROM python:3.13-slim AS build
 WORKDIR /app
 COPY requirements.lock ./
-# The environment that is kept has no pip, which nothing needs later.
+# The final environment has no pip.
 RUN python -m venv /pip \
     && python -m venv --without-pip /app/.venv \
     && /pip/bin/pip --python /app/.venv/bin/python install --no-cache-dir --require-hashes -r requirements.lock
@@ -12,7 +12,7 @@ FROM python:3.13-slim
 LABEL org.opencontainers.image.title="taskapp" \
       org.opencontainers.image.description="A task tracker that a person can host with one command" \
       org.opencontainers.image.licenses="MIT"
-# A fixed number: the files of a volume belong to it, also after the image was built anew.
+# A fixed id, so that the files of a volume keep their owner when the image is rebuilt.
 RUN groupadd --system --gid 10001 taskapp \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/taskapp taskapp \
     && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/taskapp /var/lib/taskapp/backups
@@ -28,7 +28,7 @@ ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     TASKAPP_HOST=0.0.0.0 \
     TASKAPP_DATA_DIR=/var/lib/taskapp/data
-# What could not be written later, to a file system that is read-only.
+# Bytecode, which cannot be written later to a read-only file system.
 RUN python -m compileall -q schema taskapp handlers server.py
 USER 10001:10001
 VOLUME /var/lib/taskapp

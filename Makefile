@@ -1,4 +1,4 @@
-# `make run` serves taskapp; `make test` runs every check. Both do all the set-up themselves.
+# `make run` serves taskapp; `make test` runs every check. Both install what they need.
 
 PYTHON ?= python3
 ENGINE ?= docker
@@ -18,7 +18,7 @@ test:  ## set up and run every check
 	@$(MAKE) --no-print-directory --jobs=3 lint types system
 	@$(MAKE) --no-print-directory pytest
 
-test-deploy:  ## set up and run the tests of what is in deploy/
+test-deploy:  ## set up and run the tests of deploy/
 	@$(MAKE) --no-print-directory --jobs=4 $(VENV)/.development $(VENV)/.deploy $(VENV)/.release system-deploy
 	$(BIN)/pytest tests/deploy
 
@@ -41,7 +41,7 @@ lint: $(VENV)/.development $(NODE_MODULES)/.installed  ## check style and format
 types: $(VENV)/.development  ## check types
 	$(BIN)/mypy
 
-pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests, side by side, with coverage
+pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests in parallel, with coverage
 	@bash tests/in_turn.sh \
 	    '$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=4 --dist=loadfile --cov --cov-report=term' \
 	    '$(BIN)/pytest --ignore=tests/deploy -m alone'
@@ -49,12 +49,12 @@ pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests
 browser: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests that open a browser
 	$(BIN)/pytest tests/browser -m "not alone" --numprocesses=4 --dist=loadfile
 
-image:  ## build the image taskapp with $(ENGINE), and dist/taskapp-image.tar.gz of it
+image:  ## build the image taskapp with $(ENGINE), and save it as dist/taskapp-image.tar.gz
 	$(ENGINE) build --tag taskapp .
 	@mkdir -p dist
 	$(ENGINE) save taskapp | gzip -n > dist/taskapp-image.tar.gz
 
-release-files: $(VENV)/.release  ## complete dist/ for the release of TAG: its parts, and digests
+release-files: $(VENV)/.release  ## complete dist/ for the release of TAG: list of parts, and digests
 	$(VENV)/release/bin/python deploy/release/make_files.py "$(TAG)"
 
 wheel: $(VENV)/.development  ## build dist/taskapp-*.whl, for pipx install
@@ -68,29 +68,29 @@ binary: wheel $(VENV)/.binary  ## build dist/taskapp, one file that needs no Pyt
 	$(VENV)/binary/bin/python deploy/binary/pack.py build/collected/taskapp dist/taskapp
 	rm -rf build
 
-soak: $(VENV)/.development system  ## work for ten minutes, and see that nothing has grown
+soak: $(VENV)/.development system  ## run for ten minutes, and check that nothing grows
 	SOAK_SECONDS=600 $(BIN)/pytest -s tests/faults/test_soak.py
 
-bench: $(VENV)/.runtime  ## measure speed beside the peers that are installed; OPTIONS=--help
+bench: $(VENV)/.runtime  ## measure speed, with the installed peers; OPTIONS=--help
 	@$(BIN)/python -m bench.compare_peers $(OPTIONS)
 
-system:  ## install, or name, what the tests need from the system
+system:  ## install, or list, the system packages that the tests need
 	@sh tests/system_packages.sh
 
-system-deploy: system  ## install, or name, what the tests of deploy/ need besides
+system-deploy: system  ## install, or list, those that the tests of deploy/ need
 	@sh tests/system_packages.sh deploy
 
-format: $(VENV)/.development  ## put the code into the common form
+format: $(VENV)/.development  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(VENV)/.development  ## write the lock files anew from pyproject.toml
+lock: $(VENV)/.development  ## write the lock files from pyproject.toml
 	sh deploy/lock.sh $(BIN)/pip-compile
 
-licences: $(VENV)/.development  ## list the licences of what is installed
+licences: $(VENV)/.development  ## list the licences of the installed packages
 	$(BIN)/python deploy/licences.py
 
-messages: $(VENV)/.development  ## collect the sentences of the pages for the other languages
+messages: $(VENV)/.development  ## collect the sentences of the pages for translation
 	sh deploy/messages.sh $(BIN)/pybabel
 
 clean:  ## remove the environment and caches; the data folder stays
@@ -102,39 +102,39 @@ help:  ## list these targets
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "taskapp needs Python 3.11 or later; set PYTHON=/path/to/it" >&2; exit 1; }
-	@echo "Making the environment in $(VENV) ..."
+	@echo "Creating the environment in $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) \
 	    || { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/.runtime: requirements.lock | $(VENV)/bin/python
-	@echo "Installing what taskapp needs; this takes a minute, once ..."
+	@echo "Installing taskapp's dependencies; this takes a minute, once ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
 $(VENV)/.development: requirements-dev.lock | $(VENV)/bin/python
-	@echo "Installing what the tests need; this takes some minutes, once ..."
+	@echo "Installing the dependencies of the tests; this takes some minutes, once ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.deploy: tests/deploy/requirements.lock | $(VENV)/bin/python
-	@echo "Installing what the tests of deploy/ need; this takes some minutes, once ..."
+	@echo "Installing the dependencies of the tests of deploy/; this takes some minutes, once ..."
 	@$(PYTHON) -m venv $(VENV)/deploy
 	@$(VENV)/deploy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/requirements.lock
 	@touch $@
 
 $(VENV)/.release: deploy/release/requirements.lock | $(VENV)/bin/python
-	@echo "Installing what lists the parts of a release; this takes a minute, once ..."
+	@echo "Installing the tools for a release; this takes a minute, once ..."
 	@$(PYTHON) -m venv $(VENV)/release
 	@$(VENV)/release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/release/requirements.lock
 	@touch $@
 
 $(VENV)/.binary: requirements.lock deploy/binary/requirements.lock | $(VENV)/bin/python
-	@echo "Installing what the one file is made of; this takes a minute, once ..."
+	@echo "Installing the tools for the one file; this takes a minute, once ..."
 	@$(PYTHON) -m venv $(VENV)/binary
 	@$(VENV)/binary/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock -r deploy/binary/requirements.lock
 	@touch $@
 
 $(NODE_MODULES)/.installed: tests/package-lock.json tests/.npmrc | system
-	@echo "Installing what the tests of the pages need from npm, once ..."
+	@echo "Installing the npm packages of the tests, once ..."
 	@cd tests && npm ci --loglevel=error --no-progress >/dev/null
 	@touch $@

@@ -1,1 +1,1 @@
-"""Measurements of taskapp, and the data they need; README.md says how to repeat them."""
+"""The benchmark of taskapp, and its data set. README.md explains how to run it."""

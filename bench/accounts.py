@@ -1,4 +1,4 @@
-"""The accounts of the bench data set as clients: logged in, with their tasks."""
+"""Accounts of the bench data set as logged-in clients."""
 
 import json
 import re
@@ -15,12 +15,12 @@ from bench.load import PASSWORD
 from taskapp.cli.common import CliError
 
 _TIMEOUT = 120.0  # seconds
-_FORM_PROOF = re.compile(r'name="csrf_token" value="([^"]+)"')
+_CSRF_TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who is logged in, and the newest hundred of the tasks that are theirs."""
+    """A logged-in user, and the ids of their newest 100 tasks."""
 
     email: str
     token: str
@@ -28,25 +28,25 @@ class Account:
 
     @property
     def bearer(self) -> str:
-        """Give the header that carries the session of the API."""
+        """Return the header with the API token."""
         return f"Authorization: Bearer {self.token}"
 
 
 def log_in_all(connection: Connection, users: int, count: int) -> list[Account]:
-    """Log in so many people, or all, from all over a database of so many users.
+    """Log in `count` accounts, or all, spread evenly over a database of `users`.
 
     Raises:
-        Failure: one of them is not let in.
+        CliError: a login fails.
     """
     count = min(count, users)
-    return [log_in(connection, 1 + place * users // count) for place in range(count)]
+    return [log_in(connection, 1 + index * users // count) for index in range(count)]
 
 
 def log_in(connection: Connection, number: int) -> Account:
-    """Log in one person by number, and read the ids of their tasks.
+    """Log in the account of this number, and read the ids of its tasks.
 
     Raises:
-        Failure: it is not answered as it should be.
+        CliError: a response is not 200.
     """
     email = f"user{number:05d}@example.com"
     body = {"email": email, "password": PASSWORD}
@@ -56,19 +56,19 @@ def log_in(connection: Connection, number: int) -> Account:
 
 
 def cookie_header(port: int, account: Account) -> str:
-    """Log an account in by the page, and give the header with its cookies.
+    """Log an account in by the login form, and return the header with its cookies.
 
     Raises:
-        Failure: it is not let in.
+        CliError: the login fails.
     """
     jar = CookieJar()
     browser = build_opener(HTTPCookieProcessor(jar))
     address = f"http://127.0.0.1:{port}/login"
     with browser.open(address, timeout=_TIMEOUT) as page:
-        proof = _FORM_PROOF.search(page.read().decode())
-    if not proof:
-        raise CliError("The form for logging in has no proof in it.")
-    fields = {"csrf_token": proof[1], "email": account.email, "password": PASSWORD}
+        csrf_token = _CSRF_TOKEN.search(page.read().decode())
+    if not csrf_token:
+        raise CliError("The login form has no CSRF token.")
+    fields = {"csrf_token": csrf_token[1], "email": account.email, "password": PASSWORD}
     with browser.open(address, urlencode(fields).encode(), timeout=_TIMEOUT) as page:
         if not page.url.endswith("/tasks"):
             raise CliError(f"{account.email} could not log in by the page.")
@@ -76,17 +76,17 @@ def cookie_header(port: int, account: Account) -> str:
 
 
 def etag_header(port: int, account: Account, path: str) -> str:
-    """Give the header with which what is at a path now is known already."""
+    """Return an `If-None-Match` header with the current ETag of a path."""
     headers = {"Authorization": f"Bearer {account.token}"}
     request = Request(f"http://127.0.0.1:{port}{path}", headers=headers)
-    with urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310  # our own
+    with urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310  # http, on loopback
         return f"If-None-Match: {response.headers['ETag']}"
 
 
 def write_accounts(
     path: Path, accounts: Iterable[Account], headers: Callable[[Account], list[str]]
 ) -> Path:
-    """Write the file that wrk.lua reads: for each account its address, its tasks, its headers."""
+    """Write the file that wrk.lua reads: the email, task ids and headers of each account."""
     lines = [
         "\t".join([account.email, " ".join(account.task_ids), *headers(account)]) + "\n"
         for account in accounts
@@ -98,6 +98,6 @@ def write_accounts(
 def _ask(connection: Connection, request: bytes) -> dict[str, Any]:
     status, body = connection.ask(request)
     if status != 200:
-        raise CliError(f"{request[:60]!r} was answered with {status}: {body[:300]!r}")
+        raise CliError(f"{request[:60]!r} returned {status}: {body[:300]!r}")
     response: dict[str, Any] = json.loads(body)
     return response

@@ -1,6 +1,6 @@
-"""Measure taskapp beside its peers, and judge the numbers.
+"""Measure taskapp and its peers, and print the results and verdicts.
 
-Run `python -m bench.compare_peers --help` in the checkout; README.md explains what it prints.
+Run `python -m bench.compare_peers --help` in the checkout; README.md explains the output.
 """
 
 import fcntl
@@ -40,7 +40,7 @@ _FILE = "compare_peers.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     only: tuple[int, ...]
     seconds: int
@@ -59,7 +59,7 @@ class Options:
 
 
 def measure(options: Options) -> None:
-    """Measure the points, and keep what is found in the file of the work folder."""
+    """Measure the points, and store the results in the work folder."""
     require_wrk()
     if 7 in options.only:
         find_nginx()
@@ -89,7 +89,7 @@ def measure(options: Options) -> None:
 
 @contextmanager
 def _loaded(options: Options) -> Iterator[tuple[Taskapp, Peers | None, Path]]:
-    """Load what taskapp, and the peers if there are any, answer from."""
+    """Yield taskapp and the peers, if there are any, with loaded databases."""
     peers = _find_peers(options)
     folder = Path(tempfile.mkdtemp(prefix="ta-bench-"))
     try:
@@ -105,7 +105,7 @@ def _loaded(options: Options) -> Iterator[tuple[Taskapp, Peers | None, Path]]:
 
 
 def _find_peers(options: Options) -> Peers | None:
-    """Find the peers that are installed; say so when taskapp is measured alone."""
+    """Return the installed peers, or print that taskapp is measured alone."""
     if options.peers is None:
         click.echo("# No peers are there (see --peers): taskapp is measured alone.")
         return None
@@ -154,26 +154,26 @@ def _measure_requests(
 
 @contextmanager
 def _locked(work: Path) -> Iterator[None]:
-    """Keep the work folder to ourselves, as run.py of the peers does.
+    """Lock the work folder, like run.py of the peers.
 
     Raises:
-        Failure: another measurement is at work there.
+        CliError: another measurement runs there.
     """
     with (work / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise CliError(
-                f"Another measurement is at work in {work}; two at once would measure each other."
+                f"Another measurement runs in {work}; two at once would disturb each other."
             ) from error
         yield
 
 
 def show_last_run(path: Path) -> bool:
-    """Print the tables of the last run in a file, and tell whether all verdicts are met.
+    """Print the tables of the last run in a file; return whether all verdicts are met.
 
     Raises:
-        Failure: there is no such file yet.
+        CliError: the file does not exist.
     """
     if not path.exists():
         raise CliError(f"Nothing was measured yet: there is no {path}.")
@@ -190,7 +190,7 @@ def show_last_run(path: Path) -> bool:
 def _points(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
     wanted = tuple(int(text) if text.strip().isdigit() else 0 for text in value.split(","))
     if not {*wanted} <= {*POINTS}:
-        raise click.BadParameter(f"Give some of {ALL}, with commas.")
+        raise click.BadParameter(f"Must be some of {ALL}, separated by commas.")
     return wanted
 
 
@@ -200,21 +200,21 @@ _folder = click.Path(path_type=Path, file_okay=False, resolve_path=True)
 
 @click.command()
 @click.option("--only", default=ALL, show_default=True, callback=_points, help="Points to measure.")
-@click.option("--seconds", type=_count, default=10, show_default=True, help="Of each cell.")
-@click.option("--repetitions", type=_count, default=3, show_default=True, help="Of each cell.")
+@click.option("--seconds", type=_count, default=10, show_default=True, help="Length of a cell.")
+@click.option("--repetitions", type=_count, default=3, show_default=True, help="Per cell.")
 @click.option("--warm-up", type=click.IntRange(0), default=2, show_default=True, help="Seconds.")
 @click.option(
     "--attempts",
     type=_count,
     default=3,
     show_default=True,
-    help="At a cell while others take more than a tenth of the server's core.",
+    help="Per cell, while other processes use more than a tenth of the server's core.",
 )
 @click.option("--users", type=_count, default=10_000, show_default=True)
-@click.option("--tasks", type=click.IntRange(50), default=100, show_default=True, help="Of each.")
-@click.option("--accounts", type=_count, default=50, show_default=True, help="That ask.")
+@click.option("--tasks", type=click.IntRange(50), default=100, show_default=True, help="Per user.")
+@click.option("--accounts", type=_count, default=50, show_default=True, help="Logged-in clients.")
 @click.option(
-    "--requests", type=_count, default=1000, show_default=True, help="Of each kind, for growth."
+    "--requests", type=_count, default=1000, show_default=True, help="Of each kind, for point 5."
 )
 @click.option("--starts", type=_count, default=5, show_default=True, help="Of each kind.")
 @click.option(
@@ -240,21 +240,23 @@ _folder = click.Path(path_type=Path, file_okay=False, resolve_path=True)
     envvar="BENCH_WORK",
     default=Path(tempfile.gettempdir()) / "task-bench",
     show_default=True,
-    help="Folder of what run.py installed, and of the results. Also BENCH_WORK.",
+    help="Folder of the installed peers and of the results. Also BENCH_WORK.",
 )
 @click.option("--last", is_flag=True, help="Measure nothing; print the last run again.")
 @click.pass_context
 def main(
     context: click.Context, /, *, last: bool, alone: bool, peers: Path | None, **values: Any
 ) -> None:
-    """Measure taskapp beside its peers, and judge the numbers.
+    """Measure taskapp and its peers, and print the results and verdicts.
 
     The exit code is 1 when a verdict is not met.
     """
     options = Options(peers=None if alone else peers, **values)
     options.work.mkdir(parents=True, exist_ok=True)
     if not last:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends what was started
+        signal.signal(
+            signal.SIGTERM, lambda *_: sys.exit(1)
+        )  # so that the context managers stop what they started
         with _locked(options.work):
             measure(options)
     context.exit(0 if show_last_run(options.work / _FILE) else 1)

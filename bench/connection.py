@@ -1,4 +1,4 @@
-"""An HTTP client that does so little that the server's time is what is measured."""
+"""A minimal HTTP client, so that the measured time is the server's."""
 
 import json
 import re
@@ -12,17 +12,17 @@ _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
 
 
 class Connection:
-    """One keep-alive connection to a port of this machine."""
+    """A keep-alive connection to a port on loopback."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Send a request, and give the status and the body of the answer.
+        """Send a request; return the status and the body of the response.
 
         Raises:
-            Failure: what comes back is no whole answer.
+            CliError: the response is incomplete.
         """
         self._socket.sendall(request)
         response = bytearray()
@@ -30,24 +30,24 @@ class Connection:
             self._receive(response)
         length = _LENGTH.search(response, 0, end + 2)
         if length is None:
-            raise CliError(f"An answer has no Content-Length: {bytes(response[:end])!r}")
+            raise CliError(f"A response has no Content-Length: {bytes(response[:end])!r}")
         while len(response) < end + 4 + int(length[1]):
             self._receive(response)
         return int(response[9:12]), bytes(response[end + 4 :])
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the socket."""
         self._socket.close()
 
     def _receive(self, response: bytearray) -> None:
         received = self._socket.recv(262_144)
         if not received:
-            raise CliError("The server closed the connection in the middle of an answer.")
+            raise CliError("The server closed the connection in the middle of a response.")
         response += received
 
 
 def write_request(method: str, path: str, token: str = "", body: Any = None) -> bytes:
-    """Write a request as it goes over the wire."""
+    """Return the bytes of a request."""
     content = b"" if body is None else json.dumps(body).encode()
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Accept: application/json"]
     if token:

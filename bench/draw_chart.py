@@ -59,11 +59,11 @@ def draw(rates: dict[tuple[str, str], float]) -> str:
         f'<text class="title" x="16" y="28">{title}</text>',
         *_draw_legend(),
     ]
-    for row, (request, words) in enumerate(REQUESTS.items()):
+    for row, (request, label) in enumerate(REQUESTS.items()):
         top = TOP + GROUP * row
-        parts.append(f'<text x="16" y="{top + 2 * STEP}">{words}</text>')
-        for place, server in enumerate(SERVERS):
-            rate, y = rates[request, server], top + STEP * place
+        parts.append(f'<text x="16" y="{top + 2 * STEP}">{label}</text>')
+        for index, server in enumerate(SERVERS):
+            rate, y = rates[request, server], top + STEP * index
             length = rate * scale
             parts.append(
                 f'<rect class="{server}" x="{LEFT}" y="{y}" width="{length:.0f}" height="{BAR}"/>'
@@ -73,11 +73,11 @@ def draw(rates: dict[tuple[str, str], float]) -> str:
 
 
 def _draw_legend() -> list[str]:
-    places = (16, 100, 400, 570)  # pixels from the left
+    columns = (16, 100, 400, 570)  # pixels from the left
     return [
         f'<rect class="{server}" x="{x}" y="44" width="12" height="12"/>'
         f'<text class="soft" x="{x + 18}" y="55">{escape(words)}</text>'
-        for x, (server, words) in zip(places, SERVERS.items(), strict=True)
+        for x, (server, words) in zip(columns, SERVERS.items(), strict=True)
     ]
 
 

@@ -1,6 +1,6 @@
-"""Point 5: what more tasks cost, in the time of one client and in memory.
+"""Point 5: how response time and memory grow with the number of tasks.
 
-Few tasks and many are asked the same things, each over one keep-alive connection.
+A small and a large data set get the same requests, each over one keep-alive connection.
 """
 
 import json
@@ -25,15 +25,15 @@ from bench.servers import Server, load_folders, servers
 from bench.verdicts import Verdict, compared
 from taskapp.cli.common import CliError
 
-_FEW = 100  # times fewer users are on the small side
-_SESSIONS = 20  # on each side
-_MOST = 1.1  # times what it costs with few tasks
-_PAGE = 100  # tasks
+_FEW = 100  # the small side has 1/100 of the users
+_SESSIONS = 20  # of each side
+_MAX_RATIO = 1.1  # of the large side to the small one
+_PAGE_SIZE = 100  # tasks
 
 
 @dataclass
 class Side:
-    """One of the two servers: its data, its connection, its accounts, and what was measured."""
+    """One of the two servers: its data, connection, accounts and measured times."""
 
     name: str
     data_folder: Path
@@ -43,17 +43,17 @@ class Side:
     times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def measure(self, scenario: Scenario, number: int) -> None:
-        """Ask once, and note the milliseconds.
+        """Send one request, and record its milliseconds.
 
         Raises:
-            Failure: it is not answered as it should be.
+            CliError: the status is not the expected one.
         """
         request = scenario.request(self.accounts[number % len(self.accounts)], number)
         self.times[scenario.name].append(_time(self.connection, request, scenario.status))
 
 
 def compare_growth(*, users: int, tasks: int, requests: int) -> list[Verdict]:
-    """Compare few tasks with many, the first page with the last, and the memory of both."""
+    """Compare few tasks with many: response times, memory, and the first page with the last."""
     few = max(2, users // _FEW)
     with _both_sizes(users=users, few=few, tasks=tasks) as (small, large):
         click.echo(f"# asking {small.name} and {large.name}, {requests} times each")
@@ -64,7 +64,7 @@ def compare_growth(*, users: int, tasks: int, requests: int) -> list[Verdict]:
                 f"{scenario.name}, {large.name}, median of one client",
                 median(large.times[scenario.name]),
                 "at most",
-                _MOST,
+                _MAX_RATIO,
                 (small.name, median(small.times[scenario.name])),
                 "ms",
             )
@@ -72,14 +72,14 @@ def compare_growth(*, users: int, tasks: int, requests: int) -> list[Verdict]:
         ]
         memory, base = (resident_megabytes(side.server.pid) for side in (large, small))
         what = f"memory, {large.name}"
-        verdicts.append(compared(5, what, memory, "at most", _MOST, (small.name, base), "MB"))
+        verdicts.append(compared(5, what, memory, "at most", _MAX_RATIO, (small.name, base), "MB"))
         verdicts.append(_compare_pages(large, users, users * tasks, requests))
     return verdicts
 
 
 @contextmanager
 def _both_sizes(*, users: int, few: int, tasks: int) -> Iterator[tuple[Side, Side]]:
-    """Run the small side and the large side, on new data folders, for the length of the block."""
+    """Run the small and the large side on new data folders while the block runs."""
     folder = Path(tempfile.mkdtemp(prefix="ta-bench-"))
     sizes = {folder / "small": few, folder / "large": users}
     try:
@@ -105,14 +105,14 @@ def _both_sizes(*, users: int, few: int, tasks: int) -> Iterator[tuple[Side, Sid
 
 
 def _ask_both(sides: Sequence[Side], requests: int) -> None:
-    """Ask both sides everything, time and again, in an order that is another one each time.
+    """Send every request to both sides, in a new random order each round.
 
-    So what else the machine does, and what an answer leaves to be done after it, meets both alike.
+    The order spreads disturbances, and work after a response, evenly over both sides.
     """
     turns = [(side, scenario) for side in sides for scenario in OPERATIONS]
     order = Random(requests)  # noqa: S311  # nothing here is secret
     for number in range(-max(5, requests // 10), requests):
-        if number == 0:  # what came before was the warm-up
+        if number == 0:  # negative numbers are the warm-up
             for side in sides:
                 side.times.clear()
         order.shuffle(turns)
@@ -121,7 +121,7 @@ def _ask_both(sides: Sequence[Side], requests: int) -> None:
 
 
 def _compare_pages(side: Side, users: int, tasks: int, requests: int) -> Verdict:
-    """Give one more user many tasks, go to their last page, and ask for it and for the first."""
+    """Create one user with many tasks, and compare the user's last page with the first."""
     click.echo(f"# loading one user with {tasks:,} tasks, and going through all of their pages")
     load_folders({side.data_folder: 1}, tasks)
     owner = log_in(side.connection, users + 1)
@@ -133,11 +133,11 @@ def _compare_pages(side: Side, users: int, tasks: int, requests: int) -> Verdict
             spent.append(_time(side.connection, request, 200))
     what = f"page {pages:,} of a list"
     base = ("the first page", median(times[first]))
-    return compared(5, what, median(times[last]), "at most", _MOST, base, "ms")
+    return compared(5, what, median(times[last]), "at most", _MAX_RATIO, base, "ms")
 
 
 def _find_last_page(connection: Connection, owner: Account) -> tuple[bytes, int]:
-    """Go from page to page, and give the request of the last one and its number."""
+    """Follow the cursors; return the request of the last page and its number."""
     request, number = _page_request(owner), 1
     while True:
         status, body = connection.ask(request)
@@ -150,11 +150,11 @@ def _find_last_page(connection: Connection, owner: Account) -> tuple[bytes, int]
 
 def _page_request(owner: Account, cursor: str = "") -> bytes:
     after = f"&after={cursor}" if cursor else ""
-    return write_request("GET", f"/api/tasks?limit={_PAGE}{after}", owner.token)
+    return write_request("GET", f"/api/tasks?limit={_PAGE_SIZE}{after}", owner.token)
 
 
 def _time(connection: Connection, request: bytes, expected: int) -> float:
-    """Ask once, and give the milliseconds."""
+    """Send one request, and return its milliseconds."""
     started = time.perf_counter()
     status, body = connection.ask(request)
     spent = (time.perf_counter() - started) * 1000
@@ -164,4 +164,4 @@ def _time(connection: Connection, request: bytes, expected: int) -> float:
 
 def _check(request: bytes, status: int, expected: int, body: bytes) -> None:
     if status != expected:
-        raise CliError(f"{request[:80]!r} was answered with {status}: {body[:300]!r}")
+        raise CliError(f"{request[:80]!r} returned {status}: {body[:300]!r}")

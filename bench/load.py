@@ -18,15 +18,15 @@ from taskapp.config.settings import Settings
 from taskapp.observability.logs import configure_logging
 from taskapp.runtime.database_server import database_server, require_prepared_database
 
-PASSWORD = "correct horse battery"  # noqa: S105  # of every account made here, known to the clients
+PASSWORD = "correct horse battery"  # noqa: S105  # of every account created here
 
-# PostgreSQL before 18 has no UUID version 7: a random one of version 4 gets the milliseconds in
-# its first 48 bits, and two bits more make a 7 of the 4.
+# PostgreSQL before 18 has no uuidv7(). This one takes a random UUID of version 4, replaces its
+# first 48 bits with the milliseconds, and sets two bits of the version: 4 becomes 7.
 _UUID7 = """
-CREATE FUNCTION pg_temp.uuid7(moment timestamptz) RETURNS uuid LANGUAGE sql VOLATILE AS $$
+CREATE FUNCTION pg_temp.uuid7(at timestamptz) RETURNS uuid LANGUAGE sql VOLATILE AS $$
     SELECT encode(set_bit(set_bit(overlay(
         uuid_send(gen_random_uuid())
-        PLACING substring(int8send(floor(extract(epoch FROM moment) * 1000)::bigint) FROM 3)
+        PLACING substring(int8send(floor(extract(epoch FROM at) * 1000)::bigint) FROM 3)
         FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid
 $$
 """
@@ -46,7 +46,7 @@ SELECT id, 'user' || lpad(number::text, greatest(5, length(number::text)), '0') 
     %(password_hash)s, registered, registered
 FROM new_users ORDER BY place
 """
-# Each user in turn adds a task, so a user's tasks lie far apart in the table, as in real life.
+# Users add tasks in turn, so a user's tasks lie far apart in the table, as in real use.
 _TASKS = """
 INSERT INTO tasks (id, user_id, title, description, status, created_at, updated_at)
 SELECT pg_temp.uuid7(created), user_id,
@@ -68,10 +68,10 @@ FROM (
 
 
 def load(url: str, password_hash: str, *, users: int, tasks: int, add: bool) -> None:
-    """Insert users with tasks each, all or nothing, and bring the statistics up to date.
+    """Insert users with tasks in one transaction, and update the statistics.
 
     Raises:
-        Failure: there are users already, and none should be added to them.
+        CliError: the database has users, and `add` is false.
     """
     values = {"users": users, "tasks": tasks, "password_hash": password_hash}
     with closing(psycopg2.connect(url)) as connection:
@@ -79,7 +79,7 @@ def load(url: str, password_hash: str, *, users: int, tasks: int, add: bool) -> 
             count = _number(cursor, "SELECT count(*) FROM users")
             if count and not add:
                 raise CliError(
-                    f"The database holds {count:,} users, and nothing was loaded. Give --add to "
+                    f"The database holds {count:,} users, and nothing was loaded. Use --add to "
                     "put new users beside them, or use an empty data folder or database."
                 )
             cursor.execute(_UUID7)
@@ -97,7 +97,7 @@ def _number(cursor: Any, query: str) -> int:
 
 
 async def _run(settings: Settings, *, users: int, tasks: int, add: bool) -> float:
-    """Load into the database of the settings, and give the seconds that it took."""
+    """Load into the database of the settings, and return the seconds taken."""
     async with database_server(settings, share=True) as url:
         await require_prepared_database(settings, url)
         started = perf_counter()
@@ -113,11 +113,11 @@ async def _run(settings: Settings, *, users: int, tasks: int, add: bool) -> floa
     f'that TASKAPP_DATA_DIR names. Every password is "{PASSWORD}".'
 )
 @click.option("--users", type=click.IntRange(1), default=10_000, show_default=True)
-@click.option("--tasks", type=click.IntRange(1), default=100, show_default=True, help="Of each.")
-@click.option("--add", is_flag=True, help="Also where there are users already.")
+@click.option("--tasks", type=click.IntRange(1), default=100, show_default=True, help="Per user.")
+@click.option("--add", is_flag=True, help="Load even if the database has users.")
 @report_errors
 def main(*, users: int, tasks: int, add: bool) -> None:
-    """Load what the command line asks for."""
+    """Run the command line."""
     settings = read_settings()
     configure_logging(replace(settings, log_level="warning"))
     seconds = asyncio.run(_run(settings, users=users, tasks=tasks, add=add))

@@ -1,6 +1,6 @@
-"""Puts load on servers with wrk: in turns, and on a machine that is as quiet as it gets.
+"""Puts load on servers with wrk, alternating between them, and repeats disturbed cells.
 
-wrk is a closed loop: a connection sends its next request when the last one was answered.
+wrk is a closed loop: a connection sends its next request after the response to the last one.
 """
 
 import json
@@ -30,15 +30,15 @@ from taskapp.cli.common import CliError
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 _LOGIN_CONNECTIONS = 4
-_LOGIN_LEAD = 1.0  # seconds for which logins have begun before the load does
-_LOUD = 10.0  # percent of the server's core that others take: the cell is measured again
-_SETTLING = 15.0  # seconds at most
-_STILL = 0.02  # CPU seconds in a quarter of a second
+_LOGIN_LEAD = 1.0  # seconds by which the logins start before the load
+_MAX_DISTURBANCE = 10.0  # percent of the server's core; above, the cell is measured again
+_SETTLE_TIMEOUT = 15.0  # seconds
+_IDLE = 0.02  # CPU seconds in a quarter of a second
 
 
 @dataclass(frozen=True)
 class Load:
-    """A scenario, from so many connections, on a server; perhaps while others log in."""
+    """A scenario on a server from a number of connections, with or without logins beside it."""
 
     target: Target
     scenario: Scenario
@@ -47,24 +47,24 @@ class Load:
 
     @property
     def name(self) -> str:
-        """Name the scenario as the table does."""
+        """Return the name that the table shows."""
         return f"{self.scenario.name} beside logins" if self.beside_logins else self.scenario.name
 
 
 @dataclass(frozen=True)
 class LoadGenerator:
-    """wrk, with how long and how often each cell is measured, in whole seconds."""
+    """Runs wrk. `seconds` and `warm_up` are whole seconds for each cell."""
 
     results: Results
     seconds: int
     repetitions: int
     warm_up: int
-    attempts: int = 3  # at a cell that others disturb
+    attempts: int = 3  # for a cell that other processes disturb
     server_cores: Sequence[int] = SERVER_CORES
     load_cores: Sequence[int] = LOAD_CORES
 
     def measure(self, point: int, loads: Sequence[Load]) -> None:
-        """Measure loads in turns, each as often as wanted, and keep the cells."""
+        """Measure the loads alternately, `repetitions` times each, and store the cells."""
         if self.warm_up:
             for load in loads:
                 self._run_wrk(load.target, load.scenario, load.connections, self.warm_up)
@@ -80,19 +80,19 @@ class LoadGenerator:
                 )
 
     def run_together(self, loads: Sequence[Load], seconds: int) -> None:
-        """Put several loads on a server at once, without measuring."""
+        """Run several loads at once, without measuring."""
         with ThreadPoolExecutor(len(loads)) as pool:
             running = [
                 pool.submit(self._run_wrk, load.target, load.scenario, load.connections, seconds)
                 for load in loads
             ]
         for one in running:
-            one.result()  # which raises what went wrong in it
+            one.result()  # raises the load's exception
 
     def _measure_quietly(self, point: int, load: Load, targets: Sequence[Target]) -> Cell:
-        """Measure again while others take the server's core; keep the quietest cell."""
+        """Measure again while other processes use the server's core; return the quietest cell."""
         cells: list[Cell] = []
-        while len(cells) < self.attempts and (not cells or cells[-1].other > _LOUD):
+        while len(cells) < self.attempts and (not cells or cells[-1].other > _MAX_DISTURBANCE):
             _settle(targets)
             cells.append(self._measure_once(point, load))
         return min(cells, key=lambda cell: cell.other)
@@ -107,32 +107,32 @@ class LoadGenerator:
             busy = busy_seconds(self.server_cores) - busy
             machine = busy_seconds(ALL_CORES) - machine
             elapsed = time.perf_counter() - started
-        answered = found["requests"] - found["refused"]
+        successful = found["requests"] - found["refused"]
         return Cell(
             point=point,
             target=load.target.name,
             scenario=load.name,
             connections=load.connections,
-            rate=answered / found["seconds"],
-            size=found["bytes"] / max(1, answered),
+            rate=successful / found["seconds"],
+            size=found["bytes"] / max(1, successful),
             p50=found["p50"],
             p95=found["p95"],
             p99=found["p99"],
             errors=found["refused"] + found["lost"],
             cpu=cpu / elapsed * 100,
-            cpu_per_request=cpu * 1000 / max(1, answered),
+            cpu_per_request=cpu * 1000 / max(1, successful),
             other=max(0.0, (busy - cpu) / elapsed * 100) if self._has_own_cores() else 0.0,
             busy_cores=machine / elapsed,
             logins=logins.get("rate"),
         )
 
     def _has_own_cores(self) -> bool:
-        """Tell whether what others take of the server's cores is a disturbance."""
+        """Return whether server and load run on separate cores."""
         return not {*self.server_cores} & {*self.load_cores}
 
     @contextmanager
     def _logins(self, load: Load) -> Iterator[dict[str, float]]:
-        """Log in without pause while the block lasts; afterwards the dictionary has the rate."""
+        """Log in without pause while the block runs; the dictionary gets the rate at its end."""
         found: dict[str, float] = {}
         if not load.beside_logins:
             yield found
@@ -163,10 +163,10 @@ class LoadGenerator:
 
 
 def require_wrk() -> None:
-    """Make sure that wrk is there.
+    """Check that wrk is installed.
 
     Raises:
-        Failure: it is not.
+        CliError: it is not installed.
     """
     if not shutil.which("wrk"):
         raise CliError("The load comes from wrk, which is missing; on Debian: apt install wrk")
@@ -181,10 +181,10 @@ def _read(output: str) -> Mapping[str, Any]:
 
 
 def _settle(targets: Sequence[Target]) -> None:
-    """Wait until no server works on requests that wrk has left behind."""
-    deadline = time.monotonic() + _SETTLING
+    """Wait until no server works on requests that wrk has abandoned."""
+    deadline = time.monotonic() + _SETTLE_TIMEOUT
     while time.monotonic() < deadline:
         before = sum(target.cpu_seconds() for target in targets)
         time.sleep(0.25)
-        if sum(target.cpu_seconds() for target in targets) - before <= _STILL:
+        if sum(target.cpu_seconds() for target in targets) - before <= _IDLE:
             return

@@ -1,4 +1,4 @@
-"""On what was measured: the machine and the versions."""
+"""Describes the machine and the versions of a run."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ _PROGRAMS = {"node": ["node", "--version"], "wrk": ["wrk", "--version"]}
 
 
 def describe_machine() -> str:
-    """Describe when and on what this runs, with how busy the machine is already."""
+    """Return the time, the machine, its load averages and the versions, as one paragraph."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
@@ -38,7 +38,7 @@ def _processor() -> str:
 
 
 def _first_line(command: Sequence[str]) -> str:
-    """Give the first line that a program says, with its name; wrk ends with 1 when asked."""
+    """Return the program's name and version; `wrk --version` exits with 1."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     line = (done.stdout + done.stderr).splitlines()[0]
     return f"{command[0]} {line.removeprefix(command[0]).split('Copyright')[0].strip()}"

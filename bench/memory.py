@@ -1,4 +1,4 @@
-"""Point 5, too: the memory of the process, idle and after a mix of all requests."""
+"""Point 5, continued: memory of the process, idle and after a mix of all requests."""
 
 import click
 
@@ -10,14 +10,14 @@ from bench.verdicts import Verdict, limited
 
 _IDLE, _LOADED = 90, 140  # MB
 _MIXED = (*OPERATIONS, PAGE)
-_CONNECTIONS = 8  # for each of these
+_CONNECTIONS = 8  # of each scenario
 
 
 def measure_memory(
     generator: LoadGenerator, taskapp: Taskapp, accounts: int, minutes: float
 ) -> list[Verdict]:
-    """Measure the memory of a server that has just started, and after so many minutes of load."""
-    taskapp.log_in(accounts)  # before, so that the server that is measured has done nothing yet
+    """Measure the memory of a new server, and again after `minutes` of load."""
+    taskapp.log_in(accounts)  # in an earlier process, so that the measured one is idle
     with taskapp.running(accounts) as target:
         idle = resident_megabytes(target.pid)
         click.echo(f"# idle: {idle:.1f} MB; a mix of requests follows, {minutes:g} minutes long")

@@ -1,4 +1,4 @@
-"""Runs nginx in front of several servers, as deploy/nginx/ has it, without https and limits."""
+"""Runs nginx with the configuration of deploy/nginx/, without HTTPS and limits."""
 
 import os
 import re
@@ -12,7 +12,9 @@ from bench.processes import end
 from bench.servers import CHECKOUT, Server, reserved_port, wait_until_ready
 from taskapp.cli.common import CliError
 
-_SYSTEM_PROGRAMS = "/usr/sbin"  # where Debian has it, which is not on the PATH of ordinary users
+_SYSTEM_PROGRAMS = (
+    "/usr/sbin"  # Debian's folder of nginx, which is not on the PATH of ordinary users
+)
 _SHIPPED = CHECKOUT / "deploy" / "nginx"
 _CONFIGURATION = """{user}
 worker_processes auto;
@@ -25,7 +27,7 @@ events {{
 http {{
     access_log {folder}/nginx.log;
     client_body_temp_path {folder}/nginx-bodies;
-    proxy_temp_path {folder}/nginx-answers;
+    proxy_temp_path {folder}/nginx-responses;
     fastcgi_temp_path {folder}/nginx-unused;
     uwsgi_temp_path {folder}/nginx-unused;
     scgi_temp_path {folder}/nginx-unused;
@@ -41,10 +43,10 @@ http {{
 
 
 def find_nginx() -> str:
-    """Return the path of the program.
+    """Return the path of the nginx program.
 
     Raises:
-        Failure: there is none.
+        CliError: nginx is not installed.
     """
     path = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:{_SYSTEM_PROGRAMS}")
     if not path:
@@ -54,10 +56,10 @@ def find_nginx() -> str:
 
 @contextmanager
 def running_nginx(folder: Path, ports: Sequence[int]) -> Iterator[Server]:
-    """Run nginx in front of the servers on these ports for the length of the block.
+    """Run nginx in front of the servers on these ports while the block runs.
 
     Raises:
-        CliError: it is missing, or does not serve.
+        CliError: nginx is not installed, or does not become ready.
     """
     with reserved_port() as port:
         configuration = folder / "nginx.conf"
@@ -82,7 +84,7 @@ def _configure(folder: Path, port: int, ports: Sequence[int]) -> str:
     upstream = site[site.index("upstream taskapp {") : site.index("\n}") + 2]
     proxy = (_SHIPPED / "proxy.conf").read_text(encoding="utf-8")
     return _CONFIGURATION.format(
-        user="user root;" if os.geteuid() == 0 else "",  # whom the folder belongs to
+        user="user root;" if os.geteuid() == 0 else "",  # the owner of the folder
         folder=folder,
         port=port,
         upstream=re.sub(r"(?:    server \S+( [^;]+);\n?)+", members + "\n", upstream),

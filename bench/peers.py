@@ -1,4 +1,4 @@
-"""The peers that taskapp is measured beside, as their own folder's run.py sets them up."""
+"""The peers that taskapp is compared with, set up by the run.py of their folder."""
 
 import importlib.util
 import os
@@ -18,18 +18,18 @@ _DATABASE = "taskapp"
 
 
 class Peers:
-    """The folder of the peers, with its own script: it knows their programs, ports and data."""
+    """The folder of the peers, whose script knows their programs, ports and data."""
 
     def __init__(self, folder: Path, work: Path, users: int) -> None:
-        """Take the folder, and the work folder that its `run.py setup` has filled.
+        """Load the script of the folder; `work` is what its `run.py setup` has filled.
 
         Raises:
-            Failure: there is no such script in the folder.
+            CliError: the folder has no run.py, or it cannot be loaded.
         """
         path = folder / "run.py"
         if not path.is_file():
             raise CliError(f"{folder} holds no run.py, so there are no peers.")
-        # The script reads its settings when it is loaded.
+        # The script reads these variables when it is imported.
         os.environ |= {"BENCH_WORK": str(work), "BENCH_USERS": str(users)}
         specification = importlib.util.spec_from_file_location("peers_run", path)
         if specification is None or specification.loader is None:
@@ -40,16 +40,16 @@ class Peers:
         self._users = users
 
     def installed(self) -> list[str]:
-        """Name the peers that `run.py setup` has installed."""
+        """Return the names of the peers that `run.py setup` has installed."""
         has_python = (self._work / "venv" / "bin" / "uvicorn").exists()
         has_node = (self._work / "express" / "node_modules").is_dir()
         return ["express"] * has_node + ["fastapi", "aiopg_fair"] * has_python
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Run the PostgreSQL of all, with the peers' data, and give the URL of taskapp's database.
+        """Run the shared PostgreSQL with the peers' data; yield the URL of taskapp's database.
 
-        One that ran before goes on running.
+        A server that ran before is not stopped.
         """
         was_running = self._script.postmaster() is not None
         self._script.do_pg_start(None)
@@ -65,14 +65,14 @@ class Peers:
 
     @contextmanager
     def running(self, name: str, folder: Path, accounts: int) -> Iterator[Target]:
-        """Run a peer on the server's core, with so many accounts logged in."""
+        """Run a peer on the server's core, with `accounts` accounts logged in."""
         options = Namespace(auth="login", profile=None, cleanup="-")
         peer = self._script.Target(name, options)
         try:
             peer.start(",".join(map(str, SERVER_CORES)))
             with closing(Connection(peer.port)) as connection:
-                people = log_in_all(connection, self._users, accounts)
-            files = bearer_file(folder, name, people)
+                clients = log_in_all(connection, self._users, accounts)
+            files = bearer_file(folder, name, clients)
             yield Target(name, peer.port, peer.pid, self._script.DATABASE_URL, files)
         finally:
             peer.stop()

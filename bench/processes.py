@@ -1,4 +1,4 @@
-"""What Linux tells about a server: its CPU time, its memory, and how busy its core is."""
+"""CPU time, memory and core usage of a server, from /proc (Linux)."""
 
 import os
 import subprocess
@@ -18,12 +18,12 @@ LOAD_CORES = ALL_CORES[1:2] or ALL_CORES  # of wrk and PostgreSQL
 
 
 def on_cores(cores: Sequence[int], program: Sequence[str]) -> list[str]:
-    """Write the command that runs a program on some cores."""
+    """Return the command that runs a program on these cores."""
     return ["taskset", "-c", ",".join(map(str, cores)), *program]
 
 
 def move_database(pid: int, cores: Sequence[int]) -> None:
-    """Move the PostgreSQL that a server runs to some cores; what it forks later follows."""
+    """Move a server's PostgreSQL to these cores; processes that it forks later inherit them."""
     for process in _descendants(pid):
         if process.name == _DATABASE:
             with suppress(ProcessLookupError):
@@ -31,17 +31,17 @@ def move_database(pid: int, cores: Sequence[int]) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Give the CPU seconds that a server took so far, without those of its PostgreSQL."""
+    """Return the CPU seconds that a server has used, without its PostgreSQL."""
     return sum(process.ticks for process in _server(pid)) / _TICKS
 
 
 def resident_megabytes(pid: int) -> float:
-    """Give the memory that a server holds (RSS, in 10^6 bytes), without that of its PostgreSQL."""
+    """Return the resident memory of a server in 10^6 bytes, without its PostgreSQL."""
     return sum(_resident_bytes(process.pid) for process in _server(pid)) / 1e6
 
 
 def busy_seconds(cores: Sequence[int]) -> float:
-    """Give the seconds for which some cores have worked, on whatever it was."""
+    """Return the seconds that these cores were busy since boot."""
     names = {f"cpu{core}" for core in cores}
     busy = 0
     for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
@@ -53,7 +53,7 @@ def busy_seconds(cores: Sequence[int]) -> float:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process of ours to end, and kill it if it does not."""
+    """Terminate a child process; kill it after a timeout."""
     process.terminate()
     try:
         process.wait(_TIMEOUT)
@@ -75,7 +75,7 @@ def _server(pid: int) -> list[_Process]:
 
 
 def _descendants(pid: int) -> Iterator[_Process]:
-    """Give a process, its children, and so on."""
+    """Yield a process and all its descendants."""
     children = defaultdict(list)
     waiting = []
     for process in _all_processes():

@@ -1,4 +1,4 @@
-"""Points 1 to 4: how many requests a second, beside the peers and beside each other."""
+"""Points 1 to 4: requests a second, compared with the peers and with each other."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ CONNECTIONS = (32, 100)
 CROWD = 500  # connections
 _TIMES: Mapping[str, tuple[float, float | None]] = {"express": (2.5, None), "fastapi": (3.0, None)}
 _BARE = "aiopg_fair"
-_BARE_TIMES = {  # and the stretch
+_BARE_TIMES = {  # bound and stretch
     LIST: (1.0, 1.2),
     GET: (1.0, 1.2),
     CREATE: (0.9, 1.0),
@@ -40,7 +40,7 @@ def compare_rates(generator: LoadGenerator, targets: Sequence[Target]) -> list[V
 def judge_rates(
     scenario: Scenario, connections: int, found: Mapping[str, Summary]
 ) -> list[Verdict]:
-    """Judge one operation beside each peer that was measured."""
+    """Return the verdicts on one operation, one for each measured peer."""
     ours = found[NAME]
     bounds = {**_TIMES, _BARE: _BARE_TIMES[scenario]}
     return [
@@ -61,7 +61,7 @@ def judge_rates(
 
 
 def crowd(generator: LoadGenerator, targets: Sequence[Target]) -> list[Verdict]:
-    """Look whether anybody waits long when 500 connections ask at once (point 2)."""
+    """Measure the p95 of the list at 500 connections (point 2)."""
     loads = [Load(target, LIST, CROWD) for target in targets if target.name in {NAME, "express"}]
     generator.measure(2, loads)
     ours = _found(generator, 2, NAME, LIST.name, CROWD)
@@ -78,7 +78,7 @@ def crowd(generator: LoadGenerator, targets: Sequence[Target]) -> list[Verdict]:
 
 
 def beside_logins(generator: LoadGenerator, target: Target) -> list[Verdict]:
-    """Look what is left to others while some log in without pause (point 3)."""
+    """Measure the list while other clients log in without pause (point 3)."""
     disturbed = Load(target, LIST, beside_logins=True)
     generator.measure(3, [Load(target, LIST), disturbed])
     alone = _found(generator, 3, NAME, LIST.name)

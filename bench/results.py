@@ -1,4 +1,4 @@
-"""What was measured, cell by cell: medians, the table, and the file that keeps it."""
+"""Measured cells: their medians, the table, and the file that stores them."""
 
 import json
 from collections import defaultdict
@@ -11,28 +11,28 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Cell:
-    """One load on one server. Times are in milliseconds, shares of a core in percent."""
+    """The result of one load on one server. Times in milliseconds, CPU in percent of a core."""
 
     point: int
     target: str
     scenario: str
     connections: int
-    rate: float  # right answers a second
-    size: float  # bytes of an answer
+    rate: float  # responses with the expected status, per second
+    size: float  # bytes per response
     p50: float
     p95: float
     p99: float
     errors: int
     cpu: float  # of the server
     cpu_per_request: float  # milliseconds, user and system, of the server
-    other: float  # of the server's core, by anything else
-    busy_cores: float  # of the machine, by all that ran
-    logins: float | None = None  # a second, beside the load
+    other: float  # of the server's core, used by other processes
+    busy_cores: float  # of the machine, used by all processes
+    logins: float | None = None  # per second, next to the load
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The medians of all repetitions of a cell; errors are added up."""
+    """The medians of all repetitions of a cell, and the sum of their errors."""
 
     target: str
     scenario: str
@@ -54,33 +54,32 @@ class Summary:
 
 
 class Results:
-    """The cells of a run, each kept in a file as soon as it is there."""
+    """The cells of a run; each is appended to a file at once."""
 
     def __init__(self, path: Path, run: str) -> None:
-        """Take the file of JSON lines to append to, and the name of the run."""
         self._path = path
         self._run = run
         self.cells: list[Cell] = []
 
     def add(self, cell: Cell) -> None:
-        """Keep a cell."""
+        """Store a cell."""
         self.cells.append(cell)
         self.keep("cell", asdict(cell))
 
     def keep(self, kind: str, values: dict[str, Any]) -> None:
-        """Append something else that was found."""
+        """Append a line of another kind."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"run": self._run, "kind": kind, **values}) + "\n")
 
     def find(self, point: int, target: str, scenario: str, connections: int = 32) -> Summary | None:
-        """Give the medians of a cell; None when it was not measured."""
+        """Return the medians of a cell, or None if it was not measured."""
         wanted = (point, target, scenario, connections)
         cells = [cell for cell in self.cells if _key(cell) == wanted]
         return summarize(cells) if cells else None
 
 
 def read_last_run(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Read what a file keeps of the last run in it, by kind."""
+    """Return the lines of the last run in a file, by kind."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     last = lines[-1]["run"]
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -92,7 +91,7 @@ def read_last_run(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def summarize(cells: Sequence[Cell]) -> Summary:
-    """Give the medians of repetitions."""
+    """Return the medians of the repetitions of one cell."""
 
     def middle(name: str) -> float:
         return float(median(getattr(cell, name) for cell in cells))
@@ -121,7 +120,7 @@ def summarize(cells: Sequence[Cell]) -> Summary:
 
 
 def table(cells: Iterable[Cell]) -> str:
-    """Write the medians of all cells as a table of Markdown."""
+    """Return the medians of all cells as a Markdown table."""
     groups: dict[tuple[int, str, str, int], list[Cell]] = {}
     for cell in cells:
         groups.setdefault(_key(cell), []).append(cell)

@@ -1,4 +1,4 @@
-"""The requests that are measured, for the load and for single questions."""
+"""The requests that are measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from bench.accounts import Account
 from bench.connection import write_request
 from bench.load import PASSWORD
 
-CREATED = "bench-"  # begins the title of every task that is made, by which it is deleted again
+CREATED = "bench-"  # prefix of the title of every created task, used to delete them afterwards
 _DESCRIPTION = "Call the office, ask for the report of last month, send it to everybody. " * 3
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A request, in which {id} is one of the account's tasks, {number} one that changes.
+    """A request template: {id} is one of the account's tasks, {number} differs each time.
 
-    `kind` says which headers of an account go with it; `status` is that of the right answer.
+    `kind` selects the headers of the account; `status` is the expected status.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Scenario:
     kind: str = "bearer"
 
     def request(self, account: Account, number: int) -> bytes:
-        """Write the request for an account, about another task for each number."""
+        """Return the request of an account; each number selects another task."""
         task_id = account.task_ids[number * 7 % len(account.task_ids)]
         body = {name: value.replace("{number}", str(number)) for name, value in self.body.items()}
         path = self.path.replace("{id}", task_id)

@@ -1,4 +1,4 @@
-"""Loads data folders and runs the real server.py on them, each with its embedded PostgreSQL."""
+"""Loads data folders, and runs server.py on them, each with its embedded PostgreSQL."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ from taskapp.cli.common import CliError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 120.0  # seconds
-# The windows of a second are let go of, as those of the shipped limits are.
+# Windows of one second expire during a run, like those of the default limits.
 WITHOUT_LIMITS = {
     "TASKAPP_API_LIMIT": "1000000/second",
     "TASKAPP_LOGIN_LIMIT": "1000000/second",
@@ -28,7 +28,7 @@ _Process = subprocess.Popen[bytes]
 
 @dataclass(frozen=True)
 class Server:
-    """A server.py that answers, or nginx in front of some."""
+    """A running server.py, or nginx in front of several."""
 
     port: int
     pid: int
@@ -37,12 +37,12 @@ class Server:
 def load_folders(
     users: Mapping[Path, int], tasks: int, settings: Mapping[str, str] = QUICK_LOGINS
 ) -> None:
-    """Load so many users with tasks into each data folder, all at the same time.
+    """Load users with tasks into each data folder, in parallel.
 
-    Users that are there already stay.
+    Existing users stay.
 
     Raises:
-        Failure: it does not work.
+        CliError: loading fails.
     """
     with ExitStack() as stack:
         loading = {}
@@ -59,7 +59,7 @@ def servers(data_folders: Sequence[Path]) -> Iterator[list[Server]]:
     """Run a server with quick logins on each data folder.
 
     Raises:
-        Failure: one of them does not serve.
+        CliError: a server does not become ready.
     """
     with ExitStack() as stack:
         yield [stack.enter_context(running_server(path, QUICK_LOGINS)) for path in data_folders]
@@ -72,12 +72,12 @@ def running_server(
     *,
     cores: Sequence[int] = (),
 ) -> Iterator[Server]:
-    """Run server.py on a data folder, on some cores or on any, for the length of the block.
+    """Run server.py on a data folder while the block runs, on the given cores or on any.
 
-    The settings are those that are shipped, without rate limits and but for those given.
+    Settings that are not given keep their defaults, except the rate limits.
 
     Raises:
-        Failure: it does not serve.
+        CliError: the server does not become ready.
     """
     with starting_server(data_folder, settings, cores=cores) as server:
         if not wait_until_ready(server):
@@ -92,7 +92,7 @@ def starting_server(
     *,
     cores: Sequence[int] = (),
 ) -> Iterator[Server]:
-    """Run server.py as `running_server` does, and wait for nothing."""
+    """Run server.py like `running_server`, without waiting until it is ready."""
     with reserved_port() as port:
         wanted = {**settings, "TASKAPP_PORT": str(port)}
         with _running([str(CHECKOUT / "server.py")], data_folder, wanted, cores) as process:
@@ -100,17 +100,17 @@ def starting_server(
 
 
 def wait_until_ready(server: Server) -> bool:
-    """Wait until a server is ready; return False when it ends, or is not ready in time."""
+    """Wait until a server is ready; return False if it ends or the timeout passes."""
     deadline = time.monotonic() + START_TIMEOUT
     while health_status(server.port) != 200:
-        if time.monotonic() > deadline or not _lives(server.pid):
+        if time.monotonic() > deadline or not _is_running(server.pid):
             return False
         time.sleep(0.05)
     return True
 
 
 def health_status(port: int) -> int:
-    """Ask a server whether it is ready, and give the status; 0 when nobody answers."""
+    """Return the status of the readiness check; 0 if the connection fails."""
     with suppress(OSError), closing(Connection(port)) as connection:
         return connection.ask(write_request("GET", "/api/health/ready"))[0]
     return 0
@@ -123,13 +123,13 @@ def _running(
     settings: Mapping[str, str],
     cores: Sequence[int] = (),
 ) -> Iterator[_Process]:
-    """Run a Python program on a data folder, and end it when the block ends."""
+    """Run a Python program on a data folder while the block runs."""
     command = [sys.executable, *program]
     with (
         _log(data_folder).open("ab") as log,
         subprocess.Popen(
             on_cores(cores, command) if cores else command,
-            cwd=data_folder.parent,  # not the checkout, where a .env may name somebody's database
+            cwd=data_folder.parent,  # not the checkout, whose .env may name a real database
             env=_environment(data_folder, settings),
             stdout=log,
             stderr=log,
@@ -152,17 +152,17 @@ def _log(data_folder: Path) -> Path:
 
 
 def _failure(what: str, data_folder: Path) -> CliError:
-    return CliError(f"{what} The last words are:\n{_log(data_folder).read_text()[-2000:]}")
+    return CliError(f"{what} The last log lines are:\n{_log(data_folder).read_text()[-2000:]}")
 
 
-def _lives(pid: int) -> bool:
-    """Tell whether a child of ours still runs; it stays a zombie until it is waited for."""
+def _is_running(pid: int) -> bool:
+    """Return whether a child process runs. WNOWAIT leaves it to be waited for."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """Yield a port that no other process is given, and on which Linux lets a server listen."""
+    """Yield a port on loopback that is reserved for a server while the block runs."""
     with socket.socket() as reservation:
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reservation.bind(("127.0.0.1", 0))

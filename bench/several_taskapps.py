@@ -1,4 +1,4 @@
-"""Point 7: what a second taskapp on the same database brings, behind nginx."""
+"""Point 7: what a second taskapp on the same database adds, behind nginx."""
 
 from dataclasses import replace
 
@@ -10,14 +10,14 @@ from bench.targets import Taskapp
 from bench.verdicts import Verdict, compared
 
 _COUNTS = (1, 2)
-_USED = 0.8  # of what the cores that were idle beside one process allow
+_MIN_USE = 0.8  # of what the cores that one taskapp leaves idle allow
 
 
 def compare_taskapps(generator: LoadGenerator, taskapp: Taskapp, accounts: int) -> list[Verdict]:
-    """Compare the list's rate of two taskapps with that of one, all behind nginx on all cores.
+    """Compare the list's rate with two taskapps and with one, all behind nginx on all cores.
 
-    nginx, PostgreSQL and wrk need the cores, too: with one taskapp, so many of them are busy, and
-    no more than all can be.
+    nginx, PostgreSQL and wrk use the same cores, so the bound depends on how many cores are busy
+    with one taskapp.
     """
     everywhere = replace(generator, repetitions=1, server_cores=ALL_CORES, load_cores=ALL_CORES)
     cells: dict[int, list[Cell]] = {count: [] for count in _COUNTS}
@@ -31,7 +31,7 @@ def compare_taskapps(generator: LoadGenerator, taskapp: Taskapp, accounts: int) 
 
 
 def judge_two(two: Summary, one: Summary) -> Verdict:
-    """Judge two taskapps by what the cores that are idle beside one of them allow."""
+    """Return the verdict on two taskapps, by the cores that one taskapp leaves idle."""
     cores = len(ALL_CORES)
     possible = max(1.0, min(2, cores / one.busy_cores))
     return compared(
@@ -39,7 +39,7 @@ def judge_two(two: Summary, one: Summary) -> Verdict:
         "list, two taskapps behind nginx",
         two.rate,
         "at least",
-        round(_USED * possible, 2),
+        round(_MIN_USE * possible, 2),
         ("one", one.rate),
         "req/s",
         beside=f"; one keeps {one.busy_cores:.2f} of {cores} cores busy: {possible:.2f} x possible",

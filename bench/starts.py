@@ -1,4 +1,4 @@
-"""Point 6: how long a start takes."""
+"""Point 6: the time from start to the first response."""
 
 import shutil
 import tempfile
@@ -15,11 +15,11 @@ from taskapp.cli.common import CliError
 
 _EXISTING, _EMPTY = "existing embedded database", "empty folder"
 _READY = {_EXISTING: 1.2, _EMPTY: 2.5}  # seconds
-_ANSWERS = 0.6  # seconds
+_FIRST_RESPONSE = 0.6  # seconds
 
 
 def measure_starts(repetitions: int) -> list[Verdict]:
-    """Measure starts on an existing database and on an empty folder, in turns."""
+    """Measure starts on an existing database and on an empty folder, alternating."""
     folder = Path(tempfile.mkdtemp(prefix="ta-bench-"))
     responses: dict[str, list[float]] = defaultdict(list)
     ready: dict[str, list[float]] = defaultdict(list)
@@ -27,10 +27,10 @@ def measure_starts(repetitions: int) -> list[Verdict]:
         _time_start(folder / "existing")
         for number in range(repetitions):
             for kind, name in {_EXISTING: "existing", _EMPTY: f"empty{number}"}.items():
-                first_answer, first_success = _time_start(folder / name)
-                responses[kind].append(first_answer)
+                first_response, first_success = _time_start(folder / name)
+                responses[kind].append(first_response)
                 ready[kind].append(first_success)
-                click.echo(f"# start, {kind}: {first_answer:.2f} s, ready {first_success:.2f} s")
+                click.echo(f"# start, {kind}: {first_response:.2f} s, ready {first_success:.2f} s")
     finally:
         shutil.rmtree(folder)
     return [
@@ -45,22 +45,22 @@ def measure_starts(repetitions: int) -> list[Verdict]:
         for kind in (_EXISTING, _EMPTY)
         for what, times, bound in (
             ("the first 200", ready[kind], _READY[kind]),
-            ("the port answers", responses[kind], _ANSWERS),
+            ("the port answers", responses[kind], _FIRST_RESPONSE),
         )
     ]
 
 
 def _time_start(data_folder: Path) -> tuple[float, float]:
-    """Start and stop, and give the seconds to the first answer and to the first 200."""
+    """Start and stop a server; return the seconds to the first response and to the first 200."""
     started = time.perf_counter()
-    first_answer = 0.0
+    first_response = 0.0
     with starting_server(data_folder, {}) as server:
         while (status := health_status(server.port)) != 200:
             waited = time.perf_counter() - started
             if waited > START_TIMEOUT:
                 raise CliError(f"server.py did not start within {waited:.0f} s.")
-            if status and not first_answer:
-                first_answer = waited
+            if status and not first_response:
+                first_response = waited
             time.sleep(0.002)
         first_success = time.perf_counter() - started
-    return first_answer or first_success, first_success
+    return first_response or first_success, first_success

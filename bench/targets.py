@@ -1,4 +1,4 @@
-"""What is put under load: taskapp on a loaded database, and what a peer has in common with it."""
+"""The servers under load: taskapp on a loaded database, and what it has in common with a peer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -22,21 +22,21 @@ _READERS = 10
 
 @dataclass(frozen=True)
 class Target:
-    """A server that answers, and the files of its accounts for wrk, by kind of header."""
+    """A running server, and its account files for wrk, by kind of header."""
 
     name: str
     port: int
     pid: int
     database_url: str
     accounts: Mapping[str, Path]
-    others: Sequence[int] = ()  # ids of processes that serve with it
+    others: Sequence[int] = ()  # process ids of servers that share the load
 
     def cpu_seconds(self) -> float:
-        """Return the CPU seconds that it took so far, without those of its PostgreSQL."""
+        """Return the CPU seconds used so far, without PostgreSQL's."""
         return sum(cpu_seconds(pid) for pid in (self.pid, *self.others))
 
     def postgres_version(self) -> str:
-        """Ask the database for its version."""
+        """Return the version of the database server."""
         with (
             closing(psycopg2.connect(self.database_url)) as connection,
             connection.cursor() as cursor,
@@ -45,27 +45,27 @@ class Target:
             return str(cursor.fetchone()[0])
 
     def tidy(self) -> None:
-        """Delete the tasks that a load made, and bring the table into order."""
+        """Delete the tasks that a load created, and vacuum the table."""
         delete_created(self.database_url)
 
 
 def bearer_file(folder: Path, name: str, accounts: Sequence[Account]) -> Mapping[str, Path]:
-    """Write the accounts of a target with their tokens."""
+    """Write the account file of a target, with API tokens, and return its path by kind."""
     path = folder / f"{name}-bearer.txt"
     return {"bearer": write_accounts(path, accounts, lambda account: [account.bearer])}
 
 
 class Taskapp:
-    """taskapp on a database that is loaded once; it is started anew for each point.
+    """taskapp on a database that is loaded once; each point starts a new server.
 
-    The accounts log in at the first start; their sessions outlive it.
+    The accounts log in at the first start; their sessions stay valid for later ones.
     """
 
     def __init__(self, folder: Path, database_url: str, *, users: int, tasks: int) -> None:
-        """Load the data, into the database or, without one, an embedded one below the folder.
+        """Load the data into the database, or into an embedded one in the folder.
 
         Raises:
-            Failure: it does not work.
+            CliError: the data cannot be loaded.
         """
         self._folder = folder
         self._data_folder = folder / "taskapp"
@@ -85,15 +85,15 @@ class Taskapp:
         cores: Sequence[int] = SERVER_CORES,
         database_cores: Sequence[int] = LOAD_CORES,
     ) -> Iterator[Target]:
-        """Serve for the length of the block, with so many accounts logged in.
+        """Serve while the block runs, with `accounts` accounts logged in.
 
         Raises:
-            Failure: it does not work.
+            CliError: the server does not become ready, or a login fails.
         """
         with running_server(self._data_folder, self._settings, cores=cores) as server:
             move_database(server.pid, database_cores)
             if accounts and not self._accounts:
-                delete_created(self._database_url)  # by a run that was cut off
+                delete_created(self._database_url)  # created by an interrupted run
                 with closing(Connection(server.port)) as connection:
                     self._accounts = log_in_all(connection, self._users, accounts)
             files = bearer_file(self._folder, NAME, self._accounts)
@@ -101,10 +101,10 @@ class Taskapp:
 
     @contextmanager
     def several(self, count: int, accounts: int) -> Iterator[Target]:
-        """Serve by so many taskapps on the one database, behind nginx, all of them on all cores.
+        """Serve with `count` taskapps on one database behind nginx, all on all cores.
 
         Raises:
-            Failure: it does not work.
+            CliError: a server does not become ready, or a login fails.
         """
         shared = {"TASKAPP_DATABASE_URL": self._database_url}
         with ExitStack() as stack:
@@ -125,13 +125,13 @@ class Taskapp:
             )
 
     def log_in(self, accounts: int) -> None:
-        """Log so many accounts in, unless they are."""
+        """Log in `accounts` accounts, unless they are logged in already."""
         if not self._accounts:
             with self.running(accounts):
                 pass
 
     def with_readers(self, target: Target) -> Target:
-        """Add those who read pages, and those who know their list as it is now."""
+        """Return the target with accounts for pages, and for requests with the list's ETag."""
         readers = self._accounts[:_READERS]
         pages = write_accounts(
             self._folder / "cookie.txt",
@@ -147,7 +147,7 @@ class Taskapp:
 
 
 def delete_created(database_url: str) -> None:
-    """Delete the tasks that loads made, and bring the table into order."""
+    """Delete the tasks that loads created, and vacuum the table."""
     with closing(psycopg2.connect(database_url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -156,7 +156,7 @@ def delete_created(database_url: str) -> None:
 
 
 def count_users(database_url: str) -> int:
-    """Count the accounts in a database; 0 where there is no table of them yet."""
+    """Return the number of accounts in a database; 0 if it has no tables yet."""
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('users') IS NOT NULL")
         if not cursor.fetchone()[0]:

@@ -1,4 +1,4 @@
-"""Verdicts: what was asked, what was measured, and whether it is met."""
+"""Verdicts: a requirement, the measured value, and whether it is met."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _RULES: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """A result beside its bound. `stretch` is a bound that is only aimed at."""
+    """A result and its bound. `stretch` is a goal that need not be met."""
 
     point: int
     what: str
@@ -28,11 +28,11 @@ class Verdict:
 
     @property
     def is_met(self) -> bool:
-        """Tell whether the result keeps to the bound."""
+        """Return whether the result is within the bound."""
         return _RULES[self.rule](self.result, self.bound)
 
     def row(self) -> str:
-        """Write the verdict as a row of Markdown."""
+        """Return the verdict as a row of a Markdown table."""
         verdict = "met" if self.is_met else "NOT MET"
         if self.stretch is not None:
             reached = _RULES[self.rule](self.result, self.stretch)
@@ -54,18 +54,18 @@ def compared(
     stretch: float | None = None,
     beside: str = "",
 ) -> Verdict:
-    """Judge how many times a base, given with its name, a value is.
+    """Return the verdict on the ratio of a value to a named base.
 
-    `beside` is shown with what was measured, and not judged.
+    `beside` is shown next to the measured values, and is not judged.
     """
     name, number = base
     measured = f"{_text(value)} to {_text(number)} {unit}{beside}"
-    ratio = value / number if number else nan  # which keeps to no bound
+    ratio = value / number if number else nan  # which meets no bound
     return Verdict(point, what, rule, bound, f"x {name}", measured, ratio, stretch)
 
 
 def limited(point: int, what: str, value: float, rule: str, bound: float, unit: str) -> Verdict:
-    """Judge a value in its own unit."""
+    """Return the verdict on a value in its own unit."""
     return Verdict(point, what, rule, bound, unit, f"{_text(value)} {unit}", value)
 
 

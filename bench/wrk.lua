@@ -1,10 +1,10 @@
--- What wrk sends: one kind of request, each time for an account drawn at random.
+-- The requests that wrk sends: one kind of request, each for a random account.
 --
 -- Arguments: FILE METHOD PATH BODY SEED
---   FILE  a line for each account: its address, the ids of its tasks between blanks, its headers;
---         all between tabs
---   PATH  {id} is one of these ids
---   BODY  JSON, or nothing; {email} is the address, {number} eight digits drawn at random
+--   FILE  a line for each account, separated by tabs: its email, the ids of its tasks (separated by
+--         spaces), its headers
+--   PATH  {id} is a random one of these ids
+--   BODY  JSON, or empty; {email} is the email of the account, {number} eight random digits
 
 local accounts = {}
 local method, path, body

@@ -1,4 +1,4 @@
--- The passwords of the two roles, as compose-secrets.sh has made them.
+-- Sets the passwords of the two roles, which compose-secrets.sh has created.
 \set owner `cat /run/secrets/owner-password`
 \set process `cat /run/secrets/taskapp-password`
 ALTER ROLE taskapp_owner PASSWORD :'owner';

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes what compose.yaml calls secrets, in a folder beside it; what is there is kept.
+# Creates the secrets of compose.yaml in a folder beside it; existing ones are kept.
 set -eu
 folder="${1:-$(dirname "$0")/secrets}"
 mkdir -p "$folder"
-chmod 700 "$folder" # the files in it can be read by the users of the containers, who see only theirs
+chmod 700 "$folder" # its files are world-readable, for the users of the containers, each of which sees only its own files
 
 keep() {
     [ -s "$folder/$1" ] || printf '%s\n' "$2" > "$folder/$1"

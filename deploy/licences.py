@@ -1,4 +1,4 @@
-"""Writes docs/licences.md: what runs with taskapp, and under which licence."""
+"""Writes docs/licences.md: the packages that taskapp runs with, and their licences."""
 
 import re
 from importlib.metadata import metadata
@@ -28,7 +28,7 @@ def render() -> str:
 
 
 def licence_of(name: str) -> str:
-    """Return a package's licence: its expression, else its classifier, else its own words."""
+    """Return a package's licence: its SPDX expression, else its classifier, else its free text."""
     about = metadata(name)
     classifiers = about.get_all("Classifier") or []
     named = [text.split(" :: ")[-1] for text in classifiers if text.startswith("License ::")]

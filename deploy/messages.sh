@@ -1,5 +1,5 @@
 #!/bin/sh
-# Collects every sentence of the pages into taskapp.pot, and brings it to the catalogues beside it.
+# Collects the sentences of the pages into taskapp.pot, and updates the catalogues beside it.
 set -eu
 babel="$1"
 languages="${2:-templates/languages}"
@@ -11,7 +11,7 @@ for catalogue in "$languages"/*.po; do
     "$babel" --quiet update --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date \
         --no-wrap --locale="$language" \
         --input-file="$languages/taskapp.pot" --output-file="$catalogue"
-    # The version of Babel says nothing about the words, and would change with each update of it.
+    # Without the version of Babel, which would change the file at each update of Babel.
     grep -v '^"Generated-By: ' "$catalogue" > "$catalogue.new"
     mv "$catalogue.new" "$catalogue"
 done

@@ -70,13 +70,13 @@ TEST_SETTINGS = {
 
 @pytest.fixture(scope="session", autouse=True)
 def no_event_loop_by_itself() -> None:
-    """Keep pytest-tornado's first loop from making another, which nobody would close."""
+    """Keep pytest-tornado's first loop from creating another one, which would never be closed."""
     asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def passwords_are_hashed_at_once() -> Iterator[None]:
-    """Spare each login the wait behind all other tests that a low priority means."""
+    """Hash passwords at normal priority, so that logins do not wait for other tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("taskapp.auth.passwords.LOW_PRIORITY", 0)
         yield
@@ -84,7 +84,7 @@ def passwords_are_hashed_at_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def templates_are_compiled_once() -> Iterator[None]:
-    """Spare the application of each test the compiling of pages, most of what a page costs it."""
+    """Share compiled templates, because compiling is most of the cost of a page in a test."""
     with pytest.MonkeyPatch.context() as patch:
         environment = partial(Environment, bytecode_cache=CompiledTemplates())
         patch.setattr("handlers.rendering.templates.Environment", environment)
@@ -93,7 +93,7 @@ def templates_are_compiled_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def processes_are_measured_where_they_are_tested(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Spare the processes of other tests what coverage adds to each start, a third of a second."""
+    """Measure coverage only where processes are tested: it adds a third of a second to a start."""
     with pytest.MonkeyPatch.context() as patch:
         if request.module.__name__.rpartition(".")[2] not in TESTS_OF_PROCESSES:
             patch.delenv(MEASURED, raising=False)
@@ -116,7 +116,7 @@ def what_runs_elsewhere_is_not_traced(request: pytest.FixtureRequest) -> Iterato
 
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
-    """Give a folder whose path leaves room for a Unix socket's name."""
+    """Yield a folder whose path leaves room for a Unix socket's name."""
     folder = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))  # a socket path has 107 bytes
     yield folder
     shutil.rmtree(folder)
@@ -124,13 +124,13 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def named_server() -> str:
-    """Give the server that `make test-postgres` names, and hide it from what reads settings."""
+    """Return the server that `make test-postgres` names, and hide it from the settings."""
     return os.environ.pop("TASKAPP_TEST_DATABASE_URL", "")
 
 
 @pytest.fixture(scope="session")
 def database_url(short_folder: Path, named_server: str) -> Iterator[str]:
-    """Give the URL of a migrated database for all tests of this process."""
+    """Yield the URL of a migrated database for all tests of this process."""
     if named_server:
         (short_folder / "data").mkdir()
         with new_database(named_server) as url:
@@ -165,20 +165,22 @@ def empty_database(database_url: str) -> str:
     """Empty all tables."""
     connection = psycopg2.connect(database_url)
     with connection, connection.cursor() as cursor:
-        cursor.execute("DELETE FROM users")  # and what is theirs; TRUNCATE would make files anew
+        cursor.execute(
+            "DELETE FROM users"
+        )  # and their rows, by cascade; TRUNCATE would create new files
     connection.close()
     return database_url
 
 
 @pytest.fixture
 def setting_changes() -> dict[str, str]:
-    """Give the settings that a test module or a parameter changes; override this fixture."""
+    """Return the settings that a test module or a parameter changes; override this fixture."""
     return {}
 
 
 @pytest.fixture
 def settings(empty_database: str, short_folder: Path, setting_changes: dict[str, str]) -> Settings:
-    """Give the settings of a test: those above, and what the test changes."""
+    """Return the settings of a test: those above with its changes."""
     return load_settings(
         TEST_SETTINGS
         | {"TASKAPP_DATABASE_URL": empty_database, "TASKAPP_DATA_DIR": str(short_folder / "data")}
@@ -188,7 +190,7 @@ def settings(empty_database: str, short_folder: Path, setting_changes: dict[str,
 
 @pytest.fixture
 def services(settings: Settings, io_loop: Any) -> Iterator[Services]:
-    """Give all parts, with the database open."""
+    """Yield all parts, with the database open."""
     parts = make_services(settings)
     io_loop.run_sync(lambda: parts.database.open(settings.database_url))
     yield parts
@@ -198,7 +200,7 @@ def services(settings: Settings, io_loop: Any) -> Iterator[Services]:
 
 @pytest.fixture
 def app(services: Services, io_loop: Any) -> Iterator[Application]:
-    """Give the application that pytest-tornado serves."""
+    """Yield the application that pytest-tornado serves."""
     application = make_application(services)
     application.state = "ready"
     yield application
@@ -217,19 +219,19 @@ def http_server(app: Application, io_loop: Any, _unused_port: Any) -> Iterator[L
 
 @pytest.fixture
 def api(http_client: Any, base_url: str) -> ApiClient:
-    """Give a client of the API without a token."""
+    """Return a client of the API without a token."""
     return ApiClient(http_client, base_url)
 
 
 @pytest.fixture
 def alice(api: ApiClient, io_loop: Any) -> ApiClient:
-    """Give the client of Alice, who owns."""
+    """Return the client of Alice, who owns."""
     client: ApiClient = io_loop.run_sync(lambda: api.sign_up("alice@example.com", PASSWORD))
     return client
 
 
 @pytest.fixture
 def bob(api: ApiClient, io_loop: Any) -> ApiClient:
-    """Give the client of Bob, the stranger."""
+    """Return the client of Bob, the stranger."""
     client: ApiClient = io_loop.run_sync(lambda: api.sign_up("bob@example.com", PASSWORD))
     return client

@@ -1,8 +1,7 @@
-"""Run by the one file's programs before all else: what they start is none of PyInstaller's.
+"""Runtime hook of PyInstaller: child processes get an environment without PyInstaller's changes.
 
-PyInstaller sets where libraries are looked for, for itself; PostgreSQL and what it runs would take
-some from there. And the launcher, made by PyInstaller too, would take itself for a part of the
-process that started it.
+PyInstaller sets LD_LIBRARY_PATH for itself, and PostgreSQL would load libraries from there. The
+launcher, which PyInstaller builds too, would take itself for a part of the process that starts it.
 """
 
 import os

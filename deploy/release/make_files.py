@@ -1,4 +1,4 @@
-"""Completes the files of a release in dist/: what it is made of, and the digest of each file.
+"""Completes a release in dist/ with its list of parts (CycloneDX) and the digest of each file.
 
 Run it after `make binary wheel image`, with the tag as its argument.
 """
@@ -20,7 +20,7 @@ SUMS = "SHA256SUMS"
 
 
 def check(tag: str, version: str, dist: Path) -> list[str]:
-    """List what keeps this from being a release."""
+    """Return the problems that prevent this release."""
     problems = []
     if tag != f"v{version}":
         problems.append(f"The tag is {tag or 'missing'}, and pyproject.toml says {version}.")
@@ -32,7 +32,7 @@ def check(tag: str, version: str, dist: Path) -> list[str]:
 
 
 def read_notes(version: str) -> str:
-    """Read what CHANGELOG.md says of a version; nothing when it is not there."""
+    """Return the section of a version in CHANGELOG.md, or an empty string."""
     text = Path("CHANGELOG.md").read_text(encoding="utf-8")
     sections = re.split(r"^## ", text, flags=re.MULTILINE)
     found = [section for section in sections if section.startswith(f"[{version}]")]
@@ -40,7 +40,7 @@ def read_notes(version: str) -> str:
 
 
 def list_parts(target: Path) -> None:
-    """Write the packages that the release is made of, as CycloneDX."""
+    """Write the packages of the release as CycloneDX."""
     command = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements"]
     options = ["--pyproject", "pyproject.toml", "--output-reproducible", "--validate"]
     subprocess.run(  # noqa: S603  # nothing of it comes from outside
@@ -49,7 +49,7 @@ def list_parts(target: Path) -> None:
 
 
 def write_sums(dist: Path) -> None:
-    """Write the digests as `sha256sum --check` reads them."""
+    """Write the digests in the format of `sha256sum --check`."""
     lines = []
     for path in sorted(dist.iterdir()):
         if path.name != SUMS:
@@ -59,7 +59,7 @@ def write_sums(dist: Path) -> None:
 
 
 def main(tag: str) -> None:
-    """Complete the files of the release with this tag, or say what is wrong and fail."""
+    """Complete the release of this tag, or print its problems and exit with 1."""
     version = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"][
         "version"
     ]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts the files of dist/ into GitLab's package registry, and makes a release that leads to them.
+# Uploads the files of dist/ to GitLab's package registry, and creates a release that links to them.
 set -eu
 project="$CI_API_V4_URL/projects/$CI_PROJECT_ID"
 packages="$project/packages/generic/taskapp/${CI_COMMIT_TAG#v}"
@@ -11,6 +11,6 @@ for file in dist/*; do
     links="$links --data-urlencode assets[links][][name]=$name"
     links="$links --data-urlencode assets[links][][url]=$packages/$name"
 done
-# shellcheck disable=SC2086  # the options are words: no name of a file of ours has a space
+# shellcheck disable=SC2086  # split into words on purpose: no file name has a space
 curl "$@" --output /dev/null --data-urlencode "tag_name=$CI_COMMIT_TAG" \
     --data-urlencode "description@build/release-notes.md" $links "$project/releases"

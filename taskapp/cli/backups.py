@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from taskapp.backups.create import make_backup, read_own_catalog
+from taskapp.backups.create import make_backup, make_dump_before, read_own_catalog
 from taskapp.backups.place import forget_place
 from taskapp.backups.recovery import format_utc
 from taskapp.backups.repository import Backup
@@ -34,13 +34,15 @@ class _Timestamp(click.ParamType[datetime]):
 
 @click.group("backup", invoke_without_command=True, epilog=EPILOG)
 @click.option("--init", is_flag=True, help="Begin on a new disk, in place of the one before.")
+@click.option("--dump", is_flag=True, help="A dump of the embedded database, for an upgrade.")
 @click.pass_context
 @report_errors
-def backup(context: click.Context, *, init: bool) -> None:
+def backup(context: click.Context, *, init: bool, dump: bool) -> None:
     """Back the database up now; the server does so by itself once a day.
 
     The server may run. Of the embedded PostgreSQL, every second from then on can be restored; a
-    PostgreSQL of your own is dumped as it is at that time.
+    PostgreSQL of your own is dumped as it is at that time. --dump makes what the PostgreSQL of a
+    later major version takes back, by `restore --backup`.
     """
     if context.invoked_subcommand is not None:
         return
@@ -51,6 +53,8 @@ def backup(context: click.Context, *, init: bool) -> None:
     async def run() -> Backup | None:
         async with database_server(settings, share=True) as url:
             await require_prepared_database(settings, url)
+            if dump and settings.uses_embedded_database:
+                return await make_dump_before(settings, url, "upgrade")
             return await make_backup(settings, url)
 
     if made := asyncio.run(run()):

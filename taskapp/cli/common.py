@@ -26,6 +26,7 @@ from taskapp.runtime.database_server import (
     require_prepared_database,
 )
 from taskapp.runtime.listeners import ListenError
+from taskapp.runtime.startup import install_loop_error_handler
 from taskapp.services import Services, make_services
 
 EPILOG = "Exit codes: 0 success; 1 failure; 2 wrong usage or wrong settings."
@@ -142,6 +143,7 @@ def run_with_services(settings: Settings, work: Callable[[Services], Awaitable[R
     """Run `work` with opened services, beside a running server or without one."""
 
     async def run() -> Result:
+        install_loop_error_handler()
         async with database_server(settings, share=True) as url:
             await require_prepared_database(settings, url)
             services = make_services(settings)

@@ -16,7 +16,6 @@ from taskapp.db.errors import (
     UNREACHABLE,
     PreparedStatementLost,
     first_line,
-    handle_loop_error,
 )
 from taskapp.db.session_options import OPTIONS, OPTIONS_QUERY, SERVER_TIMEOUT, check_options
 from taskapp.db.statements import Statement
@@ -113,7 +112,6 @@ class ConnectionPool:
             SettingsError: a pooler between us and the server drops the session options.
             Unavailable: the server cannot be reached, or rejects the connection.
         """
-        asyncio.get_running_loop().set_exception_handler(handle_loop_error)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 self._pool = await aiopg.create_pool(

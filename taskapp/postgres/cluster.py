@@ -53,8 +53,8 @@ def check_version(cluster: Path) -> None:
     if found != ours:
         raise EmbeddedPostgresError(
             f"The database in {cluster} was made by PostgreSQL {found}, and taskapp has "
-            f"PostgreSQL {ours} here. Use the release of taskapp that made it, or set "
-            f"TASKAPP_DATA_DIR to another folder and restore a backup there."
+            f"PostgreSQL {ours} here. Run `backup --dump` with the release of taskapp that made "
+            f"it; then set TASKAPP_DATA_DIR to an empty folder, and `restore --backup` that dump."
         )
 
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Coroutine
 
 from taskapp.core.errors import Unavailable
+from taskapp.db.errors import handle_loop_error
 from taskapp.observability.logs import log
 from taskapp.runtime.database_server import prepare_database
 from taskapp.services import Services
@@ -18,6 +19,11 @@ def install_stop_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     return stopped
+
+
+def install_loop_error_handler() -> None:
+    """Log errors of the running event loop; a cancelled statement is a warning, not a traceback."""
+    asyncio.get_running_loop().set_exception_handler(handle_loop_error)
 
 
 async def run_until(event: asyncio.Event, work: Coroutine[object, object, object]) -> bool:
@@ -34,6 +40,7 @@ async def run_until(event: asyncio.Event, work: Coroutine[object, object, object
 
 async def open_database(services: Services, url: str, *, stop: asyncio.Event) -> bool:
     """Migrate and open the database; return False if the event is set first."""
+    install_loop_error_handler()
     return await run_until(stop, _open(services, url))
 
 

@@ -74,7 +74,7 @@ class ApiModel(RuleBasedStateMachine):
         return response
 
     def expected_refusal(self, name: str, task_id: str) -> int:
-        """Give the status with which a request for a task is refused; 0 when it is not."""
+        """Return the status with which a request for a task is refused; 0 when it is not."""
         if not self.is_logged_in[name]:
             return 401
         if task_id in self.users[name].tasks:
@@ -82,7 +82,7 @@ class ApiModel(RuleBasedStateMachine):
         return 403 if any(task_id in user.tasks for user in self.users.values()) else 404
 
     def condition(self, kind: str, task_id: str) -> tuple[dict[str, str], bool]:
-        """Give the header of a condition on a task's version, and whether it holds."""
+        """Return the header of a condition on a task's version, and whether it holds."""
         if kind == "none":
             return {}, True
         if kind == "any":

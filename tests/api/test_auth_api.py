@@ -224,7 +224,7 @@ async def test_every_login_is_a_session_of_its_own(api: ApiClient, alice: ApiCli
 
 
 def shown(response: Response) -> tuple[Any, Any]:
-    """Give all of an answer but what differs from request to request."""
+    """Return all of an answer but what differs from request to request."""
     headers = {
         name: value
         for name, value in response.headers.get_all()

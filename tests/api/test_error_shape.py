@@ -31,7 +31,7 @@ class BrokenApi(ApiHandler):
 
 @pytest.fixture
 def broken(app: Application) -> str:
-    """Give the path of a handler that fails."""
+    """Return the path of a handler that fails."""
     app.add_handlers(".*", [("/api/broken", BrokenApi, {"route": "/api/broken"})])
     return "/api/broken"
 

@@ -16,7 +16,7 @@ from taskapp.forms.accounts import LOGIN, REGISTRATION
 from taskapp.forms.tasks import NEW_TASK, TASK_CHANGES
 from tests.support.clients import ApiClient
 from tests.support.environment import inherited_environment
-from tests.support.server_process import server_process
+from tests.support.server_process import LONG_ENOUGH, server_process
 
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENT = make_document("")
@@ -31,7 +31,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def parts(value: Any) -> Iterator[Any]:
-    """Give a value and all that is in it."""
+    """Yield a value and all that is in it."""
     yield value
     if isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
@@ -148,6 +148,7 @@ def test_schemathesis_finds_nothing(database_url: str, tmp_path: Path) -> None:
         program += ["--config-file", str(CHECKOUT / "tests" / "api" / "schemathesis.toml")]
         program += ["run", f"{url}/api/openapi.json", "--no-color"]
         program += ["--checks=all", "--max-examples=20", "--generation-deterministic"]
+        program += [f"--request-timeout={LONG_ENOUGH}"]
         hooks = {"SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", "TASKAPP_TEST_URL": url}
         done = subprocess.run(
             program,

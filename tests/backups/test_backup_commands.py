@@ -19,7 +19,7 @@ from taskapp.cli.backups import BACKUP_COMMANDS
 from taskapp.config.settings import load_settings
 from taskapp.db.migrations import migrate
 from taskapp.observability.logs import configure_logging
-from tests.support.backup_tools import House, house, original
+from tests.support.backup_tools import House, house, original, short_parent
 from tests.support.database_fixtures import (
     add_tasks,
     add_user,
@@ -283,3 +283,19 @@ def test_tables_outside_public_are_backed_up_verified_and_restored(
 def test_a_database_without_our_tables_is_no_backup(house: House, database_url: str) -> None:
     with new_database(database_url) as url, pytest.raises(BackupError, match="nothing to keep"):
         asyncio.run(make_backup(house.settings(DATABASE_URL=url), url))
+
+
+# A later major version
+
+
+def test_a_dump_of_the_embedded_database_is_for_another_cluster(house: House) -> None:
+    run(house, "backup", "--dump")
+    dump = house.backups[0]
+    assert (dump.kind, dump.is_routine) == ("dump", False)
+    house.write("third")
+    with short_parent() as parent:
+        later = House(parent / "data", house.data_dir / "backups")
+        run(later, "restore", "--backup", dump.name)
+        assert later.titles() == ["before the backup", "first", "second"]
+    house.restore()  # to the last change, and not to the dump
+    assert house.titles() == ["before the backup", "first", "second", "third"]

@@ -1,4 +1,4 @@
-"""The bench data set is what it says, and is not loaded over somebody's data."""
+"""The bench data set is as documented, and is never loaded over existing users."""
 
 import asyncio
 import subprocess
@@ -45,7 +45,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *command],
-        cwd=folder,  # where there is no .env
+        cwd=folder,  # has no .env
         env=inherited_environment() | {"PYTHONPATH": str(CHECKOUT)} | environment,
         capture_output=True,
         text=True,
@@ -69,10 +69,12 @@ def test_each_user_has_tasks_of_which_a_third_is_completed(loaded: str) -> None:
 def test_ids_are_of_version_7_and_lie_in_time_order(loaded: str) -> None:
     rows = execute(loaded, "SELECT id, created_at FROM tasks ORDER BY id")
     ids = [UUID(row[0]) for row in rows]
-    moments = [row[1] for row in rows]
+    timestamps = [row[1] for row in rows]
     assert {(id_.version, id_.variant) for id_ in ids} == {(7, RFC_4122)}
-    assert [id_.int >> 80 for id_ in ids] == [(moment - EPOCH) // MILLISECOND for moment in moments]
-    assert all(earlier < later for earlier, later in pairwise(moments))
+    assert [id_.int >> 80 for id_ in ids] == [
+        (timestamp - EPOCH) // MILLISECOND for timestamp in timestamps
+    ]
+    assert all(earlier < later for earlier, later in pairwise(timestamps))
 
 
 def test_the_tasks_of_users_are_mixed_over_time_and_over_the_table(loaded: str) -> None:

@@ -1,4 +1,4 @@
-"""The chart and the ratios in the documents are those of the last run in bench/README.md."""
+"""The chart and the ratios in the documents match the last run in bench/README.md."""
 
 import re
 

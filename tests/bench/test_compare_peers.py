@@ -1,4 +1,4 @@
-"""The benchmark of `make bench` works from end to end; it judges no speed here."""
+"""`make bench` works from end to end; speed is not judged here."""
 
 import re
 import subprocess
@@ -52,7 +52,7 @@ ASKED = [
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the benchmark as a stranger would, where nobody's settings are."""
+    """Run the benchmark in an empty folder, without settings."""
     return subprocess.run(
         [sys.executable, "-m", "bench.compare_peers", f"--work={folder / 'work'}", *arguments],
         cwd=folder,
@@ -70,7 +70,7 @@ def measured(short_folder: Path) -> subprocess.CompletedProcess[str]:
     folder = short_folder / "peers"
     folder.mkdir()
     done = run(folder, *TINY)
-    assert done.returncode in {0, 1}, done.stderr  # a second tells nothing about speed
+    assert done.returncode in {0, 1}, done.stderr  # one second is too short to judge speed
     assert "verdicts are met." in done.stdout, done.stderr
     left = [path.name for path in folder.iterdir()]
     assert left == ["work"]
@@ -79,7 +79,7 @@ def measured(short_folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def rows(text: str, columns: int) -> list[list[str]]:
-    """Give the rows of the table with so many columns, without its head."""
+    """Return the rows of the table with this number of columns, without its header."""
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     return [line for line in lines if len(line) == columns and line[0].isdigit()]
 

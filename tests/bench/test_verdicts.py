@@ -1,4 +1,4 @@
-"""A verdict says met exactly when the number keeps to what was asked."""
+"""A verdict is "met" exactly when the number is within its bound."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def cell(rate: float, **changes: float) -> Cell:
         ("at most", 161, 100, 1.6, False),
         ("at most", 100, 300, 1 / 3, True),
         ("at most", 101, 300, 1 / 3, False),
-        ("at least", 100, 0, 1.0, False),  # a peer that answers nothing is no peer
+        ("at least", 100, 0, 1.0, False),  # a peer without a response is not a peer
         ("at most", 100, 0, 1.0, False),
     ],
 )
@@ -98,10 +98,10 @@ def test_each_peer_that_is_there_has_its_bound(scenario: Scenario, bare: float) 
 @pytest.mark.parametrize(
     ("busy", "least"),
     [
-        (len(ALL_CORES) / 2, 1.6),  # half of the cores were idle
-        (len(ALL_CORES) / 4, 1.6),  # no more than two can take
+        (len(ALL_CORES) / 2, 1.6),  # half of the cores idle
+        (len(ALL_CORES) / 4, 1.6),  # more than two servers can use
         (len(ALL_CORES) / 1.25, 1.0),
-        (len(ALL_CORES), 0.8),  # no core was idle
+        (len(ALL_CORES), 0.8),  # no core idle
     ],
 )
 def test_two_taskapps_are_judged_by_the_cores_that_were_idle(busy: float, least: float) -> None:
@@ -138,7 +138,7 @@ def test_the_last_run_is_shown_again_and_judged_again(
 def verdict_of(memory: float) -> dict[str, object]:
     verdict = limited(5, "memory, idle", memory, "at most", 90, "MB")
     kept: dict[str, object] = json.loads(json.dumps(vars(verdict)))
-    assert Verdict(**kept) == verdict  # type: ignore[arg-type]  # as it comes out of the file
+    assert Verdict(**kept) == verdict  # type: ignore[arg-type]  # untyped, from the file
     return kept
 
 
@@ -152,4 +152,4 @@ def test_only_points_that_there_are_can_be_chosen(tmp_path: Path) -> None:
     for wrong in ("8", "1,x", ""):
         refused = CliRunner().invoke(main, ["--only", wrong, "--work", str(tmp_path)])
         assert refused.exit_code == 2
-        assert "Give some of 1,2,3,4,5,6,7, with commas." in refused.output
+        assert "Must be some of 1,2,3,4,5,6,7, separated by commas." in refused.output

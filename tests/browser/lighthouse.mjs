@@ -5,7 +5,7 @@ import { text } from "node:stream/consumers";
 import { launch } from "chrome-launcher";
 import lighthouse from "lighthouse";
 
-const PATIENCE = 60_000; // milliseconds for a page
+const PATIENCE = 120_000; // milliseconds for a page
 const ATTEMPTS = 3;
 
 const { chromium, options, categories, pages } = JSON.parse(await text(process.stdin));

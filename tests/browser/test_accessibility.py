@@ -1,4 +1,4 @@
-"""Every state of every page can be used by everybody (WCAG 2.2 AA), in each language and theme."""
+"""Every state of every page meets WCAG 2.2 AA, in each language and theme."""
 
 import base64
 import re
@@ -16,12 +16,12 @@ from tests.support.page_states import STATES, State
 AXE = (CHECKOUT / "tests" / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
 AXE_OPTIONS = {
     "resultTypes": ["violations", "incomplete"],
-    "rules": {"target-size": {"enabled": True}},  # of WCAG 2.2, which axe leaves out by itself
+    "rules": {"target-size": {"enabled": True}},  # of WCAG 2.2, off by default in axe
 }
 CHECKS = (CHECKOUT / "tests" / "browser" / "page_checks.js").read_text("utf-8")
 LOCALES = ("en-GB", "de-DE")
 NARROW, WIDE = 360, 1280  # pixels
-# What Chromium says of answers that are meant, as the states tell, and of those that a state stops.
+# Chromium's messages about the error responses of some states, and about blocked requests.
 MEANT = re.compile(
     r"Failed to load resource: (the server responded with a status of [45]\d\d|net::ERR_FAILED).*"
 )
@@ -30,10 +30,10 @@ FOCUSED_STATES = [state for state in STATES if state.name in FOCUSED]
 UNCHECKED = "main :is([role=checkbox][aria-checked=false], li [type=checkbox]:not(:checked))"
 CHECKED = "main :is([role=checkbox][aria-checked=true], li [type=checkbox]:checked)"
 CONTROLS = "a[href], button, input, textarea, summary, [tabindex]"
-MARGIN = 6  # pixels around an element, in which its outline is
+MARGIN = 6  # pixels around an element, for its outline
 
 
-# Not for the whole session: Playwright's loop would run in the thread of the other tests' loops.
+# Not of session scope: Playwright's loop would run in the thread of other tests' loops.
 @pytest.fixture(scope="module")
 def site(database_url: str, short_folder: Path) -> Iterator[Site]:
     with running_site(short_folder / "accessibility", database_url) as site:
@@ -46,7 +46,7 @@ def site(database_url: str, short_folder: Path) -> Iterator[Site]:
     ids=lambda parameter: f"{parameter[0].name}-{parameter[1]}",
 )
 def visit(request: pytest.FixtureRequest, site: Site) -> Iterator[Visit]:
-    """Open a page in a state, once for all the tests of it."""
+    """Open a page in a state, once for all its tests."""
     state, locale = request.param
     with state.visit(site, locale) as visit:
         yield visit
@@ -58,11 +58,11 @@ def look(page: Page, *, width: int, scheme: str) -> None:
 
 
 def ask(page: Page, question: str, *values: object) -> Any:
-    """Ask something of page_checks.js. The page's own policy (CSP) does not bind Playwright."""
+    """Run a function of page_checks.js. The page's CSP does not apply to Playwright."""
     return page.evaluate(f"async values => {{ {CHECKS}; return {question}(...values); }}", values)
 
 
-# The checker that finds most
+# axe
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", NARROW), ("dark", WIDE)])
@@ -80,7 +80,7 @@ def describe(rule: dict[str, Any]) -> str:
     return f"{rule['id']}: {rule['help']}: {places}"
 
 
-# Small windows, and large letters
+# Small windows, and large text
 
 
 @pytest.mark.parametrize("width", [320, 360])
@@ -102,19 +102,19 @@ def test_letters_of_twice_the_size_are_all_seen(visit: Visit, width: int) -> Non
     assert found == []
 
 
-# Last of those on a visit, for it looks back at all of them
+# The last test of a visit, because it checks the whole visit
 
 
 def test_the_console_has_no_error(visit: Visit) -> None:
     assert [line for line in visit.console if not MEANT.fullmatch(line)] == []
 
 
-# What is seen of focus, checkboxes, and where one is
+# Visible focus, checkboxes, and the current page
 
 
 @pytest.fixture(scope="module")
 def pixels(site: Site) -> Page:
-    """Give a page that reads pictures; those of the site may not, by its policy."""
+    """Return a page that may read pictures; the CSP forbids it on the site's pages."""
     return site.browser.new_page()
 
 
@@ -124,7 +124,7 @@ def colors(request: pytest.FixtureRequest) -> str:
 
 
 def prepare(page: Page, colors: str) -> None:
-    page.set_viewport_size({"width": WIDE, "height": 3000})  # so that nothing has to be scrolled
+    page.set_viewport_size({"width": WIDE, "height": 3000})  # to avoid scrolling
     page.emulate_media(
         color_scheme="dark" if colors == "dark" else "light",
         forced_colors="active" if colors == "forced colors" else "none",
@@ -174,7 +174,7 @@ def test_the_part_of_the_list_that_is_shown_is_marked_by_a_line(site: Site, colo
 
 
 def tab_stops(page: Page) -> Iterator[ElementHandle]:
-    """Go through a page with the Tab key, and give the first control of each kind."""
+    """Tab through a page, and yield the first control of each kind."""
     seen = set()
     for _ in range(page.locator(CONTROLS).count()):
         page.keyboard.press("Tab")
@@ -187,7 +187,7 @@ def tab_stops(page: Page) -> Iterator[ElementHandle]:
 
 
 def photograph(page: Page, element: ElementHandle) -> str:
-    """Take a picture of an element and what is close around it, for page_checks.js."""
+    """Return a PNG of an element and its surroundings in base64, for page_checks.js."""
     box = element.bounding_box()
     assert box
     picture = page.screenshot(

@@ -1,11 +1,11 @@
-"""What people do with their accounts, told once with scripts and once without."""
+"""Stories about accounts, each once with scripts and once without."""
 
 import re
 
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.support.browser_fixtures import Account
-from tests.support.stories import link, log_in, notice, path_of
+from tests.support.stories import flash_message, link, log_in, path_of
 
 pytest_plugins = ["tests.support.story_fixtures"]
 NEW_PASSWORD = "another horse, another battery"
@@ -38,7 +38,7 @@ def test_a_forgotten_session_is_ended_from_another_browser(
     expect(password).to_have_accessible_description("This is not your password.")
     password.fill(account.password)
     password.press("Enter")
-    expect(notice(tasks)).to_have_text("Session ended.")
+    expect(flash_message(tasks)).to_have_text("Session ended.")
     expect(sessions(tasks)).to_have_count(1)
     expect(sessions(tasks)).to_contain_text("this session")
     there.goto("/tasks")
@@ -66,7 +66,7 @@ def test_a_token_is_made_used_and_revoked(
     link(tasks, "Revoke: Backup script").click()
     tasks.get_by_label("Password", exact=True).fill(account.password)
     tasks.get_by_role("button", name="Revoke it").click()
-    expect(notice(tasks)).to_have_text("Token revoked.")
+    expect(flash_message(tasks)).to_have_text("Token revoked.")
     assert context.request.get("/api/tasks", headers=headers).status == 401
 
 
@@ -82,7 +82,7 @@ def test_a_new_password_is_typed_and_counts_from_then_on(tasks: Page, account: A
     current.fill(account.password)
     tasks.get_by_label("New password").fill(NEW_PASSWORD)
     tasks.get_by_role("button", name="Change it").click()
-    expect(notice(tasks)).to_have_text("Password changed.")
+    expect(flash_message(tasks)).to_have_text("Password changed.")
     tasks.get_by_role("button", name="Log out").click()
     log_in(tasks, Account(account.email, NEW_PASSWORD))
 
@@ -95,5 +95,5 @@ def test_an_account_is_deleted_after_a_question_and_the_password(
     expect(tasks.get_by_role("heading", name="Delete your account?")).to_be_visible()
     tasks.get_by_label("Password", exact=True).fill(account.password)
     tasks.get_by_role("button", name="Delete my account").click()
-    expect(notice(tasks)).to_have_text("Your account is deleted, with everything in it.")
+    expect(flash_message(tasks)).to_have_text("Your account is deleted, with everything in it.")
     assert path_of(tasks) == "/login"

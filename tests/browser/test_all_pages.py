@@ -1,4 +1,4 @@
-"""What has to hold on every page: sound HTML, forms with a token, links that lead somewhere."""
+"""Checks for every page: accessible HTML, forms with a CSRF token, working links."""
 
 from urllib.parse import urldefrag, urljoin
 
@@ -39,7 +39,7 @@ async def test_every_page_in_every_state_is_sound_and_its_forms_are_taken(
 
 
 def _is_sound(page: Page) -> None:
-    """Check what assistive technology depends on, and the policy of the content."""
+    """Assert what assistive technology depends on, and the CSP."""
     names = ("input", "textarea", "button", "a", "form", "details")
     everything = [tag for name in names for tag in page.tags(name)]
     ids = [tag["id"] for tag in everything if "id" in tag]
@@ -65,7 +65,7 @@ def _is_sound(page: Page) -> None:
 
 
 def _knows_where_it_is(page: Page) -> None:
-    """Check that the theme leads back to the same page; what a POST has shown has no address."""
+    """Assert that the theme form returns to the same page; the page of a POST has no URL."""
     here = page.form("Dark").fields["next"]
     if page.method == "GET" and page.status == 200:
         assert here == urldefrag(page.address).url
@@ -74,7 +74,7 @@ def _knows_where_it_is(page: Page) -> None:
 
 
 def _actions_with_token(page: Page) -> set[str]:
-    """Check that every form has its token, and give where its buttons send it."""
+    """Assert that every form has its CSRF token, and return the actions of its buttons."""
     for form in page.forms:
         assert form.method == "POST"
         assert form.fields["csrf_token"]
@@ -122,7 +122,7 @@ async def test_no_form_is_taken_without_its_token(
     assert (await mine.open("/tasks")).status == 200
 
 
-async def test_head_answers_as_get_does_without_the_page(
+async def test_head_responds_as_get_does_without_the_page(
     mine: PageClient, task: dict[str, str]
 ) -> None:
     of_task = [f"/tasks/{task['id']}/{name}" for name in ("edit", "delete")]

@@ -1,4 +1,4 @@
-"""Attacks that need a real browser: text that wants to be a script, and pages of other sites."""
+"""Attacks that need a real browser: scripts in text, and pages of other sites."""
 
 import threading
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ MARKUP = "main :is(script, img, svg, iframe, object, math, base, style, meta, [o
 
 @pytest.fixture
 def said(page: Page) -> Iterator[list[str]]:
-    """What a script of an attacker would say, or load from elsewhere: nothing."""
+    """Yield the dialogs and foreign requests of the page; there may be none at the end."""
     heard: list[str] = []
 
     def hear(dialog: Dialog) -> None:
@@ -123,7 +123,7 @@ def test_the_fields_of_passwords_help_password_managers(page: Page, account: Acc
 
 @pytest.fixture(scope="module")
 def evil() -> Iterator[str]:
-    """Another server of this machine: it answers with whatever the address asks for."""
+    """Run another site on this machine, whose pages come from PAGES."""
 
     class Evil(BaseHTTPRequestHandler):
         pages: dict[str, str] = PAGES
@@ -149,7 +149,7 @@ def evil() -> Iterator[str]:
         thread.join()
 
 
-PAGES: dict[str, str] = {}  # what the other server answers, by path
+PAGES: dict[str, str] = {}  # responses of the other server, by path
 
 
 def form_to(address: str, **fields: str) -> str:
@@ -197,7 +197,7 @@ def test_no_other_site_can_frame_a_page(
         attack.close()
 
 
-def test_no_other_site_reads_an_answer(
+def test_no_other_site_reads_a_response(
     context: BrowserContext, tasks: Page, address: str, evil: str
 ) -> None:
     PAGES["/read"] = "<p>x</p>"
@@ -207,7 +207,7 @@ def test_no_other_site_reads_an_answer(
         for mode in ("cors", "no-cors"):
             read = attack.evaluate(
                 """([url, mode]) => fetch(url, { mode, credentials: "include" })
-                    .then((answer) => answer.text(), () => "")""",
+                    .then((response) => response.text(), () => "")""",
                 [address + path, mode],
             )
             assert read == "", (path, mode)

@@ -1,4 +1,4 @@
-"""The Nu HTML checker finds nothing in any page, nor in the stylesheet and the pictures."""
+"""The Nu HTML checker finds nothing in the pages, the stylesheet and the pictures."""
 
 import json
 import subprocess
@@ -10,14 +10,15 @@ import pytest
 from tests.support.browser_fixtures import CHECKOUT
 from tests.support.page_site import Site, running_site
 from tests.support.page_states import STATES, State
+from tests.support.server_process import LONG_ENOUGH
 
 CHECKER = CHECKOUT / "tests" / "node_modules" / "vnu-jar" / "build" / "dist" / "vnu.jar"
-START_QUICKLY = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # for a run of some seconds
+START_QUICKLY = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # for a run of a few seconds
 PAGES = {
     f"{state.name}-{locale}": (state, locale) for state in STATES for locale in ("en-GB", "de-DE")
 }
-# What the checker does not know yet of CSS, and where: CSS View Transitions Module, Level 2 and 1,
-# and CSS Conditional Rules Module, Level 5.
+# CSS that the checker does not know yet: CSS View Transitions Module, Level 2 and 1, and CSS
+# Conditional Rules Module, Level 5.
 UNKNOWN_TO_THE_CHECKER = {
     ("CSS: Unrecognized at-rule “@view-transition”", "@view-transition"),
     ("CSS: Parse Error.", "tion-group(root)"),
@@ -35,7 +36,7 @@ def site(database_url: str, short_folder: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def findings(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Give what the checker says of each page and file, by its name."""
+    """Return the checker's findings by name of page or file."""
     folder = tmp_path_factory.mktemp("pages")
     for name, (state, locale) in PAGES.items():
         read = _read_what_scripts_made if state.needs_scripts else _read_page
@@ -44,7 +45,7 @@ def findings(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def _read_page(site: Site, state: State, locale: str) -> bytes:
-    """Give the bytes of a page as the server sends it; scripts could change it."""
+    """Return the bytes of a page as sent by the server, before scripts."""
     with state.visit(site, locale, scripts=False) as visit:
         assert visit.document
         assert visit.document.status == state.status, state.name
@@ -52,20 +53,20 @@ def _read_page(site: Site, state: State, locale: str) -> bytes:
 
 
 def _read_what_scripts_made(site: Site, state: State, locale: str) -> bytes:
-    """Give the page that the browser shows, as it would write it."""
+    """Return the HTML of the browser's DOM, after scripts."""
     with state.visit(site, locale) as visit:
         return visit.page.content().encode("utf-8")
 
 
 def _check(paths: list[Path]) -> dict[str, list[str]]:
-    """Start the checker once, for that takes as long as checking all pages."""
+    """Run the checker once, because its start takes as long as checking all pages."""
     options = ["--Werror", "--stdout", "--format", "json", "--also-check-css", "--also-check-svg"]
     checked = subprocess.run(
         ["java", *START_QUICKLY, "-Xss8m", "-jar", CHECKER, *options, *paths],
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=5 * LONG_ENOUGH,
     )
     assert checked.returncode in {0, 1}, checked.stderr
     findings: dict[str, list[str]] = {path.name: [] for path in paths}

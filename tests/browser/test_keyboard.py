@@ -1,4 +1,4 @@
-"""Everything can be done with the keyboard alone, and what is read out is right."""
+"""Everything works with the keyboard alone, and screen readers announce it correctly."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -8,8 +8,8 @@ from tests.support.stories import (
     add_several,
     box,
     field_of_new_task,
+    flash_message,
     link,
-    notice,
     rows,
     titles,
     with_scripts,
@@ -22,7 +22,7 @@ THEMES = ["System", "Light", "Dark"]
 
 @pytest.fixture
 def three(tasks: Page) -> Page:
-    """A list of three, with the focus on nothing."""
+    """Return a list of three tasks, without focus."""
     add_several(tasks, "One", "Two", "Three")
     expect(titles(tasks)).to_have_count(3)
     tasks.locator(":focus").blur()
@@ -30,7 +30,7 @@ def three(tasks: Page) -> Page:
 
 
 def focused(page: Page) -> str:
-    """Give the name of what has the focus."""
+    """Return the accessible name of the focused element."""
     name: str = page.evaluate(
         "(document.activeElement.ariaLabel ?? document.activeElement.labels?.[0]?.textContent"
         " ?? document.activeElement.textContent).trim().replace(/\\s+/g, ' ')"
@@ -54,7 +54,7 @@ def test_everything_can_be_done_with_the_keyboard_alone(tasks: Page) -> None:
     tab_to(tasks, "Buy milk")
     tasks.keyboard.press("Space")
     expect(box(tasks, "Buy milk")).to_be_checked()
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     tasks.goto("/tasks")
     tab_to(tasks, "Edit: Buy milk")
     tasks.keyboard.press("Enter")
@@ -75,10 +75,10 @@ def test_everything_can_be_done_with_the_keyboard_alone(tasks: Page) -> None:
     tasks.wait_for_url("**/delete?status=completed")
     tab_to(tasks, "Delete")
     tasks.keyboard.press("Enter")
-    expect(notice(tasks)).to_have_text("Task deleted.")
+    expect(flash_message(tasks)).to_have_text("Task deleted.")
     tab_to(tasks, "Log out")
     tasks.keyboard.press("Enter")
-    expect(notice(tasks)).to_have_text("You are logged out.")
+    expect(flash_message(tasks)).to_have_text("You are logged out.")
 
 
 def test_what_is_done_seldom_can_be_done_with_the_keyboard_too(tasks: Page) -> None:
@@ -94,7 +94,7 @@ def test_what_is_done_seldom_can_be_done_with_the_keyboard_too(tasks: Page) -> N
     expect(titles(tasks)).to_have_text(["One", "Two"])
     tab_to(tasks, "One")
     keys.press("Space")
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     tab_to(tasks, "Undo")
     keys.press("Enter")
     expect(box(tasks, "One")).not_to_be_checked()
@@ -146,7 +146,7 @@ def test_the_list_is_read_out_as_a_list_of_checkboxes(tasks: Page) -> None:
     add(tasks, "Done")
     add(tasks, "To do", "word " * 60)
     box(tasks, "Done").click()
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     tasks.goto("/tasks")
     expect(tasks.get_by_role("main").get_by_role("list")).to_match_aria_snapshot(
         """
@@ -224,7 +224,7 @@ def test_each_key_does_what_the_help_says(three: Page) -> None:
     keys.press("j")
     keys.press("x")
     expect(box(three, "Two")).to_be_checked()
-    expect(notice(three)).to_contain_text("Task completed.")
+    expect(flash_message(three)).to_contain_text("Task completed.")
     keys.press("k")
     keys.press("e")
     expect(three.get_by_label("Title")).to_have_value("One")
@@ -266,7 +266,7 @@ def test_no_key_does_anything_with_another_or_in_a_composition(three: Page, held
     press = """([key, held]) => document.activeElement.dispatchEvent(
         new KeyboardEvent("keydown", { key, [held]: true, bubbles: true, cancelable: true }))"""
     for key in "njkxe#/?":
-        assert three.evaluate(press, [key, held]), key  # nobody has stopped it
+        assert three.evaluate(press, [key, held]), key  # its default was not prevented
     expect(box(three, "One")).to_be_focused()
     expect(three.get_by_role("dialog")).to_have_count(0)
 

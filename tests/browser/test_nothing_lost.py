@@ -1,4 +1,4 @@
-"""Whatever fails, a script that saves reloads loses nothing: no server, no session, no page."""
+"""The script loses no input when something fails: the server, the session, or the page."""
 
 import pytest
 from playwright.sync_api import BrowserContext, Dialog, Page, expect
@@ -11,9 +11,9 @@ from tests.support.stories import (
     edit,
     enter,
     field_of_new_task,
+    flash_message,
     hold_the_first,
     link,
-    notice,
     path_of,
     rows,
     title_field,
@@ -28,12 +28,12 @@ AWAY = "The server cannot be reached. Nothing is lost: try again in a moment."
 
 
 def cut(page: Page, address: str = "**/tasks**") -> None:
-    """Let what the page sends reach nobody."""
+    """Block the requests of the page."""
     page.route(address, lambda route: route.abort())
 
 
-def spoil_proof(page: Page, form: str) -> None:
-    """Let a form lack the proof that a page of ours sent it."""
+def spoil_csrf_token(page: Page, form: str) -> None:
+    """Invalidate the CSRF token of a form."""
     page.locator(f"{form} [name=csrf_token]").evaluate("node => { node.value = 'x' }")
 
 
@@ -41,11 +41,11 @@ def test_without_the_server_a_box_goes_back_and_the_reason_is_said(tasks: Page) 
     add(tasks, "Buy milk")
     cut(tasks)
     box(tasks, "Buy milk").click()
-    expect(notice(tasks)).to_have_text(AWAY)
+    expect(flash_message(tasks)).to_have_text(AWAY)
     expect(box(tasks, "Buy milk")).not_to_be_checked()
     tasks.unroute("**/tasks**")
     box(tasks, "Buy milk").click()
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect(box(tasks, "Buy milk")).to_be_checked()
 
 
@@ -55,7 +55,7 @@ def test_without_the_server_what_was_typed_stays(tasks: Page) -> None:
     title_field(tasks).fill("Buy bread")
     cut(tasks)
     title_field(tasks).press("Enter")
-    expect(notice(tasks)).to_have_text(AWAY)
+    expect(flash_message(tasks)).to_have_text(AWAY)
     expect(title_field(tasks)).to_have_value("Buy bread")
     field_of_new_task(tasks).fill("Another")
     field_of_new_task(tasks).press("Enter")
@@ -66,24 +66,24 @@ def test_without_the_server_what_was_typed_stays(tasks: Page) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "<h1>Bad gateway</h1>"])
-def test_an_answer_that_is_no_page_of_ours_is_none(tasks: Page, body: str) -> None:
+def test_a_response_that_is_no_page_of_ours_is_an_outage(tasks: Page, body: str) -> None:
     add(tasks, "Buy milk")
     tasks.route("**/tasks**", lambda route: route.fulfill(status=502, body=body))
     box(tasks, "Buy milk").click()
-    expect(notice(tasks)).to_have_text(AWAY)
+    expect(flash_message(tasks)).to_have_text(AWAY)
     expect(box(tasks, "Buy milk")).not_to_be_checked()
     field_of_new_task(tasks).fill("Another")
     field_of_new_task(tasks).press("Enter")
     expect(field_of_new_task(tasks)).to_have_value("Another")
     with tasks.expect_event("requestfinished"):
         link(tasks, "Edit: Buy milk").click()
-    expect(notice(tasks)).to_have_text(AWAY)
+    expect(flash_message(tasks)).to_have_text(AWAY)
     tasks.unroute("**/tasks**")
     edit(tasks, "Buy milk")
     title_field(tasks).fill("Buy bread")
     tasks.route("**/tasks**", lambda route: route.fulfill(status=504, body=body))
     title_field(tasks).press("Enter")
-    expect(notice(tasks)).to_have_text(AWAY)
+    expect(flash_message(tasks)).to_have_text(AWAY)
     tasks.unroute("**/tasks**")
     title_field(tasks).press("Enter")
     expect(titles(tasks)).to_have_text(["Buy bread"])
@@ -96,10 +96,10 @@ def test_without_the_server_more_is_not_loaded_and_the_link_stays(tasks: Page) -
     expect(titles(tasks)).to_have_count(50)
     cut(tasks)
     link(tasks, "Load more").click()
-    expect(notice(tasks)).to_have_text(AWAY)
+    expect(flash_message(tasks)).to_have_text(AWAY)
     with tasks.expect_event("requestfailed"):
         link(tasks, "Edit: Task 33").click()
-    expect(notice(tasks)).to_have_text(AWAY)
+    expect(flash_message(tasks)).to_have_text(AWAY)
     tasks.unroute("**/tasks**")
     link(tasks, "Load more").click()
     expect(titles(tasks)).to_have_count(60)
@@ -142,7 +142,7 @@ def test_an_error_of_the_server_is_told_in_its_words(tasks: Page) -> None:
         "document.querySelectorAll('#list [name=csrf_token]').forEach(node => node.value = 'x')"
     )
     box(tasks, "Buy milk").click()
-    expect(notice(tasks)).to_have_text("The form was not taken")
+    expect(flash_message(tasks)).to_have_text("The form was not taken")
     expect(box(tasks, "Buy milk")).not_to_be_checked()
     tasks.evaluate(
         "document.querySelectorAll('#add [name=csrf_token]').forEach(node => node.value = 'x')"
@@ -224,7 +224,7 @@ def test_a_draft_of_one_task_is_kept_while_another_is_edited(tasks: Page) -> Non
 def test_nothing_that_was_typed_stays_behind_after_the_logout(tasks: Page) -> None:
     field_of_new_task(tasks).fill("A secret")
     tasks.get_by_role("button", name="Log out").click()
-    expect(notice(tasks)).to_have_text("You are logged out.")
+    expect(flash_message(tasks)).to_have_text("You are logged out.")
     assert tasks.evaluate("Object.keys(sessionStorage)") == []
 
 
@@ -238,11 +238,11 @@ def test_whoever_leaves_with_unsaved_text_is_asked(tasks: Page, typed: str) -> N
 
     tasks.on("dialog", response)
     field_of_new_task(tasks).press_sequentially(typed)
-    link(tasks, "Pending").click()  # the draft is kept, so nobody has to be asked
+    link(tasks, "Pending").click()  # the draft is saved, so no confirmation is needed
     tasks.wait_for_url("**/tasks?status=pending")
     assert asked == []
     expect(field_of_new_task(tasks)).to_have_value(typed)
-    field_of_new_task(tasks).press("End")  # a browser asks only people who did something
+    field_of_new_task(tasks).press("End")  # browsers ask only after user input
     with tasks.expect_event("close"):
         tasks.close(run_before_unload=True)
     assert asked == (["beforeunload"] if typed else [])
@@ -268,5 +268,5 @@ def test_nothing_that_was_typed_stays_behind_after_the_account(
     tasks.goto("/account/delete")
     tasks.get_by_label("Password", exact=True).fill(account.password)
     tasks.get_by_role("button", name="Delete my account").click()
-    expect(notice(tasks)).to_contain_text("Your account is deleted")
+    expect(flash_message(tasks)).to_contain_text("Your account is deleted")
     assert tasks.evaluate("Object.keys(sessionStorage)") == []

@@ -1,4 +1,4 @@
-"""What the script adds: nothing is reloaded, a task is edited in place, and small helps."""
+"""What the script adds: no reloads, editing in place, and small conveniences."""
 
 import re
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from tests.support.stories import (
     enter,
     expect_counts,
     field_of_new_task,
+    flash_message,
     hold_the_first,
     link,
-    notice,
     path_of,
     rows,
     title_field,
@@ -31,7 +31,7 @@ from tests.support.stories import (
 pytest_plugins = ["tests.support.story_fixtures"]
 pytestmark = with_scripts
 
-# Nothing is reloaded
+# No reloads
 
 
 def test_no_page_is_loaded_for_adding_completing_editing_or_more(tasks: Page, watch: Watch) -> None:
@@ -41,7 +41,7 @@ def test_no_page_is_loaded_for_adding_completing_editing_or_more(tasks: Page, wa
     link(tasks, "Load more").click()
     expect(titles(tasks)).to_have_count(61)
     box(tasks, "Buy milk").click()
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     edit(tasks, "Buy milk")
     title_field(tasks).fill("Buy bread")
     title_field(tasks).press("Enter")
@@ -111,7 +111,7 @@ def test_a_double_click_loads_more_once(tasks: Page) -> None:
     with tasks.expect_response("**/tasks?**"):
         first().continue_()
     box(tasks, "Task 0").click()
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect(titles(tasks)).to_have_text([f"Task {number}" for number in range(60)])
 
 
@@ -121,7 +121,7 @@ def test_a_task_that_leaves_the_filter_by_an_edit_leaves_the_list(tasks: Page) -
     edit(tasks, "Buy milk")
     tasks.get_by_label("Completed").check()
     tasks.get_by_role("button", name="Save").click()
-    expect(notice(tasks)).to_have_text("Task saved.")
+    expect(flash_message(tasks)).to_have_text("Task saved.")
     expect(rows(tasks)).to_have_count(0)
 
 
@@ -174,7 +174,7 @@ def test_a_task_is_completed_by_its_editor_while_it_is_open(tasks: Page) -> None
     tasks.keyboard.press("x")
     tasks.get_by_label("Completed", exact=True).check()
     tasks.get_by_role("button", name="Save").click()
-    expect(notice(tasks)).to_have_text("Task saved.")
+    expect(flash_message(tasks)).to_have_text("Task saved.")
     expect(box(tasks, "Buy milk")).to_be_checked()
 
 
@@ -188,14 +188,14 @@ def test_an_edit_of_a_task_that_is_gone_keeps_the_text(
     other.goto("/tasks")
     link(other, "Delete: Buy milk").click()
     other.get_by_role("button", name="Delete").click()
-    expect(notice(other)).to_have_text("Task deleted.")
+    expect(flash_message(other)).to_have_text("Task deleted.")
     tasks.get_by_role("button", name="Save").click()
     expect(tasks.get_by_role("heading", name="No such task")).to_be_visible()
     tasks.get_by_role("button", name="Save it as a new task").click()
     expect(titles(tasks)).to_have_text(["Typed with care"])
 
 
-# Small helps
+# Small conveniences
 
 
 def test_pasted_lines_are_shown_before_they_become_tasks(
@@ -236,16 +236,16 @@ def test_the_exact_time_is_told_in_the_time_zone_of_the_browser(
     tasks: Page, context: BrowserContext
 ) -> None:
     add(tasks, "Buy milk")
-    moment = rows(tasks).locator("time")
-    local = moment.evaluate("node => new Date(node.dateTime).toLocaleString()")
-    expect(moment).to_have_attribute("title", local)
-    expect(moment).to_have_text("just now")
+    time = rows(tasks).locator("time")
+    local = time.evaluate("node => new Date(node.dateTime).toLocaleString()")
+    expect(time).to_have_attribute("title", local)
+    expect(time).to_have_text("just now")
 
 
 def test_going_back_after_the_logout_shows_nothing_private(tasks: Page) -> None:
     add(tasks, "A secret")
     tasks.get_by_role("button", name="Log out").click()
-    expect(notice(tasks)).to_have_text("You are logged out.")
+    expect(flash_message(tasks)).to_have_text("You are logged out.")
     tasks.go_back()
     expect(tasks.get_by_role("heading", name="Log in")).to_be_visible()
     expect(tasks.get_by_text("A secret")).to_have_count(0)
@@ -265,7 +265,7 @@ def test_hostile_text_stays_text_on_every_way_through_the_script(tasks: Page) ->
         title_field(tasks).press("Enter")
         expect(titles(tasks).first).to_have_text(f"{text}!")
         box(tasks, f"{text}!").click()
-        expect(notice(tasks)).to_contain_text("Task completed.")
+        expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect(tasks.locator("main :is(svg, script, iframe, img)")).to_have_count(0)
     assert said == []
 
@@ -301,7 +301,7 @@ def test_all_of_it_works_below_a_path(
         enter(page, account)
         add(page, "Buy milk")
         box(page, "Buy milk").click()
-        expect(notice(page)).to_contain_text("Task completed.")
+        expect(flash_message(page)).to_contain_text("Task completed.")
         edit(page, "Buy milk")
         title_field(page).fill("Buy bread")
         title_field(page).press("Enter")
@@ -310,4 +310,4 @@ def test_all_of_it_works_below_a_path(
         expect(page.locator("html")).to_have_attribute("data-theme", "dark")
         assert path_of(page) == "/my/list/tasks"
         page.get_by_role("button", name="Log out").click()
-        expect(notice(page)).to_have_text("You are logged out.")
+        expect(flash_message(page)).to_have_text("You are logged out.")

@@ -1,6 +1,6 @@
-"""What people do, told once with scripts and once without: the acceptance criteria (PRD, 5) first.
+"""The acceptance criteria and other stories, each once with scripts and once without.
 
-The same steps lead to the same place; only the reloads differ.
+The same steps lead to the same result; only the reloads differ.
 """
 
 import re
@@ -15,10 +15,10 @@ from tests.support.stories import (
     enter,
     expect_counts,
     field_of_new_task,
+    flash_message,
     have,
     link,
     log_in,
-    notice,
     path_of,
     register,
     rows,
@@ -31,7 +31,7 @@ pytest_plugins = ["tests.support.story_fixtures"]
 def test_registering_makes_the_account_and_leads_to_the_login_page(page: Page) -> None:
     account = new_account("alice")
     register(page, account)
-    expect(notice(page)).to_have_text("Your account is ready. Log in to begin.")
+    expect(flash_message(page)).to_have_text("Your account is ready. Log in to begin.")
     assert path_of(page) == "/login"
     expect(page.get_by_label("E-mail")).to_have_accessible_description(
         "Your account is ready. Log in to begin."
@@ -48,7 +48,7 @@ def test_a_new_task_is_visible_at_once(tasks: Page) -> None:
     add(tasks, "Buy milk", "Oat, two of them")
     expect(rows(tasks)).to_have_count(1)
     expect(rows(tasks)).to_contain_text("Oat, two of them")
-    expect(notice(tasks)).to_have_text("Task added.")
+    expect(flash_message(tasks)).to_have_text("Task added.")
 
 
 def test_enter_adds_and_the_field_is_ready_for_the_next(tasks: Page) -> None:
@@ -65,7 +65,7 @@ def test_several_lines_become_several_tasks_in_their_order(tasks: Page) -> None:
     add(tasks, "Before")
     add_several(tasks, "One", "", "  Two ", "Three")
     expect(titles(tasks)).to_have_text(["One", "Two", "Three", "Before"])
-    expect(notice(tasks)).to_have_text("3 tasks added.")
+    expect(flash_message(tasks)).to_have_text("3 tasks added.")
 
 
 def test_a_wrong_line_is_named_and_all_lines_stay(tasks: Page) -> None:
@@ -87,7 +87,7 @@ def test_an_edited_task_is_saved_and_in_the_list(tasks: Page) -> None:
     tasks.get_by_role("button", name="Save").click()
     expect(titles(tasks)).to_have_text(["Buy bread"])
     expect(rows(tasks)).to_contain_text("Rye")
-    expect(notice(tasks)).to_have_text("Task saved.")
+    expect(flash_message(tasks)).to_have_text("Task saved.")
     assert path_of(tasks) == "/tasks"
 
 
@@ -138,7 +138,7 @@ def test_a_task_is_deleted_for_good_after_a_question(tasks: Page) -> None:
     expect(tasks.get_by_role("heading", name="Delete this task?")).to_be_visible()
     tasks.get_by_role("button", name="Delete").click()
     expect(tasks.get_by_text("Nothing here yet.")).to_be_visible()
-    expect(notice(tasks)).to_have_text("Task deleted.")
+    expect(flash_message(tasks)).to_have_text("Task deleted.")
 
 
 def test_a_completed_task_differs_by_more_than_color(tasks: Page) -> None:
@@ -155,15 +155,15 @@ def test_a_completed_task_differs_by_more_than_color(tasks: Page) -> None:
     ]
 
 
-def test_completing_is_undone_in_place_or_by_the_notice(tasks: Page) -> None:
+def test_completing_is_undone_in_place_or_by_the_flash_message(tasks: Page) -> None:
     add(tasks, "Buy milk")
     box(tasks, "Buy milk").click()
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect_counts(tasks, 1, 0, 1)
     box(tasks, "Buy milk").press("Space")
-    expect(notice(tasks)).to_contain_text("Task is pending again.")
+    expect(flash_message(tasks)).to_contain_text("Task is pending again.")
     tasks.get_by_role("button", name="Undo").click()
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect(box(tasks, "Buy milk")).to_be_checked()
 
 
@@ -173,10 +173,10 @@ def test_a_task_that_is_completed_among_the_pending_can_be_taken_back_there(
     add(tasks, "Buy milk")
     link(tasks, "Pending").click()
     box(tasks, "Buy milk").click()
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect(rows(tasks)).to_have_count(1 if has_scripts else 0)
     tasks.get_by_role("button", name="Undo").click()
-    expect(notice(tasks)).to_contain_text("Task is pending again.")
+    expect(flash_message(tasks)).to_contain_text("Task is pending again.")
     expect(box(tasks, "Buy milk")).not_to_be_checked()
     assert path_of(tasks) == "/tasks?status=pending"
 
@@ -207,7 +207,7 @@ def test_an_empty_list_says_kindly_why(tasks: Page) -> None:
     expect(empty).to_have_text("Nothing completed yet. What you tick off is kept here.")
     tasks.goto("/tasks")
     box(tasks, "Buy milk").click()
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     tasks.goto("/tasks?status=pending")
     expect(empty).to_have_text("All done. Nothing is left to do.")
 
@@ -221,7 +221,7 @@ def test_the_completed_tasks_are_deleted_together_after_a_question(
     link(tasks, "Delete completed (2)").click()
     expect(tasks.get_by_role("heading", name="Delete 2 completed tasks?")).to_be_visible()
     tasks.get_by_role("button", name="Delete").click()
-    expect(notice(tasks)).to_have_text("2 completed tasks deleted.")
+    expect(flash_message(tasks)).to_have_text("2 completed tasks deleted.")
     expect(titles(tasks)).to_have_text(["To do"])
     expect(link(tasks, "Delete completed")).to_have_count(0)
 
@@ -232,12 +232,12 @@ def test_more_tasks_are_loaded_and_the_place_is_kept(tasks: Page, *, has_scripts
     link(tasks, "Load more").click()
     expect(titles(tasks)).to_have_count(60 if has_scripts else 10)
     box(tasks, "Task 57").click()
-    expect(notice(tasks)).to_contain_text("Task completed.")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect(box(tasks, "Task 57")).to_be_checked()
     expect(box(tasks, "Task 57")).to_be_in_viewport()
     link(tasks, "Delete: Task 58").click()
     tasks.get_by_role("button", name="Delete").click()
-    expect(notice(tasks)).to_have_text("Task deleted.")
+    expect(flash_message(tasks)).to_have_text("Task deleted.")
     expect(titles(tasks)).to_have_count(9)
     link(tasks, "Back to the newest").click()
     expect(titles(tasks).first).to_have_text("Task 0")
@@ -261,7 +261,7 @@ def test_a_chosen_theme_stays_on_every_page_and_after_the_logout(tasks: Page) ->
     tasks.goto("/nowhere")
     expect(tasks.locator("body")).to_have_css("background-color", dark)
     tasks.get_by_role("button", name="Log out").click()
-    expect(notice(tasks)).to_have_text("You are logged out.")
+    expect(flash_message(tasks)).to_have_text("You are logged out.")
     expect(tasks.locator("body")).to_have_css("background-color", dark)
     tasks.get_by_role("button", name="System").click()
     expect(tasks.locator("body")).to_have_css("background-color", "rgb(253, 253, 251)")
@@ -270,7 +270,7 @@ def test_a_chosen_theme_stays_on_every_page_and_after_the_logout(tasks: Page) ->
 
 def test_logging_out_ends_the_session_and_leads_to_the_login_page(tasks: Page) -> None:
     tasks.get_by_role("button", name="Log out").click()
-    expect(notice(tasks)).to_have_text("You are logged out.")
+    expect(flash_message(tasks)).to_have_text("You are logged out.")
     tasks.goto("/tasks")
     assert path_of(tasks) == "/login?next=/tasks"
 
@@ -313,7 +313,7 @@ def test_a_german_browser_reads_german(
     page.get_by_role("button", name="Anmelden").click()
     page.get_by_role("textbox", name="Neue Aufgabe").fill("Milch kaufen")
     page.get_by_role("textbox", name="Neue Aufgabe").press("Enter")
-    expect(notice(page)).to_have_text("Aufgabe hinzugefügt.")
+    expect(flash_message(page)).to_have_text("Aufgabe hinzugefügt.")
     expect(page.locator("html")).to_have_attribute("lang", "de")
     expect(rows(page)).to_contain_text(re.compile("gerade eben|vor 1 Minute"))
     german.close()

@@ -1,4 +1,4 @@
-"""What comes over the wire for a page: few files, and little of each."""
+"""A page loads few and small files."""
 
 import gzip
 import re
@@ -12,9 +12,9 @@ from playwright.sync_api import Request
 from tests.support.page_site import MANY, Site, running_site
 
 KB = 1024
-HEAVIEST_LIST = 12 * KB  # 50 tasks, compressed
-HEAVIEST_STYLESHEET = 8 * KB  # compressed
-HEAVIEST_SCRIPT = 4 * KB  # compressed
+MAX_LIST_SIZE = 12 * KB  # 50 tasks, compressed
+MAX_STYLESHEET_SIZE = 8 * KB  # compressed
+MAX_COMPRESSED_SCRIPT_SIZE = 4 * KB  # compressed
 MAX_SCRIPT_SIZE = 8 * KB  # as it is
 ICONS = "link[rel~=icon], link[rel=apple-touch-icon], link[rel=manifest]"
 
@@ -38,7 +38,7 @@ def requests(site: Site) -> list[Request]:
 
 
 def bodies(requests: list[Request], kind: str) -> list[bytes]:
-    """Give what was answered to the requests of a kind."""
+    """Return the bodies of the responses to requests of a resource type."""
     responses = [request.response() for request in requests if request.resource_type == kind]
     return [response.body() for response in responses if response]
 
@@ -55,15 +55,15 @@ def test_the_first_load_of_the_list_asks_for_three_files(requests: list[Request]
 def test_the_list_of_fifty_tasks_is_light(requests: list[Request]) -> None:
     [page] = bodies(requests, "document")
     assert len(re.findall(rb"<li ", page)) == 50
-    assert compressed(page) <= HEAVIEST_LIST
+    assert compressed(page) <= MAX_LIST_SIZE
 
 
 def test_the_stylesheet_is_light(requests: list[Request]) -> None:
     [stylesheet] = bodies(requests, "stylesheet")
-    assert compressed(stylesheet) <= HEAVIEST_STYLESHEET
+    assert compressed(stylesheet) <= MAX_STYLESHEET_SIZE
 
 
 def test_the_script_is_light_and_short(requests: list[Request]) -> None:
     [script] = bodies(requests, "script")
-    assert compressed(script) <= HEAVIEST_SCRIPT
+    assert compressed(script) <= MAX_COMPRESSED_SCRIPT_SIZE
     assert len(script) < MAX_SCRIPT_SIZE

@@ -23,6 +23,7 @@ from taskapp.db.statements import Statement
 from taskapp.observability.metrics import Metrics
 from taskapp.postgres.server import EmbeddedPostgres
 from taskapp.queries.users import count_users, insert_user
+from taskapp.runtime.startup import install_loop_error_handler
 from tests.support.database_fixtures import (
     NO_HASH,
     add_user,
@@ -434,6 +435,7 @@ def test_a_statement_over_the_servers_time_limit_is_unavailable_and_no_surprise(
     monkeypatch.setattr("taskapp.db.pool.OPTIONS", "-c timezone=UTC -c statement_timeout=200")
 
     async def scenario() -> None:
+        install_loop_error_handler()
         async with open_database(empty_database) as database:
             for statement in (NAP, ADD_SLOWLY):
                 with pytest.raises(Unavailable) as refusal:

@@ -1,4 +1,4 @@
-"""What `make binary` and `make wheel` build, started as by somebody who has no checkout."""
+"""Starts the results of `make binary` and `make wheel` without the checkout."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ from tests.support.server_process import (
 DIST = CHECKOUT / "dist"
 OUTSIDE = ["/usr/bin/env", "-u", "PYTHONPATH"]
 NO_PATH = [*OUTSIDE, "PATH="]
-# Hides this checkout and its Python's library, from one process and its children.
+# Hides this checkout and its Python's library from one process and its children.
 HIDDEN = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c"]
 HIDE = 'mount -t tmpfs none {0} && mount -t tmpfs none {1} && exec "$@"'
 
@@ -35,7 +35,7 @@ def make(target: str) -> None:
 
 
 class OneFile:
-    """A copy of dist/taskapp beside a data folder, run by root or by an ordinary user."""
+    """A copy of dist/taskapp with a data folder, run by root or by an ordinary user."""
 
     def __init__(self, data: Path, user: dict[str, Any]) -> None:
         self.path = data.parent / "taskapp"
@@ -50,7 +50,7 @@ class OneFile:
 
     @property
     def programs(self) -> list[Path]:
-        """Where it has unpacked itself."""
+        """Return the folders of unpacked programs."""
         return sorted(self.data.glob("program-*"))
 
     def start(self, *arguments: str, **more: Any) -> "subprocess.Popen[str]":
@@ -64,14 +64,14 @@ class OneFile:
         )
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run a command to its end; give the exit code and what it said."""
+        """Run a command to its end; return the exit code and the output."""
         process = self.start(*arguments)
         said, _ = process.communicate(timeout=LONG_ENOUGH)
         return process.returncode, said
 
     @contextmanager
     def serving(self, *arguments: str, **settings: str) -> Iterator[ServerProcess]:
-        """Serve for as long as the block lasts, and be stopped as usual at its end."""
+        """Serve while the block runs, and stop with SIGTERM."""
         with server_process(
             self.data,
             *arguments,
@@ -88,7 +88,7 @@ class OneFile:
 
 @contextmanager
 def installed_wheel() -> Iterator[Path]:
-    """Install the wheel as pipx does, but beside what is installed here; give the command."""
+    """Install the wheel like pipx, but on top of the installed packages; yield the command."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         python = Path(folder, "bin", "python")

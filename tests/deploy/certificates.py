@@ -1,4 +1,4 @@
-"""Makes a certificate authority and certificates with openssl, for as long as a test lasts."""
+"""Creates a certificate authority and certificates with openssl."""
 
 import subprocess
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ class Certificate:
 
 
 def make_authority(folder: Path, name: str = "authority") -> Certificate:
-    """Make a certificate that may sign others."""
+    """Create a certificate that may sign others."""
     return _make(folder, name, "-addext", "basicConstraints=critical,CA:TRUE")
 
 
 def make_certificate(folder: Path, authority: Certificate, host: str) -> Certificate:
-    """Make the certificate of a host, signed by an authority."""
+    """Create the certificate of a host, signed by an authority."""
     signed = ("-CA", str(authority.path), "-CAkey", str(authority.key))
     return _make(folder, host, "-addext", f"subjectAltName=DNS:{host}", *signed)
 

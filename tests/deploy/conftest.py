@@ -1,4 +1,4 @@
-"""Fixtures that several tests of deploy/ share."""
+"""Fixtures of the tests of deploy/."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ DOCKERFILE = CHECKOUT / "Dockerfile"
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[Image]:
-    """What the Dockerfile makes; it takes a minute."""
+    """Build the Dockerfile; it takes a minute."""
     if os.geteuid() != 0:
         pytest.fail("the steps of a Dockerfile need root: run `make test-deploy` as root")
     with built_image(DOCKERFILE) as built:

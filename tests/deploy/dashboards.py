@@ -1,4 +1,4 @@
-"""The dashboards of deploy/grafana, as far as Prometheus is asked by them."""
+"""The dashboards of deploy/grafana: their panels and queries."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ NAMES = ("overview", "api", "infrastructure", "database", "business")
 
 @dataclass(frozen=True)
 class Query:
-    """What one line, bar or number of a panel shows."""
+    """The query of one line, bar or number of a panel."""
 
     expression: str
     legend: str
@@ -23,10 +23,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel with its queries.
-
-    `place` is x, y, width and height on Grafana's grid of 24; `words` stand for some values.
-    """
+    """`place` is x, y, width and height on Grafana's grid of 24; `words` replace some values."""
 
     title: str
     kind: str
@@ -38,15 +35,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A dashboard and its panels."""
-
     name: str
     title: str
     panels: tuple[Panel, ...]
 
 
 def read_dashboards() -> Iterator[Dashboard]:
-    """Read all dashboards."""
     for name in NAMES:
         document = json.loads((FOLDER / f"{name}.json").read_text())
         panels = tuple(_read_panel(panel) for panel in document["panels"])

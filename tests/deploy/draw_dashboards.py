@@ -1,7 +1,7 @@
-"""Draw the dashboards of deploy/grafana as they show a taskapp that is used for some minutes.
+"""Draw the dashboards of deploy/grafana for a taskapp that is used for three minutes.
 
-`python -m tests.deploy.draw_dashboards docs/pictures/dashboards.png` asks every panel's query of a
-real Prometheus, and draws what it answers where Grafana would.
+`python -m tests.deploy.draw_dashboards docs/pictures/dashboards.png` sends every panel's query to a
+real Prometheus, and draws the result at the panel's place.
 """
 
 import math
@@ -17,10 +17,10 @@ from tests.deploy.monitored_server import People, Prometheus, monitored_server
 from tests.support.browser_fixtures import running_browser
 
 SECONDS = 180  # of use
-SHOWN = SECONDS - 15  # seconds; before that there is nothing to work a rate out of
+SHOWN = SECONDS - 15  # seconds; earlier there is no rate yet
 COLUMN, ROW, GAP = 48, 16, 8  # pixels of Grafana's grid
 COLORS = ("#1f5fbf", "#b8560f", "#2d7a36", "#a8201a", "#6b4ba1", "#0f7c85", "#8a6d00", "#5f5f59")
-AXIS = 44  # pixels for what stands beside a chart
+AXIS = 44  # pixels for the labels beside a chart
 MAX_NAMES = 8
 STYLE = """
 body { width: 1152px; margin: 0; padding: 8px; background: #fff; color: #1c1c1a;
@@ -44,7 +44,7 @@ Line = tuple[str, list[tuple[float, float]]]
 
 
 def main(target: Path) -> None:
-    """Use a taskapp, and draw what its dashboards show then."""
+    """Run and use a taskapp, and draw its dashboards."""
     with monitored_server() as (server, prometheus):
         with People(server).at_work():
             time.sleep(SECONDS)
@@ -136,13 +136,13 @@ def _draw_line(
 
 
 def _named(legend: str, labels: dict[str, str]) -> str:
-    """Fill in the name of a series as Grafana does, with names in place of this run's ports."""
+    """Return the name of a series as in Grafana, with names instead of this run's ports."""
     known = labels | {"instance": "this machine"}
     return re.sub(r"{{(\w+)}}", lambda name: known.get(name[1], ""), legend).strip()
 
 
 def _written(value: float, unit: str) -> str:
-    """Write a value in its unit."""
+    """Return a value with its unit."""
     if unit == "percentunit":
         return f"{value * 100:.3g} %"
     if unit == "s":

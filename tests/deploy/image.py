@@ -1,9 +1,8 @@
-"""Executes a Dockerfile step by step, and runs what it made, without a container engine.
+"""Executes a Dockerfile step by step, and runs the image, without a container engine.
 
-There is no registry to take a base image from: a stage begins with this machine's /usr and /etc
-under an overlay, with this Python at /usr/local as in the images of python.org (and where it finds
-its own library), and with nothing else. All of it lives on a tmpfs of a mount namespace, and is
-gone when that ends.
+Without a registry there is no base image: a stage begins with this machine's /usr and /etc under an
+overlay, and with this Python at /usr/local, as in Docker's Python images (and at its own path,
+where it finds its library). All of it is on a tmpfs of a mount namespace, and disappears with it.
 """
 
 import json
@@ -21,7 +20,7 @@ from pathlib import Path
 from tests.support.server_process import wait_until
 
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-# Of this machine, for pip to reach its index; a build gets such from the engine's settings.
+# Variables of this machine with which pip reaches its index; an engine has them in its settings.
 PASSED = (*PROXIES, "SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL")
 BASE = """
 mkdir -p {root}/usr {root}/etc {stage}/upper-usr {stage}/work-usr {stage}/upper-etc {stage}/work-etc
@@ -38,7 +37,7 @@ chmod 1777 {root}/tmp
 # A base image has no user of ours; this machine may.
 for file in passwd shadow group gshadow; do sed -i /^taskapp:/d {root}/etc/$file; done
 """
-# As `read_only: true` with the volume and a tmpfs.
+# Like `read_only: true` with the volume and a tmpfs.
 RUN = """
 mount --rbind {root} {root}
 mount --bind {root}{volume} {root}{volume}
@@ -50,7 +49,7 @@ for part in "" /usr /etc; do mount -o remount,bind,ro {root}$part; done
 
 @dataclass
 class Stage:
-    """A stage of the build: its file system, and what its instructions said so far."""
+    """A stage of the build: its file system, and the instructions so far."""
 
     root: str
     workdir: str = "/"
@@ -58,18 +57,18 @@ class Stage:
     environment: dict[str, str] = field(
         default_factory=lambda: {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
     )
-    said: dict[str, str] = field(default_factory=dict)  # other instructions, by name
+    said: dict[str, str] = field(default_factory=dict)  # other instructions by name
 
 
 @dataclass(frozen=True)
 class Image:
-    """What a build ended with; its files are seen only inside of `enter`."""
+    """The result of a build; its files are visible only inside `enter`."""
 
     stage: Stage
-    enter: list[str]  # a command that runs another in the namespace of the build
+    enter: list[str]  # the command that enters the namespace of the build
 
     def command(self, words: list[str], environment: dict[str, str]) -> list[str]:
-        """Give the command that runs words as a container would: first process, no rights."""
+        """Return the command that runs words like a container: as process 1, without privileges."""
         stage = self.stage
         shown = stage.environment | {"HOME": "/var/lib/taskapp"} | environment
         variables = [f"{name}={value}" for name, value in shown.items()]
@@ -93,7 +92,7 @@ class Image:
 
 
 def read_instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """Give the instructions with their arguments, continued lines joined."""
+    """Return the instructions with their arguments; continued lines are joined."""
     text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(encoding="utf-8"), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
     pairs = [line.partition(" ") for line in lines if line.strip()]
@@ -102,7 +101,7 @@ def read_instructions(dockerfile: Path) -> list[tuple[str, str]]:
 
 @contextmanager
 def built_image(dockerfile: Path) -> Iterator[Image]:
-    """Build an image from the Dockerfile's folder; a step that fails is an error."""
+    """Build an image from the Dockerfile's folder; a failing step raises."""
     holder = subprocess.Popen(["unshare", "--mount", "--propagation=private", "sleep", "infinity"])
     with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name:
         try:
@@ -126,7 +125,7 @@ class _Builder:
         self._run(f"mount -t tmpfs -o size=2g tmpfs {folder}")
 
     def do(self, instruction: str, argument: str) -> None:
-        """Do one instruction."""
+        """Execute one instruction."""
         work = getattr(self, f"_do_{instruction.lower()}", None)
         if work:
             work(argument)
@@ -164,7 +163,7 @@ class _Builder:
             source = self._stages[option.removeprefix("--from=")].root
         *names, target = [word for word in argument.split() if not word.startswith("--")]
         into = f"{self.stage.root}{self.stage.workdir}/{target}"
-        for name in names:  # a folder's content is copied, not the folder
+        for name in names:  # COPY copies the content of a folder, not the folder
             path = f"{source}/{name.lstrip('/')}"
             self._run(
                 f"if [ -d {path} ]; then mkdir -p {into}; cp -a {path}/. {into};"
@@ -182,12 +181,12 @@ class _Builder:
 
 
 def first_process_of(container: "subprocess.Popen[bytes]") -> int:
-    """Give the process that is the first of a container, as seen from outside."""
+    """Return the pid of a container's process 1, seen from outside."""
     children = Path(f"/proc/{container.pid}/task/{container.pid}/children")
     return int(children.read_text().split()[0])
 
 
 def exec_form(argument: str) -> list[str]:
-    """Give the words of a CMD that is written as a list."""
+    """Return the words of a CMD in exec form."""
     words: list[str] = json.loads(argument[argument.index("[") :])
     return words

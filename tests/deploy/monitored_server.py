@@ -1,4 +1,4 @@
-"""A taskapp with people on it, watched by a real Prometheus with the configuration of deploy/."""
+"""A taskapp with users, scraped by a real Prometheus with the configuration of deploy/."""
 
 import json
 import math
@@ -27,21 +27,21 @@ from tests.support.server_process import (
 )
 
 CONFIGURATION = CHECKOUT / "deploy" / "prometheus"
-RATE_INTERVAL = "10s"  # some scrapes, which are a second apart here
+RATE_INTERVAL = "10s"  # several scrapes, which are a second apart here
 SETTINGS = {
-    "TASKAPP_API_LIMIT": "300/minute",  # one of the people below meets it
+    "TASKAPP_API_LIMIT": "300/minute",  # one of the users below reaches it
     "TASKAPP_BACKUP_EVERY": "10s",
 }
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """Asks a Prometheus."""
+    """A client of Prometheus."""
 
     address: str
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        """Give the data of an answer of its API."""
+        """Return the data of a response of its API."""
         address = f"{self.address}/api/v1/{path}?{urlencode(parameters)}"
         with urlopen(  # noqa: S310  # an address of our own
             address, timeout=LONG_ENOUGH
@@ -49,7 +49,7 @@ class Prometheus:
             return json.load(response)["data"]
 
     def query(self, expression: str, shown: str = "5m") -> list[tuple[dict[str, str], float]]:
-        """Give each series of a panel's query with its value of now, those without one left out."""
+        """Return each series of a panel's query with its current value; omit those without one."""
         result = self.ask("query", query=_filled_in(expression, shown))["result"]
         series = [(one["metric"], float(one["value"][1])) for one in result]
         return [(labels, value) for labels, value in series if math.isfinite(value)]
@@ -57,7 +57,7 @@ class Prometheus:
     def query_range(
         self, expression: str, seconds: float, points: int = 90
     ) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
-        """Give each series of a panel's query with its moments and values until now."""
+        """Return each series of a panel's query with its timestamps and values until now."""
         now = time.time()
         result = self.ask(
             "query_range",
@@ -77,7 +77,7 @@ def _filled_in(expression: str, shown: str) -> str:
 
 @contextmanager
 def monitored_server() -> Iterator[tuple[ServerProcess, Prometheus]]:
-    """Run taskapp, both exporters and Prometheus, which reads them once a second."""
+    """Run taskapp, both exporters, and Prometheus, which scrapes them every second."""
     with (
         new_data_folder() as folder,
         server_process(folder, settings=SETTINGS) as server,
@@ -153,7 +153,7 @@ def _all_are_scraped(prometheus: Prometheus) -> bool:
 
 @contextmanager
 def _running(program: str, *arguments: str, **environment: str) -> Iterator[None]:
-    """Run a program that ends with the block; what it says is kept from the tests' output."""
+    """Run a program while the block runs, with its output in a file."""
     process = subprocess.Popen(
         [program, *arguments],
         stdin=subprocess.DEVNULL,
@@ -174,12 +174,12 @@ def _running(program: str, *arguments: str, **environment: str) -> Iterator[None
 
 
 class People:
-    """People who do everything that the dashboards show."""
+    """Users who do everything that the dashboards show."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server
         self._numbers = count(1)
-        self._keepers = [server.client().sign_up(f"keeper-{n}@example.com") for n in range(5)]
+        self._users = [server.client().sign_up(f"user-{n}@example.com") for n in range(5)]
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -208,14 +208,14 @@ class People:
             pass
 
     def _keep_tasks(self, number: int) -> None:
-        keeper = self._keepers[number % len(self._keepers)]
-        made = keeper.send("POST", "/api/tasks", {"title": f"Task {number}"})
+        user = self._users[number % len(self._users)]
+        made = user.send("POST", "/api/tasks", {"title": f"Task {number}"})
         path = f"/api/tasks/{made.json['id']}"
-        keeper.send("PUT", path, {"status": "completed"})
+        user.send("PUT", path, {"status": "completed"})
         if number % 3 == 0:
-            keeper.send("DELETE", path)
+            user.send("DELETE", path)
         for _ in range(1 + number % 3):
-            keeper.send("GET", "/api/tasks")
+            user.send("GET", "/api/tasks")
 
     def _come_and_go(self, number: int) -> None:
         email = f"person-{number}@example.com"

@@ -1,4 +1,4 @@
-"""Runs Debian's PostgreSQL in a folder of its own, as somebody's own server."""
+"""Runs Debian's PostgreSQL in a folder of its own."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ ACCESS = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 class OwnPostgres:
-    """A server: an administrator comes by its socket, everybody else by its port."""
+    """A server: the administrator connects to its socket, everyone else to its port."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder, self.port = folder, port
@@ -31,7 +31,7 @@ class OwnPostgres:
         return f"postgresql://{user}:{PASSWORDS[user]}@{host}:{port or self.port}/taskapp{options}"
 
     def add_roles(self, script: Path) -> None:
-        """Run the script that makes database and roles, and give these their passwords."""
+        """Run the script that creates the database and roles, and set their passwords."""
         subprocess.run(
             ["psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", "-f", str(script), self.administrator()],
             check=True,
@@ -47,7 +47,7 @@ class OwnPostgres:
 
 
 def as_postgres(*command: str | Path) -> list[str]:
-    """Give the command that runs another as Debian's user, since PostgreSQL refuses root."""
+    """Return the command that runs another as Debian's user, because PostgreSQL refuses root."""
     words = [*map(str, command)]
     return ["runuser", "-u", "postgres", "--", *words] if os.geteuid() == 0 else words
 
@@ -60,7 +60,7 @@ def give_to_postgres(*paths: Path) -> None:
 
 @contextmanager
 def running_postgres(folder: Path, certificate: Certificate | None = None) -> Iterator[OwnPostgres]:
-    """Run a new cluster; with a certificate, it speaks TLS too."""
+    """Run a new cluster; with a certificate, also with TLS."""
     give_to_postgres(folder)
     cluster = folder / "cluster"
     initdb = ["--auth=trust", "--no-sync", "--username=postgres", "--pgdata", str(cluster)]

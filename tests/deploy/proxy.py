@@ -1,4 +1,4 @@
-"""Runs the real nginx with deploy/nginx.conf, its fixed paths and ports moved into a folder."""
+"""Runs nginx with deploy/nginx.conf; its paths and ports are those of a test."""
 
 import http.client
 import re
@@ -19,7 +19,7 @@ HOST = "tasks.example.com"
 
 @dataclass
 class Reply:
-    """What curl was answered; status 0 says that there was no answer."""
+    """What curl received; status 0 means no response."""
 
     status: int
     version: str
@@ -32,7 +32,7 @@ class Reply:
 
 
 class Proxy:
-    """A running nginx, and curl as its clients."""
+    """A running nginx, with curl as its client."""
 
     def __init__(self, folder: Path, http: int, https: int, authority: Certificate) -> None:
         self.http, self.https = http, https
@@ -42,7 +42,7 @@ class Proxy:
     def curl(
         self, path: str, *options: str, scheme: str = "https", host: str = HOST, come_from: str = ""
     ) -> Reply:
-        """Ask as a client; `come_from` is the client's own address, one of the loopback."""
+        """Send a request; `come_from` is the client's address, on loopback."""
         port = self.https if scheme == "https" else self.http
         done = subprocess.run(
             ["curl", "--silent", "--include", "--max-time", str(LONG_ENOUGH), "--http2"]
@@ -57,7 +57,7 @@ class Proxy:
 
     @contextmanager
     def connected(self, come_from: str = "") -> Iterator[http.client.HTTPSConnection]:
-        """Connect as a client that keeps its connection."""
+        """Return a client with a keep-alive connection."""
         context = ssl.create_default_context(cafile=str(self._authority.path))
         source = (come_from, 0) if come_from else None
         with (
@@ -84,7 +84,7 @@ def _read_reply(text: str) -> Reply:
 
 
 def write_configuration(folder: Path, ports: dict[str, int], site: str) -> Path:
-    """Write nginx.conf and what it includes into a folder, with paths and ports of this test."""
+    """Write nginx.conf and its includes into a folder, with paths and ports of this test."""
     moved = {
         "/etc/nginx/taskapp/site.conf": f"/etc/nginx/taskapp/{site}",
         "/etc/nginx/taskapp/": f"{folder}/",
@@ -111,7 +111,7 @@ def write_configuration(folder: Path, ports: dict[str, int], site: str) -> Path:
 
 @contextmanager
 def running_proxy(folder: Path, processes: list[str], site: str = "site.conf") -> Iterator[Proxy]:
-    """Run nginx in front of two processes, which listen on these ports."""
+    """Run nginx in front of two processes on these ports."""
     authority = make_authority(folder)
     certificate = make_certificate(folder, authority, HOST)
     certificate.path.rename(folder / "fullchain.pem")

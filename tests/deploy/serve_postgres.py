@@ -1,4 +1,4 @@
-"""Runs a command with TASKAPP_TEST_DATABASE_URL naming a PostgreSQL, Debian's if none is named."""
+"""Runs a command with TASKAPP_TEST_DATABASE_URL; without one, it names Debian's PostgreSQL."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ VARIABLE = "TASKAPP_TEST_DATABASE_URL"
 
 
 def main(command: list[str]) -> int:
-    """Run the command, and give its exit code."""
+    """Run the command, and return its exit code."""
     if VARIABLE in os.environ:
         return subprocess.run(command, check=False).returncode
     with (

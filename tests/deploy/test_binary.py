@@ -1,4 +1,4 @@
-"""The one file: it needs no Python, no checkout and no PATH, and unpacks itself once and whole."""
+"""The one file needs no Python, no checkout and no PATH, and unpacks itself once, completely."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests.auth.test_rate_limits import redis_server
 from tests.deploy.built import DIST, OneFile, make
 from tests.support.server_process import LONG_ENOUGH, new_data_folder, ordinary_user, wait_until
 
-LARGEST = 70 * 1024**2  # bytes
+MAX_SIZE = 70 * 1024**2  # bytes
 VERSION = (0, f"taskapp {version()}\n")
 
 pytestmark = pytest.mark.usefixtures("binary")
@@ -28,13 +28,13 @@ def binary() -> None:
 
 @pytest.fixture
 def one_file() -> Iterator[OneFile]:
-    """A copy in a folder of its own, which has not been started yet."""
+    """A new copy that has not been started yet."""
     with new_data_folder() as data:
         yield OneFile(data, {})
 
 
 def test_it_is_small() -> None:
-    assert (DIST / "taskapp").stat().st_size < LARGEST
+    assert (DIST / "taskapp").stat().st_size < MAX_SIZE
 
 
 def whoever_tests(_folder: Path) -> AbstractContextManager[dict[str, Any]]:

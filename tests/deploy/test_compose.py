@@ -1,7 +1,7 @@
-"""The compose files: right in form, safe, and what they start works together.
+"""The compose files are valid and hardened, and their services work together.
 
-No container engine runs here: the processes of taskapp run from the image that the Dockerfile's
-steps make, with the environment of the compose file; PostgreSQL, Redis and nginx are Debian's.
+No container engine runs here: taskapp runs from the image of the Dockerfile's steps, with the
+environment of the compose file; PostgreSQL, Redis and nginx are Debian's.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # its stubs would be a package more
+import yaml  # type: ignore[import-untyped]  # its stubs would be another package
 
 from tests.deploy.image import Image, exec_form, first_process_of
 from tests.deploy.postgres import OwnPostgres, running_postgres
@@ -87,7 +87,7 @@ def secrets(folder: Path) -> Path:
 
 @pytest.fixture
 def postgres(folder: Path, secrets: Path) -> Iterator[OwnPostgres]:
-    """A server after the two scripts that the database's service runs at its first start."""
+    """A server after the two scripts that the database's service runs at first start."""
     (folder / "pg").mkdir()
     with running_postgres(folder / "pg") as server:
         passwords = (DEPLOY / "compose-passwords.sql").read_text()
@@ -122,7 +122,7 @@ def counting(folder: Path, port: int) -> Iterator[str]:
 
 
 def environment_of(service: dict[str, Any], redis: str, port: int) -> dict[str, str]:
-    """Give a service's environment, with names of other services as they are here."""
+    """Return a service's environment, with the addresses of this test for other services."""
     moved = {
         "redis://limits:6379/0": redis,
         "${TASKAPP_DOMAIN:?the name of the site, such as tasks.example.com}": HOST,
@@ -156,7 +156,7 @@ def test_what_compose_starts_works_together(
 
     def command(name: str, words: list[str], port: int) -> list[str]:
         environment = environment_of(services[name], redis_url, port)
-        data = {"TASKAPP_DATA_DIR": f"/var/lib/taskapp/{name}"}  # each container has its own
+        data = {"TASKAPP_DATA_DIR": f"/var/lib/taskapp/{name}"}  # one for each container
         return image.command(words, environment | data)
 
     migration = command("migration", services["migration"]["command"], 1)
@@ -169,12 +169,12 @@ def test_what_compose_starts_works_together(
         for name, port in zip(NAMES, ports, strict=True):
             log = stack.enter_context((folder / name).open("wb"))
             container = subprocess.Popen(command(name, serve, port), stdout=log, stderr=log)
-            stack.callback(container.kill)  # does nothing when it has ended
+            stack.callback(container.kill)  # does nothing after its end
             containers.append(container)
         for port in ports:
             with Client(str(port)) as client:
                 wait_until(lambda: client.status("/api/health/ready") == 200)  # at once
-        for switch, status in (("on", 503), ("off", 200)):  # by one, and seen by both
+        for switch, status in (("on", 503), ("off", 200)):  # switched by one, seen by both
             words = ["python", "server.py", "maintenance", switch]
             subprocess.run(command("taskapp-1", words, 1), check=True, capture_output=True)
             for port in ports:
@@ -182,7 +182,7 @@ def test_what_compose_starts_works_together(
                     wait_until(partial(meets, client, status))  # at once
         (folder / "nginx").mkdir()
         proxy = stack.enter_context(running_proxy(folder / "nginx", [*map(str, ports)]))
-        for number in range(10):  # counted together: six wrong passwords, by whichever process
+        for number in range(10):  # both count together: six wrong passwords, on any process
             wrong = '{"email": "alice@example.com", "password": "wrong"}'
             sent = ("-H", "Content-Type: application/json", "-d", wrong)
             status = proxy.curl("/api/auth/login", *sent).status
@@ -218,5 +218,5 @@ def test_a_backup_of_one_process_is_restored_by_the_one_who_may_change_tables(
     execute(postgres.administrator("taskapp"), add.format("bob@example.com"))
     assert "It holds 1 account" in run("migration", "restore", "--replace")
     process = (secrets / "database-url").read_text().strip()
-    assert execute(process, count) == [(1,)]  # it may still read what was made anew
-    assert len(run("taskapp-2", "backup", "list").splitlines()) == 3  # a title, and one before that
+    assert execute(process, count) == [(1,)]  # it may still read the restored tables
+    assert len(run("taskapp-2", "backup", "list").splitlines()) == 3  # a header, and an earlier one

@@ -1,6 +1,6 @@
-"""A data folder of each earlier version opens in this one, which it refuses; and the way back.
+"""This version opens the data folder of each earlier one, which refuses it afterwards.
 
-The history has to be there: an earlier version is started as it was.
+The way back is the backup before the upgrade. Needs the git history, for the earlier versions.
 """
 
 import subprocess
@@ -19,17 +19,17 @@ from taskapp.db.migrations import HEAD
 from tests.support.server_process import CHECKOUT, LONG_ENOUGH, new_data_folder, server_process
 
 ALICE = "alice@example.com"
-# While no version has a tag: one at revision 0002, and one at 0003 that can restore backups.
+# While no version has a tag: a commit at revision 0002, and one at 0003 that can restore backups.
 UNTAGGED = [
     "8188c2e8878fca53d1ccc33d358418c891b84597",
     "01ad51680f2311581a13d4a18979c5b1d3d8e0d0",
 ]
-# Of a time when the loop came from a package that is not installed any more.
+# Commits whose event loop came from a package that is no longer installed.
 LOOP_OF_THE_LIBRARY = "from asyncio import run\n"
 
 
 def earlier_versions() -> list[str]:
-    """List the tags of versions, the oldest first, or what stands in for them."""
+    """Return the tags of versions, oldest first, or the commits that replace them."""
     tags = git("tag", "--list", "v*", "--sort=version:refname").stdout.decode().split()
     return tags or UNTAGGED
 
@@ -46,7 +46,7 @@ def can_restore(version: str) -> bool:
 
 @dataclass
 class Upgraded:
-    """A data folder that an earlier version made and this one opened, and what each showed."""
+    """A data folder created by an earlier version and opened by this one, and both outputs."""
 
     program: Path  # of the earlier version
     folder: Path
@@ -56,7 +56,7 @@ class Upgraded:
 
 @contextmanager
 def checked_out(version: str) -> Iterator[Path]:
-    """Give the program of an earlier version, as it is in the history."""
+    """Yield the checkout of an earlier version."""
     archive = git("archive", version)
     if archive.returncode != 0:
         pytest.fail(
@@ -84,7 +84,7 @@ def upgraded(request: pytest.FixtureRequest) -> Iterator[Upgraded]:
             before = alice.titles()
             assert server.end() == 0
         with server_process(folder) as server:
-            # The same token: whoever was logged in still is.
+            # The same token: sessions stay valid.
             alice.moved_to(server.wait_until_ready().address)
             now = alice.titles()
             alice.log_in(ALICE)

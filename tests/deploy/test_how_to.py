@@ -1,4 +1,4 @@
-"""What the how-to pages name is there, and what they install can be installed as they say."""
+"""The files that the how-to pages name exist, and their installation commands work."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ PAGES = [
 ]
 FOLDER = CHECKOUT / "docs" / "how-to"
 OF_COMPOSE = {"TASKAPP_DOMAIN"}
-MADE = {"deploy/.env", "deploy/secrets/", "deploy/tls/"}  # by whoever follows the page
+MADE = {"deploy/.env", "deploy/secrets/", "deploy/tls/"}  # by the reader
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -30,7 +30,7 @@ def test_files_and_settings_of_a_page_exist(page: str) -> None:
     assert {name.removesuffix("_FILE") for name in re.findall(r"TASKAPP_[A-Z_]+", text)} <= known
 
 
-# A shell that sees this machine's /etc, /opt and /var/cache; what it changes nobody else sees.
+# A shell whose changes to /etc, /opt and /var/cache are visible only to itself.
 ASIDE = """
 mount -t tmpfs layers /mnt
 for name in etc opt var/cache; do
@@ -59,7 +59,7 @@ def test_what_a_page_installs_is_installed_as_it_is_written(
     text = (FOLDER / page).read_text(encoding="utf-8")
     blocks = [block.text for block in read_blocks(text) if block.language == "sh"]
     with terminal_in_a_copy("unshare", "--mount", "sh", "-c", ASIDE, "aside") as terminal:
-        terminal.replaced = {"/dev/stdin": "/dev/null"}  # which somebody types
+        terminal.replaced = {"/dev/stdin": "/dev/null"}  # typed by the reader
         for block in blocks:
             if not block.startswith(("systemctl ", "apt ")):
                 terminal.run(block)

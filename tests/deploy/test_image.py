@@ -1,4 +1,4 @@
-"""The Dockerfile's steps, done as they are written; and what they made, run without any right."""
+"""The Dockerfile's steps are executed as written; the image runs without privileges."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.deploy.image import Image, exec_form, first_process_of
 from tests.deploy.tools import run_tool
 from tests.support.server_process import LONG_ENOUGH, Client, reserved_port, wait_until
 
-LARGEST = 260  # MiB, of what the build adds to the base image
+MAX_SIZE = 260  # MiB that the build adds to the base image
 
 
 def test_hadolint_has_nothing_to_say() -> None:
@@ -36,7 +36,7 @@ def test_the_image_is_small(image: Image) -> None:
         text=True,
         check=True,
     )
-    assert int(done.stdout.split()[0]) < LARGEST
+    assert int(done.stdout.split()[0]) < MAX_SIZE
 
 
 def test_what_was_built_serves_without_root_on_a_read_only_file_system(image: Image) -> None:

@@ -1,4 +1,4 @@
-"""Prometheus with the rules of deploy/: every alert works, leads to help, and has its metrics."""
+"""Prometheus with the rules of deploy/: every alert fires, has its metrics and its runbook."""
 
 import re
 import subprocess

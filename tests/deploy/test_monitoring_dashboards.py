@@ -1,4 +1,4 @@
-"""Every panel of every dashboard shows something of a taskapp that is used."""
+"""Every panel of every dashboard shows data while a taskapp is used."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Shipping the log: what taskapp writes arrives elsewhere, whole, also after the other was away."""
+"""Shipped log lines arrive complete, also after an outage of the receiver."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ from tests.support.server_process import (
 )
 
 CONFIGURATION = (CHECKOUT / "deploy" / "log-shipping" / "rsyslog.conf").read_text()
-# As Debian's /etc/rsyslog.conf does it, but with files of our own, and less patience.
+# Like Debian's /etc/rsyslog.conf, with other files and shorter timeouts.
 BEFORE = """
 global(workDirectory="{folder}")
 module(load="imuxsock" sysSock.use="off")
@@ -31,7 +31,7 @@ input(type="imuxsock" socket="{folder}/log")
 
 
 class Collector:
-    """Where all logs are kept: takes lines over TCP."""
+    """A log server that receives lines over TCP."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -39,7 +39,7 @@ class Collector:
 
     @property
     def different_lines(self) -> list[dict[str, Any]]:
-        """Every line once: one may be sent again when it is not known whether it arrived."""
+        """Return the distinct lines: rsyslog repeats a line if its arrival is unknown."""
         return [json.loads(line) for line in dict.fromkeys(self.lines)]
 
     @contextmanager
@@ -89,7 +89,7 @@ def rsyslog(folder: Path, port: int) -> Iterator[None]:
 
 
 def hand_over(folder: Path, line: str) -> None:
-    """Do what the journal does with a line of a service."""
+    """Forward a line like the journal."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
         journal.sendto(f"<14>Nov 26 10:00:00 taskapp[7]: {line}".encode(), str(folder / "log"))
 

@@ -1,4 +1,4 @@
-"""The real nginx, as deploy/nginx.conf has it, in front of two processes on one PostgreSQL."""
+"""nginx with deploy/nginx.conf, in front of two processes on one PostgreSQL."""
 
 import json
 import tempfile
@@ -18,13 +18,13 @@ from tests.support.server_process import ServerProcess, server_process, wait_unt
 KEY = "only-for-tests-0123456789-abcdefghijklmnop"
 JSON = ("-H", "Content-Type: application/json")
 READERS = 4
-# What gixy says that is answered elsewhere, with the reason.
+# Findings of gixy that do not apply, with the reason.
 EXPLAINED = {"hsts_header": "taskapp sends Strict-Transport-Security itself; a test looks at it"}
 
 
 @contextmanager
 def site(url: str, **settings: str) -> Iterator[tuple[Proxy, list[ServerProcess]]]:
-    """Run two processes and nginx in front of them."""
+    """Run two processes with nginx in front of them."""
     name = "subpath-site.conf" if "TASKAPP_BASE_PATH" in settings else "site.conf"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp")))
@@ -60,7 +60,7 @@ def proxy(plain_site: tuple[Proxy, list[ServerProcess]]) -> Proxy:
 
 
 def seen_address(servers: list[ServerProcess], path: str) -> list[str]:
-    """Give the client's address as taskapp logged it for the answers to a path."""
+    """Return the client addresses that taskapp logged for a path."""
     lines = [line for server in servers for line in server.log if line["event"] == "request"]
     return [line["address"] for line in lines if line["route"] == path]
 
@@ -103,7 +103,7 @@ def test_logging_in_works_on_either_process(proxy: Proxy) -> None:
     token = ("-H", f"Authorization: Bearer {json.loads(reply.body)['token']}")
     made = proxy.curl("/api/tasks", *JSON, *token, "-d", '{"title": "Buy milk"}')
     assert made.status == 201
-    for _ in range(4):  # nginx takes the processes in turn
+    for _ in range(4):  # nginx alternates between the processes
         listed = proxy.curl("/api/tasks", *token)
         assert [task["title"] for task in json.loads(listed.body)["tasks"]] == ["Buy milk"]
 
@@ -117,10 +117,10 @@ def test_http_2_is_spoken_and_no_old_tls(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "example.com", f"www.{HOST}"])
-def test_a_host_that_is_not_ours_is_answered_with_nothing(proxy: Proxy, host: str) -> None:
+def test_a_host_that_is_not_ours_gets_no_response(proxy: Proxy, host: str) -> None:
     for scheme in ("http", "https"):
         assert proxy.curl("/login", scheme=scheme, host=host).status == 0
-    # Nor when it comes by the right name, and asks for another.
+    # Nor with the right TLS name and another Host.
     assert proxy.curl("/login", "--http1.1", "-H", f"Host: {host}").status == 0
 
 
@@ -149,7 +149,7 @@ def test_guessing_passwords_is_slowed_down(proxy: Proxy) -> None:
     )
     assert codes[429]
     assert set(codes) <= {401, 429}
-    assert proxy.curl("/login", come_from="127.0.0.78").status == 200  # nobody else notices
+    assert proxy.curl("/login", come_from="127.0.0.78").status == 200  # others are not affected
 
 
 def read_until(stopped: threading.Event, proxy: Proxy, codes: "Counter[int]") -> None:
@@ -181,8 +181,8 @@ def test_a_killed_process_fails_no_get(database_url: str) -> None:
             reader.join()
         assert set(codes) <= {200, 429}
         assert codes[200] > 200
-        # With both gone, what nginx kept is still served, and all else says that nobody is there.
-        visitor = "127.0.0.9"  # of whom nginx has not counted too many requests just now
+        # With both processes gone, nginx serves its cache, and responds with 502 otherwise.
+        visitor = "127.0.0.9"  # not rate limited by nginx yet
         style = f"/static/style.css?v={digest('style.css')}"
         assert proxy.curl(style, come_from=visitor).status == 200
         second.process.kill()

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own: roles that can do little, TLS, and PgBouncer in between."""
+"""Your own PostgreSQL: roles with few privileges, TLS, and PgBouncer in between."""
 
 import subprocess
 import tempfile
@@ -67,7 +67,7 @@ def server(folder: Path, authority: Certificate) -> Iterator[OwnPostgres]:
 
 @pytest.fixture
 def postgres(server: OwnPostgres) -> Iterator[OwnPostgres]:
-    """The server with the database and the roles of the script, still without tables."""
+    """A server with the database and roles of the script, without tables."""
     server.add_roles(ROLES)
     yield server
     server.remove_roles()
@@ -85,14 +85,14 @@ def taskapp(url: str, *arguments: str, **settings: str) -> Iterator[ServerProces
 
 
 def migrate(url: str, owner_url: str = "") -> tuple[int, str]:
-    """Run the command, and give its exit code and what it said."""
+    """Run `migrate`, and return its exit code and output."""
     more = {"TASKAPP_MIGRATION_DATABASE_URL": owner_url} if owner_url else {}
     with taskapp(url, "migrate", **more) as process:
         return process.process.wait(LONG_ENOUGH), process.said + process.log_text
 
 
 def use(process: ServerProcess) -> None:
-    """Do what people do, from registering to deleting."""
+    """Register, log in, and create, change and delete a task."""
     with process.wait_until_ready().client() as alice:
         alice.sign_up("alice@example.com")
         task = alice.send("POST", "/api/tasks", {"title": "Buy milk"}).json
@@ -113,7 +113,7 @@ def test_the_role_of_the_process_does_all_that_people_ask(postgres: OwnPostgres)
         postgres.url("taskapp"), TASKAPP_MIGRATION_DATABASE_URL=postgres.url("taskapp_owner")
     ) as process:
         use(process)
-    with taskapp(postgres.url("taskapp")) as process:  # what is migrated needs no owner any more
+    with taskapp(postgres.url("taskapp")) as process:  # after the migration the owner is not needed
         assert process.wait_until_ready().end() == 0
 
 
@@ -172,7 +172,9 @@ def test_dumps_are_made_and_restored_over_tls_by_whatever_programs_are_installed
     add_user(owner, "alice")
     assert "-dump, " in run(owner, "backup")
     add_user(owner, "bob")
-    assert "-dump, " in run(postgres.administrator("taskapp"), "backup")  # by the shipped programs
+    assert "-dump, " in run(
+        postgres.administrator("taskapp"), "backup"
+    )  # made by the wheel's pg_dump
     [newer, older] = sorted((path.name for path in tmp_path.iterdir()), reverse=True)
     for name, accounts in ((older, ["alice"]), (newer, ["alice", "bob"])):
         assert " is good: " in run(owner, "backup", "verify", name)
@@ -185,7 +187,7 @@ def test_dumps_are_made_and_restored_over_tls_by_whatever_programs_are_installed
 
 @contextmanager
 def pooler(postgres: OwnPostgres, folder: Path) -> Iterator[int]:
-    """Run PgBouncer as the example has it, on ports of this test, and give its port."""
+    """Run PgBouncer with the example configuration on ports of this test; yield its port."""
     with reserved_port() as port:
         yield from _pooling(postgres, folder, port)
 

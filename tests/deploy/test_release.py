@@ -1,4 +1,4 @@
-"""Workflows of GitHub and GitLab: right in form, safe, and what they run makes a whole release."""
+"""The workflows of GitHub and GitLab are valid and safe, and make a complete release."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # its stubs would be a package more
+import yaml  # type: ignore[import-untyped]  # its stubs would be another package
 
 from tests.deploy.tools import run_tool
 from tests.support.server_process import CHECKOUT
@@ -40,12 +40,12 @@ def read(path: str) -> dict[str, Any]:
 
 
 def commands(job: str) -> list[str]:
-    """Give what a job of the release runs, as written."""
+    """Return the commands of a job of the release."""
     steps = read(f"{WORKFLOWS}/release.yml")["jobs"][job]["steps"]
     return [step["run"] for step in steps if "run" in step]
 
 
-# Form and safety
+# Validity and safety
 
 
 @pytest.mark.parametrize(("path", "form"), FORMS)
@@ -98,19 +98,21 @@ def wanted_targets(text: str) -> set[str]:
     return {*" ".join(found).split(), *filter(None, several.split(", "))}
 
 
-# What is released
+# The release
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean clone with what the jobs before have built, and a section in the changelog."""
+    """A clean clone with the artifacts of earlier jobs, and a section in the changelog."""
     place = tmp_path_factory.mktemp("release") / "clone"
     subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(place)], check=True)
     for path in ("Makefile", "deploy/release", "requirements.lock", "pyproject.toml"):
-        # What is not committed yet counts too.
+        # Including uncommitted changes.
         subprocess.run(["cp", "-r", str(CHECKOUT / path), str((place / path).parent)], check=True)
     (place / ".venv").symlink_to(CHECKOUT / ".venv")
-    os.utime(place / "deploy/release/requirements.lock", (0, 0))  # .venv has what it names
+    os.utime(
+        place / "deploy/release/requirements.lock", (0, 0)
+    )  # older than .venv, so that make does not rebuild it
     changelog = place / "CHANGELOG.md"
     changelog.write_text(f"# Changelog\n\n## [{VERSION}] - 2026-11-26\n\n{NOTES}\n\n## [0.0.1]\n")
     (place / "dist").mkdir()
@@ -132,7 +134,7 @@ def run(command: str, folder: Path, **environment: str) -> "subprocess.Completed
 
 @pytest.fixture(scope="module")
 def released(clone: Path) -> Path:
-    """The clone after the release's own commands."""
+    """The clone after the commands of the release."""
     (command,) = commands("files")
     done = run(command, clone, TAG=TAG)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -185,7 +187,7 @@ def test_another_tag_a_missing_file_or_section_is_no_release(clone: Path, tmp_pa
 
 
 class GitLab(BaseHTTPRequestHandler):
-    """What GitLab's interface receives."""
+    """Records the requests to GitLab's API."""
 
     received: dict[str, bytes]
 

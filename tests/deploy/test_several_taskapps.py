@@ -1,4 +1,4 @@
-"""Several taskapps, as deploy/taskapp@.service starts them: one PostgreSQL, nginx in front."""
+"""Several taskapps, started like deploy/taskapp@.service, on one PostgreSQL behind nginx."""
 
 import json
 import socket
@@ -32,10 +32,10 @@ DEPLOY = CHECKOUT / "deploy"
 UNIT = DEPLOY / "taskapp@.service"
 UNIT_OF_ONE = DEPLOY / "taskapp.service"
 OWN_POSTGRESQL = DEPLOY / "taskapp-own-postgresql.conf"
-LOGIN_LIMIT = 5  # wrong passwords of one address, as it is shipped
+LOGIN_LIMIT = 5  # wrong passwords of one address, the default
 TIMEOUT = 20  # seconds
 READERS = 4
-BETWEEN = 0.03  # seconds between two requests of a reader: nginx takes 50 a second of an address
+BETWEEN = 0.03  # seconds between two requests of a reader: nginx allows 50 a second from an address
 MALLORY = "127.0.0.66"
 JSON = ("-H", "Content-Type: application/json")
 
@@ -61,8 +61,8 @@ def test_the_unit_of_several_differs_from_that_of_one_by_these_lines_alone() -> 
     }
 
 
-class House:
-    """What the instances share on their machine: PostgreSQL, Redis, data, secrets, settings."""
+class Machine:
+    """What the instances on a machine share: PostgreSQL, Redis, data, secrets, settings."""
 
     def __init__(self, folder: Path, data_folder: Path, user: dict[str, Any]) -> None:
         self.folder = folder
@@ -80,7 +80,7 @@ class House:
         secrets = {"database-url": postgres.url("taskapp"), "secret-key": "a-key-of-both" * 4}
         for name, text in secrets.items():
             (self.folder / "credentials" / name).write_text(text)
-        self._settings = {  # what /etc/taskapp/settings has here
+        self._settings = {  # the content of /etc/taskapp/settings
             "TASKAPP_DATA_DIR": str(self.data_folder),
             "TASKAPP_LIMIT_STORAGE": f"redis+unix://{self.folder}/redis.sock",
             "TASKAPP_LOGIN_LIMIT": f"{LOGIN_LIMIT}/15minute",
@@ -92,7 +92,7 @@ class House:
 
     @contextmanager
     def started(self, port: str) -> Iterator[ServerProcess]:
-        """Start an instance as its unit says, and wait until it says that it is ready."""
+        """Start an instance like its unit, and wait until it notifies that it is ready."""
         python, program = read_unit(UNIT)["ExecStart"][0].split()
         assert (python, program) == ("/opt/taskapp/.venv/bin/python", "/opt/taskapp/server.py")
         environment = read_environment(UNIT, port, self.folder / "credentials")
@@ -123,7 +123,7 @@ class House:
         return self._notify[server.address].recv(4096).decode()
 
     def stop(self, server: ServerProcess) -> None:
-        """Stop an instance as systemd does, and see that it ends well."""
+        """Stop an instance like systemd, and assert that it ends cleanly."""
         assert server.end() == 0
         assert self.hear(server) == "STOPPING=1"
         assert server.surprises() == []
@@ -131,7 +131,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def machine() -> Iterator[Machine]:
     with (
         tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name,
         new_data_folder() as data_folder,
@@ -140,23 +140,23 @@ def house() -> Iterator[House]:
     ):
         folder = Path(name)
         folder.chmod(0o755)  # neither nginx's workers nor taskapp are root
-        house = House(folder, data_folder, user)
-        house.prepare(stack)
-        yield house
+        machine = Machine(folder, data_folder, user)
+        machine.prepare(stack)
+        yield machine
 
 
 @contextmanager
-def two_behind_nginx(house: House) -> Iterator[tuple[Proxy, list[ServerProcess]]]:
+def two_behind_nginx(machine: Machine) -> Iterator[tuple[Proxy, list[ServerProcess]]]:
     with ExitStack() as stack:
         ports = [str(stack.enter_context(reserved_port())) for _ in range(2)]
-        servers = [stack.enter_context(house.started(port)) for port in ports]
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=house.folder)))
+        servers = [stack.enter_context(machine.started(port)) for port in ports]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=machine.folder)))
         folder.chmod(0o755)
         yield stack.enter_context(running_proxy(folder, ports)), servers
 
 
-def test_they_are_one_site(house: House) -> None:
-    with two_behind_nginx(house) as (proxy, [one, other]):
+def test_they_are_one_site(machine: Machine) -> None:
+    with two_behind_nginx(machine) as (proxy, [one, other]):
         alice = one.client().sign_up("alice@example.com")
         assert alice.send("POST", "/api/tasks", {"title": "Buy milk"}).status == 201
         alice.moved_to(other.address)
@@ -164,14 +164,14 @@ def test_they_are_one_site(house: House) -> None:
         assert alice.send("POST", "/api/auth/logout").status == 200
         assert alice.moved_to(one.address).send("GET", "/api/tasks").status == 401
         wrong = json.dumps({"email": "alice@example.com", "password": "wrong"})
-        statuses = [  # nginx asks them in turn, and they count together
+        statuses = [  # nginx alternates between them, and they count together
             proxy.curl("/api/auth/login", *JSON, "-d", wrong, come_from=MALLORY).status
             for _ in range(LOGIN_LIMIT + 1)
         ]
         assert statuses == [401] * LOGIN_LIMIT + [429]
         for server in (one, other):
             assert served(server, "/api/auth/login") > 1
-            house.stop(server)
+            machine.stop(server)
 
 
 def served(server: ServerProcess, route: str) -> int:
@@ -182,7 +182,7 @@ def served(server: ServerProcess, route: str) -> int:
 def use_until(
     stopped: threading.Event, proxy: Proxy, number: int, token: str, results: "Counter[int]"
 ) -> None:
-    """Read and complete tasks as one client, by connections that nginx keeps for a while."""
+    """Read and complete tasks as one client, on keep-alive connections to nginx."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     with proxy.connected(f"127.0.0.{number + 10}") as connection:
 
@@ -201,7 +201,7 @@ def use_until(
 
 @contextmanager
 def in_use(proxy: Proxy, token: str) -> Iterator["Counter[int]"]:
-    """Use the site from several addresses; give how often which status was the answer."""
+    """Use the site from several addresses; return the number of responses by status."""
     stopped = threading.Event()
     results: Counter[int] = Counter()
     users = [
@@ -219,9 +219,9 @@ def in_use(proxy: Proxy, token: str) -> Iterator["Counter[int]"]:
 
 
 def test_one_that_is_killed_and_one_that_is_stopped_fail_no_request_that_can_be_repeated(
-    house: House,
+    machine: Machine,
 ) -> None:
-    with two_behind_nginx(house) as (proxy, [killed, stopped]), ExitStack() as again:
+    with two_behind_nginx(machine) as (proxy, [killed, stopped]), ExitStack() as again:
         bob = stopped.client().sign_up("bob@example.com")
         assert bob.send("POST", "/api/tasks", {"title": "Buy milk"}).status == 201
 
@@ -234,11 +234,11 @@ def test_one_that_is_killed_and_one_that_is_stopped_fail_no_request_that_can_be_
             seen = results.total()
             wait_until(lambda: is_asked_on(seen + 200))
             killed.process.wait()
-            replaced = again.enter_context(house.started(killed.address))  # as systemd does
+            replaced = again.enter_context(machine.started(killed.address))  # like systemd
             wait_until(lambda: served(replaced, "/api/tasks/:id") > 10)
-            house.stop(stopped)
+            machine.stop(stopped)
             seen = results.total()
             wait_until(lambda: is_asked_on(seen + 200))
         assert set(results) == {200}
-        house.stop(replaced)
-        assert [*house.data_folder.iterdir()] == []  # what they keep is in the database
+        machine.stop(replaced)
+        assert [*machine.data_folder.iterdir()] == []  # they store everything in the database

@@ -1,7 +1,7 @@
-"""The units of systemd: hardened, told how taskapp is, and a restart that nobody notices.
+"""The systemd units: hardening, notifications, and restarts that fail no request.
 
-systemd itself is not the first process on a test machine. A test plays its role: it holds the
-socket, hears the notifications, and starts the process under the unit's own system call filter.
+systemd is not process 1 on a test machine. A test takes its role: it holds the socket, receives the
+notifications, and starts the process under the unit's system call filter.
 """
 
 import os
@@ -38,14 +38,14 @@ DEPLOY = CHECKOUT / "deploy"
 UNIT = DEPLOY / "taskapp.service"
 TEMPLATE = DEPLOY / "taskapp@.service"
 WATCHDOG_SECONDS = 1.5
-MAX_EXPOSURE = 15  # tenths, as systemd-analyze takes them
+MAX_EXPOSURE = 15  # tenths, for systemd-analyze
 RESTARTS = 3
 REQUESTS_BETWEEN = 100
 WRITERS = 4
 
 
 class ServiceManager:
-    """What systemd does for one unit: it holds the socket, and hears what the process says."""
+    """The role of systemd for one unit: holds the socket, and receives notifications."""
 
     def __init__(self, folder: Path, data_folder: Path, user: dict[str, Any]) -> None:
         self.data_folder = data_folder
@@ -64,9 +64,9 @@ class ServiceManager:
 
     @contextmanager
     def started(self) -> Iterator[ServerProcess]:
-        """Start it as the unit says, and wait until it says that it is ready."""
+        """Start the process like the unit, and wait until it notifies that it is ready."""
         number = str(self.passed.fileno())
-        self.heard()  # the last words of an earlier process
+        self.heard()  # notifications of an earlier process
         with server_process(
             self.data_folder,
             settings={
@@ -91,7 +91,7 @@ class ServiceManager:
         return self._notify.recv(4096).decode()
 
     def heard(self) -> list[str]:
-        """Give all that was said and not heard yet."""
+        """Return the notifications since the last call."""
         states = []
         self._notify.setblocking(False)
         with suppress(BlockingIOError):
@@ -174,12 +174,12 @@ def test_taskapp_works_under_the_filter_and_says_how_it_is(manager: ServiceManag
         pids = postgres_processes(manager.data_folder)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        try:  # PostgreSQL hangs: no sign of life from now on, so that systemd starts all again
+        try:  # PostgreSQL hangs: no more watchdog notifications, so systemd restarts taskapp
             wait_until(lambda: "watchdog.withheld" in server.log_text)
             manager.heard()
             threading.Event().wait(WATCHDOG_SECONDS)
             assert manager.heard() == []
-            enable(manager.data_folder / "maintenance", "")  # it is away on purpose
+            enable(manager.data_folder / "maintenance", "")  # maintenance, on purpose
             assert manager.hear() == "WATCHDOG=1"
             disable(manager.data_folder / "maintenance")
         finally:
@@ -198,7 +198,7 @@ def write_until(stopped: threading.Event, client: Client, results: "Counter[int 
             results[response.status] += 1
         except NoResponse as error:
             results[str(error)] += 1
-        client.close()  # each request comes by a connection of its own
+        client.close()  # each request uses a new connection
 
 
 def test_a_restart_under_load_loses_no_request(manager: ServiceManager) -> None:
@@ -211,7 +211,7 @@ def test_a_restart_under_load_loses_no_request(manager: ServiceManager) -> None:
         threading.Thread(
             target=write_until,
             args=(stopped, Client(manager.address, alice.token), results),
-            daemon=True,  # a failed test is not held up by them
+            daemon=True,  # so that they do not delay a failed test
         )
         for _ in range(WRITERS)
     ]

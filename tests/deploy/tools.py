@@ -1,4 +1,4 @@
-"""The programs that look at files of deploy/, from an environment of their own."""
+"""Runs the linters of deploy/ from their own environment."""
 
 import os
 import subprocess
@@ -6,11 +6,10 @@ from pathlib import Path
 
 from tests.support.server_process import CHECKOUT
 
-BIN = CHECKOUT / ".venv" / "deploy" / "bin"  # `make test-deploy` makes it
+BIN = CHECKOUT / ".venv" / "deploy" / "bin"  # created by `make test-deploy`
 
 
 def run_tool(name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Run a program of that environment."""
     return subprocess.run(
         [str(BIN / name), *map(str, arguments)],
         capture_output=True,

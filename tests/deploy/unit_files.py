@@ -1,9 +1,9 @@
-"""Reads systemd's unit files, and confines a process as one of them says.
+"""Reads systemd's unit files, and confines a process like one of them.
 
-As a program, `unit_files.py UNIT SOCKET COMMAND...` becomes the command with the descriptor SOCKET
-passed as systemd passes it (sd_listen_fds(3)), under the parts of the unit's hardening that the
-kernel takes from an ordinary process: no new privileges, the system calls, and no memory that can
-be written and run. `-` in place of SOCKET passes none.
+As a program, `unit_files.py UNIT SOCKET COMMAND...` executes the command with the descriptor SOCKET
+passed like systemd does (sd_listen_fds(3)), under the parts of the unit's hardening that an
+ordinary process can set: no new privileges, the system call filter, and no writable and executable
+memory. `-` instead of SOCKET passes none.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ REFUSE = 0x00050000 | errno.EPERM
 
 
 def read_unit(path: Path) -> dict[str, list[str]]:
-    """Give the values of each name, in the order of the file."""
+    """Return the values of each name, in file order."""
     values: dict[str, list[str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         name, separator, value = line.partition("=")
@@ -33,7 +33,7 @@ def read_unit(path: Path) -> dict[str, list[str]]:
 
 
 def read_environment(path: Path, instance: str, credentials: Path) -> dict[str, str]:
-    """Return what the unit sets for an instance whose credentials are files of a folder."""
+    """Return the environment of a unit's instance whose credentials are files of a folder."""
     words = [word for line in read_unit(path)["Environment"] for word in shlex.split(line)]
     found = dict(word.split("=", 1) for word in words)
     specifiers = {"%i": instance, "%d": str(credentials)}
@@ -43,17 +43,17 @@ def read_environment(path: Path, instance: str, credentials: Path) -> dict[str, 
 
 
 def allowed_calls(filters: list[str]) -> set[str]:
-    """Give the names of the system calls that `SystemCallFilter=` lines leave allowed."""
+    """Return the names of the system calls that `SystemCallFilter=` lines allow."""
     allowed: set[str] = set()
     for line in filters:
         calls = set().union(*map(_calls_of, line.removeprefix("~").split()))
         allowed = allowed - calls if line.startswith("~") else allowed | calls
-    # What systemd always allows, to be able to start a process at all.
+    # Always allowed by systemd, which needs them to start a process.
     return allowed | _calls_of("@default")
 
 
 def _calls_of(name: str) -> set[str]:
-    """Give the calls of a group, and of the groups in it."""
+    """Return the calls of a group and its subgroups."""
     if not name.startswith("@"):
         return {name}
     listed = subprocess.run(
@@ -68,10 +68,10 @@ def _confine(unit: dict[str, list[str]]) -> None:
     seccomp = ctypes.CDLL("libseccomp.so.2")
     seccomp.seccomp_init.restype = ctypes.c_void_p
     rules = ctypes.c_void_p(seccomp.seccomp_init(REFUSE))
-    # Before the filter is there: to read the groups takes processes of their own.
+    # Before the filter applies, because reading the groups starts processes.
     for name in allowed_calls(unit["SystemCallFilter"]):
         number = seccomp.seccomp_syscall_resolve_name(name.encode())
-        if number >= 0:  # below are those that this kind of machine does not have
+        if number >= 0:  # negative: does not exist on this architecture
             assert seccomp.seccomp_rule_add(rules, ALLOW, number, 0) == 0, name
     assert unit["MemoryDenyWriteExecute"] == unit["NoNewPrivileges"] == ["yes"]
     assert libc.prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0

@@ -1,4 +1,4 @@
-"""docs/design: every requirement has its place and its proof, and both exist."""
+"""docs/design: every requirement names its place and its proof, and both exist."""
 
 import re
 

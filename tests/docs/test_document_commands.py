@@ -1,6 +1,6 @@
-"""Every command in the documents is run, or it is said here why not and what proves it instead.
+"""Every command in the documents is run, or this file says which test covers it instead.
 
-A page's blocks are run in their order, as they are written, in a fresh copy of the checkout.
+The blocks of a page run in order, as written, in a fresh copy of the checkout.
 """
 
 import re
@@ -20,7 +20,7 @@ RUN = ["README.md", "docs/how-to/first-ten-problems.md", "docs/how-to/own-postgr
 SERVES = re.compile(r"^(?:TASKAPP_\w+=\S+ )*make run\n$")
 INSTALLED = "tests/deploy/test_how_to.py::test_what_a_page_installs_is_installed_as_it_is_written"
 NO_SYSTEMD = "systemd is not the first process where the tests run"
-# Blocks that are not run here, by page and first line: a test that proves them, or the reason.
+# Blocks that are not run here, by page and first line: the test that covers them, or the reason.
 ELSEWHERE = {
     "README.md": {
         '.venv/bin/python server.py restore --to "2026-11-23 10:00"': "tests/docs/test_tutorial.py"
@@ -68,7 +68,7 @@ ELSEWHERE = {
         "cp -r . /opt/taskapp": INSTALLED,
         "mkdir -p /etc/sysusers.d /etc/taskapp": INSTALLED,
         "systemctl daemon-reload": NO_SYSTEMD,
-        "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the address": INSTALLED,
+        "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the URL": INSTALLED,
         "apt install nginx redis-server": "it installs, as tests/system_packages.sh does",
         "cp deploy/taskapp@.service /etc/systemd/system/": INSTALLED,
     },
@@ -87,7 +87,7 @@ ELSEWHERE = {
         "url=http://127.0.0.1:8777": "it takes hours, and scanners that are not locked",
     },
 }
-# What a reader replaces by an address too.
+# Placeholders that a reader replaces with an address.
 OWN_DATABASE = "postgresql://taskapp:password@db.example.com/taskapp"
 ALICE = "echo 'SecurePass123!' | .venv/bin/python server.py user add alice@example.com"
 PREPARED = {"docs/how-to/first-ten-problems.md": ALICE}
@@ -117,7 +117,7 @@ def test_the_commands_of_a_page_run_as_they_are_written(name: str, database_url:
 
 
 def run_all(terminal: Terminal, blocks: list[Block]) -> None:
-    """Run blocks one after another; what follows one that serves is run beside it."""
+    """Run blocks in order; those after one that serves run while it serves."""
     for place, block in enumerate(blocks):
         if SERVES.match(block.text):
             with terminal.serving(block.text) as said:
@@ -130,7 +130,7 @@ def run_all(terminal: Terminal, blocks: list[Block]) -> None:
 
 
 def test_every_block_of_commands_is_run_or_it_is_said_why_not() -> None:
-    run = {*RUN, "docs/tutorial.md"}  # which has a test of its own
+    run = {*RUN, "docs/tutorial.md"}  # the tutorial has its own test
     for page in PAGES:
         name = name_of(page)
         blocks = {block.first_line for block in blocks_of_commands(name)}
@@ -163,9 +163,11 @@ def test_commands_in_sentences_exist(page: Path) -> None:
 
 
 def is_command(words: list[str]) -> bool:
-    """Tell whether words name a command; after one that has no others, they are its arguments."""
+    """Return whether words name a command, followed by an option of it or by arguments."""
     command: click.Command | None = cli
     for word in words:
+        if isinstance(command, click.Group) and word.startswith("--"):
+            return word in {option for each in command.params for option in each.opts}
         if not isinstance(command, click.Group):
             return command is not None
         command = command.commands.get(word)

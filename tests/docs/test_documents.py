@@ -1,4 +1,4 @@
-"""The documents lead where they say: every file and heading that a link names is there."""
+"""Every file and heading that a link in the documents names exists."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
 def anchors(document: Path) -> set[str]:
-    """Give the anchors of a document's headings, as code hosts make them."""
+    """Return the anchors of a document's headings, in the form of GitHub and GitLab."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -53,7 +53,7 @@ def test_the_index_names_every_document() -> None:
     assert documents <= named
 
 
-# Papers that were written before the code, which no reader of the repository has.
+# Papers from before the code, which are not in the repository.
 ELSEWHERE = re.compile(
     r"high-level design|design, section|\bissue \d|\bshared/(?:design|house|bench)", re.IGNORECASE
 )

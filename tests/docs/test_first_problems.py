@@ -1,4 +1,4 @@
-"""docs/how-to/first-ten-problems.md: each problem, really made, is seen and said as it is there."""
+"""docs/how-to/first-ten-problems.md: each problem is created; the page shows its real output."""
 
 import html
 import os
@@ -38,7 +38,7 @@ SECTIONS = {
     for heading, text in read_sections(PAGE.read_text(encoding="utf-8")).items()
 }
 PUBLIC = {"TASKAPP_PUBLIC_URL": "https://tasks.example.com"}
-# Room for an empty database, and not for what it wants to write.
+# Enough for an empty database, but not for its writes.
 ON_A_SMALL_DISK = (
     'mount -t tmpfs -o size=100m,mode=0700 small "$0" && "$@" migrate && "$@" doctor; exec "$@"'
 )
@@ -47,7 +47,7 @@ ON_A_SMALL_DISK = (
 def run(
     folder: Path, *arguments: str, settings: dict[str, str] | None = None, **how: object
 ) -> str:
-    """Run `server.py` until it ends, and give what it says, by the names that the page has."""
+    """Run `server.py` until it ends, and return its output with the names of the page."""
     given = {"TASKAPP_DATA_DIR": str(folder), "TASKAPP_PORT": "0"} | (settings or {})
     inherited = {name: text for name, text in os.environ.items() if "TASKAPP" not in name}
     environment = inherited | {"PYTHONPATH": str(CHECKOUT)} | given
@@ -71,7 +71,7 @@ def as_on_the_page(said: str, folder: Path, port: str) -> str:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[ServerProcess]:
-    """A site behind a proxy with https, with an account."""
+    """A server behind an HTTPS proxy, with an account."""
     with new_data_folder() as folder, server_process(folder, settings=PUBLIC) as server:
         server.wait_until_ready().client().register("alice@example.com")
         yield server
@@ -131,7 +131,7 @@ def database_away(folder: Path, _site: ServerProcess) -> Iterator[str]:
         rules.write_text(f"local all tasks scram-sha-256\n{rules.read_text()}")
         execute(postgres.url, "SELECT pg_reload_conf()")
         url = postgres.url.replace("taskapp@", "tasks:wrong@")
-        wait_until(lambda: not is_let_in(url))  # a new rule takes a moment
+        wait_until(lambda: not is_let_in(url))  # a reload takes a while
         yield run(folder, "doctor", settings={"TASKAPP_DATABASE_URL": url})
 
 
@@ -186,7 +186,7 @@ def backups_failing(folder: Path, site: ServerProcess) -> Iterator[str]:
 
 
 def log_in(site: ServerProcess, cookie: str | None = None) -> str:
-    """Send the form of the login with a wrong password, and give the text of the page."""
+    """Send the login form with a wrong password, and return the text of the page."""
     client = site.client()
     form = client.send("GET", "/login")
     [proof] = set(re.findall(r'name="csrf_token" value="([^"]+)"', form.body.decode()))

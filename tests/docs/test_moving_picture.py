@@ -1,15 +1,15 @@
-"""A browser plays what `join_frames` makes of screenshots, and the README's moving picture too."""
+"""A browser plays the animations of `join_frames`, and that of the README."""
 
 import pytest
 from playwright.sync_api import Page
 
 from tests.support.animated_picture import Frame, join_frames
 from tests.support.browser_fixtures import running_browser
-from tests.support.draw_pictures import ADDING, ADDING_SIZE, END, SHARPNESS
+from tests.support.draw_pictures import ADDING, ADDING_SIZE, DEVICE_SCALE_FACTOR, END
 
 SIZE = {"width": 60, "height": 40}
 RED, BLUE = [255, 0, 0], [0, 0, 255]
-# Decodes each frame as the browser does, and tells its milliseconds and the colors of two places.
+# Decodes each frame in the browser; returns its milliseconds and the colors of two pixels.
 PLAY = """async bytes => {
   const decoder = new ImageDecoder({ data: new Uint8Array(bytes), type: "image/png" });
   await decoder.tracks.ready;
@@ -36,7 +36,7 @@ def play(page: Page, picture: bytes) -> tuple[float, list[list[object]]]:
 
 def test_a_browser_shows_the_frames_in_their_places_again_and_again() -> None:
     with running_browser() as browser:
-        page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]  # a dict of its two keys
+        page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]  # a dict with its two keys
         page.set_content("<style>html { background: rgb(255 0 0) }</style>")
         red = page.screenshot()
         page.set_content("<style>html { background: rgb(0 0 255) }</style>")
@@ -53,7 +53,7 @@ def test_a_browser_shows_the_frames_in_their_places_again_and_again() -> None:
 
 def test_frames_of_another_kind_are_refused() -> None:
     with running_browser() as browser:
-        page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]  # a dict of its two keys
+        page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]  # a dict with its two keys
         opaque = page.screenshot()
         transparent = page.screenshot(omit_background=True)
     with pytest.raises(ValueError, match="differ in their kind of colors"):
@@ -64,7 +64,7 @@ def test_the_picture_of_the_readme_is_played_for_some_seconds() -> None:
     with running_browser() as browser:
         _, frames = play(browser.new_page(), ADDING.read_bytes())
     assert {(frame[1], frame[2]) for frame in frames} == {
-        (ADDING_SIZE[0] * SHARPNESS, ADDING_SIZE[1] * SHARPNESS)
+        (ADDING_SIZE[0] * DEVICE_SCALE_FACTOR, ADDING_SIZE[1] * DEVICE_SCALE_FACTOR)
     }
     assert frames[-1][0] == END
     assert 5000 < sum(float(str(frame[0])) for frame in frames) < 15_000

@@ -1,4 +1,4 @@
-"""What the README says holds: its session runs, its numbers are true, its pictures are there."""
+"""The README is true: its session runs, its numbers are right, its pictures exist."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The pages of reference say what the code says: commands, metrics, log lines, the data folder."""
+"""The reference pages match the code: commands, metrics, log events, the data folder."""
 
 import re
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def test_what_is_made_of_the_code_is_up_to_date(
 
 
 def test_every_line_of_the_log_is_described_with_its_fields() -> None:
-    table = METRICS_AND_LOGS.read_text(encoding="utf-8").partition("## Lines of the log")[2]
+    table = METRICS_AND_LOGS.read_text(encoding="utf-8").partition("## Log events")[2]
     described = {event: set(names(row[1])) for row in ROW.findall(table) for event in names(row[0])}
     logged: set[str] = set()
     for pattern, fields in find_events().items():

@@ -1,4 +1,4 @@
-"""docs/tutorial.md: done from its first to its last step, as it stands there."""
+"""docs/tutorial.md: every step is executed as written."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.support.document_shell import Terminal, read_commands, terminal_in_a_
 from tests.support.server_process import CHECKOUT
 
 TUTORIAL = (CHECKOUT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-PRESSED = re.findall(r"\*\*([^*]+)\*\*", TUTORIAL)  # the words that one presses, in their order
+PRESSED = re.findall(r"\*\*([^*]+)\*\*", TUTORIAL)  # labels to press, in order
 
 
 def test_the_tutorial_leads_from_nothing_to_a_restored_task() -> None:
@@ -52,13 +52,13 @@ def opened_page() -> Iterator[Page]:
 
 
 class Reader:
-    """Presses what the tutorial names, and types what it says."""
+    """Presses and types what the tutorial says."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
 
     def press(self, name: str, role: str = "button") -> None:
-        """Press something that the tutorial names."""
+        """Press an element that the tutorial names."""
         assert name in PRESSED
         self.page.get_by_role(role, name=name, exact=True).first.click()  # type: ignore[arg-type]  # one of its literals
 
@@ -67,7 +67,7 @@ class Reader:
         self.page.get_by_label(label, exact=True).fill(text)
 
     def begin(self, address: str) -> None:
-        """Register, log in, add two tasks, and tick the first off."""
+        """Register, log in, add two tasks, and complete the first."""
         self.page.goto(address)
         self.press("Register", "link")
         for button in ("Make my account", "Log in"):
@@ -89,7 +89,7 @@ class Reader:
         self.enter("Log in")
 
     def make_a_token(self) -> str:
-        """Make a token, and give it as one copies it."""
+        """Create a token, and return it as a user copies it."""
         self.press("Account", "link")
         self.page.get_by_text("New token", exact=True).click()
         self.fill("Name", "First script")
@@ -97,7 +97,7 @@ class Reader:
         return self.page.locator("main code").first.inner_text()
 
     def delete(self, title: str) -> None:
-        """Delete a task from the list, and wait until it is gone."""
+        """Delete a task from the list, and wait until it disappears."""
         task = self.page.locator("main li", has_text=title)
         task.get_by_text("Delete").click()
         self.press("Delete")

@@ -1,6 +1,6 @@
-"""taskapp, broken on purpose: experiments that find nothing wrong with it prove nothing.
+"""taskapp with a deliberate defect, which the experiments have to find.
 
-The first argument names what is broken.
+The first argument names the defect.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ LATE = 0.1  # seconds
 
 
 def acknowledge_before_commit() -> None:
-    """Answer when a task was changed, and commit it a moment later."""
+    """Respond after the change of a task, and commit it afterwards."""
     fetch_all = Database.fetch_all
     commits: set[asyncio.Task[None]] = set()
 
-    async def answer_early(self: Database, statement: Statement, **parameters: Any) -> Any:
+    async def respond_early(self: Database, statement: Statement, **parameters: Any) -> Any:
         if statement.is_read or not statement.name.startswith("tasks."):
             return await fetch_all(self, statement, **parameters)
         response: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -38,11 +38,11 @@ def acknowledge_before_commit() -> None:
         await asyncio.wait([commit, response], return_when=asyncio.FIRST_COMPLETED)
         return response.result() if response.done() else await commit
 
-    Database.fetch_all = answer_early  # type: ignore[method-assign]  # that is the purpose
+    Database.fetch_all = respond_early  # type: ignore[method-assign]  # on purpose
 
 
 def commit_twice() -> None:
-    """Change the title and, a moment later, the rest."""
+    """Commit the title first, and the other fields afterwards."""
     update_task = tasks.update_task
 
     async def update_in_two_steps(*arguments: Any, **fields: Any) -> Any:
@@ -56,7 +56,7 @@ def commit_twice() -> None:
 
 
 def keep_the_user_in_a_global() -> None:
-    """Take the user of the request that came last."""
+    """Use the session of the last request."""
     last: dict[str, Any] = {}
     authenticate, prepare = ApiHandler.authenticate, ApiHandler.prepare
 
@@ -68,13 +68,13 @@ def keep_the_user_in_a_global() -> None:
         await prepare(self)
         await asyncio.sleep(0)
 
-    ApiHandler.authenticate = remember  # type: ignore[method-assign]  # that is the purpose
-    ApiHandler.prepare = linger  # type: ignore[method-assign]  # that is the purpose
-    BaseHandler.session = property(lambda _self: last["owner"])  # type: ignore[assignment]  # that is the purpose
+    ApiHandler.authenticate = remember  # type: ignore[method-assign]  # on purpose
+    ApiHandler.prepare = linger  # type: ignore[method-assign]  # on purpose
+    BaseHandler.session = property(lambda _self: last["owner"])  # type: ignore[assignment]  # on purpose
 
 
 def close_at_once() -> None:
-    """Hang up at a stop without a word to those who are between two requests."""
+    """Close idle connections at a stop without "Connection: close" before."""
     site.HANG_UP_TIMEOUT = 0.0
 
 

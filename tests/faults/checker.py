@@ -1,4 +1,4 @@
-"""Compares the database with the ledger, and says what must never be."""
+"""Compares the database with the ledger, and reports violations."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -14,18 +14,18 @@ ROWS = """
 
 @dataclass
 class Findings:
-    """What is wrong; with everything in order, all of it is empty."""
+    """The violations; all lists are empty if there is none."""
 
-    lost: list[str] = field(default_factory=list)  # acknowledged, and not there
-    half_done: list[str] = field(default_factory=list)  # a mixture of two revisions
-    misplaced: list[str] = field(default_factory=list)  # with somebody else
+    lost: list[str] = field(default_factory=list)  # acknowledged, but missing
+    half_done: list[str] = field(default_factory=list)  # a mix of two revisions
+    misplaced: list[str] = field(default_factory=list)  # at another user
     repeated: list[str] = field(default_factory=list)  # one write, several tasks
-    unasked: list[str] = field(default_factory=list)  # never sent, or refused
-    surprises: list[str] = field(default_factory=list)  # answers that nothing explains
+    unasked: list[str] = field(default_factory=list)  # never sent, or rejected
+    surprises: list[str] = field(default_factory=list)  # unexpected responses
 
 
 def check(ledger: Ledger, url: str) -> Findings:
-    """Compare; call it while nobody writes."""
+    """Compare the database with the ledger; no writer may run."""
     findings = Findings(surprises=ledger.surprises)
     found: defaultdict[str, list[int]] = defaultdict(list)
     for email, title, description, status, key in execute(
@@ -55,7 +55,7 @@ def _compare_revisions(ledger: Ledger, found: dict[str, list[int]], findings: Fi
 
 
 def assert_all_is_well(ledger: Ledger, url: str) -> None:
-    """Hold the database against the ledger, settle what is unknown, and do so again."""
+    """Compare the database with the ledger, resend unknown writes, and compare again."""
     assert check(ledger, url) == Findings()
     ledger.settle()
     assert check(ledger, url) == Findings()

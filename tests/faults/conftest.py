@@ -1,4 +1,4 @@
-"""What the fault experiments share: seeds that repeat a schedule, and folders."""
+"""Fixtures of the fault experiments: repeatable random schedules, and folders."""
 
 import os
 import random
@@ -14,13 +14,13 @@ from tests.support.server_process import new_data_folder
 
 @pytest.fixture(autouse=True)
 def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the processes run at their own speed; those that are killed would tell nothing."""
+    """Do not measure coverage: it slows processes down, and killed ones write none."""
     monkeypatch.delenv(MEASURED, raising=False)
 
 
 @pytest.fixture
 def chance() -> random.Random:
-    """Give the source of all that is drawn by lot; a failure shows the seed that repeats it."""
+    """Return the random generator of a test; a failure shows its seed (FAULT_SEED repeats it)."""
     seed = int(os.environ.get("FAULT_SEED", secrets.randbits(32)))
     print(f"FAULT_SEED={seed} draws the same again")  # noqa: T201  # pytest shows it with a failure
     return random.Random(seed)  # noqa: S311  # for no secret
@@ -28,6 +28,6 @@ def chance() -> random.Random:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Name a data folder that is not there yet."""
+    """Yield the path of a new data folder."""
     with new_data_folder() as path:
         yield path

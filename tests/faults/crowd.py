@@ -1,4 +1,4 @@
-"""Many connections at once, from one event loop: idle ones, and ones that send without a pause."""
+"""Many connections at once from one event loop: idle ones and busy ones."""
 
 import asyncio
 import time
@@ -10,17 +10,17 @@ BODY = b'{"title": "Buy milk"}'
 
 @dataclass
 class Crowd:
-    """What those who came were told, and how long the slowest of them waited."""
+    """The responses by status, and the longest wait in seconds."""
 
     port: int
     token: str
     statuses: Counter[int] = field(default_factory=Counter)
     slowest: float = 0.0
     responses: int = 0
-    overtaken: int = 0  # the most answers that others were given while one waited for theirs
+    overtaken: int = 0  # max responses to others during one wait
 
     async def stay_idle(self, number: int, until: asyncio.Event) -> None:
-        """Open connections, ask once on each, and once more when it is over."""
+        """Open connections, and send a request on each now and at the end."""
         streams = [await self._connect() for _ in range(number)]
         for reader, writer in streams:
             await self._ask(reader, writer, b"GET", b"/api/tasks?limit=1")
@@ -31,7 +31,7 @@ class Crowd:
         await asyncio.gather(*(writer.wait_closed() for _, writer in streams))
 
     async def keep_busy(self, number: int, seconds: float) -> int:
-        """Write and read on so many connections; give how often the one did that had least luck."""
+        """Write and read on many connections; return the rounds of the slowest one."""
         return min(await asyncio.gather(*(self._work(seconds) for _ in range(number))))
 
     async def _work(self, seconds: float) -> int:

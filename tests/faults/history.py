@@ -1,28 +1,28 @@
-"""Histories of one task: would its clients have been told the same, one after another?"""
+"""Checks histories of one task for linearizability."""
 
 from dataclasses import dataclass, replace
 
-STRANGER = "bob"  # whose session is as good as any, but the task is not his
+STRANGER = "bob"  # has a valid session, but does not own the task
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What a client asked, between which moments, and what it was told."""
+    """A request of a client, its start and end, and its response."""
 
     session: str
     kind: str  # read, write, delete or logout
     began: float
     ended: float
     status: int
-    title: str = ""  # that was written
-    condition: str = ""  # the version at which it was to be changed; nothing for any
+    title: str = ""  # written title
+    condition: str = ""  # If-Match; empty for any version
     shown_title: str = ""
     shown_version: str = ""
 
 
 @dataclass(frozen=True)
 class State:
-    """The task, which has no title when it is gone, and the sessions that are alive."""
+    """The task, whose title is empty after its deletion, and the active sessions."""
 
     title: str
     version: str
@@ -30,7 +30,7 @@ class State:
 
 
 def follow(state: State, operation: Operation) -> State | None:
-    """Give the state after an operation; None if its answer would have been another."""
+    """Return the state after an operation; None if its response contradicts the state."""
     expected, after = _run(state, operation)
     if operation.status != expected:
         return None
@@ -42,7 +42,7 @@ def follow(state: State, operation: Operation) -> State | None:
 
 
 def _run(state: State, operation: Operation) -> tuple[int, State]:
-    """Give the status and the state that follow when nobody else does anything."""
+    """Return the status and state after an operation without concurrency."""
     if operation.session not in state.sessions:
         return 401, state
     if operation.kind == "logout":
@@ -66,10 +66,10 @@ def _refuse(state: State, operation: Operation) -> int:
 
 
 def is_explained(start: State, history: list[Operation]) -> bool:
-    """Tell whether there is an order, in which nobody was overtaken, that gives every answer.
+    """Return whether some order of the operations, consistent with time, explains all responses.
 
-    That is linearizability (Herlihy and Wing): an operation has its effect at one moment between
-    the question and the answer.
+    This is linearizability (Herlihy and Wing): an operation takes effect at one instant between
+    request and response.
     """
     tried: set[tuple[frozenset[int], State]] = set()
 

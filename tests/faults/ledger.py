@@ -1,7 +1,7 @@
-"""Clients that write a known sequence, and the ledger of what they were told about each write.
+"""Clients that write a known sequence, and the ledger with the outcome of each write.
 
-A write is acknowledged, refused or unknown; never "failed", for an answer that does not come says
-nothing. What is unknown is sent again, as it was, until it is acknowledged.
+A write is acknowledged, refused or unknown; never "failed", because a missing response proves
+nothing. An unknown write is sent again, unchanged, until it is acknowledged.
 """
 
 import random
@@ -19,28 +19,28 @@ from uuid import UUID, uuid4
 from taskapp.core.errors import OutcomeUnknown
 from tests.support.server_process import Client, NoResponse, Response, wait_until
 
-COMES_BACK_WITHIN = 20.0  # seconds, by itself: a generous promise, for busy machines too
+COMES_BACK_WITHIN = 20.0  # seconds, without help; generous, for busy machines
 PROBLEM = "application/problem+json"
-INTERVAL = 0.05  # seconds before a writer that was not acknowledged goes on
+INTERVAL = 0.05  # seconds between attempts of an unacknowledged write
 STATUSES = ("pending", "completed")
 SUCCESS = {"POST": 201, "PUT": 200, "DELETE": 200}
 
 
 class Outcome(Enum):
     ACKNOWLEDGED = "acknowledged"
-    REFUSED = "refused"  # and so known not to have happened
+    REFUSED = "refused"  # known not to have happened
     UNKNOWN = "unknown"
 
 
 def content(owner: str, key: str, revision: int) -> dict[str, str]:
-    """Give a task's fields at a revision: each alone tells which, so that a mixture shows."""
+    """Return a task's fields at a revision; each field names it, so that a mix is visible."""
     mark = f"{owner} {key} {revision}"
     return {"title": mark, "description": f"{mark}\n", "status": STATUSES[revision % 2]}
 
 
 @dataclass
 class Attempt:
-    """A write that was sent and is not acknowledged: the revision it leads to, None without."""
+    """A sent, unacknowledged write and its revision; None for a deletion."""
 
     method: str
     revision: int | None
@@ -49,18 +49,18 @@ class Attempt:
 
 @dataclass
 class LedgerTask:
-    """A task as its only writer knows it."""
+    """A task as known to its only writer."""
 
     owner: str
     key: str
-    revision: int | None = None  # the one that was acknowledged last; None: there is no task
+    revision: int | None = None  # the last acknowledged one; None without a task
     path: str = "/api/tasks"
     version: str = ""
     attempt: Attempt | None = None
 
     @property
     def possible(self) -> set[int | None]:
-        """Give the revisions at which the database may have it."""
+        """Return the revisions that the database may hold."""
         if self.attempt and self.attempt.is_unknown:
             return {self.revision, self.attempt.revision}
         return {self.revision}
@@ -68,31 +68,31 @@ class LedgerTask:
 
 @dataclass
 class Ledger:
-    """What all writers were told."""
+    """The outcomes of all writes."""
 
     users: list[Client] = field(default_factory=list)
     tasks: list[LedgerTask] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     acknowledged: list[tuple[float, float]] = field(default_factory=list)  # when sent, and when
-    surprises: list[str] = field(default_factory=list)  # answers that nothing explains
+    surprises: list[str] = field(default_factory=list)  # unexpected responses
 
     @property
-    def longest_answer(self) -> float:
-        """Give the seconds that the slowest answer took."""
+    def longest_response(self) -> float:
+        """Return the seconds of the slowest response."""
         return max(response.seconds for response in self.responses)
 
     def measure_longest_pause(self) -> float:
-        """Give the longest time without an acknowledged write, in seconds, and print it."""
-        moments = sorted(at for _, at in self.acknowledged)
-        longest = max(after - before for before, after in pairwise(moments))
+        """Return and print the longest time in seconds without an acknowledged write."""
+        times = sorted(at for _, at in self.acknowledged)
+        longest = max(after - before for before, after in pairwise(times))
         print(f"longest time without an acknowledged write: {longest:.2f} s")  # noqa: T201  # for docs/reliability.md
         return longest
 
     def wait_for_writes(self, number: int = 10, seconds: float = COMES_BACK_WITHIN) -> float:
-        """Wait until writes that are sent from now on are acknowledged, and give the seconds.
+        """Wait until writes sent from now on are acknowledged, and return the seconds waited.
 
-        One that is on its way, and whose answer comes in a moment, tells nothing of what is now.
+        An earlier write whose response is still to come proves nothing about the present state.
         """
         began = time.monotonic()
         known = len(self.acknowledged)
@@ -103,12 +103,12 @@ class Ledger:
         return wait_until(is_enough, seconds)
 
     def wait_for(self, outcome: Outcome, number: int = 1) -> None:
-        """Wait until so many more writes have come to an outcome."""
+        """Wait until this many more writes have this outcome."""
         enough = self.outcomes[outcome] + number
         wait_until(lambda: self.outcomes[outcome] >= enough)
 
     def settle(self) -> None:
-        """Send again what is unknown, until each write is acknowledged."""
+        """Resend unknown writes until each is acknowledged."""
         for task in self.tasks:
             if task.attempt:
                 writer = Writer(self, self._user(task.owner), random.Random(0))  # noqa: S311  # for no secret
@@ -120,12 +120,12 @@ class Ledger:
 
 
 def owner_of(user: Client) -> str:
-    """Give the mark that all tasks of a user bear."""
+    """Return the mark of a user's tasks."""
     return user.email.partition("@")[0]
 
 
 class Writer(threading.Thread):
-    """Makes, changes and deletes tasks of one user, one write after another."""
+    """Creates, changes and deletes tasks of one user, one write after another."""
 
     def __init__(
         self, ledger: Ledger, user: Client, chance: random.Random, thinking: float = 0.0
@@ -135,13 +135,13 @@ class Writer(threading.Thread):
         self.stopped = threading.Event()
         self._ledger = ledger
         self._chance = chance
-        self._thinking = thinking  # seconds at most between two writes
+        self._thinking = thinking  # max seconds between two writes
         self._own: list[LedgerTask] = []
         self._unsettled: LedgerTask | None = None
         self._was_acknowledged = False
 
     def run(self) -> None:
-        """Write until stopped."""
+        """Write until the event is set."""
         with self.client:
             while not self.stopped.is_set():
                 task = self._unsettled or self._begin()
@@ -151,7 +151,7 @@ class Writer(threading.Thread):
                 self.stopped.wait(pause if self._was_acknowledged else INTERVAL)
 
     def _begin(self) -> LedgerTask:
-        """Choose what to write next."""
+        """Choose the next write."""
         alive = [task for task in self._own[-20:] if task.revision is not None]
         drawn = self._chance.random()
         if not alive or drawn < 0.5:
@@ -167,7 +167,7 @@ class Writer(threading.Thread):
         return task
 
     def send(self, task: LedgerTask) -> bool:
-        """Send what a task's attempt says; tell whether its outcome is known now."""
+        """Send the attempt of a task; return whether its outcome is known now."""
         attempt = task.attempt
         assert attempt
         sent = time.monotonic()
@@ -205,7 +205,7 @@ class Writer(threading.Thread):
         return self._surprise(f"{attempt.method}: {response.status} {response.body!r}")
 
     def _take(self, task: LedgerTask, response: Response, fields: dict[str, str] | None) -> None:
-        """Note the state of a task that was acknowledged, which has to be what was sent."""
+        """Record the acknowledged state of a task, which has to equal the sent one."""
         if fields is None:
             return
         shown: dict[str, Any] = response.json
@@ -222,7 +222,7 @@ class Writer(threading.Thread):
     def _find_applied(
         self, task: LedgerTask, attempt: Attempt, fields: dict[str, str] | None
     ) -> Outcome:
-        """Look at a task that is not at the version any more at which it was to be changed."""
+        """Read a task whose version did not match: an earlier attempt may have succeeded."""
         try:
             response = self.client.send("GET", task.path)
         except NoResponse:
@@ -240,7 +240,7 @@ class Writer(threading.Thread):
 
 
 def sign_up(ledger: Ledger, address: str, number: int) -> None:
-    """Make accounts, each of which writes."""
+    """Create accounts with a writer each."""
     for _ in range(number):
         with Client(address) as client:
             ledger.users.append(client.sign_up(f"{uuid4().hex[:12]}@example.com"))
@@ -250,7 +250,7 @@ def sign_up(ledger: Ledger, address: str, number: int) -> None:
 def writing(
     address: str, chance: random.Random, *, users: int = 3, writers: int = 2
 ) -> Iterator[Ledger]:
-    """Let several writers of each of several users write for as long as the block lasts."""
+    """Run several writers for each of several users while the block runs."""
     ledger = Ledger()
     sign_up(ledger, address, users)
     with going_on(ledger, chance, writers=writers):
@@ -262,7 +262,7 @@ def writing(
 def going_on(
     ledger: Ledger, chance: random.Random, *, writers: int = 2, thinking: float = 0.0
 ) -> Iterator[None]:
-    """Let the users of a ledger write for as long as the block lasts."""
+    """Run the writers of a ledger while the block runs."""
     threads = [
         Writer(ledger, user, random.Random(chance.random()), thinking)  # noqa: S311  # for no secret
         for user in ledger.users

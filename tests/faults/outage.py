@@ -1,4 +1,4 @@
-"""What people, scripts and orchestrators are told while the database is away."""
+"""Responses to browsers, scripts and orchestrators while the database is away."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +9,13 @@ from uuid import uuid4
 from tests.faults.ledger import PROBLEM
 from tests.support.server_process import PASSWORD, Client, Response
 
-TIMEOUT = 5.0  # seconds in which every answer has to come
+TIMEOUT = 5.0  # seconds for every response
 HTML = "text/html; charset=UTF-8"
 SOMEBODY = {"email": "somebody@example.com", "password": PASSWORD}
 
 
 class Browser:
-    """Sends what a browser sends that is logged in to the pages."""
+    """Sends requests of a logged-in browser."""
 
     def __init__(self, address: str, email: str) -> None:
         self._address = address
@@ -42,7 +42,7 @@ class Browser:
 
 
 class Watchers:
-    """A script, a browser and an orchestrator, who were there before the outage."""
+    """A script, a browser and an orchestrator, connected before the outage."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -52,7 +52,7 @@ class Watchers:
         self._browser = Browser(address, client.email)
 
     def assert_told_of_outage(self) -> None:
-        """Check that each is told, in its shape and within five seconds, and when to return."""
+        """Assert that each gets a 503 in its format, with Retry-After, within five seconds."""
         with ThreadPoolExecutor() as others:
             scripts = [
                 others.submit(self._ask, "GET", "/api/tasks"),
@@ -78,7 +78,7 @@ class Watchers:
         assert live.result().status == 200
 
     def assert_first_requests_succeed(self) -> None:
-        """Check that the first request of each succeeds; call it when the database is back."""
+        """Assert that the first request of each succeeds after the outage."""
         assert self._ask("POST", "/api/tasks", {"title": "the first"}).status == 201
         assert self._browser.get("/tasks").status == 200
         assert self._ask("GET", "/api/health/ready").status == 200

@@ -1,4 +1,4 @@
-"""A PostgreSQL beside taskapp, as an operator runs one, to be killed and started again."""
+"""An operator's own PostgreSQL, which tests kill and restart."""
 
 import asyncio
 import os
@@ -23,10 +23,10 @@ from tests.support.server_process import (
 
 
 class OwnPostgres:
-    """A cluster in a folder, whose server is a child of this process."""
+    """A cluster in a folder; its server is a child of this process."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the cluster; nothing runs before `start`."""
+        """Create the cluster, without starting it."""
         self.folder = folder
         asyncio.run(_make_cluster(folder))
         self.socket = folder / "socket" / ".s.PGSQL.5432"
@@ -37,7 +37,7 @@ class OwnPostgres:
     def start(
         self, settings: dict[str, str] | None = None, environment: dict[str, str] | None = None
     ) -> None:
-        """Start the server, and wait until it answers."""
+        """Start the server, and wait until it accepts connections."""
         cluster = self.folder / "postgres"
         where = ["-D", str(cluster), "-h", "", "-k", str(self.socket.parent)]
         options = [part for item in (settings or {}).items() for part in ("-c", "=".join(item))]
@@ -57,14 +57,14 @@ class OwnPostgres:
         return False
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Shut the server down: fast, or at once with SIGQUIT, or smartly with SIGTERM."""
+        """Shut the server down: fast by default, immediate with SIGQUIT, smart with SIGTERM."""
         if self._process:
             self._process.send_signal(how)
             self._process.wait(LONG_ENOUGH)
             self._process = None
 
     def kill(self) -> None:
-        """Kill every process of the server at once, as a power cut would."""
+        """Kill every process of the server at once, like a power cut."""
         assert self._process
         self._process.kill()
         for pid in postgres_processes(self.folder):
@@ -81,9 +81,9 @@ class OwnPostgres:
         os.kill(self._killed, number)
 
     def wait_until_recovered(self) -> None:
-        """Wait until the server knows of the backend that was killed, and answers again.
+        """Wait until the server has noticed the killed backend, and accepts connections again.
 
-        Until then it answers too: it ends all other connections when it notices.
+        It accepts connections until it notices, and then closes all others.
         """
         wait_until(lambda: not Path(f"/proc/{self._killed}").exists())
         wait_until(self.responses)
@@ -104,7 +104,7 @@ async def _make_cluster(folder: Path) -> None:
 def own_postgres(
     settings: dict[str, str] | None = None, environment: dict[str, str] | None = None
 ) -> Iterator[OwnPostgres]:
-    """Run a PostgreSQL for as long as the block lasts."""
+    """Run a PostgreSQL while the block runs."""
     with new_data_folder() as folder:
         postgres = OwnPostgres(folder)
         try:

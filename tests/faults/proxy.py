@@ -1,4 +1,4 @@
-"""A bad network: a proxy between taskapp and PostgreSQL that cuts, delays, drips and swallows."""
+"""A bad network: a proxy before PostgreSQL that cuts, delays, drips and swallows."""
 
 import asyncio
 import re
@@ -10,14 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: what is closed is reset at once
-DRIP = 0.01  # seconds between two pieces of what drips
-# CommandComplete of a change that was committed (PostgreSQL's protocol, "Message Formats").
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
+DRIP = 0.01  # seconds between two pieces
+# CommandComplete of a committed change (PostgreSQL's protocol, "Message Formats").
 REPLY_TO_WRITE = re.compile(rb"C\0\0\0.(INSERT 0 1|UPDATE 1|DELETE 1|COMMIT)\0", re.DOTALL)
 
 
 class Proxy:
-    """Passes on what comes to a port of this machine to a Unix socket, as badly as it is told."""
+    """Forwards a port on loopback to a Unix socket, with faults."""
 
     def __init__(self, target: Path) -> None:
         self.port = 0
@@ -31,12 +31,12 @@ class Proxy:
         self._thread = threading.Thread(target=self._run)
 
     def heal(self) -> None:
-        """Be a good network."""
+        """Remove all faults."""
         self.delay = 0.0  # seconds
-        self.piece = 65536  # bytes at a time; with few of them it drips
-        self.is_black_hole = False  # holds what is sent, as TCP does, to send it again later
+        self.piece = 65536  # max bytes at a time
+        self.is_black_hole = False  # holds data back, like TCP before a retransmission
         self.refuses = False
-        self.cuts_replies = False  # of writes: they are done, and nobody hears of it
+        self.cuts_replies = False  # of writes: committed, but without a reply
 
     @property
     def url(self) -> str:
@@ -75,7 +75,7 @@ class Proxy:
             return
         try:
             their_reader, their_writer = await asyncio.open_unix_connection(self._target)
-        except OSError:  # nobody listens there
+        except OSError:  # nothing listens there
             _reset(writer)
             return
         pair = (writer, their_writer)

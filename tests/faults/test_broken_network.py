@@ -1,4 +1,4 @@
-"""The network between taskapp and PostgreSQL cuts, delays, drips and swallows what is sent."""
+"""The network between taskapp and PostgreSQL cuts, delays, drips and swallows data."""
 
 import random
 import time
@@ -14,13 +14,13 @@ from tests.faults.own_postgres import own_postgres
 from tests.faults.proxy import Proxy
 from tests.support.server_process import ServerProcess, new_data_folder, server_process
 
-SWALLOWS_FOR = 6.0  # seconds: longer than every timeout of a statement
+SWALLOWS_FOR = 6.0  # seconds, longer than the timeout of a statement
 MOST_CUTS = 1000
 
 
 @dataclass
 class Site:
-    """A taskapp, the network to its PostgreSQL, and the way to that which stays good."""
+    """A taskapp, the bad network to its PostgreSQL, and a good connection to it."""
 
     server: ServerProcess
     network: Proxy
@@ -29,7 +29,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def whole_site() -> Iterator[Site]:
-    """Run all for all tests: what one fault leaves behind, the next one meets."""
+    """Share one site between all tests, so that leftovers of one fault affect the next."""
     with (
         new_data_folder() as folder,
         own_postgres() as postgres,
@@ -42,7 +42,7 @@ def whole_site() -> Iterator[Site]:
 
 @pytest.fixture
 def site(whole_site: Site) -> Iterator[Site]:
-    """Leave a good network behind, also when a test fails."""
+    """Yield the site; heal the network afterwards, also after a failure."""
     yield whole_site
     whole_site.network.heal()
 
@@ -58,7 +58,7 @@ def test_connections_that_are_cut_take_no_write_with_them(
             cuts += 1
             assert cuts < MOST_CUTS, "no cut came between a write and its reply"
         ledger.wait_for_writes(seconds=TIMEOUT)
-    assert ledger.longest_answer < TIMEOUT
+    assert ledger.longest_response < TIMEOUT
     assert_all_is_well(ledger, site.url)
 
 
@@ -97,11 +97,11 @@ def test_a_slow_network_slows_and_refuses_nothing(site: Site, chance: random.Ran
         ledger.wait_for_writes(30)
         site.network.heal()
     assert {*ledger.outcomes} == {Outcome.ACKNOWLEDGED}
-    assert ledger.longest_answer < TIMEOUT
+    assert ledger.longest_response < TIMEOUT
     assert_all_is_well(ledger, site.url)
 
 
-def test_a_network_that_swallows_everything_is_answered_for_in_time(
+def test_requests_get_a_response_in_time_while_the_network_swallows_everything(
     site: Site, chance: random.Random
 ) -> None:
     with writing(site.server.address, chance) as ledger:
@@ -114,5 +114,5 @@ def test_a_network_that_swallows_everything_is_answered_for_in_time(
         watchers.assert_first_requests_succeed()
         ledger.wait_for_writes(seconds=TIMEOUT)
     assert ledger.outcomes[Outcome.UNKNOWN] > 0
-    assert ledger.longest_answer < TIMEOUT
+    assert ledger.longest_response < TIMEOUT
     assert_all_is_well(ledger, site.url)

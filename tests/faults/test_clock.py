@@ -1,4 +1,4 @@
-"""The clock jumps, of taskapp and of PostgreSQL: sessions end when they should, and no later."""
+"""The clocks of taskapp and PostgreSQL jump: sessions end when they should."""
 
 import random
 import tempfile
@@ -23,7 +23,7 @@ ATTEMPTS = 10
 
 @dataclass
 class FakeClock:
-    """Moves the clock of the processes that run in its environment."""
+    """Changes the clock of processes that run with its environment."""
 
     file: Path
 
@@ -31,7 +31,7 @@ class FakeClock:
         self.jump("+0")
 
     def jump(self, offset: str) -> None:
-        """Set the clock so much before or behind the right time."""
+        """Set the clock to an offset from the real time."""
         self.file.write_text(f"{offset}\n")
 
     @property
@@ -53,7 +53,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def moved_site() -> Iterator[Site]:
-    """Run both for all tests: under a clock that is not theirs they start slowly."""
+    """Share both servers between all tests, because they start slowly under a fake clock."""
     with (
         new_data_folder() as folder,
         fake_clock() as clock,
@@ -70,7 +70,7 @@ def moved_site() -> Iterator[Site]:
 
 @pytest.fixture
 def site(moved_site: Site) -> Site:
-    """Give both with the right time."""
+    """Return both servers with the real time."""
     moved_site.clock.jump("+0")
     return moved_site
 

@@ -1,4 +1,4 @@
-"""A write is acknowledged after it was put onto the disk, and not before."""
+"""A write is acknowledged only after it is on disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +20,14 @@ def postgres() -> Iterator[OwnPostgres]:
 
 
 def count_flushes(url: str) -> int:
-    """Count how often PostgreSQL waited for its log to be on the disk."""
+    """Return how often PostgreSQL has flushed its WAL to disk."""
     return int(execute(url, "SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'")[0][0])
 
 
-def flushes_of_writes(folder: Path, postgres: OwnPostgres) -> int:
-    """Let one client write, one write after another, and count the flushes meanwhile."""
+def flushes_of_writes(folder: Path, postgres: OwnPostgres, **changed: str) -> int:
+    """Write sequentially with one client, and return the number of flushes meanwhile."""
+    postgres.stop()
+    postgres.start(changed)
     settings = {"TASKAPP_DATABASE_URL": postgres.url}
     with server_process(folder, settings=settings) as server, server.client() as alice:
         server.wait_until_ready()
@@ -34,7 +36,7 @@ def flushes_of_writes(folder: Path, postgres: OwnPostgres) -> int:
         for number in range(WRITES):
             assert alice.send("POST", "/api/tasks", {"title": f"Task {number}"}).status == 201
         assert server.end() == 0
-    wait_until(lambda: not backends_of(postgres.url))  # at their end they tell what they counted
+    wait_until(lambda: not backends_of(postgres.url))  # they report their statistics at their end
     return count_flushes(postgres.url) - before
 
 
@@ -46,6 +48,5 @@ def test_every_acknowledged_write_was_flushed(folder: Path, postgres: OwnPostgre
 def test_a_database_that_does_not_flush_is_found_out(
     folder: Path, postgres: OwnPostgres, setting: str
 ) -> None:
-    postgres.stop()
-    postgres.start({setting: "off", "wal_writer_delay": "10s"})
-    assert flushes_of_writes(folder, postgres) < WRITES
+    changed = {setting: "off", "wal_writer_delay": "10s"}
+    assert flushes_of_writes(folder, postgres, **changed) < WRITES

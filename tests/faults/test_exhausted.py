@@ -1,4 +1,4 @@
-"""What taskapp needs runs out: connections, the database's places for them, and the disk."""
+"""Resources run out: pool connections, the database's connections, and the disk."""
 
 import os
 import random
@@ -18,9 +18,9 @@ from tests.faults.own_postgres import OwnPostgres, own_postgres
 from tests.support.database_fixtures import is_waited_for, locked_tasks
 from tests.support.server_process import server_process, wait_until
 
-PLACES = 20  # connections that the database takes, those kept for superusers too
-LOCKED_FOR = 6.0  # seconds: longer than every timeout of a statement
-# Gives a program a small disk of its own as its data folder, which nobody else has mounted.
+PLACES = 20  # max_connections, including those reserved for superusers
+LOCKED_FOR = 6.0  # seconds, longer than the timeout of a statement
+# Mounts a small disk as data folder, visible only to the program.
 WITH_SMALL_DISK = 'mount -t tmpfs -o size=180m,mode=0700 small "$0" && exec "$@"'
 
 
@@ -39,7 +39,7 @@ def test_statements_that_block_all_connections_refuse_in_time_and_leave_nothing(
             watchers.assert_first_requests_succeed()
             ledger.wait_for_writes(seconds=TIMEOUT)
         assert ledger.outcomes[Outcome.REFUSED] > 0
-        assert ledger.longest_answer < TIMEOUT
+        assert ledger.longest_response < TIMEOUT
         assert_all_is_well(ledger, postgres.url)
         assert server.surprises() == []
 
@@ -57,14 +57,14 @@ def test_a_database_without_a_free_place_is_missed_in_words_and_found_again(
                 watchers.assert_told_of_outage()
             watchers.assert_first_requests_succeed()
             ledger.wait_for_writes(seconds=TIMEOUT)
-        assert ledger.longest_answer < TIMEOUT
+        assert ledger.longest_response < TIMEOUT
         assert_all_is_well(ledger, postgres.url)
         assert server.surprises() == []
 
 
 @contextmanager
 def all_places_taken(postgres: OwnPostgres) -> Iterator[None]:
-    """Take all places for connections, those of taskapp too; at the end they are free again."""
+    """Open connections until the database accepts no more; close them at the end."""
     backends: list[int] = []
     with ExitStack() as stack, closing(psycopg2.connect(postgres.url)) as first:
         first.autocommit = True
@@ -109,12 +109,12 @@ def test_a_full_disk_refuses_writes_in_words_and_takes_them_again(
 
 
 def namespaces() -> list[str]:
-    """Choose what a mount needs: for those who are not root, to be it within."""
+    """Return the options of `unshare` for a mount; users other than root need a user namespace."""
     return ["--mount"] if os.geteuid() == 0 else ["--mount", "--map-current-user", "--keep-caps"]
 
 
 def fill(path: Path) -> None:
-    """Write until the disk is full, and a little more each time that something was freed."""
+    """Write until the disk is full."""
     with path.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))

@@ -1,4 +1,4 @@
-"""Clients that do things to one task, or one address, at the same time, on two processes."""
+"""Concurrent clients change one task, or register one email, on two processes."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ KINDS = {"read": 3, "write": 4, "delete": 0.3, "logout": 0.3}
 
 
 class Actor:
-    """A client that does to a task what the lot says, and notes what it was told."""
+    """A client that runs random operations on a task, and records the responses."""
 
     def __init__(self, session: str, client: ApiClient, chance: random.Random) -> None:
         self._session = session
@@ -87,7 +87,7 @@ async def test_whatever_clients_do_to_a_task_at_once_some_order_explains(
 async def make_history(
     one: ApiClient, other: ApiClient, alice: ApiClient, chance: random.Random
 ) -> tuple[State, list[Operation]]:
-    """Let two clients of one session, one of another and a stranger loose on a new task."""
+    """Run two clients of one session, one of another session and a stranger on a new task."""
     bob_email = f"{chance.getrandbits(64):x}@example.com"
     first = await one.log_in(alice.email, PASSWORD)
     second = await other.log_in(alice.email, PASSWORD)

@@ -1,4 +1,4 @@
-"""taskapp is killed again and again, at any moment, and loses nothing that it acknowledged."""
+"""taskapp is killed repeatedly at random times, and loses no acknowledged write."""
 
 import multiprocessing
 import os
@@ -45,7 +45,7 @@ def kill_often(folder: Path, chance: random.Random, settings: dict[str, str], ur
             server.process.wait()
     for _ in range(KILLS - 1):
         with going_on(ledger, chance), killed_at_the_end(folder, settings):
-            ledger.wait_for_writes()  # by itself, as soon as it is there, with the old sessions
+            ledger.wait_for_writes()  # without help, with the old sessions
             time.sleep(chance.uniform(0, 0.3))
     with server_process(folder, settings=settings) as server:
         server.wait_until_ready()
@@ -55,7 +55,7 @@ def kill_often(folder: Path, chance: random.Random, settings: dict[str, str], ur
 
 @contextmanager
 def killed_at_the_end(folder: Path, settings: dict[str, str]) -> Iterator[None]:
-    """Serve, and be killed; forked where all is imported, which is most of a start."""
+    """Serve until killed; forked after the imports, which are most of a start."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     environment = SETTINGS | {"TASKAPP_DATA_DIR": str(folder), "TASKAPP_LOG_LEVEL": "error"}

@@ -1,4 +1,4 @@
-"""A thousand idle connections and five hundred busy ones are served, all of them."""
+"""1,000 idle connections and 500 busy ones are all served."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ from tests.support.server_process import (
 
 IDLE, BUSY = 1000, 500
 SECONDS = 6.0
-# Starts a program with the limit of open files that most systems begin with.
+# Starts a program with the usual default limit of open files.
 AS_USUAL = ["sh", "-c", 'ulimit -Sn 1024 && exec "$@"', "sh", sys.executable, "-W", "error"]
 
 
@@ -33,7 +33,7 @@ def server(folder: Path) -> Iterator[ServerProcess]:
 def test_a_thousand_idle_and_five_hundred_busy_connections_are_all_served(
     server: ServerProcess,
 ) -> None:
-    allow_many_connections()  # for this end of them
+    allow_many_connections()  # for the client's side
     with server.client() as alice:
         alice.sign_up("alice@example.com")
         crowd = Crowd(int(server.address), alice.token)
@@ -50,7 +50,7 @@ def test_a_thousand_idle_and_five_hundred_busy_connections_are_all_served(
     assert asyncio.run(scenario()) > 0
     share = processor_share(server.pid, before)
     assert {*crowd.statuses} == {200, 201}
-    assert crowd.overtaken < 2 * BUSY  # whoever comes first is served first
-    assert crowd.slowest * share < TIMEOUT  # the rest of the time others had the processor
+    assert crowd.overtaken < 2 * BUSY  # first come, first served
+    assert crowd.slowest * share < TIMEOUT  # the time in which the server had the processor
     with server.client() as bob:
         bob.sign_up("bob@example.com")

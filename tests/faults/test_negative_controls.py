@@ -1,4 +1,4 @@
-"""What is broken on purpose is found out: the experiments can fail."""
+"""The experiments find every deliberate defect, so they can fail."""
 
 import random
 import signal

@@ -1,4 +1,4 @@
-"""A new process takes the place of the old one while people work, and no request fails."""
+"""A new process replaces the old one during requests, and no request fails."""
 
 import random
 import socket
@@ -17,12 +17,12 @@ from tests.support.server_process import PROGRAM, SYSTEMD, ServerProcess, server
 
 BROKEN = Path(__file__).with_name("broken_server.py")
 ATTEMPTS = 5
-THINKING = 0.5  # seconds that some clients leave at most between two requests of a connection
+THINKING = 0.5  # max seconds that some clients pause between two requests
 
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """Hold the socket as systemd does, while processes come and go."""
+    """Hold the socket, like systemd, across processes."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as held:
         yield held
 
@@ -45,7 +45,7 @@ def serving(
 
 @contextmanager
 def working(address: str, chance: random.Random) -> Iterator[Ledger]:
-    """Let some work without a pause, and others think between two requests."""
+    """Run some clients without pauses, and others with pauses between requests."""
     ledger = Ledger()
     sign_up(ledger, address, 3)
     with (

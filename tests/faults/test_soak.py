@@ -1,4 +1,4 @@
-"""After a long day's work the process is as it was in the morning (`make soak` makes it longer)."""
+"""After long use, the process needs no more resources than before (`make soak`: ten minutes)."""
 
 import os
 import random
@@ -20,13 +20,13 @@ from tests.support.database_fixtures import execute
 from tests.support.server_process import Client, ServerProcess, server_process, wait_until
 
 POOL = load_settings({}).database_pool
-GROWTH = 16 * 1024 * 1024  # bytes that memory may vary, whatever the length
+GROWTH = 16 * 1024 * 1024  # bytes that memory may vary, for any length
 DATABASE_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'taskapp'"
 
 
 @dataclass
 class Possessions:
-    """What a process holds."""
+    """The resources of a process."""
 
     memory: int  # bytes
     descriptors: int
@@ -44,7 +44,7 @@ def possessions(server: ServerProcess, url: str) -> Possessions:
 
 
 def hang_up_early(address: str, token: str) -> None:
-    """Ask for something and go before the answer comes, or in the midst of the question."""
+    """Close the connection before the response, or in the middle of the request."""
     request = (
         "POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f'Authorization: Bearer {token}\r\nContent-Length: 15\r\n\r\n{{"title": "go"}}'
@@ -56,7 +56,7 @@ def hang_up_early(address: str, token: str) -> None:
 
 @contextmanager
 def visitors(address: str, stopped: Event) -> Iterator[None]:
-    """Let people come and go, log in and out, and hang up early, for as long as the block lasts."""
+    """Run visitors while the block runs; they log in and out, and close connections early."""
 
     def come_and_go() -> None:
         with Client(address) as client:

@@ -1,4 +1,4 @@
-"""Two processes start on one empty folder together: one serves, and the other says why not."""
+"""Two processes start on one empty folder: one serves, the other explains why it does not."""
 
 from pathlib import Path
 

@@ -50,7 +50,7 @@ class Log:
         return [json.loads(line) for line in self._capsys.readouterr().err.splitlines()]
 
     def line(self, event: str) -> dict[str, Any]:
-        """Give the only line about an event."""
+        """Return the only line about an event."""
         (line,) = [line for line in self.lines() if line["event"] == event]
         return line
 

@@ -37,7 +37,7 @@ PUBLIC = {
 
 
 def name_of(path: Path) -> str:
-    """Give a module's name, such as "taskapp.operations.tasks"."""
+    """Return a module's name, such as "taskapp.operations.tasks"."""
     parts = path.relative_to(CHECKOUT).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
@@ -115,7 +115,7 @@ def test_a_query_on_tasks_takes_the_session_first() -> None:
 
 
 def handlers_of(base: type[BaseHandler]) -> Iterator[type[BaseHandler]]:
-    """Give all handlers of the program that derive from one, and from which none derives."""
+    """Yield all handlers of the program that derive from one, and from which none derives."""
     own = [part for part in base.__subclasses__() if part.__module__.startswith("handlers.")]
     if not own:
         yield base

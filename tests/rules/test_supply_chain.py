@@ -28,7 +28,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def locked(lock: str) -> dict[str, str]:
-    """Give what a lock says of each package, without comments."""
+    """Return what a lock says of each package, without comments."""
     text = (CHECKOUT / lock).read_text(encoding="utf-8")
     return {
         match[1]: match[0]

@@ -99,7 +99,7 @@ async def test_every_route_but_those_that_tell_how_it_is_answers_503_and_nothing
 
 
 def statements(services: Services) -> dict[str, float]:
-    """Give how often each statement ran."""
+    """Return how often each statement ran."""
     return {
         sample.labels["statement"]: sample.value
         for family in services.metrics.statements.collect()

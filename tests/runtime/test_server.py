@@ -18,7 +18,7 @@ from taskapp.postgres.server import EmbeddedPostgres
 from tests.auth.test_rate_limits import redis_server
 from tests.faults.checker import assert_all_is_well
 from tests.faults.ledger import writing
-from tests.support.database_fixtures import is_waited_for, locked_tasks
+from tests.support.database_fixtures import execute, is_waited_for, locked_tasks
 from tests.support.server_process import (
     LONG_ENOUGH,
     Client,
@@ -38,7 +38,7 @@ from tests.support.server_process import (
 
 STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
 SHORT_DRAIN = ("handlers.web_server", "DRAIN_TIMEOUT", 0.5)
-LONG_INTERVAL = ("taskapp.runtime.startup", "PAUSE", 60.0)
+LONG_INTERVAL = ("taskapp.runtime.startup", "RETRY_INTERVAL", 60.0)
 STARTED_IN = 5.0  # seconds that a start on an existing folder may take, if nothing else runs
 BIND_SOCKETS = "ignore::ResourceWarning"  # Tornado's leaves a socket to the garbage collector
 OLD_KEY, NEW_KEY = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
@@ -339,6 +339,31 @@ def test_a_stop_closes_the_connections_to_redis(database_url: str, new_folder: P
         assert server.end() == 0
         # What is left open is a line of Python's, here where its warnings are errors.
         assert "ResourceWarning" not in server.log_text
+
+
+# Errors that the event loop is told of
+
+
+def test_a_statement_that_postgresql_cancels_is_logged_without_a_traceback(
+    database_url: str, new_folder: Path
+) -> None:
+    settings = {"TASKAPP_DATABASE_URL": database_url}
+    with (
+        server_process(new_folder, settings=settings) as server,
+        ThreadPoolExecutor(1) as other,
+    ):
+        user = server.wait_until_ready().client().sign_up(somebody())
+        with locked_tasks(database_url):
+            waiting = other.submit(user.status, "/api/tasks")
+            wait_until(lambda: is_waited_for(database_url))
+            execute(
+                database_url,
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'taskapp' AND wait_event_type = 'Lock'",
+            )
+            assert waiting.result(LONG_ENOUGH) == 503
+        assert "database.refused" in server.complaints()[0]
+        assert server.surprises() == []
 
 
 # Several taskapps, and other users

@@ -1,6 +1,6 @@
-"""Joins screenshots to an animated PNG (PNG specification, third edition: acTL, fcTL and fdAT).
+"""Joins screenshots into an animated PNG (PNG specification, third edition: acTL, fcTL and fdAT).
 
-Browsers show it as any picture; a viewer that does not know it shows the first frame.
+A viewer without support shows the first frame.
 """
 
 import struct
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import count
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-OVERWRITE = (0, 0)  # leaves what the frame before it showed, and replaces its own area
+OVERWRITE = (0, 0)  # keeps the previous frame, and replaces the frame's own area
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A PNG, its place in the first frame in pixels, and how long it is shown in milliseconds."""
+    """A PNG, its position in the first frame in pixels, and its duration in milliseconds."""
 
     png: bytes
     milliseconds: int
@@ -24,11 +24,11 @@ class Frame:
 
 
 def join_frames(frames: list[Frame]) -> bytes:
-    """Return a PNG that shows the frames again and again; the first has the size of the whole."""
+    """Return a PNG that shows the frames in a loop; the first frame has the full size."""
     numbers = count()
     first = dict(_read_chunks(frames[0].png))
     parts = [SIGNATURE, _chunk(b"IHDR", first[b"IHDR"])]
-    parts.append(_chunk(b"acTL", struct.pack(">II", len(frames), 0)))  # 0: without an end
+    parts.append(_chunk(b"acTL", struct.pack(">II", len(frames), 0)))  # 0: loop forever
     for place, frame in enumerate(frames):
         chunks = [*_read_chunks(frame.png)]
         header = chunks[0][1]

@@ -1,4 +1,4 @@
-"""What the tests of the API share: the one shape of an error, other servers, raw requests."""
+"""Helpers of the tests of the API: problem responses, more servers, raw requests."""
 
 import asyncio
 import re
@@ -20,17 +20,17 @@ from taskapp.services import Services, make_services
 from tests.support.clients import ApiClient, Response
 
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "requestId"}
-NO_TASK = "01900000-0000-7000-8000-000000000000"  # an id that no task has
+NO_TASK = "01900000-0000-7000-8000-000000000000"  # not the id of any task
 
 
 def with_settings(**settings: str) -> pytest.MarkDecorator:
-    """Run a test with some settings changed; it has to use the fixture `app`, by name or mark."""
+    """Change settings for a test that uses the fixture `app`."""
     changes = {f"TASKAPP_{name}": value for name, value in settings.items()}
     return pytest.mark.parametrize("setting_changes", [changes], ids=["changed"])
 
 
 def assert_problem(response: Response, status: int) -> dict[str, Any]:
-    """Check that an answer is an error of the one shape, and give it."""
+    """Assert that a response is a problem (RFC 9457), and return its JSON."""
     assert response.status == status, response.body
     assert response.headers["Content-Type"] == "application/problem+json"
     problem: dict[str, Any] = response.json
@@ -48,17 +48,16 @@ def assert_problem(response: Response, status: int) -> dict[str, Any]:
 
 
 def wrong_fields(response: Response) -> set[str]:
-    """Check that an answer is a 400 that names fields, and give their names."""
+    """Assert that a response is a 400 that names fields, and return their names."""
     return {error["field"] for error in assert_problem(response, 400)["errors"]}
 
 
 def changed(settings: Settings, changes: dict[str, str]) -> Settings:
-    """Give settings with some changes."""
     return load_settings({**settings.texts, **changes})
 
 
 class Running:
-    """An application of its own with its server and a client, as another process would be."""
+    """Another application with its server and a client, like another process."""
 
     def __init__(self, services: Services, application: Application, client: ApiClient) -> None:
         self.services = services
@@ -66,7 +65,7 @@ class Running:
         self.client = client
 
     def as_user(self, user: ApiClient) -> ApiClient:
-        """Give a client of this server that sends the token of a user of another server."""
+        """Return a client of this server that sends the token of another server's client."""
         return ApiClient(
             self.client.http_client, self.client.base_url, user.headers, user.email, user.user_id
         )
@@ -74,9 +73,9 @@ class Running:
 
 @asynccontextmanager
 async def running(settings: Settings, **changes: str) -> AsyncIterator[Running]:
-    """Serve one more application on the same database, with some settings changed.
+    """Run another application on the same database, with changed settings.
 
-    Its client has as many connections as a test may need at once.
+    Its client opens as many connections as a test needs.
     """
     services = make_services(changed(settings, changes))
     await services.database.open(settings.database_url)
@@ -99,13 +98,13 @@ async def running(settings: Settings, **changes: str) -> AsyncIterator[Running]:
 
 
 async def at_once(requests: Iterable[Any]) -> list[Response]:
-    """Send requests together and give their answers in the same order."""
+    """Send requests concurrently, and return their responses in the same order."""
     responses: list[Response] = await asyncio.gather(*requests)
     return responses
 
 
 async def send_raw(base_url: str, request: bytes) -> bytes:
-    """Send these very bytes and give all that comes back until the server hangs up."""
+    """Send these bytes, and return all bytes received until the server closes the connection."""
     parts = urlsplit(base_url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
@@ -120,7 +119,7 @@ async def send_raw(base_url: str, request: bytes) -> bytes:
 async def log_in_as_browser(
     api: ApiClient, email: str, password: str
 ) -> tuple[dict[str, str], str]:
-    """Log in by the form, and give the cookies with the proof that the session's pages carry."""
+    """Log in by the form; return the cookies and the session's CSRF token."""
     cookies: dict[str, str] = {}
 
     async def send(method: str, path: str, raw: bytes | None = None) -> Response:
@@ -133,21 +132,21 @@ async def log_in_as_browser(
             cookies[name] = value
         return response
 
-    proof = proof_in(await send("GET", "/login"))
-    form = urlencode({"csrf_token": proof, "email": email, "password": password})
+    csrf_token = csrf_token_in(await send("GET", "/login"))
+    form = urlencode({"csrf_token": csrf_token, "email": email, "password": password})
     assert (await send("POST", "/login", form.encode())).status == 303
-    return cookies, proof_in(await send("GET", "/tasks"))
+    return cookies, csrf_token_in(await send("GET", "/tasks"))
 
 
-def proof_in(response: Response) -> str:
-    """Give the proof that the forms of a page carry."""
+def csrf_token_in(response: Response) -> str:
+    """Return the CSRF token in the forms of a page."""
     match = re.search(r'name="csrf_token" value="([^"]+)"', response.body.decode())
     assert match
     return match[1]
 
 
 def statement_counts(metrics: Metrics) -> dict[str, int]:
-    """Count the statements that have been run, by their names."""
+    """Return the number of executed statements by name."""
     return {
         sample.labels["statement"]: int(sample.value)
         for family in metrics.statements.collect()

@@ -1,4 +1,4 @@
-"""A real Chromium, and a real server in a process of its own, for the tests of the pages."""
+"""Fixtures with a real Chromium, and a real server in its own process."""
 
 import secrets
 import subprocess
@@ -39,7 +39,7 @@ SERVER_SETTINGS = {
 
 @dataclass(frozen=True)
 class Account:
-    """An account of nobody else, so that tests do not get into each other's way."""
+    """A new account for each test, so that tests do not interfere."""
 
     email: str
     password: str = PASSWORD
@@ -51,7 +51,7 @@ def new_account(name: str) -> Account:
 
 @contextmanager
 def running_server(data_dir: Path, **settings: str) -> Iterator[str]:
-    """Serve taskapp as its users do, and give its address."""
+    """Run `server.py serve`, and yield its URL."""
     with subprocess.Popen(
         [sys.executable, "server.py"],
         cwd=CHECKOUT,
@@ -79,7 +79,7 @@ def _read_address(server: "subprocess.Popen[str]") -> str:
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """Run Chromium without a window."""
+    """Run Chromium, headless."""
     expect.set_options(timeout=TIMEOUT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)

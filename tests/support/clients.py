@@ -1,4 +1,4 @@
-"""Small clients with which tests tell their stories."""
+"""HTTP clients of the tests."""
 
 import json
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from tornado.httpclient import HTTPClientError, HTTPResponse
 
 @dataclass
 class Response:
-    """An answer of the API."""
+    """A response of the API."""
 
     response: HTTPResponse
 
@@ -32,7 +32,7 @@ class Response:
 
 @dataclass
 class ApiClient:
-    """Sends requests as one user of the JSON API, over real HTTP."""
+    """Sends requests of one user to the JSON API over HTTP."""
 
     http_client: Any
     base_url: str
@@ -49,7 +49,7 @@ class ApiClient:
         raw: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> Response:
-        """Send a request with a JSON body, or with these very bytes."""
+        """Send a request with a JSON body, or with raw bytes."""
         sent = dict(self.headers)
         content = raw
         if body is not None:
@@ -67,7 +67,7 @@ class ApiClient:
                 allow_nonstandard_methods=True,
             )
         except HTTPClientError as error:
-            raise AssertionError(f"{method} {path} got no answer: {error}") from error
+            raise AssertionError(f"{method} {path} got no response: {error}") from error
         return Response(response)
 
     async def get(self, path: str, **more: Any) -> Response:
@@ -86,7 +86,7 @@ class ApiClient:
         return await self.send("DELETE", path, **more)
 
     async def log_in(self, email: str, password: str) -> "ApiClient":
-        """Log in and give a client that sends the token."""
+        """Log in, and return a client that sends the token."""
         response = await self.post("/api/auth/login", {"email": email, "password": password})
         assert response.status == 200, response.json
         return ApiClient(
@@ -98,13 +98,13 @@ class ApiClient:
         )
 
     async def sign_up(self, email: str, password: str) -> "ApiClient":
-        """Register, log in, and give a client that sends the token."""
+        """Register, log in, and return a client that sends the token."""
         response = await self.post("/api/auth/register", {"email": email, "password": password})
         assert response.status == 201, response.json
         return await self.log_in(email, password)
 
     async def add_task(self, title: str = "Buy milk", **fields: str) -> dict[str, Any]:
-        """Make a task and give it."""
+        """Create a task, and return it."""
         response = await self.post("/api/tasks", {"title": title, **fields})
         assert response.status == 201, response.json
         task: dict[str, Any] = response.json

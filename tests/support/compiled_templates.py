@@ -1,4 +1,4 @@
-"""Templates that all applications of a process share once they are compiled."""
+"""A cache of compiled templates for all applications of a test process."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class CompiledTemplates(BytecodeCache):
-    """Keeps what was compiled, by all that handlers/rendering/constant_folding.py puts into it."""
+    """Caches compiled templates, keyed by the constants that constant_folding.py inserts."""
 
     def __init__(self) -> None:
         self._code: dict[str, CodeType | None] = {}

@@ -1,4 +1,4 @@
-"""What tests put into a real database, and ask it, behind the back of the application."""
+"""Helpers that read and write the real database without the application."""
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +13,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.observability.metrics import Metrics
 
-NO_HASH = "$2b$04$" + "." * 53  # the hash of no password
+NO_HASH = "$2b$04$" + "." * 53  # matches no password
 
 FIRST_WITH_UUIDV7 = 180000  # server_version_num
 UUIDV7 = """
@@ -30,7 +30,7 @@ UUIDV7 = """
 async def open_database(
     url: str, pool_size: int = 4, metrics: Metrics | None = None
 ) -> AsyncIterator[Database]:
-    """Give a pool that is open for as long as the block lasts."""
+    """Yield an open pool."""
     database = Database(pool_size, metrics or Metrics())
     await database.open(url)
     try:
@@ -41,7 +41,7 @@ async def open_database(
 
 @contextmanager
 def new_database(url: str) -> Iterator[str]:
-    """Give the URL of a database of one's own, without tables, on the same server."""
+    """Yield the URL of a new database without tables on the same server."""
     name = f"test_{secrets.token_hex(4)}"
     execute(url, f"CREATE DATABASE {name} TEMPLATE template0")
     own_url = urlsplit(url)._replace(path=f"/{name}").geturl()
@@ -52,21 +52,21 @@ def new_database(url: str) -> Iterator[str]:
 
 
 def add_uuidv7(url: str) -> None:
-    """Add the function to a database whose server does not have it."""
+    """Create the function uuidv7() on a server before PostgreSQL 18."""
     [[version]] = execute(url, "SELECT current_setting('server_version_num')::int")
     if version < FIRST_WITH_UUIDV7:
         execute(url, UUIDV7)
 
 
 def as_user(url: str, name: str) -> str:
-    """Give the URL by which another user, who has no password, reaches the same database."""
+    """Return the URL of the same database for another role, which has no password."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=f"{name}@{host}").geturl()
 
 
 def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    """Run a statement on a connection of its own and give its rows."""
+    """Run a statement on a new connection, and return its rows."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute(statement, values or None)
@@ -75,7 +75,7 @@ def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def locked_tasks(url: str) -> Iterator[None]:
-    """Let every change of tasks wait for as long as the block lasts."""
+    """Lock the table of tasks against writes while the block runs."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute("LOCK TABLE tasks")
         yield
@@ -83,7 +83,7 @@ def locked_tasks(url: str) -> Iterator[None]:
 
 
 def is_waited_for(url: str) -> bool:
-    """Tell whether a statement in this database waits for a lock."""
+    """Return whether a statement in this database waits for a lock."""
     waiting = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -92,7 +92,7 @@ def is_waited_for(url: str) -> bool:
 
 
 def add_user(url: str, name: str) -> str:
-    """Add a user without a password, and give the id."""
+    """Insert a user without a password, and return the id."""
     user_id = str(uuid7())
     execute(
         url,
@@ -103,7 +103,7 @@ def add_user(url: str, name: str) -> str:
 
 
 def add_session(url: str, user_id: str, lasts: str = "1 hour") -> SessionToken:
-    """Add a session that lasts so long from now, and give its proof."""
+    """Insert a session that expires after this time, and return its session token."""
     secret_hash = secrets.token_bytes(32)
     execute(
         url,
@@ -115,7 +115,7 @@ def add_session(url: str, user_id: str, lasts: str = "1 hour") -> SessionToken:
 
 
 def add_tasks(url: str, user_id: str, number: int, *, status: str = "pending") -> list[str]:
-    """Add tasks, and give their ids from the oldest to the newest."""
+    """Insert tasks, and return their ids, oldest first."""
     ids = [str(uuid7()) for _ in range(number)]
     execute(
         url,

@@ -1,4 +1,4 @@
-"""Does what a document says in a terminal, in a fresh copy of the checkout."""
+"""Runs the commands of a document in a fresh copy of the checkout."""
 
 import os
 import shutil
@@ -28,12 +28,12 @@ PARTS = (
 
 @dataclass
 class Terminal:
-    """A shell in a copy of the checkout, which has a port of its own in place of 8000."""
+    """A shell in a copy of the checkout, with another port instead of 8000."""
 
     folder: Path
     port: str
-    replaced: dict[str, str] = field(default_factory=dict)  # what a reader puts in its place
-    launcher: tuple[str, ...] = ()  # starts the shell where it does no harm
+    replaced: dict[str, str] = field(default_factory=dict)  # placeholders, and their values
+    launcher: tuple[str, ...] = ()  # a command that starts the shell in a sandbox
 
     def __post_init__(self) -> None:
         given = {"TASKAPP_PORT": self.port}
@@ -53,12 +53,12 @@ class Terminal:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._shell.communicate(timeout=LONG_ENOUGH)  # its input ends, and so does it
+        self._shell.communicate(timeout=LONG_ENOUGH)  # closes its input, which ends it
 
     def run(self, command: str, typed: str = "") -> str:
-        """Run a command, type what it asks for, and give what it says.
+        """Run a command with this input, and return its output.
 
-        Fails the test when the command fails, for then the shell ends.
+        Fails the test if the command fails, because then the shell exits.
         """
         assert self._shell.stdin
         assert self._shell.stdout
@@ -74,7 +74,7 @@ class Terminal:
 
     @contextmanager
     def serving(self, command: str = "make run") -> Iterator[str]:
-        """Run the server in a terminal of its own; give what it says when it is ready."""
+        """Run the server in another terminal; yield its output when it is ready."""
         log = self.folder / "log"
         with (
             log.open("wb") as logged,
@@ -91,11 +91,11 @@ class Terminal:
                 wait_until(lambda: READY in log.read_text() or server.poll() is not None)
                 yield log.read_text()
             finally:
-                os.killpg(server.pid, signal.SIGINT)  # as Ctrl-C does
+                os.killpg(server.pid, signal.SIGINT)  # like Ctrl-C
                 server.wait(LONG_ENOUGH)
 
     def as_written(self, said: str) -> str:
-        """Give what was said as it is in a document."""
+        """Return an output with the values of the document."""
         return said.replace(f":{self.port}", ":8000")
 
     def _here(self, command: str) -> str:
@@ -106,7 +106,7 @@ class Terminal:
 
 @contextmanager
 def terminal_in_a_copy(*launcher: str) -> Iterator[Terminal]:
-    """Give a terminal in a copy of the checkout without any data."""
+    """Yield a terminal in a copy of the checkout without data."""
     with new_data_folder() as data_folder:
         folder = data_folder.parent / "taskapp"
         folder.mkdir()
@@ -123,7 +123,7 @@ def terminal_in_a_copy(*launcher: str) -> Iterator[Terminal]:
 
 
 def read_commands(block: Block) -> list[tuple[str, str]]:
-    """Give the commands of a block, each with what it says; that is not shown in a `sh` block."""
+    """Return the commands of a block with their outputs; a `sh` block shows no output."""
     if block.language == "sh":
         return [(block.text, "")]
     commands = [part.partition("\n") for part in f"\n{block.text}".split("\n$ ")[1:]]

@@ -1,7 +1,7 @@
 """Draw the badges of README.md from the repository: `python -m tests.support.draw_badges`.
 
-They are files of the repository, because a badge of a service needs the address of one copy, and
-shows whatever that service says.
+They are files of the repository, because a badge service needs the address of one copy of it, and
+controls what it shows.
 """
 
 import re
@@ -18,7 +18,7 @@ STYLE = "text{font:11px Verdana,DejaVu Sans,sans-serif;fill:#fff}"
 
 
 def read_badges() -> dict[str, tuple[str, str]]:
-    """Return the two words of each badge by its name."""
+    """Return label and value of each badge, by name."""
     everything: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     project, coverage = everything["project"], everything["tool"]["coverage"]["report"]
     security = (CHECKOUT / "docs" / "security.md").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def read_badges() -> dict[str, tuple[str, str]]:
 
 
 def read_version(version: str) -> str:
-    """Return the version, and whether the changelog has it as released."""
+    """Return the version, with "unreleased" unless the changelog has its section."""
     changelog = (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8")
     return version if f"## [{version}]" in changelog else f"{version}, unreleased"
 

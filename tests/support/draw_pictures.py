@@ -1,4 +1,4 @@
-"""Take the pictures of README.md and docs/pictures.md: `python -m tests.support.draw_pictures`."""
+"""Draw the pictures of README.md and docs/pictures.md: `python -m tests.support.draw_pictures`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,10 +26,10 @@ PICTURES = [
     ("not-found", (360, 480), "light"),
     ("status", (768, 400), "light"),
 ]
-# Those of the README: a short list in either color scheme, and two tasks being added.
+# The README's: a short list in each color scheme, and an animation of two new tasks.
 SCHEMES = ("light", "dark")
 LIST_SIZE, ADDING_SIZE = (560, 600), (520, 470)  # pixels of a page
-SHARPNESS = 2  # pixels of a picture for each of a page
+DEVICE_SCALE_FACTOR = 2  # pixels of the picture per CSS pixel
 ADDING = FOLDER / "adding.png"
 LISTED = [
     ("Buy milk", "Oat, two of them"),
@@ -39,8 +39,8 @@ LISTED = [
 ]
 DONE = ("Return the library books", "Water the plants")
 TYPED = ("Water the plants", "Call the dentist")
-LETTERS, READING, END = 160, 1000, 2500  # milliseconds that a frame is shown
-TEXT_WIDTH = 180  # pixels of the field, which the longest of these titles fits into
+TYPING, READING, END = 160, 1000, 2500  # milliseconds per frame
+TEXT_WIDTH = 180  # pixels; fits the longest of these titles
 
 
 def picture_path(state: str, size: tuple[int, int], scheme: str) -> Path:
@@ -52,7 +52,7 @@ def list_path(scheme: str) -> Path:
 
 
 def draw() -> None:
-    """Take each picture of what fits into the window."""
+    """Save every picture; each shows one window."""
     states = {state.name: state for state in STATES}
     with site_of_its_own() as site:
         for name, size, scheme in PICTURES:
@@ -65,12 +65,12 @@ def draw() -> None:
 
 @contextmanager
 def sharp_visit(site: Site, email: str, size: tuple[int, int]) -> Iterator[Visit]:
-    """Open the list of a new account, as a screen with small pixels shows it."""
+    """Open the list of a new account on a high-resolution screen."""
     context = site.browser.new_context(
         base_url=site.address(),
         locale="en-GB",
         reduced_motion="reduce",
-        device_scale_factor=SHARPNESS,
+        device_scale_factor=DEVICE_SCALE_FACTOR,
         viewport={"width": size[0], "height": size[1]},
     )
     visit = Visit(site, context.new_page(), Owner(Account(email)))
@@ -78,19 +78,19 @@ def sharp_visit(site: Site, email: str, size: tuple[int, int]) -> Iterator[Visit
     for address in ("**/login", "**/tasks"):
         visit.log_in()
         visit.page.wait_for_url(address)
-    visit.open("/tasks")  # without a notice
+    visit.open("/tasks")  # without a flash message
     yield visit
     context.close()
 
 
 def draw_list(site: Site) -> None:
-    """Take the pictures of a short list, light and dark."""
+    """Save the pictures of a short list, light and dark."""
     with sharp_visit(site, "alice@example.com", LIST_SIZE) as visit:
         for title, description in LISTED:
             visit.send(title=title, description=description)
             visit.page.get_by_role("checkbox", name=title).wait_for()
         for title in DONE:
-            with visit.page.expect_response("**/tasks"):  # the list, which comes after
+            with visit.page.expect_response("**/tasks"):  # the list that is loaded afterwards
                 visit.page.get_by_role("checkbox", name=title).click()
         visit.open("/tasks")
         for scheme in SCHEMES:
@@ -98,16 +98,16 @@ def draw_list(site: Site) -> None:
 
 
 def draw_adding(site: Site) -> None:
-    """Take the moving picture: two tasks are typed, and one is completed."""
+    """Save the animation: two tasks are typed, and one is completed."""
     with sharp_visit(site, "bob@example.com", ADDING_SIZE) as visit:
         frames = [Frame(visit.page.screenshot(), READING)]
         for title in TYPED:
             frames += _type(visit.page, title)
         with visit.page.expect_response("**/tasks"):
-            # Not by click(), which may scroll what stands still between two frames.
+            # click() could scroll the page between two frames.
             visit.page.get_by_role("checkbox", name=TYPED[0]).dispatch_event("click")
         expect(visit.page.locator("main .filter a").last).to_contain_text("1")
-        frames.append(_take_list(visit.page, END))
+        frames.append(_capture_list(visit.page, END))
         ADDING.write_bytes(join_frames(frames))
 
 
@@ -117,25 +117,25 @@ def _type(page: Page, title: str) -> Iterator[Frame]:
     field["width"] = TEXT_WIDTH
     for start in range(0, len(title), 2):
         page.keyboard.type(title[start : start + 2])
-        yield _take(page, field, LETTERS)
+        yield _capture(page, field, TYPING)
     page.keyboard.press("Enter")
     page.get_by_role("checkbox", name=title).wait_for()
-    yield _take_list(page, READING)
+    yield _capture_list(page, READING)
 
 
-def _take_list(page: Page, milliseconds: int) -> Frame:
-    """Take the field and what is below it."""
+def _capture_list(page: Page, milliseconds: int) -> Frame:
+    """Return a frame of the field and everything below it."""
     field = page.locator("main [name=title]").bounding_box()
     assert field
     top, (width, height) = field["y"], ADDING_SIZE
-    return _take(page, FloatRect(x=0, y=top, width=width, height=height - top), milliseconds)
+    return _capture(page, FloatRect(x=0, y=top, width=width, height=height - top), milliseconds)
 
 
-def _take(page: Page, area: FloatRect, milliseconds: int) -> Frame:
+def _capture(page: Page, area: FloatRect, milliseconds: int) -> Frame:
     left, top = round(area["x"]), round(area["y"])
     clip = FloatRect(x=left, y=top, width=round(area["width"]), height=round(area["height"]))
     png = page.screenshot(clip=clip)
-    return Frame(png, milliseconds, left * SHARPNESS, top * SHARPNESS)
+    return Frame(png, milliseconds, left * DEVICE_SCALE_FACTOR, top * DEVICE_SCALE_FACTOR)
 
 
 if __name__ == "__main__":

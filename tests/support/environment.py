@@ -1,12 +1,12 @@
-"""What a process that a test starts gets of this one's environment."""
+"""The environment of the processes that tests start."""
 
 import os
 
-MEASURED = "COVERAGE_PROCESS_CONFIG"  # by this, coverage measures a process too
+MEASURED = "COVERAGE_PROCESS_CONFIG"  # makes coverage measure a child process
 
 
 def inherited_environment(*, measured: bool = False) -> dict[str, str]:
-    """Give this environment without taskapp's settings; whoever tests `server.py` measures it."""
+    """Return this environment without taskapp's settings; `measured` keeps coverage's variable."""
     return {
         name: text
         for name, text in os.environ.items()

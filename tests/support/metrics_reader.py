@@ -10,7 +10,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 async def read_metrics(client: ApiClient) -> Samples:
-    """Give every value by its name and labels."""
+    """Return every value by name and labels."""
     response = await client.get("/metrics")
     assert response.status == 200
     assert response.headers["Content-Type"].startswith("text/plain")
@@ -22,7 +22,7 @@ async def read_metrics(client: ApiClient) -> Samples:
 
 
 class Metrics:
-    """The values of the metrics, as differences from the first look."""
+    """The values of the metrics, as differences from the first reading."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client

@@ -1,6 +1,6 @@
-"""Write what docs/ takes from the code: `python -m tests.support.reference_pages`.
+"""Write the parts of docs/ that come from the code: `python -m tests.support.reference_pages`.
 
-The tables between the marks of a page are made; the words around them are written by hand.
+Only the tables between the markers of a page are generated.
 """
 
 import ast
@@ -23,7 +23,7 @@ OWN_HELP = "  --help  Show this message and exit.\n"
 
 
 def list_commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
-    """Yield the words of every command that people may use, a group before its members."""
+    """Yield the words of every visible command, a group before its members."""
     for name, command in sorted(group.commands.items()):
         if not command.hidden:
             yield (*before, name)
@@ -32,13 +32,13 @@ def list_commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]
 
 
 def help_of(*words: str) -> str:
-    """Return the help of a command as a terminal of 80 columns shows it."""
+    """Return the help of a command at a width of 80 columns."""
     done = CliRunner().invoke(cli, [*words, "--help"], prog_name=PROGRAM, terminal_width=80)
     return done.output
 
 
 def write_command_line() -> str:
-    """Return the help of every command, below a heading each."""
+    """Return the help of every command, each below a heading."""
     parts = [f"```text\n{help_of()}```\n"]
     parts += [
         f"### {' '.join(words)}\n\n```text\n{help_of(*words)}```\n" for words in list_commands(cli)
@@ -47,7 +47,6 @@ def write_command_line() -> str:
 
 
 def write_settings() -> str:
-    """Return the table of all settings."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for item in settings.SETTINGS:
         default = item.metadata["default"]
@@ -57,7 +56,7 @@ def write_settings() -> str:
 
 
 def write_metrics() -> str:
-    """Return every metric with its kind and meaning, as Prometheus reads them."""
+    """Return the table of all metrics with kind and meaning."""
     metrics = Metrics()
     metrics.database.statistics = DatabaseStatistics(*[0] * len(DatabaseStatistics._fields))
     lines = ["| metric | kind | meaning |", "|---|---|---|"]
@@ -68,7 +67,7 @@ def write_metrics() -> str:
 
 
 def find_events() -> dict[str, set[str]]:
-    """Return the fields of every event that the code logs, as patterns where a part varies."""
+    """Return the fields of every logged event; a variable part of a name is a pattern."""
     found: dict[str, set[str]] = {}
     sources = [CHECKOUT / PROGRAM, *(CHECKOUT / "taskapp").rglob("*.py")]
     for path in [*sources, *(CHECKOUT / "handlers").rglob("*.py")]:
@@ -77,11 +76,11 @@ def find_events() -> dict[str, set[str]]:
                 fields = {keyword.arg for keyword in node.keywords if keyword.arg}
                 for event in read_texts(node.args[0]):
                     found.setdefault(event, set()).update(fields)
-    return found | {"log": {"logger", "message", "traceback"}}  # what libraries say
+    return found | {"log": {"logger", "message", "traceback"}}  # messages of libraries
 
 
 def read_texts(node: ast.expr) -> list[str]:
-    """Return the texts that an expression may be, as patterns."""
+    """Return the possible values of a string expression, as patterns."""
     if isinstance(node, ast.IfExp):
         return read_texts(node.body) + read_texts(node.orelse)
     if isinstance(node, ast.JoinedStr):
@@ -93,7 +92,7 @@ def read_texts(node: ast.expr) -> list[str]:
 
 
 def replace_part(page: str, name: str, part: str) -> str:
-    """Return the page with a part between its marks."""
+    """Return the page with the part between its markers replaced."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, _, rest = page.partition(begin)
     return f"{before}{begin}{part}{end}{rest.partition(end)[2]}"

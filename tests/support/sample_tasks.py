@@ -1,4 +1,4 @@
-"""What people write down: tasks that are hard to draw, and as many ordinary ones as wanted."""
+"""Sample tasks: some that are difficult to lay out, and any number of ordinary ones."""
 
 import random
 
@@ -34,7 +34,7 @@ window winter write
 
 
 def ordinary_tasks(number: int) -> list[tuple[str, str]]:
-    """Make up titles of some 40 characters and descriptions of some 100, the same each time."""
+    """Return titles of about 40 and descriptions of about 100 characters, always the same."""
     choice = random.Random(number)  # noqa: S311  # for the same words each time, not for secrets
     return [(_sentence(choice, 40), _sentence(choice, 100) + ".") for _ in range(number)]
 

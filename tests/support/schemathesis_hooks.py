@@ -1,8 +1,8 @@
-"""What schemathesis cannot read in the OpenAPI document, told to its command by SCHEMATHESIS_HOOKS.
+"""Hooks of schemathesis (SCHEMATHESIS_HOOKS) for what the OpenAPI document cannot express.
 
-* A token: one of a login, and a new one for each request that logs out.
-* A cursor: only a list gives one, so one is taken from a list.
-* A password: which ones are easily guessed no schema can say.
+* A token: from a login, and a new one for each request that logs out.
+* A cursor: from the response of a list.
+* A password: a schema cannot express which ones are easy to guess.
 """
 
 import os
@@ -18,7 +18,7 @@ ACCOUNT = {"email": "schemathesis@example.com", "password": "SecurePass123!"}
 
 def _send(method: str, path: str, token: str = "", **more: Any) -> Any:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    response = requests.request(method, BASE_URL + path, headers=headers, timeout=10, **more)
+    response = requests.request(method, BASE_URL + path, headers=headers, timeout=120, **more)
     response.raise_for_status()
     return response.json()
 
@@ -42,7 +42,7 @@ SHARED_TOKEN = _log_in()
 
 @schemathesis.auth(refresh_interval=None)
 class Login:
-    """Gives a token of its own to each request that ends its session, and one to all others."""
+    """Provides a new token for each request that ends its session, and a shared one otherwise."""
 
     def get(self, case: "schemathesis.Case[Any]", _context: schemathesis.AuthContext) -> str:
         return _log_in() if case.operation.path == "/api/auth/logout" else SHARED_TOKEN
@@ -58,7 +58,7 @@ schemathesis.openapi.format("cursor", st.just(_make_cursor()))
 
 @schemathesis.hook
 def before_call(_context: Any, case: "schemathesis.Case[Any]", _more: dict[str, Any]) -> None:
-    """Put a good password in the place of one that is only possible."""
+    """Replace a generated password with a strong one."""
     if case.operation.path == "/api/auth/register" and isinstance(case.body, dict):
         password = case.body.get("password")
         if isinstance(password, str) and 8 <= len(password) <= 256 and "\0" not in password:

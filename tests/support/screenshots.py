@@ -1,7 +1,6 @@
-"""Take pictures of every page in every state: `python -m tests.support.screenshots [de-DE]`.
+"""Save screenshots of every page in every state: `python -m tests.support.screenshots [de-DE]`.
 
-They go to screenshots/, one for each state, width and color scheme. A locale makes the pages speak
-another language than English.
+They go to screenshots/, one for each state, width and color scheme, in the language of the locale.
 """
 
 import shutil
@@ -24,7 +23,6 @@ SCHEMES = ("light", "dark")
 
 
 def take_all(locale: str) -> None:
-    """Take all pictures anew."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     with site_of_its_own() as site:
@@ -35,12 +33,12 @@ def take_all(locale: str) -> None:
 
 @contextmanager
 def site_of_its_own() -> Iterator[Site]:
-    """Run a site with a database that nobody else uses."""
+    """Run a site with its own database."""
     parent = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))  # short, for a socket
     data_dir = parent / "data"
     try:
         with (
-            running_server(data_dir),  # for its database
+            running_server(data_dir),  # runs the database
             running_site(data_dir, EmbeddedPostgres(data_dir).url) as site,
         ):
             yield site
@@ -49,7 +47,7 @@ def site_of_its_own() -> Iterator[Site]:
 
 
 def take(page: Page, name: str) -> None:
-    """Take the picture of a page at each width and in each color scheme."""
+    """Save a page at each width and in each color scheme."""
     for width in WIDTHS:
         for scheme in SCHEMES:
             take_one(page, FOLDER / f"{name}-{width}-{scheme}.png", (width, 740), scheme)
@@ -58,7 +56,7 @@ def take(page: Page, name: str) -> None:
 def take_one(
     page: Page, path: Path, size: tuple[int, int], scheme: str, *, whole: bool = True
 ) -> None:
-    """Take the picture of a page at a size, in pixels, and in a color scheme."""
+    """Save a page at a size in pixels, in a color scheme."""
     page.set_viewport_size({"width": size[0], "height": size[1]})
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.screenshot(path=path, full_page=whole)

@@ -1,4 +1,4 @@
-"""Runs the real `server.py` as a process of its own, and speaks HTTP with it."""
+"""Runs the real `server.py` as a process, and sends HTTP requests to it."""
 
 import fcntl
 import http.client
@@ -36,7 +36,7 @@ SETTINGS = {
     "TASKAPP_REGISTER_LIMIT": "1000000/minute",
     "TASKAPP_LOGIN_LIMIT": "1000000/minute",
 }
-# Becomes `server.py` with an open socket as its third descriptor, as systemd does (sd_listen_fds).
+# Executes `server.py` with an open socket as descriptor 3, like systemd (sd_listen_fds(3)).
 SYSTEMD = """
 import os, sys
 passed = int(sys.argv[1])
@@ -47,16 +47,16 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.executable, [sys.executable, "-W", "error", *sys.argv[2:]])
 """
 # `server.py` with another constant, which spares a test a long wait, or makes one unmistakable.
-CHANGED = "import server, {0}; {0}.{1} = {2}; server.cli()"
+CHANGED = "import server, {0}; {0}.{1}; {0}.{1} = {2}; server.cli()"  # it has to exist
 # Seconds that nothing takes unless it never happens, however busy the machine is. Whoever promises
 # less says so where it is measured.
 LONG_ENOUGH = 120.0
-# Held by whoever lets an ordinary user in: tests run side by side, also those of other checkouts.
-DOORKEEPER = Path(tempfile.gettempdir(), "taskapp-tests-ordinary-user.lock")
+# Serializes changes of folder permissions between parallel tests, also those of other checkouts.
+ORDINARY_USER_LOCK = Path(tempfile.gettempdir(), "taskapp-tests-ordinary-user.lock")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = LONG_ENOUGH) -> float:
-    """Wait for something, and give the seconds that it took."""
+    """Wait until a condition holds, and return the seconds waited."""
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, "it did not happen in time"
@@ -66,10 +66,10 @@ def wait_until(condition: Callable[[], bool], seconds: float = LONG_ENOUGH) -> f
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """Give a port at which a server of the test can listen, and that the system gives nobody else.
+    """Yield a port on loopback that is reserved for a server of the test.
 
-    Until one does, and after it, a connection is refused. Both ends need SO_REUSEADDR: with it,
-    Linux lets a second socket have the address as long as the first does not listen.
+    While no server listens, connections are refused. Both sockets need SO_REUSEADDR: with it Linux
+    allows a second socket on the address as long as the first does not listen.
     """
     with socket.socket() as reservation:
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,7 +87,7 @@ def postmaster_of(folder: Path) -> int:
 
 
 def processor_seconds(pid: int) -> tuple[float, float]:
-    """Tell for how long a process ran, and for how long it could have but others did (Linux)."""
+    """Return the seconds that a process ran, and those it waited for a processor (Linux)."""
     ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
     return int(ran) / 1e9, int(waited) / 1e9
 
@@ -103,13 +103,13 @@ def processor_share(pid: int, since: tuple[float, float] = (0.0, 0.0)) -> float:
 
 @contextmanager
 def stopped_processes(find: Callable[[], Iterable[int]]) -> Iterator[None]:
-    """Let all processes that are found hang for as long as the block lasts."""
+    """Stop all found processes (SIGSTOP) while the block runs."""
     stopped: set[int] = set()
     try:
-        while found := {*find()} - stopped:  # one that was not stopped yet may have made others
+        while found := {*find()} - stopped:  # a running process may have started others
             stopped |= found
             for pid in found:
-                with suppress(ProcessLookupError):  # it has ended by itself
+                with suppress(ProcessLookupError):  # it has ended
                     os.kill(pid, signal.SIGSTOP)
         yield
     finally:
@@ -120,7 +120,7 @@ def stopped_processes(find: Callable[[], Iterable[int]]) -> Iterator[None]:
 
 @contextmanager
 def new_data_folder() -> Iterator[Path]:
-    """Name a data folder with room for a socket's name (107 bytes); at the end nobody uses it."""
+    """Yield a path short enough for a socket (107 bytes); wait at the end until it is unused."""
     parent = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))
     try:
         yield parent / "data"
@@ -131,7 +131,7 @@ def new_data_folder() -> Iterator[Path]:
 
 @dataclass
 class Response:
-    """A whole answer, and how long it took."""
+    """A complete response, and the seconds it took."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -156,9 +156,9 @@ class _UnixConnection(http.client.HTTPConnection):
 
 @dataclass
 class Client:
-    """Speaks as one user, on one connection for as long as the server keeps it open."""
+    """Sends requests of one user over one keep-alive connection."""
 
-    address: str  # a port of this machine, or unix:/path
+    address: str  # a port on loopback, or unix:/path
     token: str = ""
     email: str = ""
     _connection: http.client.HTTPConnection | None = field(default=None, repr=False)
@@ -177,7 +177,7 @@ class Client:
             self._connection = None
 
     def send(self, method: str, path: str, body: object = None, **headers: str) -> Response:
-        """Send one request, its body as JSON, and read the answer.
+        """Send a request with a JSON body, and return the response.
 
         Raises NoResponse.
         """
@@ -187,7 +187,7 @@ class Client:
         return self._send(method, path, json.dumps(body).encode(), headers)
 
     def send_form(self, method: str, path: str, form: str, **headers: str) -> Response:
-        """Send one request with the fields of a form, and read the answer.
+        """Send a request with form fields, and return the response.
 
         Raises NoResponse.
         """
@@ -219,14 +219,14 @@ class Client:
         return self._connection
 
     def status(self, path: str) -> int:
-        """Give the status of a GET; 0 when nobody answers."""
+        """Return the status of a GET; 0 without a response."""
         try:
             return self.send("GET", path).status
         except NoResponse:
             return 0
 
     def moved_to(self, address: str) -> Self:
-        """Go on at another address, as the same user."""
+        """Return a client of another address with the same token."""
         self.close()
         self.address = address
         return self
@@ -236,7 +236,7 @@ class Client:
         assert response.status == 201, response.body
 
     def log_in(self, email: str) -> None:
-        """Log in; what is sent from now on carries the token."""
+        """Log in; later requests send the token."""
         response = self.send("POST", "/api/auth/login", {"email": email, "password": PASSWORD})
         assert response.status == 200, response.body
         self.token, self.email = response.json["token"], email
@@ -247,7 +247,7 @@ class Client:
         return self
 
     def titles(self) -> list[str]:
-        """List the titles of all tasks, newest first, page after page."""
+        """Return the titles of all tasks, newest first, from all pages."""
         titles: list[str] = []
         path = "/api/tasks?limit=100"
         cursor = ""
@@ -259,8 +259,8 @@ class Client:
         return titles
 
 
-class NoResponse(Exception):  # as the client sees it: refused, reset, or silence
-    """The server closed the connection, or was not there."""
+class NoResponse(Exception):  # refused, reset, or timed out
+    """The server closed the connection, or did not accept it."""
 
 
 def _connection_to(address: str, timeout: float) -> http.client.HTTPConnection:
@@ -270,13 +270,13 @@ def _connection_to(address: str, timeout: float) -> http.client.HTTPConnection:
 
 
 def _has_hung_up(connection: http.client.HTTPConnection) -> bool:
-    """Tell whether the server closed a connection while it was idle, as every client looks."""
+    """Return whether the server closed an idle connection, before it is used again."""
     idle = connection.sock
     return idle is not None and bool(select.select([idle], [], [], 0)[0])
 
 
 class ServerProcess:
-    """A running `server.py`, what it says on standard output, and what it logs."""
+    """A running `server.py`, its standard output and its log."""
 
     def __init__(
         self,
@@ -289,10 +289,10 @@ class ServerProcess:
         program: Path = PROGRAM,
         **more: Any,
     ) -> None:
-        """Start it, by a launcher or by Python, where every warning but a forgiven one is an error.
+        """Start it by a launcher, or by Python with warnings as errors.
 
-        `constant` is the module, the name and the value of one that shall be different; what is
-        not named here goes to `subprocess.Popen`.
+        `constant` is the module, name and value of a constant to change; other arguments go to
+        `subprocess.Popen`.
         """
         self.data_folder = data_folder
         self._clients: list[Client] = []
@@ -307,7 +307,7 @@ class ServerProcess:
         self.address = host if host.startswith("unix:") else wanted["TASKAPP_PORT"]
         python = launcher or [sys.executable, "-W", "error", "-W", forgiven]
         started = ["-c", CHANGED.format(*constant)] if constant else [str(program)]
-        inherited = inherited_environment(measured="user" not in more)  # who may write here
+        inherited = inherited_environment(measured="user" not in more)  # others may not write here
         wanted["PYTHONPATH"] = str(CHECKOUT)
         with self._said.open("wb") as said, self._logged.open("wb") as logged:
             self.process = subprocess.Popen(
@@ -316,7 +316,7 @@ class ServerProcess:
                 stdout=said,
                 stderr=logged,
                 env=inherited | wanted,
-                **{"cwd": self._folder.name} | more,  # where nobody's .env is read
+                **{"cwd": self._folder.name} | more,  # a folder without .env
             )
 
     @property
@@ -337,26 +337,26 @@ class ServerProcess:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """Every line of the log so far; one that is not JSON fails the test."""
+        """Return every line of the log; a line that is not JSON fails the test."""
         whole = self.log_text.rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines()]
 
     def complaints(self) -> list[str]:
-        """Every line that is more than information, without its time."""
+        """Return every warning and error, without its time."""
         return [str([*line.values()][1:]) for line in self.log if line["level"] not in CALM]
 
     def surprises(self) -> list[str]:
-        """Every line about an error that nobody expected."""
+        """Return every unexpected error."""
         return [str(line) for line in self.log if "traceback" in line]
 
     def client(self) -> Client:
-        """Make a client, whose connection is closed when the server is cleaned up."""
+        """Return a new client; `clean_up` closes its connection."""
         client = Client(self.address)
         self._clients.append(client)
         return client
 
     def wait_until_ready(self, seconds: float = LONG_ENOUGH) -> Self:
-        """Wait until the server takes requests; fail at once if it has ended."""
+        """Wait until the server is ready; fail at once if it has ended."""
         with Client(self.address) as client:
             wait_until(partial(self._is_ready, client), seconds)
         return self
@@ -366,14 +366,14 @@ class ServerProcess:
         return client.status("/api/health/ready") == 200
 
     def end(self, number: int = signal.SIGTERM, seconds: float = LONG_ENOUGH) -> int:
-        """Send a signal, wait for the end, and give the exit code."""
+        """Send a signal, wait for the end, and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
     def idle_until_end(self) -> float:
-        """Wait for the end, and give the seconds in which the process did not even want to run."""
+        """Wait for the end, and return the seconds in which the process was idle."""
         started, before = time.monotonic(), sum(processor_seconds(self.pid))
-        look = os.WEXITED | os.WNOWAIT | os.WNOHANG  # and leave it to whoever reads the exit code
+        look = os.WEXITED | os.WNOWAIT | os.WNOHANG  # without reaping the process
         wait_until(lambda: os.waitid(os.P_PID, self.pid, look) is not None)
         worked = sum(processor_seconds(self.pid)) - before  # however long a busy machine took
         return time.monotonic() - started - worked
@@ -390,7 +390,7 @@ class ServerProcess:
 
 @contextmanager
 def server_process(data_folder: Path, *arguments: str, **more: Any) -> Iterator[ServerProcess]:
-    """Run `server.py` in a data folder; kill it at the end if it still runs."""
+    """Run `server.py` on a data folder; kill it at the end if it still runs."""
     server = ServerProcess(data_folder, *arguments, **more)
     try:
         yield server
@@ -400,9 +400,9 @@ def server_process(data_folder: Path, *arguments: str, **more: Any) -> Iterator[
 
 @contextmanager
 def ordinary_user(folder: Path) -> Iterator[dict[str, Any]]:
-    """Make a data folder of an ordinary user's, and give what starts a process as that user.
+    """Create a data folder of an ordinary user; yield arguments that start a process as that user.
 
-    For root that is `nobody`, who may run this Python and this checkout meanwhile.
+    For root the user is `nobody`, which may read this Python and this checkout meanwhile.
     """
     if os.geteuid() != 0:
         yield {}
@@ -412,7 +412,7 @@ def ordinary_user(folder: Path) -> Iterator[dict[str, Any]]:
     folder.parent.chmod(0o755)
     folder.mkdir(mode=0o700)
     os.chown(folder, *NOBODY)
-    with DOORKEEPER.open("a") as door:
+    with ORDINARY_USER_LOCK.open("a") as door:
         fcntl.flock(door, fcntl.LOCK_EX)
         if account := postgres_account(folder.parent / "absent"):
             grant_traverse(account, needed)  # so that no first start beside this one has to

@@ -1,4 +1,4 @@
-"""What people do in the pages, in the words of a test, and where things are on a page."""
+"""Steps of the stories in the browser, and locators of the parts of a page."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ with_scripts = pytest.mark.parametrize("context", ["scripts on"], indirect=True)
 
 @dataclass
 class Watch:
-    """The requests that loaded a page anew, and those of scripts."""
+    """The requests that loaded a page, and those of scripts."""
 
     loads: list[str] = field(default_factory=list)
     fetches: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ def field_of_new_task(page: Page) -> Locator:
 
 
 def add(page: Page, title: str, description: str = "") -> None:
-    """Add a task, and wait until the page says so."""
+    """Add a task, and wait until the page confirms it."""
     field_of_new_task(page).fill(title)
     if description:
         page.get_by_text("With a description").click()
@@ -60,7 +60,7 @@ def add_several(page: Page, *lines: str) -> None:
 
 
 def have(context: BrowserContext, account: Account, *lines: str, status: str = "pending") -> None:
-    """Let an account have tasks, the first on top, without looking at a page."""
+    """Create tasks through the API, the first on top."""
     sent = {"email": account.email, "password": account.password}
     token = context.request.post("/api/auth/login", data=sent).json()["token"]
     for line in reversed(lines):
@@ -88,26 +88,26 @@ def link(page: Page, name: str) -> Locator:
     return page.get_by_role("link", name=name)
 
 
-def notice(page: Page) -> Locator:
+def flash_message(page: Page) -> Locator:
     return page.locator("#notice")
 
 
 def expect_counts(page: Page, every: int, pending: int, completed: int) -> None:
-    """Wait until the filter says so."""
+    """Wait until the filter has this text."""
     shown = f"All {every} Pending {pending} Completed {completed}"
     expect(page.get_by_role("navigation", name="Filter")).to_have_text(shown)
 
 
 def path_of(page: Page) -> str:
-    """Give where the browser is, without the place on the page."""
+    """Return the browser's path and query, without the fragment."""
     parts = urlsplit(page.url)
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
 
 def hold_the_first(page: Page, address: str) -> Callable[[], Route]:
-    """Hold the first request to an address, let the others pass, and give what waits for it.
+    """Hold the first request to a URL, and let others pass; return a function that waits for it.
 
-    Call what is given when the request is on its way.
+    Call it after the request was triggered.
     """
     held: list[Route] = []
 

@@ -1,6 +1,6 @@
-"""The fixtures of stories in Chromium: a server, browsers with scripts and without, Alice's list.
+"""Fixtures of the stories in Chromium: a server, browsers with and without scripts, Alice's list.
 
-A test module that wants them names this one in `pytest_plugins`.
+A test module uses them by naming this one in `pytest_plugins`.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tests.support.browser_fixtures import (
 from tests.support.stories import Watch, log_in
 
 
-# Not for the whole session: Playwright's loop would run in the thread of the other tests' loops.
+# Not of session scope: Playwright's loop would run in the thread of other tests' loops.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with running_browser() as chromium:
@@ -41,7 +41,7 @@ def context(
         base_url=address,
         locale="en-GB",
         java_script_enabled=request.param == "scripts on",
-        reduced_motion="reduce",  # nobody has to wait for a page to fade in
+        reduced_motion="reduce",  # without waiting for transitions
     )
     made.set_default_timeout(TIMEOUT)
     yield made
@@ -50,13 +50,13 @@ def context(
 
 @pytest.fixture
 def has_scripts(context: BrowserContext, request: pytest.FixtureRequest) -> bool:
-    """Tell in which of the two browsers a story is told."""
+    """Return whether this browser runs scripts."""
     return "scripts on" in request.node.name
 
 
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
-    """A page in which nothing may go wrong unheard: no script may fail."""
+    """Yield a page; an error of a script fails the test."""
     made = context.new_page()
     failures: list[str] = []
     made.on("pageerror", lambda error: failures.append(str(error)))
@@ -74,14 +74,14 @@ def account(context: BrowserContext) -> Account:
 
 @pytest.fixture
 def tasks(page: Page, account: Account) -> Page:
-    """The list of somebody who has just logged in."""
+    """Return the list of a user who has just logged in."""
     log_in(page, account)
     return page
 
 
 @pytest.fixture
 def watch(page: Page) -> Watch:
-    """What the page asks the server for from now on."""
+    """Return the requests of the page from now on."""
     seen = Watch()
 
     def note(request: Request) -> None:

@@ -310,7 +310,7 @@ async def test_no_password_is_taken_from_an_address(visitor: PageClient, alice: 
 
 
 def flips(text: str) -> Iterable[str]:
-    """Give a text with each of its characters changed, and cut, and longer."""
+    """Yield a text with each of its characters changed, and cut, and longer."""
     for place, sign in enumerate(text):
         yield text[:place] + ("A" if sign != "A" else "B") + text[place + 1 :]
     yield from (text[:-1], text[1:], text + "A", text.swapcase(), text.replace(".", ""), "")
@@ -340,7 +340,7 @@ async def test_a_token_that_was_altered_anywhere_is_nobodys(alice: ApiClient) ->
 
 
 def self_made_tokens(user_id: str) -> list[str]:
-    """Give tokens of the kinds that say themselves how they are to be checked."""
+    """Return tokens of the kinds that say themselves how they are to be checked."""
 
     def part(value: dict[str, object]) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()

@@ -210,7 +210,7 @@ async def as_sent(client: ApiClient, method: str, path: str) -> HTTPResponse:
 
 
 def chunked(size: int) -> bytes:
-    """Give a body in chunks."""
+    """Return a body in chunks."""
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     return chunk * (size // 0x10000) + b"0\r\n\r\n"
 

@@ -69,9 +69,9 @@ def server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
 
 
 def with_constants(**constants: float) -> list[str]:
-    """Give what starts `server.py`, named behind it, with other constants of its handlers."""
+    """Return what starts `server.py`, named behind it, with other constants of its handlers."""
     changed = "".join(
-        f"import {CONSTANTS[name]}; {CONSTANTS[name]}.{name} = {value}; "
+        "import {0}; {0}.{1}; {0}.{1} = {2}; ".format(CONSTANTS[name], name, value)
         for name, value in constants.items()
     )
     code = f"import sys, server; del sys.argv[1]; {changed}server.cli()"
@@ -92,7 +92,7 @@ def exchange(server: ServerProcess, sent: bytes) -> bytes:
 
 
 def read(response: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
-    """Give status, headers and problem of an answer."""
+    """Return status, headers and problem of an answer."""
     head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.decode("ascii").split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
@@ -224,7 +224,7 @@ def feed(connections: list[socket.socket], stopped: threading.Event, is_wanted: 
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Tell whether the server has hung up; drop what it sent."""
+    """Return whether the server has hung up; drop what it sent."""
     connection.setblocking(False)
     try:
         while connection.recv(65536):

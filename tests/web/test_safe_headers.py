@@ -47,7 +47,7 @@ MANY_FIELDS = "&".join(["title=x"] * 101)
 
 
 def addresses() -> Iterator[tuple[str, bool]]:
-    """Give an address of every route, and of none, and whether it is a page."""
+    """Yield an address of every route, and of none, and whether it is a page."""
     for route, handler in ROUTES:
         path = route.replace(":id", NO_TASK).replace(":path", "nothing")
         yield path, issubclass(handler, PageHandler)
@@ -202,7 +202,7 @@ def score_transport(header: str) -> int:
 
 
 def scores_of(response: Response) -> dict[str, int]:
-    """Give what each of the Observatory's tests adds or takes, for a site behind TLS."""
+    """Return what each of the Observatory's tests adds or takes, for a site behind TLS."""
     headers = response.headers
     directives = directives_of(headers.get("Content-Security-Policy", ""))
     scripts = re.findall(r"<script[^>]*src=\"([^\"]*)", response.body.decode())
