@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from functools import partial
-from time import monotonic
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -17,6 +16,7 @@ from tornado.routing import URLSpec
 from handlers.rendering.templates import Templates
 from handlers.web.body_limit import BodyLimit
 from taskapp.core.deadlines import DeadlineTimer
+from taskapp.core.waiting import wait_until
 from taskapp.observability.logs import log
 from taskapp.operations.session_activity import SessionActivity
 from taskapp.services import Services
@@ -152,12 +152,7 @@ class Application(tornado.web.Application):
 
     async def drain(self, seconds: float) -> bool:
         """Wait until all requests are received and answered; return False if time is up first."""
-        deadline = monotonic() + seconds
-        while self._is_busy():
-            if monotonic() >= deadline:
-                return False
-            await asyncio.sleep(0.01)
-        return True
+        return await wait_until(lambda: not self._is_busy(), seconds, interval=0.01)
 
     def _is_busy(self) -> bool:
         return bool(

@@ -27,6 +27,7 @@ from taskapp.backups.repository import (
 )
 from taskapp.backups.wal_archive import READY, WalSource, archive_lag, prepare_archive
 from taskapp.backups.wal_segments import SEGMENT_BYTES, parse_lsn, segment_name
+from taskapp.core.waiting import wait_until
 from taskapp.db.migrations import MigrationError, connected
 from taskapp.postgres.cluster import program
 from taskapp.postgres.permissions import FolderAccessError, postgres_account
@@ -123,18 +124,19 @@ def _create_restore_point_now(url: str, name: str) -> _RestorePoint:
 
 
 async def _await_archived(archive: Path, cluster: Path, name: str) -> None:
-    deadline = asyncio.get_running_loop().time() + ARCHIVE_TIMEOUT
     # The name alone proves nothing: a copy of this cluster may have archived its own segment.
     waits = cluster / f"pg_wal/archive_status/{name}{READY}"
-    while waits.exists() or not WalSource(archive).is_archived(name):
-        if asyncio.get_running_loop().time() > deadline:
-            number, seconds = archive_lag(cluster)
-            raise BackupError(
-                f"The archive {archive} does not take what is to be archived: {number} files wait, "
-                f"the first for {seconds:.0f} s. The log says why; look at the disk, at whom that "
-                f"folder belongs to, and whether a copy of this database archives there."
-            )
-        await asyncio.sleep(0.1)
+
+    def is_archived() -> bool:
+        return not waits.exists() and WalSource(archive).is_archived(name)
+
+    if not await wait_until(is_archived, ARCHIVE_TIMEOUT, interval=0.1):
+        number, seconds = archive_lag(cluster)
+        raise BackupError(
+            f"The archive {archive} does not take what is to be archived: {number} files wait, "
+            f"the first for {seconds:.0f} s. The log says why; look at the disk, at whom that "
+            f"folder belongs to, and whether a copy of this database archives there."
+        )
 
 
 def _first_wal(staging: Path) -> str:

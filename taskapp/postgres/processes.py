@@ -17,6 +17,7 @@ from typing import cast
 
 from taskapp.config.installation import IS_ONE_FILE
 from taskapp.core.backoff import describe_end
+from taskapp.core.waiting import wait_until
 from taskapp.postgres import launcher
 from taskapp.postgres.permissions import UnixUser
 
@@ -166,17 +167,11 @@ async def end_processes(
     find: Callable[[], Sequence[int]], *, first: Sequence[tuple[signal.Signals, float]] = ()
 ) -> bool:
     """Signal what `find` finds, ever more firmly, until it finds nothing; return if it does."""
-    clock = asyncio.get_running_loop().time
-    for way, patience in (*first, *_WAYS_TO_END):
+    for way, timeout in (*first, *_WAYS_TO_END):
         for pid in find():
             with suppress(ProcessLookupError):
                 os.kill(pid, way)
-        deadline = clock() + patience
-        while find():
-            if clock() > deadline:
-                break
-            await asyncio.sleep(0.01)
-        else:
+        if await wait_until(lambda: not find(), timeout, interval=0.01):
             return True
     return False
 
