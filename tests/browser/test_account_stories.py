@@ -29,18 +29,18 @@ def test_a_forgotten_session_is_ended_from_another_browser(
     log_in(there, account)
     open_account(tasks)
     assert len(sessions(tasks)) == 2
-    link(tasks, "End: Firefox on iPad").click()
+    link(tasks, "Log out: Firefox on iPad").click()
     expect(tasks.get_by_text("Firefox on iPad")).to_be_visible()
     password = tasks.get_by_label("Password", exact=True)
     expect(password).to_be_focused()
     password.fill("not mine")
     password.press("Enter")
-    expect(password).to_have_accessible_description("This is not your password.")
+    expect(password).to_have_accessible_description("Incorrect password")
     password.fill(account.password)
     password.press("Enter")
-    expect(notice(tasks)).to_have_text("Session ended.")
+    expect(notice(tasks)).to_have_text("Session logged out.")
     [left] = sessions(tasks)
-    assert "this session" in left
+    assert "current session" in left
     there.goto("/tasks")
     assert path_of(there) == "/login?next=/tasks"
     forgotten.close()
@@ -52,36 +52,36 @@ def test_a_token_is_made_used_and_revoked(
     open_account(tasks)
     tasks.get_by_text("New token").click()
     tasks.get_by_label("Name").fill("Backup script")
-    tasks.get_by_label("In 30 days").check()
-    tasks.get_by_label("It can only read").check()
-    tasks.get_by_role("button", name="Make the token").click()
+    tasks.get_by_label("30 days").check()
+    tasks.get_by_label("Read-only access").check()
+    tasks.get_by_role("button", name="Create token").click()
     token = tasks.locator(".whole-token").inner_text()
     assert re.fullmatch(r"taskapp_\S{92}", token)
     assert token not in tasks.url
     headers = {"Authorization": f"Bearer {token}"}
     assert context.request.get("/api/tasks", headers=headers).status == 200
     assert context.request.post("/api/tasks", data={"title": "x"}, headers=headers).status == 403
-    link(tasks, "I have copied it").click()
-    expect(tasks.get_by_text("Only reads")).to_be_visible()
+    link(tasks, "Done").click()
+    expect(tasks.get_by_text("Read-only")).to_be_visible()
     link(tasks, "Revoke: Backup script").click()
     tasks.get_by_label("Password", exact=True).fill(account.password)
-    tasks.get_by_role("button", name="Revoke it").click()
+    tasks.get_by_role("button", name="Revoke token").click()
     expect(notice(tasks)).to_have_text("Token revoked.")
     assert context.request.get("/api/tasks", headers=headers).status == 401
 
 
 def test_a_new_password_is_typed_and_counts_from_then_on(tasks: Page, account: Account) -> None:
     open_account(tasks)
-    tasks.get_by_text("Change the password").click()
+    tasks.get_by_text("Change password").click()
     tasks.get_by_label("Current password").fill("not mine")
     tasks.get_by_label("New password").fill(NEW_PASSWORD)
-    tasks.get_by_role("button", name="Change it").click()
+    tasks.get_by_role("button", name="Update password").click()
     current = tasks.get_by_label("Current password")
-    expect(current).to_have_accessible_description("This is not your password.")
+    expect(current).to_have_accessible_description("Incorrect password")
     expect(current).to_be_focused()
     current.fill(account.password)
     tasks.get_by_label("New password").fill(NEW_PASSWORD)
-    tasks.get_by_role("button", name="Change it").click()
+    tasks.get_by_role("button", name="Update password").click()
     expect(notice(tasks)).to_have_text("Password changed.")
     tasks.get_by_role("button", name="Log out").click()
     log_in(tasks, Account(account.email, NEW_PASSWORD))
@@ -95,5 +95,5 @@ def test_an_account_is_deleted_after_a_question_and_the_password(
     expect(tasks.get_by_role("heading", name="Delete your account?")).to_be_visible()
     tasks.get_by_label("Password", exact=True).fill(account.password)
     tasks.get_by_role("button", name="Delete my account").click()
-    expect(notice(tasks)).to_have_text("Your account is deleted, with everything in it.")
+    expect(notice(tasks)).to_have_text("Your account and all its data have been deleted.")
     assert path_of(tasks) == "/login"
