@@ -102,9 +102,9 @@ class ApiHandler(BaseHandler):
         try:
             value = _decode(self.request.body.decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise BadRequest(Message("The body is not valid JSON in UTF-8.")) from error
+            raise BadRequest(Message("The body must be valid JSON in UTF-8.")) from error
         if not isinstance(value, dict):
-            raise BadRequest(Message("The body has to be a JSON object."))
+            raise BadRequest(Message("The body must be a JSON object."))
         if _is_deeper(value, JSON_DEPTH):
             raise BadRequest(Message("The body is nested too deeply."))
         return value

@@ -7,16 +7,16 @@ from taskapp.core.messages import Message, counted
 from taskapp.forms.parameters import read_id
 
 _FIXED = {
-    "registered": Message("Your account is ready. Log in to begin."),
-    "logged-out": Message("You are logged out."),
-    "session-ended": Message("Session ended."),
+    "registered": Message("Account created. Log in to get started."),
+    "logged-out": Message("You have been logged out."),
+    "session-ended": Message("Session logged out."),
     "password-changed": Message("Password changed."),
     "token-revoked": Message("Token revoked."),
-    "account-deleted": Message("Your account is deleted, with everything in it."),
+    "account-deleted": Message("Your account and all its data have been deleted."),
     "added": Message("Task added."),
     "saved": Message("Task saved."),
     "completed": Message("Task completed."),
-    "reopened": Message("Task is pending again."),
+    "reopened": Message("Task reopened."),
     "deleted": Message("Task deleted."),
 }
 _COUNTED: dict[str, Callable[[int], Message]] = {
@@ -24,7 +24,7 @@ _COUNTED: dict[str, Callable[[int], Message]] = {
         "%(number)s task added.", "%(number)s tasks added.", number=number
     ),
     "sessions-ended": lambda number: counted(
-        "%(number)s session ended.", "%(number)s sessions ended.", number=number
+        "%(number)s session logged out.", "%(number)s sessions logged out.", number=number
     ),
     "deleted-completed": lambda number: counted(
         "%(number)s completed task deleted.",

@@ -37,7 +37,7 @@ def describe_device(user_agent: str) -> Message:
         return Message("%(browser)s on an unknown system", browser=browser)
     program = _PROGRAM.match(user_agent)
     if program:
-        return Message("%(name)s (a program)", name=program[1])
+        return Message("%(name)s (API client)", name=program[1])
     if system:
         return Message("Unknown browser on %(system)s", system=system)
     return Message("Unknown device")

@@ -208,11 +208,11 @@ class BaseHandler(tornado.web.RequestHandler):
     def _get_one(self, arguments: Mapping[str, list[bytes]], name: str) -> str | None:
         values = arguments.get(name, [])
         if len(values) > 1:
-            raise BadRequest(Message("%(name)s was sent more than once.", name=name))
+            raise BadRequest(Message("%(name)s must be sent only once.", name=name))
         try:
             return values[0].decode("utf-8") if values else None
         except UnicodeDecodeError as error:
-            raise BadRequest(Message("%(name)s is not UTF-8.", name=name)) from error
+            raise BadRequest(Message("%(name)s must be valid UTF-8.", name=name)) from error
 
     def compute_etag(self) -> str | None:
         """Return None: an ETag is the version of what is shown, not a hash of the response."""

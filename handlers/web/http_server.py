@@ -117,7 +117,7 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
     def _accept(self, connection: socket.socket, address: Any) -> None:
         stream = RequestStream(connection, self._make_rejection, read_chunk_size=READ_SIZE)
         if len(self._open_connections) >= self._max_connections:
-            error = Unavailable(Message("Too many connections are open just now."))
+            error = Unavailable(Message("Too many open connections."))
             written = stream.write(self._make_rejection(error))
             written.add_done_callback(lambda _: stream.close())
             return

@@ -41,7 +41,7 @@ class PasswordHasher:
         self._thread = ThreadPoolExecutor(1, "passwords", initializer=_lower_priority)
         self._slot = asyncio.Lock()
         self._waiting = 0
-        # No password has this hash. Comparing with it makes the login of an unknown e-mail address
+        # No password has this hash. Comparing with it makes the login of an unknown email address
         # take as long as that of a known one.
         self._impossible_hash = f"$2b${rounds:02d}$" + "." * 53
 
@@ -54,7 +54,7 @@ class PasswordHasher:
         """
         if self._waiting >= MAX_QUEUED_HASHES:
             raise Unavailable(
-                Message("Too many people are logging in at this moment."),
+                Message("Too many people are logging in right now."),
                 retry_after=5,
             )
         self._waiting += 1
@@ -73,7 +73,7 @@ class PasswordHasher:
         return await self._run(_check, password, password_hash or self._impossible_hash)
 
     async def is_weak(self, password: str, email: str) -> bool:
-        """Return whether a password is easily guessed, given the e-mail address of its account."""
+        """Return whether a password is easily guessed, given the email address of its account."""
         return await self._run(_is_weak, password, email)
 
     def is_outdated(self, password_hash: str) -> bool:

@@ -179,6 +179,4 @@ async def _reach(response: Awaitable[Value]) -> Value:
     try:
         return await response
     except StorageError as error:
-        raise Unavailable(
-            Message("The counts of the rate limits cannot be reached just now.")
-        ) from error
+        raise Unavailable(Message("The rate limit storage is not responding.")) from error

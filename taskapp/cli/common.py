@@ -69,7 +69,7 @@ def report_errors(command: Callable[Parameters, Result]) -> Callable[Parameters,
         except SettingsError as error:
             raise WrongSettings("\n".join(error.problems)) from error
         except Invalid as error:
-            names = {"email": "E-mail address", "password": "Password"}
+            names = {"email": "Email address", "password": "Password"}
             raise CliError(
                 "\n".join(f"{names.get(name, name)}: {text}" for name, text in error.errors.items())
             ) from error

@@ -11,7 +11,7 @@ class TaskappError(Exception):
 
     status = 500
     title = Message("Something went wrong")
-    detail: str = Message("The server met an error that it did not expect.")
+    detail: str = Message("An unexpected error occurred.")
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail or self.detail)
@@ -23,7 +23,7 @@ class BadRequest(TaskappError):
 
     status = 400
     title = Message("Bad request")
-    detail = Message("The request could not be understood.")
+    detail = Message("The server could not understand the request.")
 
 
 class Invalid(TaskappError):
@@ -31,7 +31,7 @@ class Invalid(TaskappError):
 
     status = 400
     title = Message("Invalid data")
-    detail = Message("Some fields need another look.")
+    detail = Message("Some fields are invalid.")
 
     def __init__(self, errors: Mapping[str, str]) -> None:
         super().__init__()
@@ -39,11 +39,11 @@ class Invalid(TaskappError):
 
 
 class EmailTaken(Invalid):
-    """Another account has this e-mail address."""
+    """Another account has this email address."""
 
     status = 409
-    title = Message("E-mail already registered")
-    detail = Message("An account with this e-mail address already exists.")
+    title = Message("Email already registered")
+    detail = Message("An account with this email address already exists.")
 
     def __init__(self) -> None:
         super().__init__({"email": self.detail})
@@ -54,44 +54,44 @@ class NotAuthenticated(TaskappError):
 
     status = 401
     title = Message("Not logged in")
-    detail = Message("Log in first: there is no session, or it has ended.")
+    detail = Message("Log in to continue. Your session may have expired.")
 
 
 class WrongCredentials(TaskappError):
-    """The e-mail address or the password is wrong; the message does not say which."""
+    """The email address or the password is wrong; the message does not say which."""
 
     status = 401
-    title = Message("Wrong e-mail or password")
-    detail = Message("The e-mail address or the password is not right.")
+    title = Message("Incorrect email or password")
+    detail = Message("The email address or password is incorrect.")
 
 
 class Forbidden(TaskappError):
     """The session is valid, but its user may not do this."""
 
     status = 403
-    title = Message("Not yours")
-    detail = Message("This belongs to somebody else.")
+    title = Message("Access denied")
+    detail = Message("This belongs to another user.")
 
 
 class ReadOnlyToken(Forbidden):
     """A request for a change has a read-only personal token."""
 
-    title = Message("Read only")
-    detail = Message("This token can only read. Make one on the account page that can also change.")
+    title = Message("Read-only token")
+    detail = Message("This token is read-only. Create one with write access on the account page.")
 
 
 class FormNotTrusted(Forbidden):
     """A form has no valid CSRF token."""
 
-    title = Message("The form was not taken")
-    detail = Message("We could not make sure that it was sent by a page of this site.")
+    title = Message("The form could not be verified")
+    detail = Message("We could not verify that this form was sent from this site.")
 
 
 class RegistrationClosed(Forbidden):
     """Only the operator creates accounts."""
 
     title = Message("Registration is closed")
-    detail = Message("New accounts are made by whoever runs this server.")
+    detail = Message("Ask the administrator of this server for an account.")
 
 
 class NotFound(TaskappError):
@@ -99,21 +99,21 @@ class NotFound(TaskappError):
 
     status = 404
     title = Message("Not found")
-    detail = Message("There is nothing at this address.")
+    detail = Message("Nothing was found at this address.")
 
 
 class TaskNotFound(NotFound):
     """No task has this id."""
 
-    title = Message("No such task")
-    detail = Message("There is no task with this id; it may have been deleted.")
+    title = Message("Task not found")
+    detail = Message("This task does not exist. It may have been deleted.")
 
 
 class SessionNotFound(NotFound):
     """The user has no session or personal token with this id."""
 
-    title = Message("No such session or token")
-    detail = Message("It may have ended already.")
+    title = Message("Session or token not found")
+    detail = Message("It may have expired or been revoked.")
 
 
 class MethodNotAllowed(TaskappError):
@@ -121,7 +121,7 @@ class MethodNotAllowed(TaskappError):
 
     status = 405
     title = Message("Method not allowed")
-    detail = Message("This address does not take this method.")
+    detail = Message("This URL does not support this method.")
 
 
 class VersionConflict(TaskappError):
@@ -129,15 +129,15 @@ class VersionConflict(TaskappError):
 
     status = 412
     title = Message("The task has changed")
-    detail = Message("The task was changed since you read it; read it again.")
+    detail = Message("This task has changed since you loaded it. Reload it and try again.")
 
 
 class BodyTooLarge(TaskappError):
     """The request body exceeds the size limit."""
 
     status = 413
-    title = Message("Too large")
-    detail = Message("The request is larger than this server accepts.")
+    title = Message("Request too large")
+    detail = Message("The request exceeds the size limit.")
 
 
 class UnsupportedMediaType(TaskappError):
@@ -145,7 +145,7 @@ class UnsupportedMediaType(TaskappError):
 
     status = 415
     title = Message("Unsupported media type")
-    detail = Message("Send the body as application/json.")
+    detail = Message("The Content-Type must be application/json.")
 
 
 class RateLimitStatus(NamedTuple):
@@ -166,7 +166,7 @@ class TooManyRequests(TaskappError):
 
     status = 429
     title = Message("Too many requests")
-    detail = Message("That was too often.")
+    detail = Message("You have sent too many requests.")
 
     def __init__(self, rate_limit: RateLimitStatus) -> None:
         super().__init__()
@@ -178,8 +178,8 @@ class AccountRateLimited(TooManyRequests):
     """Too many logins to this account have failed; addresses it knows are not limited."""
 
     detail = Message(
-        "There were too many wrong passwords for this e-mail address. Where you have logged in "
-        "before, you still can."
+        "Too many failed logins for this email address. You can still log in from where you have "
+        "logged in before."
     )
 
 
@@ -187,8 +187,8 @@ class Unavailable(TaskappError):
     """A part that the response needs is down; the client may retry after `retry_after` seconds."""
 
     status = 503
-    title = Message("Not available just now")
-    detail = Message("The database does not answer just now.")
+    title = Message("Temporarily unavailable")
+    detail = Message("The database is not responding.")
 
     def __init__(self, detail: str | None = None, *, retry_after: int = 2) -> None:
         super().__init__(detail)
@@ -199,16 +199,16 @@ class OutcomeUnknown(Unavailable):
     """The connection broke during a change, which may or may not have been committed."""
 
     detail = Message(
-        "The database stopped answering while this was being saved: it may or may not have "
-        "been saved. Look before you send it again."
+        "The database stopped responding while saving. Your change may or may not have been "
+        "saved. Check before you try again."
     )
 
 
 class UnderMaintenance(Unavailable):
     """The site is closed for maintenance; the operator may have set a message."""
 
-    title = Message("Closed for maintenance")
-    detail = Message("taskapp is being looked after, and will be back soon. Nothing is lost.")
+    title = Message("Down for maintenance")
+    detail = Message("taskapp will be back soon. Your data is safe.")
 
     def __init__(self, message: str) -> None:
         super().__init__(message or None, retry_after=60)

@@ -18,7 +18,7 @@ from taskapp.forms.fields import (
 )
 from taskapp.forms.text_rules import STORABLE, is_visible
 
-WEAK_PASSWORD = Message("This password is easily guessed. Make it longer, or add a word or two.")
+WEAK_PASSWORD = Message("This password is too easy to guess. Make it longer or add a word or two.")
 
 # The lifetime of a personal token, by the value of the form field; None is unlimited.
 TOKEN_LIFETIMES: dict[str, timedelta | None] = {
@@ -30,10 +30,10 @@ TOKEN_LIFETIMES: dict[str, timedelta | None] = {
 
 
 def normalize_email(text: str) -> str:
-    """Return the normal form of an e-mail address, the one under which its account is stored.
+    """Return the normal form of an email address, the one under which its account is stored.
 
     Raises:
-        FieldError: it is not an e-mail address.
+        FieldError: it is not an email address.
     """
     from taskapp.forms import email_addresses  # noqa: PLC0415  # 50 ms that the start need not take
 
@@ -62,7 +62,7 @@ def _read_password(value: Any) -> str:
 def _read_token_name(value: Any) -> str:
     name = read_text(value).strip()
     if not is_visible(name):
-        raise FieldError(Message("A token needs a name."))
+        raise FieldError(Message("Name is required"))
     return require_length(name, 1, TOKEN_NAME_LENGTH)
 
 

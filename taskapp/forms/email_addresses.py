@@ -1,4 +1,4 @@
-"""The normal form of an e-mail address. Imported at first use: email-validator takes 50 ms."""
+"""The normal form of an email address. Imported at first use: email-validator takes 50 ms."""
 
 import unicodedata
 
@@ -14,17 +14,19 @@ SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 def normalize(text: str) -> str:
-    """Return the normal form of an e-mail address, as `taskapp.forms.accounts` documents it."""
+    """Return the normal form of an email address, as `taskapp.forms.accounts` documents it."""
     try:
         address = validate_email(
             text.strip(), check_deliverability=False, globally_deliverable=False
         )
     except EmailNotValidError as error:
         raise FieldError(
-            Message("This is not an e-mail address, such as name@example.com.")
+            Message("Must be a valid email address, such as name@example.com")
         ) from error
     if "." not in address.domain:
-        raise FieldError(Message("The part behind the @ needs a dot, such as name@example.com."))
+        raise FieldError(
+            Message("The part after the @ must contain a dot, such as name@example.com")
+        )
     normal = unicodedata.normalize(
         "NFC", unicodedata.normalize("NFC", address.normalized).casefold()
     )

@@ -14,12 +14,10 @@ from taskapp.forms.text_rules import is_storable
 
 JsonSchema = dict[str, Any]
 
-REQUIRED = Message("This is needed.")
-NOT_A_STRING = Message("This has to be text.")
-NOT_STORABLE = Message(
-    "This holds characters that cannot be stored (NUL, or half of a surrogate pair)."
-)
-UNKNOWN_FIELD = Message("There is no such field.")
+REQUIRED = Message("Required")
+NOT_A_STRING = Message("Must be text")
+NOT_STORABLE = Message("Contains unsupported characters (NUL or an unpaired surrogate)")
+UNKNOWN_FIELD = Message("Unknown field")
 
 
 class FieldError(ValueError):
@@ -58,11 +56,11 @@ def require_length(text: str, minimum: int, maximum: int) -> str:
         FieldError: it is not.
     """
     if len(text) < minimum:
-        raise FieldError(Message("At least %(limit)s characters are needed.", limit=minimum))
+        raise FieldError(Message("Must be at least %(limit)s characters", limit=minimum))
     if len(text) > maximum:
         raise FieldError(
             Message(
-                "At most %(limit)s characters are possible; this has %(length)s.",
+                "Must be at most %(limit)s characters (currently %(length)s)",
                 limit=maximum,
                 length=len(text),
             )
@@ -77,9 +75,7 @@ def read_choice(value: Any, choices: Sequence[str]) -> str:
         FieldError: it is not.
     """
     if value not in choices:
-        raise FieldError(
-            Message("This has to be one of these: %(choices)s.", choices=", ".join(choices))
-        )
+        raise FieldError(Message("Must be one of: %(choices)s", choices=", ".join(choices)))
     return str(value)
 
 

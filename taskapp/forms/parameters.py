@@ -45,11 +45,7 @@ def read_limit(text: str | None) -> int:
         return DEFAULT_PAGE_SIZE
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_PAGE_SIZE:
         raise Invalid(
-            {
-                "limit": Message(
-                    "This has to be a whole number from 1 to %(limit)s.", limit=MAX_PAGE_SIZE
-                )
-            }
+            {"limit": Message("Must be an integer from 1 to %(limit)s", limit=MAX_PAGE_SIZE)}
         )
     return int(text)
 
@@ -63,7 +59,7 @@ def read_idempotency_key(text: str | None) -> str | None:
     if text is not None and not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, text):
         raise BadRequest(
             Message(
-                "Idempotency-Key has to be 1 to %(limit)s visible ASCII characters.",
+                "Idempotency-Key must be 1 to %(limit)s visible ASCII characters.",
                 limit=IDEMPOTENCY_KEY_LENGTH,
             )
         )

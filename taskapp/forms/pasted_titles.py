@@ -25,12 +25,12 @@ def read_titles(text: str) -> list[str]:
         if is_visible(line)
     ]
     if not lines:
-        raise Invalid({"titles": Message("Write at least one line.")})
+        raise Invalid({"titles": Message("Enter at least one task")})
     if len(lines) > MAX_TITLES:
         raise Invalid(
             {
                 "titles": Message(
-                    "At most %(limit)s tasks can be added at once; these are %(number_of_lines)s.",
+                    "You can add at most %(limit)s tasks at once (currently %(number_of_lines)s)",
                     limit=MAX_TITLES,
                     number_of_lines=len(lines),
                 )
@@ -50,12 +50,11 @@ def _about_line(number: int, line: str, problem: Message) -> Message:
     """Return the message with the line's number; a visible line has one of two problems only."""
     if problem == NOT_STORABLE:
         return Message(
-            "Line %(line)s holds characters that cannot be stored "
-            "(NUL, or half of a surrogate pair).",
+            "Line %(line)s contains unsupported characters (NUL or an unpaired surrogate)",
             line=number,
         )
     return Message(
-        "Line %(line)s has %(length)s characters; at most %(limit)s are possible.",
+        "Line %(line)s must be at most %(limit)s characters (currently %(length)s)",
         line=number,
         length=len(line.strip()),
         limit=TITLE_LENGTH,

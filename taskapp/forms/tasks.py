@@ -18,7 +18,7 @@ from taskapp.forms.text_rules import INVISIBLE, STORABLE, is_visible, trimmed_wi
 def _read_title(value: Any) -> str:
     title = read_text(value).strip()
     if not is_visible(title):
-        raise FieldError(Message("A task needs a title."))
+        raise FieldError(Message("Title is required"))
     return require_length(title, 1, TITLE_LENGTH)
 
 

@@ -1,6 +1,6 @@
 """The log: one line of text or JSON for each event, with the id of its request.
 
-Lines name ids, never contents: no password, token, cookie, e-mail address or task text.
+Lines name ids, never contents: no password, token, cookie, email address or task text.
 """
 
 import json

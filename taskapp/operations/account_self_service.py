@@ -34,7 +34,7 @@ from taskapp.queries.users import (
 )
 from taskapp.services import Services
 
-_WRONG_PASSWORD = Message("This is not your password.")
+_WRONG_PASSWORD = Message("Incorrect password")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ async def load_account(services: Services, session: SessionToken) -> Account:
 
 
 async def load_summary(services: Services, session: SessionToken) -> ListSummary:
-    """Return the e-mail address of the account and the numbers of its tasks.
+    """Return the email address of the account and the numbers of its tasks.
 
     Raises:
         NotAuthenticated: the session has ended.
@@ -164,7 +164,7 @@ async def change_password(
     async with services.passwords.slot():
         await _confirm(services, found, old, address, field="current_password")
         if new == old:
-            raise Invalid({"new_password": Message("This is your password already.")})
+            raise Invalid({"new_password": Message("Must be different from your current password")})
         new_hash = await hash_new_password(services, found.email, new, field="new_password")
     token, secret_hash = new_session(found.user_id)
 

@@ -55,8 +55,8 @@ async def register(services: Services, sent: Mapping[str, Any], address: str) ->
 
     Raises:
         RegistrationClosed: only the operator creates accounts.
-        Invalid: the e-mail address or the password is not valid.
-        EmailTaken: another account has this e-mail address.
+        Invalid: the email address or the password is not valid.
+        EmailTaken: another account has this email address.
         TooManyRequests: too many accounts were created from the IP address.
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
@@ -83,7 +83,7 @@ async def log_in(
     """Check a password and create a session for a client at an IP address.
 
     Raises:
-        Invalid: a field is missing, or is not an e-mail address.
+        Invalid: a field is missing, or is not an email address.
         WrongCredentials: there is no such account, or the password is wrong.
         TooManyRequests: too many logins from the IP address, or to the account, have failed.
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
@@ -128,8 +128,8 @@ async def add_user(services: Services, email: str, password: str) -> str:
     """Create an account as the operator, and return the user's id.
 
     Raises:
-        Invalid: the e-mail address or the password is not valid.
-        EmailTaken: another account has this e-mail address.
+        Invalid: the email address or the password is not valid.
+        EmailTaken: another account has this email address.
     """
     fields = REGISTRATION.read({"email": email, "password": password})
     password_hash = await hash_new_password(services, **fields)
@@ -151,7 +151,7 @@ async def set_password(services: Services, email: str, password: str) -> EndedSe
     async def change(transaction: Transaction) -> tuple[str, EndedSessions]:
         user_id = await update_password(transaction, fields["email"], password_hash)
         if user_id is None:
-            raise NotFound("There is no account with this e-mail address.")
+            raise NotFound("There is no account with this email address.")
         await delete_addresses_of_user(transaction, user_id)
         return user_id, await delete_sessions_of_user(transaction, user_id)
 
@@ -173,7 +173,7 @@ async def remove_user(services: Services, email: str) -> None:
     """
     user_id = await delete_user(services.database, email)
     if user_id is None:
-        raise NotFound("There is no account with this e-mail address.")
+        raise NotFound("There is no account with this email address.")
     log("user.deleted", userId=user_id)
 
 

@@ -14,10 +14,10 @@ from taskapp.services import Services
 async def check_password(
     services: Services, found: Credentials | None, *, email: str, password: str, address: str
 ) -> Credentials:
-    """Return the account `found` for an e-mail address if this is its password.
+    """Return the account `found` for an email address if this is its password.
 
     A failure counts for the IP address. Unless the user has logged in from there before, it counts
-    for the account too, and in the same way for an e-mail address without an account.
+    for the account too, and in the same way for an email address without an account.
 
     Raises:
         WrongCredentials: there is no such account, or the password is wrong.

@@ -38,10 +38,14 @@ async def create_token(
     name = fields["name"]
     tokens = (await load_account(services, session)).tokens
     if name in {token.name for token in tokens}:
-        raise Invalid({"name": Message("You have a token of this name already.")})
+        raise Invalid({"name": Message("You already have a token with this name")})
     if len(tokens) >= MAX_TOKENS:
         raise Invalid(
-            {"name": Message("%(limit)s tokens are the most; revoke one first.", limit=MAX_TOKENS)}
+            {
+                "name": Message(
+                    "You can have at most %(limit)s tokens. Revoke one first.", limit=MAX_TOKENS
+                )
+            }
         )
     text, secret_hash = services.signer.new_personal_token(session.user_id)
 

@@ -233,7 +233,7 @@ async def delete_completed_tasks(services: Services, session: SessionToken, unti
         NotAuthenticated: the session has ended, perhaps after some tasks were deleted.
     """
     if not is_version(until):
-        raise BadRequest(Message("It is not clear which tasks are meant; open the page again."))
+        raise BadRequest(Message("The form is incomplete. Reload the page and try again."))
     count, after = 0, None
     while ids := await bulk_tasks.delete_completed_tasks(
         services.database, session, until=until, after=after, limit=MAX_DELETION
@@ -278,7 +278,7 @@ def _read_cursor(services: Services, after: str | None) -> str | None:
         return None
     last_id = services.signer.read_cursor(after)
     if last_id is None:
-        raise BadRequest(Message("This is no place in your list; begin without `after`."))
+        raise BadRequest(Message("Invalid cursor."))
     return last_id
 
 
@@ -314,7 +314,7 @@ async def _explain_refusal(
         return TaskNotFound()
     if access.task_owner != access.session_user:
         log("task.refused", "warning", userId=session.user_id, taskId=task_id)
-        return Forbidden(Message("This task belongs to somebody else."))
+        return Forbidden(Message("This task belongs to another user."))
     return VersionConflict()
 
 

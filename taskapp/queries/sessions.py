@@ -240,7 +240,7 @@ async def touch_session(database: Database, secret_hash: bytes, idle: int, addre
 async def list_sessions(
     database: Database, session: SessionToken
 ) -> tuple[list[Session], str | None]:
-    """List the user's live sessions and tokens, with the e-mail address; None without a session."""
+    """List the user's live sessions and tokens, with the email address; None without a session."""
     rows = await database.fetch_all(_LIST, session=session.secret_hash)
     return [Session(*row[:-1]) for row in rows], rows[0][-1] if rows else None
 

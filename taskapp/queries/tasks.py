@@ -57,7 +57,7 @@ class Task(ListedTask, frozen=True, gc=False):
 
 
 class ListSummary(NamedTuple):
-    """The user's e-mail address and the number of tasks by status, each up to COUNT_LIMIT."""
+    """The user's email address and the number of tasks by status, each up to COUNT_LIMIT."""
 
     email: str
     pending: int
@@ -123,7 +123,7 @@ list_of_all = _rows.order_by(*_order)
 list_of_status = _rows.where(is_of_status(bindparam("status"))).order_by(*order_of_status)
 _LIST = Statement("tasks.list", list_of_all)
 _LIST_STATUS = Statement("tasks.list_status", list_of_status, prepare=False)
-# Packed into one column because it repeats on every row. Without a session the e-mail part is
+# Packed into one column because it repeats on every row. Without a session the email part is
 # missing.
 _summary = func.concat_ws(text("' '"), _count("pending"), _count("completed"), session_email)
 _listed = [tasks.c[name] for name in ListedTask.__struct_fields__]

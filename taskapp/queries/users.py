@@ -89,7 +89,7 @@ async def insert_user(database: Database, email: str, password_hash: str) -> str
     """Insert a user and return the id.
 
     Raises:
-        UniqueViolation: another account has the e-mail address.
+        UniqueViolation: another account has the email address.
     """
     user_id = str(uuid7())
     await database.fetch_one(_INSERT, id=user_id, email=email, password_hash=password_hash)
@@ -97,7 +97,7 @@ async def insert_user(database: Database, email: str, password_hash: str) -> str
 
 
 async def find_credentials(database: Database, email: str, address: str) -> Credentials | None:
-    """Return the account with a normalized e-mail address, for a login from an IP address."""
+    """Return the account with a normalized email address, for a login from an IP address."""
     row = await database.fetch_one(_FIND_BY_EMAIL, email=email, address=address)
     return Credentials(*row) if row else None
 
@@ -111,7 +111,7 @@ async def find_own_credentials(
 
 
 async def list_users(database: Database) -> list[User]:
-    """List all accounts, sorted by e-mail address."""
+    """List all accounts, sorted by email address."""
     return [User(*row) for row in await database.fetch_all(_LIST)]
 
 

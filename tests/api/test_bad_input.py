@@ -63,7 +63,7 @@ BODIES = {
     "NUL": b'{"title": "a\\u0000b"}',
     "a bare NUL": b'{"title": "a\0b"}',
     "a bare line end": b'{"title": "a\nb"}',
-    "half of a surrogate pair": b'{"title": "\\ud800"}',
+    "unpaired surrogate": b'{"title": "\\ud800"}',
     "the other half": b'{"title": "a\\udfffb"}',
     "the halves swapped": b'{"title": "\\ude00\\ud83d"}',
     "a surrogate as a name": b'{"title": "x", "\\ud800": "y"}',

@@ -47,7 +47,7 @@ async def test_a_stranger_who_guesses_from_many_addresses_is_slowed(api: ApiClie
     responses = await guess(api, WRONG)
     assert statuses(responses) == [401] * 6 + [429]
     problem = assert_problem(responses[-1], 429)
-    assert "too many wrong passwords for this e-mail address" in problem["detail"]
+    assert "Too many failed logins for this email address" in problem["detail"]
     assert 0 < int(responses[-1].headers["Retry-After"]) <= 3600
     assert responses[-1].headers["RateLimit-Policy"] == '"account";q=6;w=3600'
     # Not even the right password is accepted from an unknown address.
@@ -174,7 +174,7 @@ async def test_an_address_is_forgotten_with_a_new_password_and_after_90_days(
     await visitor.log_in(ALICE)
     await visitor.open("/account")
     await visitor.submit(
-        "Change it", current_password=PASSWORD, new_password="another horse, another battery"
+        "Update password", current_password=PASSWORD, new_password="another horse, another battery"
     )
     assert execute(settings.database_url, known) == [(HOME,)]
     for days, left in ((89, [(HOME,)]), (2, [])):

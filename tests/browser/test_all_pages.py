@@ -148,7 +148,7 @@ async def test_below_a_base_path_every_link_form_and_redirect_stays_below_it(
         assert (await visitor.fetch("GET", address)).location == "/sub/login"
     assert (await visitor.fetch("GET", "/sub/tasks")).location == "/sub/login?next=/sub/tasks"
     pages = [await visitor.open("/sub/register")]
-    pages.append(await visitor.submit("Make my account", email=ALICE, password=PASSWORD))
+    pages.append(await visitor.submit("Create account", email=ALICE, password=PASSWORD))
     pages.append(await visitor.submit("Log in", email=ALICE, password=PASSWORD, next="/sub/tasks"))
     pages.append(await visitor.submit("Add", title="Buy milk"))
     pages.append(await visitor.submit("Buy milk"))
@@ -157,20 +157,20 @@ async def test_below_a_base_path_every_link_form_and_redirect_stays_below_it(
     pages.append(await visitor.submit("Save", title="Buy bread"))
     pages.append(await visitor.open(visitor.page.link("Delete: Buy bread")))
     pages.append(await visitor.submit("Delete"))
-    pages.append(await visitor.submit("Add them all", titles="Call Ada\nCall Bea"))
+    pages.append(await visitor.submit("Add tasks", titles="Call Ada\nCall Bea"))
     pages.append(await visitor.submit("Call Ada"))
     pages.append(await visitor.open(visitor.page.link("Delete completed (1)")))
     pages.append(await visitor.submit("Delete"))
     del visitor.cookies["taskapp-sub-session"]
     pages.append(await visitor.send("Add", title="Typed"))
     pages.append(await visitor.send("Log in", email=ALICE, password=PASSWORD))
-    pages.append(await visitor.submit("Save it now"))
+    pages.append(await visitor.submit("Save changes"))
     assert pages[-1].titles == ["Typed", "Call Bea"]
     pages.append(await visitor.open("/sub/account"))
-    pages.append(await visitor.submit("Make the token", name="Backup"))
-    pages.append(await visitor.open(visitor.page.link("I have copied it")))
+    pages.append(await visitor.submit("Create token", name="Backup"))
+    pages.append(await visitor.open(visitor.page.link("Done")))
     pages.append(await visitor.open(visitor.page.link("Revoke: Backup")))
-    pages.append(await visitor.submit("Revoke it", password=PASSWORD))
+    pages.append(await visitor.submit("Revoke token", password=PASSWORD))
     pages.append(await visitor.open(visitor.page.link("Delete my account")))
     pages.append(await visitor.open("/sub/nowhere"))
     pages.append(await visitor.submit("Log out"))
@@ -190,6 +190,6 @@ async def test_below_a_base_path_a_login_leads_nowhere_else(
     visitor: PageClient, wanted: str
 ) -> None:
     await visitor.open("/sub/register")
-    await visitor.submit("Make my account", email=ALICE, password=PASSWORD)
+    await visitor.submit("Create account", email=ALICE, password=PASSWORD)
     response = await visitor.send("Log in", email=ALICE, password=PASSWORD, next=wanted)
     assert response.location.startswith("/sub/")

@@ -96,13 +96,13 @@ def test_no_address_becomes_a_script(page: Page, account: Account, said: list[st
         expect(page.locator(MARKUP)).to_have_count(0)
     page.goto("/login")
     for text in SCRIPTS[5:8]:
-        page.get_by_label("E-mail").evaluate("node => { node.type = 'text' }")
-        page.get_by_label("E-mail").fill(text)
+        page.get_by_label("Email").evaluate("node => { node.type = 'text' }")
+        page.get_by_label("Email").fill(text)
         page.get_by_label("Password", exact=True).fill(text)
         page.get_by_role("button", name="Log in").click()
         page.locator("main [role=alert], main .error").first.wait_for()
         expect(page.locator(MARKUP)).to_have_count(0)
-        assert page.get_by_label("E-mail").input_value() == text
+        assert page.get_by_label("Email").input_value() == text
 
 
 def test_the_fields_of_passwords_help_password_managers(page: Page, account: Account) -> None:
@@ -110,7 +110,7 @@ def test_the_fields_of_passwords_help_password_managers(page: Page, account: Acc
         page.goto(path)
         password = page.get_by_label("Password", exact=True)
         assert password.get_attribute("autocomplete") == kind
-        assert page.get_by_label("E-mail").get_attribute("autocomplete") == "username"
+        assert page.get_by_label("Email").get_attribute("autocomplete") == "username"
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         page.evaluate("navigator.clipboard.writeText('pasted words')")
         password.focus()

@@ -78,18 +78,18 @@ def test_everything_can_be_done_with_the_keyboard_alone(tasks: Page) -> None:
     expect(flash_message(tasks)).to_have_text("Task deleted.")
     tab_to(tasks, "Log out")
     tasks.keyboard.press("Enter")
-    expect(flash_message(tasks)).to_have_text("You are logged out.")
+    expect(flash_message(tasks)).to_have_text("You have been logged out.")
 
 
 def test_what_is_done_seldom_can_be_done_with_the_keyboard_too(tasks: Page) -> None:
     keys = tasks.keyboard
-    tab_to(tasks, "Several at once")
+    tab_to(tasks, "Add multiple tasks")
     keys.press("Enter")
     tab_to(tasks, "Tasks")
     keys.type("One")
     keys.press("Enter")
     keys.type("Two")
-    tab_to(tasks, "Add them all")
+    tab_to(tasks, "Add tasks")
     keys.press("Enter")
     expect(titles(tasks)).to_have_text(["One", "Two"])
     tab_to(tasks, "One")
@@ -114,7 +114,7 @@ def test_what_is_done_seldom_can_be_done_with_the_keyboard_too(tasks: Page) -> N
     keys.press("Enter")
     tab_to(tasks, "Name")
     keys.type("Backup")
-    tab_to(tasks, "Make the token")
+    tab_to(tasks, "Create token")
     keys.press("Enter")
     expect(tasks.get_by_role("heading", name="Your new token")).to_be_visible()
 
@@ -129,8 +129,8 @@ def test_the_tab_key_goes_through_the_page_as_it_is_read(tasks: Page, *, has_scr
         order.append(focused(tasks))
     assert order == [
         "Add",
-        "With a description",
-        "Several at once",
+        "Add description",
+        "Add multiple tasks",
         "All 1",
         "Pending 1",
         "Completed 0",
@@ -252,7 +252,7 @@ def test_no_key_does_anything_while_somebody_types(three: Page) -> None:
     field_of_new_task(three).press_sequentially(typed)
     expect(field_of_new_task(three)).to_have_value(typed)
     expect(field_of_new_task(three)).to_be_focused()
-    three.get_by_text("With a description").click()
+    three.get_by_text("Add description").click()
     three.get_by_label("Description").press_sequentially(typed)
     expect(three.get_by_label("Description")).to_have_value(typed)
     expect(three.get_by_role("dialog")).to_have_count(0)
@@ -274,7 +274,7 @@ def test_no_key_does_anything_with_another_or_in_a_composition(three: Page, held
 @with_scripts
 def test_shortcuts_that_are_switched_off_stay_off(three: Page) -> None:
     three.get_by_role("button", name="Keyboard shortcuts").click()
-    three.get_by_label("Use these shortcuts").uncheck()
+    three.get_by_label("Enable shortcuts").uncheck()
     three.get_by_role("button", name="Close").click()
     three.keyboard.press("n")
     expect(field_of_new_task(three)).not_to_be_focused()
@@ -285,8 +285,8 @@ def test_shortcuts_that_are_switched_off_stay_off(three: Page) -> None:
     expect(box(three, "One")).to_be_focused()
     expect(box(three, "One")).not_to_be_checked()
     three.get_by_role("button", name="Keyboard shortcuts").click()
-    expect(three.get_by_label("Use these shortcuts")).not_to_be_checked()
-    three.get_by_label("Use these shortcuts").check()
+    expect(three.get_by_label("Enable shortcuts")).not_to_be_checked()
+    three.get_by_label("Enable shortcuts").check()
     three.get_by_role("button", name="Close").click()
     three.keyboard.press("n")
     expect(field_of_new_task(three)).to_be_focused()

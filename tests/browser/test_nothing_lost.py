@@ -24,7 +24,7 @@ from tests.support.stories import (
 pytest_plugins = ["tests.support.story_fixtures"]
 pytestmark = with_scripts
 
-AWAY = "The server cannot be reached. Nothing is lost: try again in a moment."
+AWAY = "Cannot connect to the server. Nothing is lost. Try again in a moment."
 
 
 def cut(page: Page, address: str = "**/tasks**") -> None:
@@ -142,26 +142,26 @@ def test_an_error_of_the_server_is_told_in_its_words(tasks: Page) -> None:
         "document.querySelectorAll('#list [name=csrf_token]').forEach(node => node.value = 'x')"
     )
     box(tasks, "Buy milk").click()
-    expect(flash_message(tasks)).to_have_text("The form was not taken")
+    expect(flash_message(tasks)).to_have_text("The form could not be verified")
     expect(box(tasks, "Buy milk")).not_to_be_checked()
     tasks.evaluate(
         "document.querySelectorAll('#add [name=csrf_token]').forEach(node => node.value = 'x')"
     )
     field_of_new_task(tasks).fill("Typed with care")
     field_of_new_task(tasks).press("Enter")
-    expect(tasks.get_by_role("heading", name="The form was not taken")).to_be_visible()
-    tasks.get_by_role("button", name="Send it again").click()
+    expect(tasks.get_by_role("heading", name="The form could not be verified")).to_be_visible()
+    tasks.get_by_role("button", name="Send again").click()
     expect(titles(tasks).first).to_have_text("Typed with care")
     expect(field_of_new_task(tasks)).to_have_value("")
 
 
 def test_whoever_leaves_the_page_of_an_error_has_what_was_typed(tasks: Page) -> None:
-    tasks.get_by_text("With a description").click()
+    tasks.get_by_text("Add description").click()
     tasks.get_by_label("Description").fill("word " * 60_000)
     field_of_new_task(tasks).fill("The whole book")
     field_of_new_task(tasks).press("Enter")
-    expect(tasks.get_by_role("heading", name="Too large")).to_be_visible()
-    link(tasks, "Back to the start").click()
+    expect(tasks.get_by_role("heading", name="Request too large")).to_be_visible()
+    link(tasks, "Back to home").click()
     expect(field_of_new_task(tasks)).to_have_value("The whole book")
     tasks.get_by_label("Description").fill("Chapter one")
     field_of_new_task(tasks).press("Enter")
@@ -181,7 +181,7 @@ def test_a_session_that_ended_leads_to_the_login_page(
 
 
 def test_a_draft_survives_a_reload_until_it_is_sent(tasks: Page) -> None:
-    tasks.get_by_text("With a description").click()
+    tasks.get_by_text("Add description").click()
     tasks.get_by_label("Description").fill("Oat")
     field_of_new_task(tasks).fill("Buy milk")
     tasks.reload()
@@ -224,7 +224,7 @@ def test_a_draft_of_one_task_is_kept_while_another_is_edited(tasks: Page) -> Non
 def test_nothing_that_was_typed_stays_behind_after_the_logout(tasks: Page) -> None:
     field_of_new_task(tasks).fill("A secret")
     tasks.get_by_role("button", name="Log out").click()
-    expect(flash_message(tasks)).to_have_text("You are logged out.")
+    expect(flash_message(tasks)).to_have_text("You have been logged out.")
     assert tasks.evaluate("Object.keys(sessionStorage)") == []
 
 
@@ -268,5 +268,5 @@ def test_nothing_that_was_typed_stays_behind_after_the_account(
     tasks.goto("/account/delete")
     tasks.get_by_label("Password", exact=True).fill(account.password)
     tasks.get_by_role("button", name="Delete my account").click()
-    expect(flash_message(tasks)).to_contain_text("Your account is deleted")
+    expect(flash_message(tasks)).to_contain_text("Your account and all its data have been deleted")
     assert tasks.evaluate("Object.keys(sessionStorage)") == []

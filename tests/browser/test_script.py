@@ -57,7 +57,7 @@ def test_what_was_loaded_is_there_again_after_going_back(tasks: Page) -> None:
     link(tasks, "Load more").click()
     expect(titles(tasks)).to_have_count(70)
     link(tasks, "Delete: Task 65").click()
-    link(tasks, "Keep it").wait_for()
+    link(tasks, "Cancel").wait_for()
     tasks.go_back()
     expect(titles(tasks)).to_have_count(70)
     expect(box(tasks, "Task 65")).to_be_in_viewport()
@@ -190,8 +190,8 @@ def test_an_edit_of_a_task_that_is_gone_keeps_the_text(
     other.get_by_role("button", name="Delete").click()
     expect(flash_message(other)).to_have_text("Task deleted.")
     tasks.get_by_role("button", name="Save").click()
-    expect(tasks.get_by_role("heading", name="No such task")).to_be_visible()
-    tasks.get_by_role("button", name="Save it as a new task").click()
+    expect(tasks.get_by_role("heading", name="Task not found")).to_be_visible()
+    tasks.get_by_role("button", name="Save as new task").click()
     expect(titles(tasks)).to_have_text(["Typed with care"])
 
 
@@ -214,7 +214,7 @@ def test_pasted_lines_are_shown_before_they_become_tasks(
     tasks.keyboard.press("Control+V")
     expect(lines).to_have_value("One\nTwo\nOne\nTwo")
     lines.fill("One\nTwo")
-    tasks.get_by_role("button", name="Add them all").click()
+    tasks.get_by_role("button", name="Add tasks").click()
     expect(titles(tasks)).to_have_text(["One", "Two"])
     tasks.evaluate("navigator.clipboard.writeText('One line')")
     field_of_new_task(tasks).focus()
@@ -245,7 +245,7 @@ def test_the_exact_time_is_told_in_the_time_zone_of_the_browser(
 def test_going_back_after_the_logout_shows_nothing_private(tasks: Page) -> None:
     add(tasks, "A secret")
     tasks.get_by_role("button", name="Log out").click()
-    expect(flash_message(tasks)).to_have_text("You are logged out.")
+    expect(flash_message(tasks)).to_have_text("You have been logged out.")
     tasks.go_back()
     expect(tasks.get_by_role("heading", name="Log in")).to_be_visible()
     expect(tasks.get_by_text("A secret")).to_have_count(0)
@@ -310,4 +310,4 @@ def test_all_of_it_works_below_a_path(
         expect(page.locator("html")).to_have_attribute("data-theme", "dark")
         assert path_of(page) == "/my/list/tasks"
         page.get_by_role("button", name="Log out").click()
-        expect(flash_message(page)).to_have_text("You are logged out.")
+        expect(flash_message(page)).to_have_text("You have been logged out.")

@@ -31,10 +31,10 @@ pytest_plugins = ["tests.support.story_fixtures"]
 def test_registering_makes_the_account_and_leads_to_the_login_page(page: Page) -> None:
     account = new_account("alice")
     register(page, account)
-    expect(flash_message(page)).to_have_text("Your account is ready. Log in to begin.")
+    expect(flash_message(page)).to_have_text("Account created. Log in to get started.")
     assert path_of(page) == "/login"
-    expect(page.get_by_label("E-mail")).to_have_accessible_description(
-        "Your account is ready. Log in to begin."
+    expect(page.get_by_label("Email")).to_have_accessible_description(
+        "Account created. Log in to get started."
     )
     enter(page, account)
     page.wait_for_url("**/tasks")
@@ -72,7 +72,7 @@ def test_a_wrong_line_is_named_and_all_lines_stay(tasks: Page) -> None:
     add_several(tasks, "One", "x" * 300)
     lines = tasks.get_by_label("Tasks", exact=True)
     expect(lines).to_have_accessible_description(
-        "Each line becomes a task. Line 2 has 300 characters; at most 255 are possible."
+        "Each line becomes a task. Line 2 must be at most 255 characters (currently 300)"
     )
     expect(lines).to_be_focused()
     expect(lines).to_have_value("One\n" + "x" * 300)
@@ -99,7 +99,7 @@ def test_an_error_is_read_out_with_its_field_which_has_the_focus(tasks: Page) ->
     tasks.get_by_role("button", name="Save").click()
     field = tasks.get_by_label("Title")
     expect(field).to_have_attribute("aria-invalid", "true")
-    expect(field).to_have_accessible_description("A task needs a title.")
+    expect(field).to_have_accessible_description("Title is required")
     expect(field).to_be_focused()
     expect(tasks.get_by_label("Description (optional)")).to_have_value("Kept")
 
@@ -108,9 +108,7 @@ def test_a_task_that_is_too_long_is_kept_in_its_field(tasks: Page) -> None:
     field_of_new_task(tasks).fill("x" * 300)
     field_of_new_task(tasks).press("Enter")
     field = field_of_new_task(tasks)
-    expect(field).to_have_accessible_description(
-        "At most 255 characters are possible; this has 300."
-    )
+    expect(field).to_have_accessible_description("Must be at most 255 characters (currently 300)")
     expect(field).to_be_focused()
     expect(field).to_have_value("x" * 300)
 
@@ -137,7 +135,7 @@ def test_a_task_is_deleted_for_good_after_a_question(tasks: Page) -> None:
     link(tasks, "Delete: Buy milk").click()
     expect(tasks.get_by_role("heading", name="Delete this task?")).to_be_visible()
     tasks.get_by_role("button", name="Delete").click()
-    expect(tasks.get_by_text("Nothing here yet.")).to_be_visible()
+    expect(tasks.get_by_text("No tasks yet.")).to_be_visible()
     expect(flash_message(tasks)).to_have_text("Task deleted.")
 
 
@@ -161,7 +159,7 @@ def test_completing_is_undone_in_place_or_by_the_flash_message(tasks: Page) -> N
     expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect_counts(tasks, 1, 0, 1)
     box(tasks, "Buy milk").press("Space")
-    expect(flash_message(tasks)).to_contain_text("Task is pending again.")
+    expect(flash_message(tasks)).to_contain_text("Task reopened.")
     tasks.get_by_role("button", name="Undo").click()
     expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect(box(tasks, "Buy milk")).to_be_checked()
@@ -176,7 +174,7 @@ def test_a_task_that_is_completed_among_the_pending_can_be_taken_back_there(
     expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect(rows(tasks)).to_have_count(1 if has_scripts else 0)
     tasks.get_by_role("button", name="Undo").click()
-    expect(flash_message(tasks)).to_contain_text("Task is pending again.")
+    expect(flash_message(tasks)).to_contain_text("Task reopened.")
     expect(box(tasks, "Buy milk")).not_to_be_checked()
     assert path_of(tasks) == "/tasks?status=pending"
 
@@ -201,15 +199,15 @@ def test_a_filter_is_an_address_with_its_count(tasks: Page) -> None:
 
 def test_an_empty_list_says_kindly_why(tasks: Page) -> None:
     empty = tasks.locator(".empty")
-    expect(empty).to_have_text("Nothing here yet. Write down the first thing you have to do.")
+    expect(empty).to_have_text("No tasks yet. Add your first task.")
     add(tasks, "Buy milk")
     tasks.goto("/tasks?status=completed")
-    expect(empty).to_have_text("Nothing completed yet. What you tick off is kept here.")
+    expect(empty).to_have_text("No completed tasks yet. Tasks you check off appear here.")
     tasks.goto("/tasks")
     box(tasks, "Buy milk").click()
     expect(flash_message(tasks)).to_contain_text("Task completed.")
     tasks.goto("/tasks?status=pending")
-    expect(empty).to_have_text("All done. Nothing is left to do.")
+    expect(empty).to_have_text("All done. Nothing left to do.")
 
 
 def test_the_completed_tasks_are_deleted_together_after_a_question(
@@ -239,7 +237,7 @@ def test_more_tasks_are_loaded_and_the_place_is_kept(tasks: Page, *, has_scripts
     tasks.get_by_role("button", name="Delete").click()
     expect(flash_message(tasks)).to_have_text("Task deleted.")
     expect(titles(tasks)).to_have_count(9)
-    link(tasks, "Back to the newest").click()
+    link(tasks, "Back to newest").click()
     expect(titles(tasks).first).to_have_text("Task 0")
 
 
@@ -261,7 +259,7 @@ def test_a_chosen_theme_stays_on_every_page_and_after_the_logout(tasks: Page) ->
     tasks.goto("/nowhere")
     expect(tasks.locator("body")).to_have_css("background-color", dark)
     tasks.get_by_role("button", name="Log out").click()
-    expect(flash_message(tasks)).to_have_text("You are logged out.")
+    expect(flash_message(tasks)).to_have_text("You have been logged out.")
     expect(tasks.locator("body")).to_have_css("background-color", dark)
     tasks.get_by_role("button", name="System").click()
     expect(tasks.locator("body")).to_have_css("background-color", "rgb(253, 253, 251)")
@@ -270,7 +268,7 @@ def test_a_chosen_theme_stays_on_every_page_and_after_the_logout(tasks: Page) ->
 
 def test_logging_out_ends_the_session_and_leads_to_the_login_page(tasks: Page) -> None:
     tasks.get_by_role("button", name="Log out").click()
-    expect(flash_message(tasks)).to_have_text("You are logged out.")
+    expect(flash_message(tasks)).to_have_text("You have been logged out.")
     tasks.goto("/tasks")
     assert path_of(tasks) == "/login?next=/tasks"
 
@@ -278,16 +276,16 @@ def test_logging_out_ends_the_session_and_leads_to_the_login_page(tasks: Page) -
 def test_what_was_typed_while_the_session_ended_is_back_after_the_login(
     tasks: Page, context: BrowserContext, account: Account
 ) -> None:
-    tasks.get_by_text("With a description").click()
+    tasks.get_by_text("Add description").click()
     context.clear_cookies(name="taskapp-session")
     tasks.get_by_label("Description").fill("\nwith a line end first")
     field_of_new_task(tasks).fill("Typed for long")
     field_of_new_task(tasks).press("Enter")
-    expect(tasks.get_by_text("Your session has ended.")).to_be_visible()
+    expect(tasks.get_by_text("Your session has expired.")).to_be_visible()
     enter(tasks, account)
     expect(tasks.get_by_label("Title")).to_have_value("Typed for long")
     expect(tasks.get_by_label("Description")).to_have_value("\nwith a line end first")
-    tasks.get_by_role("button", name="Save it now").click()
+    tasks.get_by_role("button", name="Save changes").click()
     expect(rows(tasks)).to_contain_text("Typed for long")
 
 
@@ -298,8 +296,8 @@ def test_a_browser_without_cookies_is_told_so_instead_of_asked_again(
     page.goto("/login")
     context.clear_cookies()
     enter(page, account)
-    expect(page.get_by_role("alert")).to_contain_text("your browser keeps no cookies of this site")
-    expect(page.get_by_label("E-mail")).to_have_value(account.email)
+    expect(page.get_by_role("alert")).to_contain_text("allow cookies for this site in your browser")
+    expect(page.get_by_label("Email")).to_have_value(account.email)
 
 
 def test_a_german_browser_reads_german(

@@ -70,7 +70,7 @@ class Reader:
         """Register, log in, add two tasks, and complete the first."""
         self.page.goto(address)
         self.press("Register", "link")
-        for button in ("Make my account", "Log in"):
+        for button in ("Create account", "Log in"):
             self.enter(button)
         for title in ("Buy milk", "Water the plants"):
             self.fill("New task", title)
@@ -80,7 +80,7 @@ class Reader:
         expect(self.page.get_by_role("checkbox", name="Buy milk")).to_be_checked()
 
     def enter(self, button: str) -> None:
-        self.fill("E-mail", "alice@example.com")
+        self.fill("Email", "alice@example.com")
         self.fill("Password", "SecurePass123!")
         self.press(button)
 
@@ -93,7 +93,7 @@ class Reader:
         self.press("Account", "link")
         self.page.get_by_text("New token", exact=True).click()
         self.fill("Name", "First script")
-        self.press("Make the token")
+        self.press("Create token")
         return self.page.locator("main code").first.inner_text()
 
     def delete(self, title: str) -> None:

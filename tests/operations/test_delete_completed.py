@@ -165,7 +165,7 @@ async def test_what_is_no_timestamp_deletes_nothing(
     services: Services, empty_database: str, alice: SessionToken, until: str
 ) -> None:
     tasks = add_tasks(empty_database, alice.user_id, 2, status="completed")
-    with pytest.raises(BadRequest, match="which tasks are meant"):
+    with pytest.raises(BadRequest, match="The form is incomplete"):
         await delete_completed_tasks(services, alice, until)
     assert tasks_of(empty_database, alice) == tasks
 

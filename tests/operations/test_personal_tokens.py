@@ -73,8 +73,8 @@ async def test_a_token_that_only_reads_changes_nothing_and_is_told_why(
         problem = assert_problem(
             await reader.send(method, path, {"title": "Changed"}, headers=headers), 403
         )
-        assert problem["title"] == "Read only"
-        assert "can only read" in problem["detail"]
+        assert problem["title"] == "Read-only token"
+        assert "This token is read-only" in problem["detail"]
     assert execute(settings.database_url, "SELECT * FROM tasks ORDER BY id") == before
     invalid = await reader.post("/api/tasks", {"title": ""})
     assert invalid.status == 400

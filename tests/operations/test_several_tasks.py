@@ -72,17 +72,17 @@ def test_every_line_in_which_something_can_be_seen_is_a_title(lines: list[tuple[
     if titles:
         assert read_titles(text) == titles
     else:
-        assert refusal_of(text) == "Write at least one line."
+        assert refusal_of(text) == "Enter at least one task"
 
 
 @pytest.mark.parametrize("end", LINE_ENDS)
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("x" * (TITLE_LENGTH + 1), "has 256 characters; at most 255 are possible."),
-        (f" {'x' * 1200} ", "has 1,200 characters; at most 255 are possible."),
-        ("a\0b", "holds characters that cannot be stored (NUL, or half of a surrogate pair)."),
-        ("\ud800", "holds characters that cannot be stored (NUL, or half of a surrogate pair)."),
+        ("x" * (TITLE_LENGTH + 1), "must be at most 255 characters (currently 256)"),
+        (f" {'x' * 1200} ", "must be at most 255 characters (currently 1,200)"),
+        ("a\0b", "contains unsupported characters (NUL or an unpaired surrogate)"),
+        ("\ud800", "contains unsupported characters (NUL or an unpaired surrogate)"),
     ],
 )
 def test_the_first_line_that_is_wrong_is_named_as_it_is_counted_on_the_screen(
@@ -97,7 +97,7 @@ def test_a_hundred_tasks_are_the_most() -> None:
     most = ["Buy milk", ""] * MAX_TITLES
     assert len(read_titles("\n".join(most))) == MAX_TITLES
     message = refusal_of("\n".join([*most, "x" * 256]))
-    assert message == "At most 100 tasks can be added at once; these are 101."
+    assert message == "You can add at most 100 tasks at once (currently 101)"
 
 
 # Creating the tasks

@@ -24,7 +24,7 @@ async def test_a_page_of_somebody_elses_task_is_refused(
     task = await bob.add_task("Bob's secret")
     page = await mine.open(f"/tasks/{task['id']}/{page_name}")
     assert page.status == 403
-    assert "This task belongs to somebody else." in page.text
+    assert "This task belongs to another user." in page.text
     assert "secret" not in page.text
 
 
@@ -50,7 +50,7 @@ async def test_a_task_that_there_is_not_is_an_error_page(
         pages.append(await mine.fetch("GET", f"/tasks/{task_id}/{page_name}"))
     for page in pages:
         assert page.status == 404
-        assert "There is no task with this id" in page.text
+        assert "This task does not exist" in page.text
 
 
 @pytest.mark.parametrize("page_name", GETS)

@@ -67,10 +67,10 @@ async def test_sessions_are_listed_with_device_place_and_last_use_and_this_one_i
     )
     page = await mine.open("/account")
     assert f"Logged in as {ALICE}" in page.text
-    assert "Firefox on Linux 192.0.2.7 · last used 3 hours ago End" in page.text
-    assert "Tornado (a program) this session 127.0.0.1 · last used just now" in page.text
-    assert page.text.count("this session") == 1
-    assert page.has_link("End: Firefox on Linux, 192.0.2.7")
+    assert "Firefox on Linux 192.0.2.7 · last used 3 hours ago Log out" in page.text
+    assert "Tornado (API client) current session 127.0.0.1 · last used just now" in page.text
+    assert page.text.count("current session") == 1
+    assert page.has_link("Log out: Firefox on Linux, 192.0.2.7")
     times = [tag for tag in page.tags("time") if "hours" not in tag["title"]]
     assert len(times) == 3
     assert all(tag["datetime"].endswith("Z") and tag["title"].endswith("UTC") for tag in times)
@@ -113,10 +113,10 @@ async def test_a_session_is_ended_at_once_and_only_that(
 ) -> None:
     await other.log_in(ALICE)
     page = await mine.open("/account")
-    page = await mine.open(page.link("End: Firefox on Linux, 127.0.0.1"))
+    page = await mine.open(page.link("Log out: Firefox on Linux, 127.0.0.1"))
     assert "Firefox on Linux · 127.0.0.1 · last used just now" in page.text
-    page = await mine.submit("End it", password=PASSWORD)
-    assert (page.address, page.flash_message) == ("/account", "Session ended.")
+    page = await mine.submit("Log out session", password=PASSWORD)
+    assert (page.address, page.flash_message) == ("/account", "Session logged out.")
     assert "Firefox" not in page.text
     assert not await is_logged_in(other)
     assert await works(alice)
@@ -129,18 +129,18 @@ async def test_all_other_sessions_are_ended_at_once_and_tokens_stay(
     await other.log_in(ALICE)
     script = await mine.make_token()
     page = await mine.open("/account")
-    await mine.open(page.link("End all others"))
-    page = await mine.submit("End all others", password=PASSWORD)
-    assert page.flash_message == "2 sessions ended."
-    assert not page.has_link("End all others")
+    await mine.open(page.link("Log out everywhere else"))
+    page = await mine.submit("Log out everywhere else", password=PASSWORD)
+    assert page.flash_message == "2 sessions logged out."
+    assert not page.has_link("Log out everywhere else")
     assert [await is_logged_in(other), await works(alice)] == [False, False]
     assert [await is_logged_in(mine), await works(script)] == [True, True]
 
 
 async def test_a_login_at_the_api_can_be_ended(mine: PageClient, alice: ApiClient) -> None:
     page = await mine.open("/account")
-    await mine.open(page.link("End: Tornado (a program), 127.0.0.1"))
-    await mine.submit("End it", password=PASSWORD)
+    await mine.open(page.link("Log out: Tornado (API client), 127.0.0.1"))
+    await mine.submit("Log out session", password=PASSWORD)
     assert_problem(await alice.get("/api/tasks"), 401)
 
 
@@ -155,24 +155,24 @@ async def test_a_script_that_has_logged_in_a_thousand_times_does_not_hide_the_pa
         alice.user_id,
     )
     page = await mine.open("/account")
-    assert "These are the ones used last, of 1,002." in page.text
+    assert "Showing the most recently used of 1,002 sessions." in page.text
     assert page.text.count("last used") == 50
-    assert "this session" in page.text
-    await mine.open(page.link("End all others"))
-    page = await mine.submit("End all others", password=PASSWORD)
-    assert page.flash_message == "1,001 sessions ended."
+    assert "current session" in page.text
+    await mine.open(page.link("Log out everywhere else"))
+    page = await mine.submit("Log out everywhere else", password=PASSWORD)
+    assert page.flash_message == "1,001 sessions logged out."
 
 
-@pytest.mark.parametrize(("password", "why"), [("wrong", "not your password"), ("", "needed")])
+@pytest.mark.parametrize(("password", "why"), [("wrong", "Incorrect password"), ("", "Required")])
 async def test_no_session_and_no_token_is_ended_without_the_right_password(
     mine: PageClient, alice: ApiClient, password: str, why: str
 ) -> None:
     script = await mine.make_token()
     account = await mine.open("/account")
     for link, button in [
-        ("End: Tornado (a program), 127.0.0.1", "End it"),
-        ("Revoke: Backup script", "Revoke it"),
-        ("End all others", "End all others"),
+        ("Log out: Tornado (API client), 127.0.0.1", "Log out session"),
+        ("Revoke: Backup script", "Revoke token"),
+        ("Log out everywhere else", "Log out everywhere else"),
     ]:
         await mine.open(account.link(link))
         page = await mine.send(button, password=password)
@@ -201,11 +201,11 @@ async def test_bob_ends_none_of_alices_sessions_and_tokens_and_learns_nothing(
             await bobs.fetch("POST", address, bobs.csrf_field | {"password": PASSWORD}),
         ):
             assert page.status == 404
-            assert "No such session or token" in page.text
+            assert "Session or token not found" in page.text
             responses.add(page.text.replace(page.headers["X-Request-ID"], ""))
     assert len(responses) == 1
     await bobs.open("/account/sessions/others/end")
-    await bobs.submit("End all others", password=PASSWORD)
+    await bobs.submit("Log out everywhere else", password=PASSWORD)
     assert [row for row in rows(settings, of_alice) if row[-1] == ALICE] == before
 
 
@@ -245,8 +245,13 @@ async def test_a_new_password_needs_the_old_one_and_keeps_this_session_with_a_ne
     script = await mine.make_token()
     old_cookie = mine.cookies["taskapp-session"]
     page = await mine.open("/account")
-    assert "A new password ends all other sessions and revokes all API tokens." in page.text
-    page = await mine.submit("Change it", current_password=PASSWORD, new_password=NEW_PASSWORD)
+    assert (
+        "Changing your password logs you out everywhere else and revokes all API tokens."
+        in page.text
+    )
+    page = await mine.submit(
+        "Update password", current_password=PASSWORD, new_password=NEW_PASSWORD
+    )
     assert (page.address, page.flash_message) == ("/account", "Password changed.")
     assert mine.cookies["taskapp-session"] != old_cookie
     assert await is_logged_in(mine)
@@ -260,23 +265,23 @@ async def test_a_new_password_needs_the_old_one_and_keeps_this_session_with_a_ne
 @pytest.mark.parametrize(
     ("current", "new", "field", "message"),
     [
-        ("not " + PASSWORD, NEW_PASSWORD, "current_password", "This is not your password."),
-        ("", NEW_PASSWORD, "current_password", "This is needed."),
-        (PASSWORD, "short", "new_password", "At least 8 characters are needed."),
-        (PASSWORD, "password1234", "new_password", "This password is easily guessed."),
-        (PASSWORD, ALICE, "new_password", "This password is easily guessed."),
-        (PASSWORD, PASSWORD, "new_password", "This is your password already."),
+        ("not " + PASSWORD, NEW_PASSWORD, "current_password", "Incorrect password"),
+        ("", NEW_PASSWORD, "current_password", "Required"),
+        (PASSWORD, "short", "new_password", "Must be at least 8 characters"),
+        (PASSWORD, "password1234", "new_password", "This password is too easy to guess."),
+        (PASSWORD, ALICE, "new_password", "This password is too easy to guess."),
+        (PASSWORD, PASSWORD, "new_password", "Must be different from your current password"),
     ],
 )
 async def test_a_refused_password_changes_nothing_and_says_why_beside_the_field(
     mine: PageClient, alice: ApiClient, current: str, new: str, field: str, message: str
 ) -> None:
     await mine.open("/account")
-    page = await mine.send("Change it", current_password=current, new_password=new)
+    page = await mine.send("Update password", current_password=current, new_password=new)
     assert page.status == 400
     assert page.text.startswith("Error: Account")
-    assert message in page.error_beside("Change it", field)
-    assert set(page.form("Change it").fields.values()) & {current, new} <= {""}
+    assert message in page.error_beside("Update password", field)
+    assert set(page.form("Update password").fields.values()) & {current, new} <= {""}
     assert await works(alice)
     assert await is_logged_in(mine)
 
@@ -287,24 +292,24 @@ async def test_wrong_current_passwords_count_as_failed_logins(
 ) -> None:
     await mine.open("/account")
     sent = {"current_password": "wrong", "new_password": NEW_PASSWORD}
-    assert (await mine.send("Change it", **sent)).status == 400
+    assert (await mine.send("Update password", **sent)).status == 400
     await mine.open("/account/delete")
     assert (await mine.send("Delete my account", password="wrong")).status == 400
     others = "/account/sessions/others/end"
     await mine.open(others)
-    assert (await mine.send("End all others", password="wrong")).status == 400
+    assert (await mine.send("Log out everywhere else", password="wrong")).status == 400
     response = await api.post("/api/auth/login", {"email": ALICE, "password": "wrong"})
     assert response.status == 401
     for address, button, fields in [
-        ("/account", "Change it", {**sent, "current_password": PASSWORD}),
+        ("/account", "Update password", {**sent, "current_password": PASSWORD}),
         ("/account/delete", "Delete my account", {"password": PASSWORD}),
-        (others, "End all others", {"password": PASSWORD}),
+        (others, "Log out everywhere else", {"password": PASSWORD}),
     ]:
         await mine.open(address)
         page = await mine.send(button, **fields)
         assert page.status == 429
         assert 0 < int(page.headers["Retry-After"]) <= 900
-        assert "That was too often. Try again in 15 minutes." in page.text
+        assert "You have sent too many requests. Try again in 15 minutes." in page.text
 
 
 async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
@@ -359,7 +364,7 @@ async def test_deleting_the_account_says_what_is_lost_and_leaves_nothing_of_it(
     assert "1 task" in page.text
     page = await mine.submit("Delete my account", password=PASSWORD)
     assert page.address == "/login"
-    assert page.flash_message == "Your account is deleted, with everything in it."
+    assert page.flash_message == "Your account and all its data have been deleted."
     assert "taskapp-session" not in mine.cookies
     assert [await works(alice), await works(script), await works(bob)] == [False, False, True]
     assert (await mine.log_in(ALICE)).status == 401
@@ -371,7 +376,7 @@ async def test_deleting_the_account_says_what_is_lost_and_leaves_nothing_of_it(
     assert (await mine.log_in(ALICE)).titles == []
 
 
-@pytest.mark.parametrize(("password", "why"), [("wrong", "not your password"), ("", "needed")])
+@pytest.mark.parametrize(("password", "why"), [("wrong", "Incorrect password"), ("", "Required")])
 async def test_the_account_stays_without_the_right_password(
     mine: PageClient, alice: ApiClient, password: str, why: str
 ) -> None:
@@ -393,7 +398,7 @@ async def test_a_token_is_shown_once_and_nowhere_else(
     assert shown.headers["Cache-Control"] == "no-store"
     assert text not in shown.address + str(mine.cookies) + str(shown.headers)
     assert shown.html.count(text) == 1
-    page = await mine.open(shown.link("I have copied it"))
+    page = await mine.open(shown.link("Done"))
     assert "Backup script" in page.text
     assert text[:20] not in page.html
     assert text[8:28] not in str(rows(settings, "sessions::text, users::text"))
@@ -405,11 +410,11 @@ async def test_a_token_is_listed_with_what_it_may_until_when_and_its_last_use(
     reader = await mine.make_token(name="Reader", read_only="yes", expires="never")
     await mine.make_token(name="Writer", expires="30")
     page = await mine.open("/account")
-    assert "Reader Only reads · never expires · not used yet Revoke" in page.text
-    assert "Writer Reads and changes · expires" in page.text
+    assert "Reader Read-only · never expires · never used Revoke" in page.text
+    assert "Writer Read and write · expires" in page.text
     execute(settings.database_url, "UPDATE sessions SET last_used_at = now() - interval '2 days'")
     assert (
-        "Reader Only reads · never expires · last used 2 days ago"
+        "Reader Read-only · never expires · last used 2 days ago"
         in (await mine.open("/account")).text
     )
     assert await works(reader)
@@ -421,13 +426,13 @@ async def test_a_token_is_listed_with_what_it_may_until_when_and_its_last_use(
 @pytest.mark.parametrize(
     ("fields", "field", "message"),
     [
-        ({"name": ""}, "name", "A token needs a name."),
-        ({"name": "\u200b "}, "name", "A token needs a name."),
-        ({"name": "x" * 101}, "name", "At most 100 characters are possible; this has 101."),
-        ({"name": "\0"}, "name", "cannot be stored"),
-        ({"name": "Taken"}, "name", "You have a token of this name already."),
-        ({"expires": "31"}, "expires", "This has to be one of these: 30, 90, 365, never."),
-        ({"read_only": "no"}, "read_only", "This has to be one of these: yes."),
+        ({"name": ""}, "name", "Name is required"),
+        ({"name": "\u200b "}, "name", "Name is required"),
+        ({"name": "x" * 101}, "name", "Must be at most 100 characters (currently 101)"),
+        ({"name": "\0"}, "name", "unsupported characters"),
+        ({"name": "Taken"}, "name", "You already have a token with this name"),
+        ({"expires": "31"}, "expires", "Must be one of: 30, 90, 365, never"),
+        ({"read_only": "no"}, "read_only", "Must be one of: yes"),
     ],
 )
 async def test_a_refused_token_says_why_beside_the_field_and_keeps_what_was_typed(
@@ -435,12 +440,12 @@ async def test_a_refused_token_says_why_beside_the_field_and_keeps_what_was_type
 ) -> None:
     await mine.make_token(name="Taken")
     await mine.open("/account")
-    page = await mine.send("Make the token", **{"name": "Kept", **fields})
+    page = await mine.send("Create token", **{"name": "Kept", **fields})
     assert page.status == 400
     assert page.text.startswith("Error: Account")
     assert any(message in text for name, text in page.ids.items() if name.endswith("-error"))
     if field != "name":
-        assert page.form("Make the token").fields["name"] == "Kept"
+        assert page.form("Create token").fields["name"] == "Kept"
 
 
 async def test_the_number_of_tokens_is_limited(
@@ -450,8 +455,11 @@ async def test_the_number_of_tokens_is_limited(
     for name in ("One", "Two"):
         await mine.make_token(name=name)
     await mine.open("/account")
-    page = await mine.send("Make the token", name="Three")
-    assert page.error_beside("Make the token", "name") == "2 tokens are the most; revoke one first."
+    page = await mine.send("Create token", name="Three")
+    assert (
+        page.error_beside("Create token", "name")
+        == "You can have at most 2 tokens. Revoke one first."
+    )
 
 
 async def test_a_revoked_token_is_refused_at_once_on_every_process(
@@ -463,7 +471,7 @@ async def test_a_revoked_token_is_refused_at_once_on_every_process(
         assert [await works(script), await works(there)] == [True, True]
         page = await mine.open("/account")
         await mine.open(page.link("Revoke: Backup script"))
-        page = await mine.submit("Revoke it", password=PASSWORD)
+        page = await mine.submit("Revoke token", password=PASSWORD)
         assert page.flash_message == "Token revoked."
         for client in (script, there):
             assert_problem(await client.get("/api/tasks"), 401)

@@ -31,10 +31,10 @@ async def test_registering_leads_to_the_login_page_with_a_flash_message(
     visitor: PageClient,
 ) -> None:
     await visitor.open("/register")
-    response = await visitor.send("Make my account", email=ALICE, password=PASSWORD)
+    response = await visitor.send("Create account", email=ALICE, password=PASSWORD)
     assert (response.status, response.location) == (303, "/login")
     page = await visitor.follow(response)
-    assert page.flash_message == "Your account is ready. Log in to begin."
+    assert page.flash_message == "Account created. Log in to get started."
     assert (await visitor.open("/login")).flash_message == ""
 
 
@@ -48,26 +48,26 @@ async def test_logging_in_leads_to_the_tasks(alice: ApiClient, visitor: PageClie
 @pytest.mark.parametrize(
     ("email", "password", "field", "message"),
     [
-        ("", PASSWORD, "email", "This is needed."),
-        ("no address", PASSWORD, "email", "This is not an e-mail address"),
-        ("alice@intranet", PASSWORD, "email", "needs a dot"),
-        (ALICE, "", "password", "At least 8 characters are needed."),
-        (ALICE, "short", "password", "At least 8 characters are needed."),
-        (ALICE, "x" * 257, "password", "At most 256 characters are possible; this has 257."),
-        (ALICE, "aaaaaaaaaaaa", "password", "This password is easily guessed."),
-        (ALICE, ALICE, "password", "This password is easily guessed."),
+        ("", PASSWORD, "email", "Required"),
+        ("no address", PASSWORD, "email", "Must be a valid email address"),
+        ("alice@intranet", PASSWORD, "email", "must contain a dot"),
+        (ALICE, "", "password", "Must be at least 8 characters"),
+        (ALICE, "short", "password", "Must be at least 8 characters"),
+        (ALICE, "x" * 257, "password", "Must be at most 256 characters (currently 257)"),
+        (ALICE, "aaaaaaaaaaaa", "password", "This password is too easy to guess."),
+        (ALICE, ALICE, "password", "This password is too easy to guess."),
     ],
 )
 async def test_a_refused_registration_keeps_the_address_and_says_why_beside_the_field(
     visitor: PageClient, email: str, password: str, field: str, message: str
 ) -> None:
     await visitor.open("/register")
-    page = await visitor.send("Make my account", email=email, password=password)
+    page = await visitor.send("Create account", email=email, password=password)
     assert page.status == 400
     assert page.text.startswith("Error: Register")
-    assert message in page.error_beside("Make my account", field)
-    assert page.form("Make my account").fields["email"] == email
-    assert page.form("Make my account").fields["password"] == ""
+    assert message in page.error_beside("Create account", field)
+    assert page.form("Create account").fields["email"] == email
+    assert page.form("Create account").fields["password"] == ""
 
 
 async def test_an_address_that_is_taken_is_refused_beside_the_field(
@@ -75,13 +75,13 @@ async def test_an_address_that_is_taken_is_refused_beside_the_field(
 ) -> None:
     page = await visitor.sign_up("ALICE@example.com")
     assert page.status == 409
-    assert "already exists" in page.error_beside("Make my account", "email")
-    assert page.form("Make my account").fields["email"] == "ALICE@example.com"
+    assert "already exists" in page.error_beside("Create account", "email")
+    assert page.form("Create account").fields["email"] == "ALICE@example.com"
 
 
 async def test_the_password_hint_is_tied_to_its_field(visitor: PageClient) -> None:
     page = await visitor.open("/register")
-    assert page.form("Make my account").described["password"] == ["password-hint"]
+    assert page.form("Create account").described["password"] == ["password-hint"]
     assert "At least 8 characters" in page.ids["password-hint"]
 
 
@@ -100,7 +100,7 @@ async def test_a_wrong_password_and_an_unknown_address_look_the_same(
     page = await visitor.log_in(email, password)
     assert page.status == 401
     assert page.text.startswith("Error: Log in")
-    assert "The e-mail address or the password is not right." in page.text
+    assert "The email address or password is incorrect." in page.text
     assert page.form("Log in").fields["email"] == email
     assert page.form("Log in").fields["password"] == ""
     assert "taskapp-session" not in visitor.cookies
@@ -113,7 +113,7 @@ async def test_a_login_without_a_field_says_so_beside_it(
     page = await visitor.log_in(email, password)
     assert page.status == 400
     field = "password" if email else "email"
-    assert page.error_beside("Log in", field) == "This is needed."
+    assert page.error_beside("Log in", field) == "Required"
     assert page.form("Log in").fields["email"] == email
 
 
@@ -300,7 +300,7 @@ async def test_logging_out_ends_the_session_so_that_a_copied_cookie_fails(
     other.cookies = dict(visitor.cookies)
     response = await visitor.send("Log out")
     assert (response.status, response.location) == (303, "/login")
-    assert (await visitor.follow(response)).flash_message == "You are logged out."
+    assert (await visitor.follow(response)).flash_message == "You have been logged out."
     assert "taskapp-session" not in visitor.cookies
     assert (await other.fetch("GET", "/tasks")).location == "/login?next=/tasks"
 
@@ -357,7 +357,7 @@ async def test_an_ended_session_leads_to_no_redirect_loop(
     other.cookies = dict(visitor.cookies)
     await visitor.send("Log out")
     page = await other.open(address)
-    assert page.has_form("Make my account" if address == "/register" else "Log in")
+    assert page.has_form("Create account" if address == "/register" else "Log in")
     assert "taskapp-session" not in other.cookies
     assert not page.has_form("Log out")
 
@@ -377,7 +377,7 @@ async def test_a_forged_session_cookie_is_removed(visitor: PageClient) -> None:
 async def test_a_form_without_its_csrf_token_is_shown_again_with_the_address(
     alice: ApiClient, visitor: PageClient, address: str, sent: str | None
 ) -> None:
-    button = "Log in" if address == "/login" else "Make my account"
+    button = "Log in" if address == "/login" else "Create account"
     email = ALICE if address == "/login" else "carol@example.com"
     await visitor.open(address)
     page = await visitor.send(button, email=email, password=PASSWORD, csrf_token=sent)
@@ -393,7 +393,7 @@ async def test_a_form_without_its_csrf_token_is_shown_again_with_the_address(
 async def test_a_form_whose_cookie_is_gone_can_be_sent_again(
     alice: ApiClient, visitor: PageClient, address: str
 ) -> None:
-    button = "Log in" if address == "/login" else "Make my account"
+    button = "Log in" if address == "/login" else "Create account"
     email = ALICE if address == "/login" else "carol@example.com"
     await visitor.open(address)
     visitor.cookies.clear()
@@ -403,7 +403,7 @@ async def test_a_form_whose_cookie_is_gone_can_be_sent_again(
 
 
 @pytest.mark.parametrize("headers", FROM_ELSEWHERE)
-@pytest.mark.parametrize("button", ["Log in", "Make my account"])
+@pytest.mark.parametrize("button", ["Log in", "Create account"])
 async def test_a_form_that_another_site_sent_is_refused_with_the_address_kept(
     alice: ApiClient, visitor: PageClient, button: str, headers: dict[str, str]
 ) -> None:
@@ -462,16 +462,16 @@ async def test_characters_that_cannot_be_stored_are_refused_beside_the_field(
 ) -> None:
     await visitor.open("/register")
     fields = {"email": ALICE, "password": PASSWORD, name: "with a \0 in it"}
-    page = await visitor.send("Make my account", **fields)
+    page = await visitor.send("Create account", **fields)
     assert page.status == 400
-    assert "cannot be stored" in page.error_beside("Make my account", name)
+    assert "unsupported characters" in page.error_beside("Create account", name)
 
 
 async def test_a_form_that_is_too_large_is_an_error_page(visitor: PageClient) -> None:
     await visitor.open("/login")
     page = await visitor.send("Log in", email=ALICE, password="x" * 300_000)
     assert page.status == 413
-    assert "larger than this server accepts" in page.text
+    assert "exceeds the size limit" in page.text
 
 
 # Limits, closed registration, a database that is away
@@ -499,22 +499,22 @@ async def test_a_registration_too_many_keeps_the_address(visitor: PageClient) ->
     assert page.status == 429
     assert page.text.startswith("Error: Register")
     assert "Try again in 60 minutes." in page.text
-    assert page.form("Make my account").fields["email"] == "second@example.com"
-    assert page.form("Make my account").fields["password"] == ""
+    assert page.form("Create account").fields["email"] == "second@example.com"
+    assert page.form("Create account").fields["password"] == ""
 
 
 @pytest.mark.parametrize("setting_changes", [{"TASKAPP_REGISTRATION": "closed"}])
 async def test_closed_registration_says_so_and_offers_no_way_to_it(visitor: PageClient) -> None:
     page = await visitor.open("/register")
     assert page.status == 403
-    assert "New accounts are made by whoever runs this server." in page.text
+    assert "Ask the administrator of this server for an account." in page.text
     login = await visitor.open("/login")
     assert not login.has_link("Register")
     fields = visitor.csrf_field | {"email": ALICE, "password": PASSWORD}
     assert (await visitor.fetch("POST", "/register", fields)).status == 403
 
 
-@pytest.mark.parametrize("button", ["Log in", "Make my account"])
+@pytest.mark.parametrize("button", ["Log in", "Create account"])
 async def test_the_typed_address_survives_a_database_that_is_away(
     services: Services, visitor: PageClient, button: str
 ) -> None:
@@ -535,6 +535,6 @@ async def test_two_registrations_of_one_address_at_once_make_one_account(
     for each in visitors:
         await each.open("/register")
     responses = await asyncio.gather(
-        *(each.send("Make my account", email=ALICE, password=PASSWORD) for each in visitors)
+        *(each.send("Create account", email=ALICE, password=PASSWORD) for each in visitors)
     )
     assert sorted(response.status for response in responses) == [303, 409, 409, 409]

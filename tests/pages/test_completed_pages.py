@@ -34,7 +34,7 @@ async def test_the_list_offers_it_where_there_is_something_to_delete(
             if number:
                 assert page.link("Delete completed (1)") == ADDRESS + query
                 page = await mine.open(ADDRESS + query)
-                assert page.link("Keep them") == f"/tasks{query}"
+                assert page.link("Cancel") == f"/tasks{query}"
         await alice.put(f"/api/tasks/{task['id']}", {"status": "completed"})
 
 
@@ -63,7 +63,7 @@ async def test_it_asks_first_and_then_deletes_and_counts(
     page = await mine.open(page.link(f"Delete completed ({shown})"))
     assert page.text.startswith("Delete completed tasks")
     assert question in page.text
-    assert "Pending tasks stay." in page.text
+    assert "Pending tasks are kept." in page.text
     assert len(await titles(alice)) == min(number + 1, 50)
     response = await mine.send("Delete")
     assert (response.status, response.location) == (303, "/tasks")
@@ -107,9 +107,9 @@ async def test_where_nothing_is_completed_nothing_is_asked(
     mine: PageClient, task: dict[str, str]
 ) -> None:
     page = await mine.open(ADDRESS)
-    assert "No task is completed" in page.text
+    assert "No completed tasks" in page.text
     assert not page.has_form("Delete")
-    assert (await mine.open(page.link("Back to the tasks"))).titles == [task["title"]]
+    assert (await mine.open(page.link("Back to tasks"))).titles == [task["title"]]
 
 
 @pytest.mark.usefixtures("done")
@@ -120,7 +120,7 @@ async def test_without_the_time_of_the_question_nothing_is_deleted(
     await mine.open(ADDRESS)
     page = await mine.send("Delete", until=until)
     assert page.status == 400
-    assert "It is not clear which tasks are meant; open the page again." in page.text
+    assert "The form is incomplete. Reload the page and try again." in page.text
     assert len(await titles(alice)) == 3
 
 
@@ -155,7 +155,7 @@ async def test_a_login_leads_to_the_question(mine: PageClient) -> None:
     page = await mine.open(f"{ADDRESS}?status=completed")
     page = await mine.submit("Log in", email=ALICE, password=PASSWORD)
     assert "Delete 2 completed tasks?" in page.text
-    assert page.link("Keep them") == "/tasks?status=completed"
+    assert page.link("Cancel") == "/tasks?status=completed"
 
 
 @pytest.mark.usefixtures("done")

@@ -20,7 +20,7 @@ from tests.support.page_reader import Page
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
-SEND_AGAIN = "Send it once more. If that does not help, your browser keeps no cookies of this site"
+SEND_AGAIN = "Try again. If that does not help, allow cookies for this site"
 
 
 @contextmanager
@@ -40,9 +40,9 @@ async def leads_back(visitor: PageClient, page: Page, status: int, words: str) -
     assert page.headers["Cache-Control"] == "no-store"
     assert words in page.text
     number = page.headers["X-Request-ID"]
-    assert f"If you ask for help, name this number: {number}" in page.text
+    assert f"Request ID: {number}" in page.text
     assert page.has_form("Log out") == ("taskapp-session" in visitor.cookies)
-    start = await visitor.open(page.link("Back to the start"))
+    start = await visitor.open(page.link("Back to home"))
     is_logged_in = "taskapp-session" in visitor.cookies
     assert (start.status, start.address) == (200, "/tasks" if is_logged_in else "/login")
 
@@ -57,7 +57,7 @@ async def leads_back(visitor: PageClient, page: Page, status: int, words: str) -
             400,
             "pending, completed",
         ),
-        ("GET", "/tasks?after=forged", None, 400, "begin without `after`"),
+        ("GET", "/tasks?after=forged", None, 400, "Invalid cursor"),
         ("POST", "/logout", {"csrf_token": "forged"}, 403, FormNotTrusted.detail),
         ("POST", "/theme", {}, 403, FormNotTrusted.detail),
         ("GET", "/nowhere", None, 404, NotFound.detail),
@@ -67,7 +67,7 @@ async def leads_back(visitor: PageClient, page: Page, status: int, words: str) -
         ("GET", "/tasks/1/edit", None, 404, TaskNotFound.detail),
         ("GET", "/logout", None, 405, MethodNotAllowed.detail),
         ("PUT", "/tasks", {}, 405, MethodNotAllowed.detail),
-        ("POST", "/login", {"email": "x" * 300_000}, 413, "what you typed may still be there"),
+        ("POST", "/login", {"email": "x" * 300_000}, 413, "your text may still be there"),
     ],
 )
 async def test_an_error_is_a_page_with_a_number_and_a_way_back(
@@ -100,7 +100,7 @@ async def test_a_task_of_another_user_is_an_error_with_a_way_back(
     task = await bob.add_task("Bob's secret")
     page = await mine.open(f"/tasks/{task['id']}/edit")
     assert "secret" not in page.text
-    await leads_back(mine, page, 403, "This task belongs to somebody else.")
+    await leads_back(mine, page, 403, "This task belongs to another user.")
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
@@ -142,14 +142,14 @@ async def test_an_unexpected_error_says_nothing_of_its_cause_and_keeps_what_was_
         mine.page = form
         pages.append(await mine.send("Add", title="Typed"))
         mine.page = form
-        pages.append(await mine.send("Add them all", titles="By\nmany"))
+        pages.append(await mine.send("Add tasks", titles="By\nmany"))
     for page in pages:
         for told in ("gone", "relation", "psycopg", "Traceback", ".py"):
             assert told not in page.html
         await leads_back(mine, page, 500, TaskappError.detail)
     for page in pages[1:]:
         mine.page = page
-        assert (await mine.send("Send it again")).status == 303
+        assert (await mine.send("Send again")).status == 303
     assert await titles(alice) == ["By", "many", "Typed"]
 
 
@@ -171,9 +171,9 @@ async def test_a_browser_without_cookies_is_told_to_allow_them_where_they_are_se
     page = await visitor.fetch("POST", path, {"csrf_token": "lost", "email": ALICE})
     assert page.status == 403
     assert SEND_AGAIN in page.text
-    help_text = f"Open it at {address}, for elsewhere the browser does not send them."
+    help_text = f"Make sure you are using {address}: the cookies only work at that address."
     assert (help_text in page.text) == bool(address)
-    assert ("Open it at" in page.text) == bool(address)
+    assert ("Make sure you are using" in page.text) == bool(address)
 
 
 @pytest.mark.parametrize("headers", FROM_ELSEWHERE)

@@ -14,21 +14,21 @@ from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient
 pytest_plugins = ["tests.support.page_fixtures"]
 
 FIXED = {
-    "registered": "Your account is ready. Log in to begin.",
-    "logged-out": "You are logged out.",
-    "session-ended": "Session ended.",
+    "registered": "Account created. Log in to get started.",
+    "logged-out": "You have been logged out.",
+    "session-ended": "Session logged out.",
     "password-changed": "Password changed.",
     "token-revoked": "Token revoked.",
-    "account-deleted": "Your account is deleted, with everything in it.",
+    "account-deleted": "Your account and all its data have been deleted.",
     "added": "Task added.",
     "saved": "Task saved.",
     "completed": "Task completed.",
-    "reopened": "Task is pending again.",
+    "reopened": "Task reopened.",
     "deleted": "Task deleted.",
 }
 COUNTED = {
     "added-several": ("# task added.", "# tasks added."),
-    "sessions-ended": ("# session ended.", "# sessions ended."),
+    "sessions-ended": ("# session logged out.", "# sessions logged out."),
     "deleted-completed": ("# completed task deleted.", "# completed tasks deleted."),
 }
 OURS = {*FIXED.values(), *(form for forms in COUNTED.values() for form in forms)}
@@ -121,7 +121,7 @@ async def test_a_flash_message_waits_for_the_page_after_a_redirect(visitor: Page
     visitor.cookies[COOKIE] = "logged-out"
     assert (await visitor.fetch("GET", "/")).status == 303
     assert (await visitor.fetch("GET", "/static/style.css")).status == 200
-    assert (await visitor.open("/login")).flash_message == "You are logged out."
+    assert (await visitor.open("/login")).flash_message == "You have been logged out."
 
 
 @pytest.mark.gen_test
@@ -129,13 +129,13 @@ async def test_a_change_is_confirmed_with_its_number_and_can_be_undone(
     mine: PageClient,
 ) -> None:
     await mine.open("/tasks")
-    page = await mine.submit("Add them all", titles="Buy milk\nCall Ada\nWrite")
+    page = await mine.submit("Add tasks", titles="Buy milk\nCall Ada\nWrite")
     assert page.flash_message == "3 tasks added."
     page = await mine.submit("Buy milk")
     assert page.flash_message == "Task completed. Undo"
     page = await mine.submit("Undo")
     assert (page.flash_message, page.is_checked("Buy milk")) == (
-        "Task is pending again. Undo",
+        "Task reopened. Undo",
         False,
     )
     page = await mine.submit("Undo")
@@ -152,7 +152,7 @@ async def test_a_forged_undo_reaches_no_task_of_another_user(
     await visitor.sign_up("bob@example.com")
     await visitor.log_in("bob@example.com")
     visitor.cookies[COOKIE] = f"reopened.{task['id']}"
-    assert (await visitor.open("/tasks")).flash_message == "Task is pending again. Undo"
+    assert (await visitor.open("/tasks")).flash_message == "Task reopened. Undo"
     assert (await visitor.submit("Undo")).status in {403, 404}
     await visitor.submit("Log out")
     await visitor.log_in(ALICE, PASSWORD)

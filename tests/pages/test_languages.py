@@ -186,9 +186,9 @@ def test_a_counted_sentence_has_the_form_of_its_number(
 
 @given(st.text())
 def test_a_value_stays_as_it_is(value: str) -> None:
-    message = Message("%(name)s is not UTF-8.", name=value)
-    assert ENGLISH.translate(message) == message == f"{value} is not UTF-8."
-    assert GERMAN.translate(message) == f"„{value}“ ist kein gültiges UTF-8."
+    message = Message("%(name)s must be valid UTF-8.", name=value)
+    assert ENGLISH.translate(message) == message == f"{value} must be valid UTF-8."
+    assert GERMAN.translate(message) == f"„{value}“ muss gültiges UTF-8 sein."
 
 
 @pytest.mark.parametrize("language", LANGUAGES.values(), ids=str)

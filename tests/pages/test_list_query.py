@@ -111,7 +111,7 @@ async def test_deleting_leads_back(mine: PageClient, query: str, page_number: in
     list_query = await open_part(mine, query, page_number)
     row = mine.page.rows[0]
     page = await mine.open(mine.page.link(f"Delete: {row.title}"))
-    assert page.link("Keep it") == f"/tasks{list_query}"
+    assert page.link("Cancel") == f"/tasks{list_query}"
     page = await leads_back(mine, await mine.send("Delete"), list_query)
     assert row not in page.rows
 
@@ -124,8 +124,8 @@ async def test_the_last_task_of_a_page_leaves_a_page_that_leads_to_the_newest(
     list_query = await open_part(mine, "?status=pending", 2)
     for row in mine.page.rows:
         page = await leads_back(mine, await mine.send(row.title), list_query, row.id)
-    assert "There are no more tasks." in page.text
-    assert page.link("Back to the newest") == "/tasks?status=pending"
+    assert "No more tasks." in page.text
+    assert page.link("Back to newest") == "/tasks?status=pending"
 
 
 @gen_test
@@ -138,7 +138,7 @@ async def test_the_last_task_of_a_page_leaves_a_page_that_leads_to_the_newest(
 async def test_adding_leads_to_the_list_that_shows_the_new_task(
     mine: PageClient, query: str, leads_to: str, page_number: int
 ) -> None:
-    for button, field in [("Add", "title"), ("Add them all", "titles")]:
+    for button, field in [("Add", "title"), ("Add tasks", "titles")]:
         await open_part(mine, query, page_number)
         page = await leads_back(mine, await mine.send(button, **{field: "New"}), leads_to)
         assert page.titles[0] == "New"
@@ -151,7 +151,7 @@ async def test_adding_leads_to_the_list_that_shows_the_new_task(
 async def test_an_error_of_a_new_task_is_shown_in_the_same_filter(
     mine: PageClient, query: str, page_number: int
 ) -> None:
-    for button, field in [("Add", "title"), ("Add them all", "titles")]:
+    for button, field in [("Add", "title"), ("Add tasks", "titles")]:
         await open_part(mine, query, page_number)
         page = await mine.send(button, **{field: ""})
         assert page.status == 400
@@ -193,7 +193,7 @@ async def test_a_form_that_is_sent_again_leads_back_to_the_same_part_of_the_list
     seen = "" if query == "?status=completed" else query  # the list that shows new tasks
     for address, button, field, leads_to in [
         ("/tasks", "Add", "title", f"/tasks{seen}"),
-        ("/tasks", "Add them all", "titles", f"/tasks{seen}"),
+        ("/tasks", "Add tasks", "titles", f"/tasks{seen}"),
         (f"/tasks/{task_id}/edit", "Save", "title", f"/tasks{query}#task-{task_id}"),
     ]:
         await mine.open(f"{address}{query}")
@@ -201,15 +201,15 @@ async def test_a_form_that_is_sent_again_leads_back_to_the_same_part_of_the_list
             del mine.cookies["taskapp-session"]
             await mine.send(button, **{field: "Typed"})
             await mine.send("Log in", email=ALICE, password=PASSWORD)
-            page = await mine.send("Save it now")
+            page = await mine.send("Save changes")
         elif mishap == "no token":
             await mine.send(button, **{field: "Typed", "csrf_token": None})
-            page = await mine.send("Send it again")
+            page = await mine.send("Send again")
         else:
             await services.database.close()
             await mine.send(button, **{field: "Typed"})
             await services.database.open(services.settings.database_url)
-            page = await mine.send("Send it again")
+            page = await mine.send("Send again")
         assert (page.status, page.location) == (303, leads_to)
 
 
@@ -228,7 +228,7 @@ async def test_a_form_that_is_sent_again_leads_back_to_the_same_part_of_the_list
 async def test_a_forged_query_is_the_beginning_of_the_list(
     mine: PageClient, task: dict[str, str], query: str
 ) -> None:
-    for name, button, link in [("edit", "Save", "Cancel"), ("delete", "Delete", "Keep it")]:
+    for name, button, link in [("edit", "Save", "Cancel"), ("delete", "Delete", "Cancel")]:
         page = await mine.open(f"/tasks/{task['id']}/{name}{query}")
         assert page.form(button).action == f"/tasks/{task['id']}/{name}"
         assert page.link(link) == "/tasks"

@@ -61,7 +61,7 @@ async def test_the_response_to_a_form_is_compressed_too(mine: PageClient) -> Non
     for page in (
         await mine.send("Add", title=""),
         await mine.fetch("POST", "/tasks", {"title": "Typed"}),
-        await mine.send("Send it again", title="x" * 300_000),
+        await mine.send("Send again", title="x" * 300_000),
     ):
         assert page.status in {400, 403, 413}
         assert page.headers["Content-Encoding"] == "zstd"

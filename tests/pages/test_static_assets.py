@@ -103,7 +103,7 @@ async def test_search_engines_find_their_rules(fetch: Fetch, method: str) -> Non
 async def test_no_other_file_can_be_had(fetch: Fetch, path: str) -> None:
     response = await fetch(f"/static/{path}")
     assert (response.code, response.headers["Content-Type"]) == (404, "text/html; charset=UTF-8")
-    assert b"Back to the start" in response.body
+    assert b"Back to home" in response.body
     assert response.headers["Cache-Control"] == "no-store"
 
 

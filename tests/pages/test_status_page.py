@@ -24,7 +24,7 @@ def setting_changes(tmp_path: Path) -> dict[str, str]:
 async def test_a_stranger_sees_that_it_works_and_since_when(visitor: PageClient) -> None:
     page = await visitor.open("/status")
     assert page.status == 200
-    assert "taskapp works" in page.text
+    assert "taskapp is up and running" in page.text
     assert re.search(NOW, page.text), page.text
 
 
@@ -34,7 +34,7 @@ async def test_it_responds_while_the_database_is_away_and_when_it_is_back(
     await services.database.close()
     page = await visitor.open("/status")
     assert page.status == 503
-    assert "taskapp is not available at the moment" in page.text
+    assert "taskapp is temporarily unavailable" in page.text
     await services.database.open(services.settings.database_url)
     assert (await visitor.open("/status")).status == 200
 
@@ -45,7 +45,7 @@ async def test_it_says_when_changes_are_refused(
     monkeypatch.setattr("taskapp.db.database.Database.accepts_writes", False)
     page = await visitor.open("/status")
     assert page.status == 503
-    assert "Tasks can be read, but not changed at the moment" in page.text
+    assert "Tasks are temporarily read-only" in page.text
 
 
 async def test_the_time_is_that_of_the_last_change_of_state(
@@ -87,5 +87,5 @@ async def test_a_page_that_was_not_available_leads_to_it(
     await services.database.close()
     page = await visitor.open("/tasks")
     assert page.status == 503
-    assert page.link("How taskapp is doing") == "/status"
+    assert page.link("System status") == "/status"
     await services.database.open(services.settings.database_url)

@@ -26,9 +26,9 @@ LONG = "x" * 300
 
 async def test_a_list_without_tasks_says_what_could_be_there(mine: PageClient) -> None:
     for query, words in [
-        ("", "Nothing here yet. Write down the first thing you have to do."),
-        ("?status=pending", "Nothing here yet. Write down the first thing you have to do."),
-        ("?status=completed", "Nothing completed yet. What you tick off is kept here."),
+        ("", "No tasks yet. Add your first task."),
+        ("?status=pending", "No tasks yet. Add your first task."),
+        ("?status=completed", "No completed tasks yet. Tasks you check off appear here."),
     ]:
         page = await mine.open(f"/tasks{query}")
         assert words in page.text
@@ -38,7 +38,7 @@ async def test_a_list_without_tasks_says_what_could_be_there(mine: PageClient) -
 async def test_a_list_whose_tasks_are_all_done_says_so(mine: PageClient, alice: ApiClient) -> None:
     await alice.add_task("Done", status="completed")
     page = await mine.open("/tasks?status=pending")
-    assert "All done. Nothing is left to do." in page.text
+    assert "All done. Nothing left to do." in page.text
 
 
 async def test_the_list_shows_the_newest_first_with_its_texts(
@@ -98,11 +98,11 @@ async def test_more_than_fifty_tasks_are_walked_page_by_page(
 
 async def _walk(visitor: PageClient, address: str, sizes: list[int]) -> None:
     page = await visitor.open(address)
-    assert not page.has_link("Back to the newest")
+    assert not page.has_link("Back to newest")
     seen = [page.titles]
     while page.has_link("Load more"):
         page = await visitor.open(page.link("Load more"))
-        assert page.link("Back to the newest") == address
+        assert page.link("Back to newest") == address
         seen.append(page.titles)
     assert [len(part) for part in seen] == sizes
     assert len({title for part in seen for title in part}) == sum(sizes)
@@ -116,7 +116,7 @@ async def test_an_address_that_makes_no_sense_is_an_error_page(
 ) -> None:
     page = await mine.open(f"/tasks?{query}")
     assert page.status == 400
-    assert page.link("Back to the start") == "/"
+    assert page.link("Back to home") == "/"
 
 
 # Adding
@@ -133,7 +133,7 @@ async def test_an_added_task_is_in_the_list_at_once(mine: PageClient, alice: Api
 
 
 async def test_the_button_below_the_description_sends_the_title_too(mine: PageClient) -> None:
-    page = await mine.submit("Add with the description", title="Buy milk", description="Oat")
+    page = await mine.submit("Add task", title="Buy milk", description="Oat")
     assert page.titles == ["Buy milk"]
     assert "Oat" in page.text
 
@@ -145,11 +145,11 @@ async def test_a_task_needs_no_description(mine: PageClient) -> None:
 @pytest.mark.parametrize(
     ("title", "description", "field", "message"),
     [
-        ("", "Kept", "title", "A task needs a title."),
-        ("   ", "Kept", "title", "A task needs a title."),
-        (LONG, "Kept", "title", "At most 255 characters are possible; this has 300."),
-        ("Kept", "x" * 10_001, "description", "At most 10,000 characters are possible"),
-        ("with a \0", "Kept", "title", "cannot be stored"),
+        ("", "Kept", "title", "Title is required"),
+        ("   ", "Kept", "title", "Title is required"),
+        (LONG, "Kept", "title", "Must be at most 255 characters (currently 300)"),
+        ("Kept", "x" * 10_001, "description", "Must be at most 10,000 characters"),
+        ("with a \0", "Kept", "title", "unsupported characters"),
     ],
 )
 async def test_a_refused_task_keeps_both_texts_and_says_why_beside_the_field(
@@ -243,9 +243,9 @@ async def test_an_edited_task_is_saved_and_shown(
 @pytest.mark.parametrize(
     ("change", "field", "message"),
     [
-        ({"title": ""}, "title", "A task needs a title."),
-        ({"title": LONG}, "title", "this has 300"),
-        ({"description": "x" * 10_001}, "description", "this has 10,001"),
+        ({"title": ""}, "title", "Title is required"),
+        ({"title": LONG}, "title", "currently 300"),
+        ({"description": "x" * 10_001}, "description", "currently 10,001"),
         ({"status": "nonsense"}, "status", "pending, completed"),
     ],
 )
@@ -298,7 +298,7 @@ async def test_a_conflict_shows_both_texts_and_then_saving_works(
     await alice.put(f"/api/tasks/{task['id']}", {"title": "By the other", "description": "Theirs"})
     page = await mine.send("Save", title="By me", description="Mine")
     assert page.status == 409
-    assert "The task was changed meanwhile" in page.text
+    assert "This task has changed since you opened it" in page.text
     assert "By the other" in page.text
     assert "Theirs" in page.text
     assert page.form("Save").fields["title"] == "By me"
@@ -326,7 +326,7 @@ async def test_deleting_asks_first_and_then_deletes(
     page = await mine.open(mine.page.link("Delete: Buy milk"))
     assert page.text.startswith("Delete task · taskapp")
     assert "Delete this task? Buy milk Oat" in page.text
-    assert page.link("Keep it") == "/tasks"
+    assert page.link("Cancel") == "/tasks"
     assert await titles(alice) == ["Buy milk"]
     response = await mine.send("Delete")
     assert (response.status, response.location) == (303, "/tasks")

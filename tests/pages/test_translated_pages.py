@@ -40,24 +40,24 @@ async def test_a_page_is_in_the_language_that_the_browser_asks_for(
 async def test_german_is_spoken_from_the_account_to_the_last_task(visitor: PageClient) -> None:
     visitor.headers = {"Accept-Language": "de"}
     await visitor.open("/register")
-    page = await visitor.submit("Konto anlegen", email="", password="x" * 1257)
+    page = await visitor.submit("Konto erstellen", email="", password="x" * 1257)
     assert page.text.startswith("Fehler: Registrieren · taskapp")
-    assert page.error_beside("Konto anlegen", "email") == "Diese Angabe fehlt noch."
-    assert "hier sind es 1.257." in page.error_beside("Konto anlegen", "password")
-    page = await visitor.submit("Konto anlegen", **ACCOUNT)
-    assert page.flash_message == "Dein Konto ist bereit. Melde dich an, dann kann es losgehen."
+    assert page.error_beside("Konto erstellen", "email") == "Pflichtfeld"
+    assert "aktuell 1.257" in page.error_beside("Konto erstellen", "password")
+    page = await visitor.submit("Konto erstellen", **ACCOUNT)
+    assert page.flash_message == "Konto erstellt. Melde dich an, um loszulegen."
     await visitor.submit("Anmelden", **ACCOUNT)
     page = await visitor.submit("Hinzufügen", title="Milch kaufen")
     assert (page.flash_message, page.titles) == ("Aufgabe hinzugefügt.", ["Milch kaufen"])
     assert "gerade eben" in page.text
-    page = await visitor.submit("Alle hinzufügen", titles="Brot\nButter")
+    page = await visitor.submit("Aufgaben hinzufügen", titles="Brot\nButter")
     assert page.flash_message == "2 Aufgaben hinzugefügt."
-    page = await visitor.submit("Alle hinzufügen", titles="")
-    assert page.error_beside("Alle hinzufügen", "titles") == "Schreib mindestens eine Zeile."
+    page = await visitor.submit("Aufgaben hinzufügen", titles="")
+    assert page.error_beside("Aufgaben hinzufügen", "titles") == "Gib mindestens eine Aufgabe ein"
     page = await visitor.submit("Butter")
     assert page.flash_message == "Aufgabe erledigt. Rückgängig"
     page = await visitor.submit("Abmelden")
-    assert page.flash_message == "Du bist abgemeldet."
+    assert page.flash_message == "Du wurdest abgemeldet."
 
 
 @pytest.mark.parametrize("path", ["/tasks", "/auth/login", "/nowhere"])
@@ -85,7 +85,7 @@ class Echo(PageHandler):
 
     async def get(self) -> None:
         value = self.read_query("value")
-        raise Invalid({value: Message("%(name)s was sent more than once.", name=value)})
+        raise Invalid({value: Message("%(name)s must be sent only once.", name=value)})
 
 
 @pytest.mark.parametrize("language", LANGUAGES.values(), ids=str)
@@ -96,7 +96,7 @@ async def test_a_value_in_a_sentence_is_seen_as_it_was_sent(
     app.add_handlers(".*", [("/echo", Echo)])
     visitor.headers = {"Accept-Language": language.code}
     page = await visitor.open(f"/echo?value={quote(value)}")
-    sentence = Message("%(name)s was sent more than once.", name=value)
+    sentence = Message("%(name)s must be sent only once.", name=value)
     assert language.translate(sentence) in page.text
     assert (page.tags("svg"), len(page.tags("script"))) == ([], 1)
 

@@ -19,13 +19,13 @@ async def test_what_was_typed_while_the_session_ended_is_added_after_the_login(
     del mine.cookies["taskapp-session"]
     page = await mine.send("Add", title="Typed for long", description="\nWith <care>")
     assert page.status == 401
-    assert "Your session has ended." in page.text
+    assert "Your session has expired." in page.text
     await mine.send("Log in", email=ALICE, password="wrong at first")
     page = await mine.send("Log in", email=ALICE, password=PASSWORD)
-    assert page.form("Save it now").fields["title"] == "Typed for long"
-    assert page.form("Save it now").fields["description"] == "\nWith <care>"
+    assert page.form("Save changes").fields["title"] == "Typed for long"
+    assert page.form("Save changes").fields["description"] == "\nWith <care>"
     assert page.has_form("Log out")
-    assert (await mine.submit("Save it now")).titles == ["Typed for long"]
+    assert (await mine.submit("Save changes")).titles == ["Typed for long"]
     assert (await alice.get("/api/tasks")).json["tasks"][0]["description"] == "\nWith <care>"
 
 
@@ -40,8 +40,8 @@ async def test_an_edit_that_was_typed_while_the_session_ended_is_saved_after_the
     assert page.status == 401
     assert "taskapp-session" not in mine.cookies
     page = await mine.send("Log in", email=ALICE, password=PASSWORD)
-    assert page.form("Save it now").fields["title"] == "Typed for long"
-    assert (await mine.submit("Save it now")).titles == ["Typed for long"]
+    assert page.form("Save changes").fields["title"] == "Typed for long"
+    assert (await mine.submit("Save changes")).titles == ["Typed for long"]
     assert (await stored(alice, task))["status"] == "completed"
 
 
@@ -53,7 +53,7 @@ async def test_an_edit_after_the_login_still_notices_a_conflict(
     await mine.send("Save", title="By me")
     await alice.put(f"/api/tasks/{task['id']}", {"title": "By the other"})
     await mine.send("Log in", email=ALICE, password=PASSWORD)
-    page = await mine.send("Save it now")
+    page = await mine.send("Save changes")
     assert page.status == 409
     assert "By the other" in page.text
 
@@ -72,10 +72,10 @@ async def test_what_was_typed_survives_a_database_that_is_away(
     for page, title in ((added, "Typed"), (edited, "Edited")):
         assert page.status == 503
         assert "Try again in 2 seconds." in page.text
-        assert page.form("Send it again").fields["title"] == title
-        assert page.form("Send it again").fields["description"] == "At length"
+        assert page.form("Send again").fields["title"] == title
+        assert page.form("Send again").fields["description"] == "At length"
         mine.page = page
-        assert (await mine.send("Send it again")).status == 303
+        assert (await mine.send("Send again")).status == 303
     assert await titles(alice) == ["Typed", "Edited"]
 
 
@@ -85,7 +85,7 @@ async def test_a_broken_form_keeps_what_can_be_read_of_it(mine: PageClient) -> N
         "POST", "/tasks", b"csrf_token=" + token + b"&title=Typed&description=%ff"
     )
     assert page.status == 400
-    assert page.form("Send it again").fields["title"] == "Typed"
+    assert page.form("Send again").fields["title"] == "Typed"
 
 
 # A form that no page of ours sent
@@ -100,8 +100,8 @@ async def test_what_was_typed_into_an_untrusted_add_form_can_be_sent_again(
     page = await mine.send("Add", title="Typed", description="\nlong", **without)
     mine.headers = {}
     assert page.status == 403
-    assert page.form("Send it again").fields["title"] == "Typed"
-    assert (await mine.submit("Send it again")).titles == ["Typed"]
+    assert page.form("Send again").fields["title"] == "Typed"
+    assert (await mine.submit("Send again")).titles == ["Typed"]
     assert (await alice.get("/api/tasks")).json["tasks"][0]["description"] == "\nlong"
 
 
@@ -111,5 +111,5 @@ async def test_what_was_typed_into_an_untrusted_edit_form_can_be_sent_again(
     await mine.open(f"/tasks/{task['id']}/edit")
     page = await mine.send("Save", title="Typed", status="completed", csrf_token="forged")
     assert page.status == 403
-    assert (await mine.submit("Send it again")).titles == ["Typed"]
+    assert (await mine.submit("Send again")).titles == ["Typed"]
     assert (await stored(alice, task))["status"] == "completed"

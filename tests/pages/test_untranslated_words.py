@@ -186,7 +186,7 @@ async def test_a_stranger_sees_no_word_that_cannot_be_translated(reader: Reader)
     await reader.open("/register")
     await reader.post("/register", email="1", password="1")
     await reader.post("/register", email="", password="1234567890")
-    assert "⟦Your account is ready" in (await reader.post("/register", **ACCOUNT)).html
+    assert "⟦Account created" in (await reader.post("/register", **ACCOUNT)).html
     assert (await reader.post("/register", **ACCOUNT)).status == 409
     assert (await reader.post("/login", **ACCOUNT | {"password": "1"})).status == 401
     assert (await reader.fetch("POST", "/login", ACCOUNT)).status == 403
@@ -201,7 +201,7 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
 ) -> None:
     await reader.open("/register")
     await reader.post("/register", **ACCOUNT)
-    assert "⟦Nothing here yet" in (await reader.post("/login", **ACCOUNT)).html
+    assert "⟦No tasks yet" in (await reader.post("/login", **ACCOUNT)).html
     await reader.post("/tasks", title="1", description="1 " * 200)
     page = await reader.post("/tasks/several", titles="2\n3")
     tasks = [f"/tasks/{row.id}" for row in page.rows]

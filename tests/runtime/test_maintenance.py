@@ -117,13 +117,13 @@ async def test_what_was_typed_is_kept_and_can_be_sent_when_it_is_over(
     page = await mine.send("Add", title="Typed in the wrong moment")
     assert page.status == 503
     for words in (
-        "Closed for maintenance",
+        "Down for maintenance",
         "New disks until 10:30, <Alice>",
         "Try again in 60 seconds",
     ):
         assert words in page.text
     services.maintenance.window = None
-    assert (await mine.send("Send it again")).status == 303
+    assert (await mine.send("Send again")).status == 303
     assert await titles(alice) == ["Typed in the wrong moment"]
 
 
@@ -135,7 +135,7 @@ async def test_the_status_page_says_so_and_since_when_also_without_a_database(
     page = await visitor.open("/status")
     await closed.database.open(closed.settings.database_url)
     for words in (
-        "taskapp is closed for maintenance",
+        "taskapp is down for maintenance",
         UnderMaintenance.detail,
         "Since 2 February 2026, 10:00 UTC",
     ):
@@ -236,7 +236,7 @@ def test_a_server_that_starts_meanwhile_says_so_at_once_also_while_its_database_
         wait_until(lambda: client.status("/api/health/live") == 200)
         response = client.send("GET", "/tasks")
         assert response.status == 503
-        assert b"Closed for maintenance" in response.body
+        assert b"Down for maintenance" in response.body
         disable(folder / "maintenance")
         wait_until(lambda: b"maintenance" not in client.send("GET", "/tasks").body)
 

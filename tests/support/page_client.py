@@ -100,7 +100,7 @@ class PageClient:
     async def sign_up(self, email: str, password: str = PASSWORD) -> Page:
         """Register by the form."""
         await self.open("/register")
-        return await self.submit("Make my account", email=email, password=password)
+        return await self.submit("Create account", email=email, password=password)
 
     async def log_in(self, email: str, password: str = PASSWORD) -> Page:
         """Log in by the form."""
@@ -115,7 +115,7 @@ class PageClient:
     async def make_token(self, **fields: str) -> ApiClient:
         """Create an API token by the form, and return an API client that sends it."""
         await self.open("/account")
-        page = await self.submit("Make the token", **{"name": "Backup script", **fields})
+        page = await self.submit("Create token", **{"name": "Backup script", **fields})
         (text,) = re.findall(r">(taskapp_[^<]{20,})<", page.html)
         return ApiClient(self.http_client, self.base_url, {"Authorization": f"Bearer {text}"})
 

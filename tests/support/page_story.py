@@ -55,7 +55,7 @@ async def _meet_a_stranger(visitor: PageClient) -> None:
     await visitor.send("Log in", csrf_token=None)
     for email, password in [("nonsense", ""), (ALICE, PASSWORD)]:
         await visitor.sign_up(email, password)
-    await visitor.send("Make my account", csrf_token=None)
+    await visitor.send("Create account", csrf_token=None)
     await visitor.sign_up("carol@example.com")
 
 
@@ -66,10 +66,10 @@ async def _write_things_down(visitor: PageClient) -> None:
     await visitor.open("/tasks")
     await visitor.send("Add", title="", description="Kept")
     await visitor.send("Add", title="Kept", description="x" * 10_001)
-    await visitor.send("Add them all", titles="")
+    await visitor.send("Add tasks", titles="")
     for text in HOSTILE:
         await visitor.submit("Add", title=text, description=f"{text}\n" * 40)
-    await visitor.submit("Add them all", titles="\n".join(f"Line {n}" for n in range(60)))
+    await visitor.submit("Add tasks", titles="\n".join(f"Line {n}" for n in range(60)))
 
 
 async def _look_at_the_list(visitor: PageClient) -> None:
@@ -107,18 +107,21 @@ async def _look_after_the_account(visitor: PageClient, alice: ApiClient) -> None
     await alice.log_in(ALICE, PASSWORD)
     for name in ("", *HOSTILE):
         await visitor.open("/account")
-        await visitor.submit("Make the token", name=name, read_only="yes", expires="never")
+        await visitor.submit("Create token", name=name, read_only="yes", expires="never")
     page = await visitor.open("/account/tokens")
-    for link, button in [(f"Revoke: {HOSTILE[0]}", "Revoke it"), ("End all others",) * 2]:
+    for link, button in [
+        (f"Revoke: {HOSTILE[0]}", "Revoke token"),
+        ("Log out everywhere else",) * 2,
+    ]:
         await visitor.open(page.link(link))
         await visitor.submit(button, password="something else")
         await visitor.submit(button, password=PASSWORD)
     await visitor.open("/account")
-    await visitor.send("Change it", current_password=PASSWORD, new_password="short")
+    await visitor.send("Update password", current_password=PASSWORD, new_password="short")
     await visitor.open("/account/password")
     new = f"another {PASSWORD}"
     for old, password in [(PASSWORD, new), (new, PASSWORD)]:
-        await visitor.submit("Change it", current_password=old, new_password=password)
+        await visitor.submit("Update password", current_password=old, new_password=password)
     await alice.log_in(ALICE, PASSWORD)
     await visitor.open("/account")
     await visitor.open(visitor.page.link("Delete my account"))
@@ -137,16 +140,16 @@ async def _go_wrong(visitor: PageClient, bob: ApiClient, services: Services) -> 
     await services.database.close()
     await visitor.open("/status")
     visitor.page = form
-    await visitor.send("Add them all", titles="Typed\nmore")
+    await visitor.send("Add tasks", titles="Typed\nmore")
     await services.database.open(services.settings.database_url)
-    await visitor.submit("Send it again")
+    await visitor.submit("Send again")
 
 
 async def _lose_the_session(visitor: PageClient, alice: ApiClient) -> None:
     task = await alice.add_task("Long thought about")
     for address, button, field in [
         ("/tasks?status=pending", "Add", "title"),
-        ("/tasks", "Add them all", "titles"),
+        ("/tasks", "Add tasks", "titles"),
         (f"/tasks/{task['id']}/edit", "Save", "title"),
     ]:
         await visitor.open(address)
@@ -154,7 +157,7 @@ async def _lose_the_session(visitor: PageClient, alice: ApiClient) -> None:
         await visitor.send(button, **{field: "Typed"})
         await visitor.send("Log in", email=ALICE, password="something else")
         await visitor.send("Log in", email=ALICE, password=PASSWORD)
-        await visitor.submit("Save it now")
+        await visitor.submit("Save changes")
 
 
 async def walk(visitor: PageClient, address: str) -> list[Page]:

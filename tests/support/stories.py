@@ -22,9 +22,9 @@ class Watch:
 
 def register(page: Page, account: Account) -> None:
     page.goto("/register")
-    page.get_by_label("E-mail").fill(account.email)
+    page.get_by_label("Email").fill(account.email)
     page.get_by_label("Password", exact=True).fill(account.password)
-    page.get_by_role("button", name="Make my account").click()
+    page.get_by_role("button", name="Create account").click()
 
 
 def log_in(page: Page, account: Account) -> None:
@@ -34,7 +34,7 @@ def log_in(page: Page, account: Account) -> None:
 
 
 def enter(page: Page, account: Account) -> None:
-    page.get_by_label("E-mail").fill(account.email)
+    page.get_by_label("Email").fill(account.email)
     page.get_by_label("Password", exact=True).fill(account.password)
     page.get_by_role("button", name="Log in").click()
 
@@ -47,16 +47,16 @@ def add(page: Page, title: str, description: str = "") -> None:
     """Add a task, and wait until the page confirms it."""
     field_of_new_task(page).fill(title)
     if description:
-        page.get_by_text("With a description").click()
+        page.get_by_text("Add description").click()
         page.get_by_label("Description").fill(description)
     page.get_by_role("button", name="Add", exact=True).click()
     expect(titles(page).first).to_have_text(title)
 
 
 def add_several(page: Page, *lines: str) -> None:
-    page.get_by_text("Several at once").click()
+    page.get_by_text("Add multiple tasks").click()
     page.get_by_label("Tasks", exact=True).fill("\n".join(lines))
-    page.get_by_role("button", name="Add them all").click()
+    page.get_by_role("button", name="Add tasks").click()
 
 
 def have(context: BrowserContext, account: Account, *lines: str, status: str = "pending") -> None:
