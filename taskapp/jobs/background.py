@@ -1,4 +1,4 @@
-"""Jobs in the background: each goes on after whatever happens in it, and what happens is told."""
+"""Background jobs: each goes on after any failure, which is logged and counted."""
 
 import asyncio
 import threading
@@ -17,20 +17,20 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Job:
-    """Something that is done again and again; all times are in seconds."""
+    """A job that is repeated; all times are in seconds."""
 
     name: str  # as the log and the metrics show it
-    work: Callable[[], Awaitable[object]]  # False: it failed, and has told so itself
+    work: Callable[[], Awaitable[object]]  # returns False if it failed and has logged that itself
     interval: float  # from the end of one run to the next
     delay: float = 0.0  # before the first run
     interval_after_failure: float | None = None  # None: the same
-    # A stop lets a run end by itself: a statement that is cut off would be an error to PostgreSQL.
+    # At the stop a run finishes: PostgreSQL logs an error for a statement that is cut off.
     ends_by_itself: bool = True
 
 
 @asynccontextmanager
 async def running_jobs(metrics: Metrics, *jobs: Job) -> AsyncIterator[None]:
-    """Run jobs side by side, for as long as the block lasts."""
+    """Run jobs concurrently for the length of the block."""
     tasks = [asyncio.create_task(_repeat(job, metrics), name=job.name) for job in jobs]
     try:
         yield
@@ -42,28 +42,29 @@ async def running_jobs(metrics: Metrics, *jobs: Job) -> AsyncIterator[None]:
 
 
 async def _repeat(job: Job, metrics: Metrics) -> None:
-    await asyncio.sleep(job.delay)
+    if job.delay:
+        await asyncio.sleep(job.delay)
     while True:
-        is_well = await _run(job, metrics)
-        pause = None if is_well else job.interval_after_failure
-        await asyncio.sleep(job.interval if pause is None else pause)
+        succeeded = await _run(job, metrics)
+        backoff = None if succeeded else job.interval_after_failure
+        await asyncio.sleep(job.interval if backoff is None else backoff)
 
 
 async def _run(job: Job, metrics: Metrics) -> bool:
-    """Run a job once, and return whether it did not fail."""
+    """Run a job once, and return whether it succeeded."""
     try:
-        told = await (asyncio.shield(_awaited(job)) if job.ends_by_itself else job.work())
+        result = await (asyncio.shield(_awaited(job)) if job.ends_by_itself else job.work())
     except TaskappError as error:
         log("job.failed", "warning", job=job.name, error=error.detail)
     except Exception as error:  # an unknown one must not end the job
         log("job.failed", "error", job=job.name, error=f"{type(error).__name__}: {error}")
     except asyncio.CancelledError:
         task = asyncio.current_task()
-        if task and task.cancelling():  # the stop; otherwise a library gave up something of its own
+        if task and task.cancelling():  # the stop; otherwise a library cancelled something
             raise
         log("job.failed", "error", job=job.name, error="CancelledError")
     else:
-        if told is not False:
+        if result is not False:
             return True
     metrics.job_failures.labels(job.name).inc()
     return False
@@ -74,9 +75,9 @@ async def _awaited(job: Job) -> object:
 
 
 async def run_in_daemon_thread(function: Callable[[], Result]) -> Result:
-    """Run a function that may hang, as on a disk of the network that is away, in a thread.
+    """Run a function that may hang, such as on an unreachable network disk, in a daemon thread.
 
-    `asyncio.to_thread` would keep the process from ending until the function does.
+    A thread of `asyncio.to_thread` keeps the process alive until the function returns.
     """
     outcome: Future[Result] = Future()
     outcome.set_running_or_notify_cancel()
@@ -84,7 +85,7 @@ async def run_in_daemon_thread(function: Callable[[], Result]) -> Result:
     def run() -> None:
         try:
             result = function()
-        except Exception as error:  # the caller's to handle, whatever it is
+        except Exception as error:  # the caller handles it
             outcome.set_exception(error)
         else:
             outcome.set_result(result)

@@ -1,4 +1,4 @@
-"""What the server does by itself from time to time."""
+"""What the server does periodically: delete what has ended, check health and backups."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine

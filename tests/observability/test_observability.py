@@ -354,7 +354,7 @@ async def test_a_healthy_server_says_so(api: ApiClient) -> None:
     response = await api.get("/api/health")
     assert response.status == 200
     members = {"status", "timestamp", "uptime", "database", "backup", "backupAge"}
-    assert set(response.json) == members | {"version"}
+    assert set(response.json) == members | {"version", "backupProblems"}
     assert (response.json["status"], response.json["database"]) == ("healthy", "connected")
     assert MOMENT.fullmatch(response.json["timestamp"])
     assert isinstance(response.json["uptime"], int)
