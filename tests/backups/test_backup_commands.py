@@ -19,7 +19,7 @@ from taskapp.cli.backups import BACKUP_COMMANDS
 from taskapp.config.settings import load_settings
 from taskapp.db.migrations import migrate
 from taskapp.observability.logs import configure_logging
-from tests.support.backup_tools import House, house, original, short_parent
+from tests.support.backup_tools import Instance, instance, original, short_parent
 from tests.support.database_fixtures import (
     add_tasks,
     add_user,
@@ -30,7 +30,7 @@ from tests.support.database_fixtures import (
 )
 from tests.support.server_process import wait_until
 
-__all__ = ["house", "original"]  # fixtures
+__all__ = ["instance", "original"]  # fixtures
 
 cli = click.Group("taskapp", commands={str(each.name): each for each in BACKUP_COMMANDS})
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
@@ -49,8 +49,8 @@ def _same_logging_afterwards() -> Iterator[None]:
     logging.getLogger("taskapp.postgresql").setLevel(logging.NOTSET)
 
 
-def run(house: House, *arguments: str, code: int = 0, **changes: str) -> str:
-    texts = house.settings(**changes).texts
+def run(instance: Instance, *arguments: str, code: int = 0, **changes: str) -> str:
+    texts = instance.settings(**changes).texts
     result = CliRunner().invoke(cli, arguments, env=dict(texts))
     if isinstance(result.exception, Exception):
         raise result.exception
@@ -58,19 +58,19 @@ def run(house: House, *arguments: str, code: int = 0, **changes: str) -> str:
     return result.output
 
 
-def test_backups_are_made_listed_verified_and_restored(house: House) -> None:
-    assert re.fullmatch(r"Made /\S+Z-base, \d\.\d MiB\.\n", run(house, "backup"))
-    heading, newest, oldest = run(house, "backup", "list").splitlines()
+def test_backups_are_made_listed_verified_and_restored(instance: Instance) -> None:
+    assert re.fullmatch(r"Made /\S+Z-base, \d\.\d MiB\.\n", run(instance, "backup"))
+    heading, newest, oldest = run(instance, "backup", "list").splitlines()
     assert heading.split() == ["NAME", "STATE", "OF", "DATABASE", "CONTENTS"]
     assert re.search(rf"Z-base  {MOMENT}  this one  1 account, 3 tasks, \d\.\d MiB$", newest)
     assert re.search(rf"Z-base  {MOMENT}  this one  1 account, 1 task, \d\.\d MiB$", oldest)
-    said = run(house, "backup", "verify", oldest.split()[0])
+    said = run(instance, "backup", "verify", oldest.split()[0])
     assert re.match(rf"/\S+ is good: it starts, and holds the 5 rows of {MOMENT}", said)
     assert re.search(r"The archive after it is good: \d+ files\.\n$", said)
-    said = run(house, "restore", "--backup", oldest.split()[0])
+    said = run(instance, "restore", "--backup", oldest.split()[0])
     assert re.match(rf"Restored {MOMENT}\.\nIt holds 1 account and 1 task; the last change", said)
     assert "Everybody has to log in again, and scripts need new tokens: 2 sessions ended.\n" in said
-    assert f"What was there before is in {house.data_dir}/postgres.before-" in said
+    assert f"What was there before is in {instance.data_dir}/postgres.before-" in said
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_backups_are_made_listed_verified_and_restored(house: House) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said(
-    original: House, arguments: list[str], said: str, code: int
+    original: Instance, arguments: list[str], said: str, code: int
 ) -> None:
     assert said in run(original, *arguments, code=code)
 
@@ -95,58 +95,58 @@ def test_what_cannot_be_done_is_said(
 
 
 def test_a_server_of_ones_own_is_dumped_verified_and_restored(
-    house: House, database_url: str
+    instance: Instance, database_url: str
 ) -> None:
-    (house.backups[0].path).rename(house.data_dir / "moved")
+    (instance.backups[0].path).rename(instance.data_dir / "moved")
     with new_database(database_url) as url, new_database(database_url) as other:
-        assert "Made " in run(house, "backup", DATABASE_URL=url)
+        assert "Made " in run(instance, "backup", DATABASE_URL=url)
         add_user(url, "alice")
-        assert "-dump, " in run(house, "backup", DATABASE_URL=url)
-        assert "0 accounts, 0 tasks" in run(house, "backup", "list").splitlines()[2]
-        assert "holds the 2 rows" in run(house, "backup", "verify", DATABASE_URL=url)
-        said = run(house, "restore", DATABASE_URL=other)
+        assert "-dump, " in run(instance, "backup", DATABASE_URL=url)
+        assert "0 accounts, 0 tasks" in run(instance, "backup", "list").splitlines()[2]
+        assert "holds the 2 rows" in run(instance, "backup", "verify", DATABASE_URL=url)
+        said = run(instance, "restore", DATABASE_URL=other)
         assert re.match(rf"Restored {MOMENT}\.\nIt holds 1 account and 0 tasks", said)
         assert execute(other, "SELECT email FROM users") == [("alice@example.com",)]
         add_user(other, "bob")
-        said = run(house, "restore", DATABASE_URL=other, code=1)
+        said = run(instance, "restore", DATABASE_URL=other, code=1)
         assert "The database holds tables already." in said
         assert len(execute(other, "SELECT email FROM users")) == 2
-        oldest = house.backups[-1]
-        said = run(house, "restore", "--replace", "--backup", oldest.name, DATABASE_URL=other)
+        oldest = instance.backups[-1]
+        said = run(instance, "restore", "--replace", "--backup", oldest.name, DATABASE_URL=other)
         assert "It holds 0 accounts" in said
-        kept = house.backups[0]
+        kept = instance.backups[0]
         assert f"What was there before is in {kept.path};" in said
         assert kept.tables["users"][0] == 2
-        said = run(house, "restore", "--to", "2026-01-01 10:00", DATABASE_URL=other, code=2)
+        said = run(instance, "restore", "--to", "2026-01-01 10:00", DATABASE_URL=other, code=2)
         assert "A dump holds one state." in said
 
 
 def test_a_dump_of_a_newer_schema_or_a_damaged_one_is_refused(
-    house: House, database_url: str
+    instance: Instance, database_url: str
 ) -> None:
     with new_database(database_url) as url, new_database(database_url) as other:
-        run(house, "backup", DATABASE_URL=url)
-        dump = house.backups[0].path
+        run(instance, "backup", DATABASE_URL=url)
+        dump = instance.backups[0].path
         content = (dump / DESCRIPTION).read_text()
         (dump / DESCRIPTION).write_text(
             re.sub('"revision": "[0-9]+"', '"revision": "9999"', content)
         )
-        said = run(house, "restore", DATABASE_URL=other, code=1)
+        said = run(instance, "restore", DATABASE_URL=other, code=1)
         assert "revision 9999" in said
         (dump / DESCRIPTION).write_text(content)
         (dump / "database.dump").write_bytes(b"")
-        assert "is damaged: database.dump." in run(house, "restore", DATABASE_URL=other, code=1)
+        assert "is damaged: database.dump." in run(instance, "restore", DATABASE_URL=other, code=1)
         assert execute(other, TABLES) == [(0,)]
 
 
 @pytest.fixture
-def dump(house: House, database_url: str) -> Backup:
+def dump(instance: Instance, database_url: str) -> Backup:
     """A dump of more tasks than fit into the pipes between the programs that restore it."""
     with new_database(database_url) as url:
         asyncio.run(migrate(url))
         add_tasks(url, add_user(url, "alice"), 10_000)
-        run(house, "backup", DATABASE_URL=url)
-    return house.backups[0]
+        run(instance, "backup", DATABASE_URL=url)
+    return instance.backups[0]
 
 
 def test_a_dump_is_restored_as_a_whole_or_not_at_all(dump: Backup, database_url: str) -> None:
@@ -188,8 +188,8 @@ def test_a_restore_that_is_cancelled_leaves_the_database_empty(
         asyncio.run(scenario(url))
 
 
-def test_a_database_that_is_away_fails_the_backup_without_its_password(house: House) -> None:
-    said = run(house, "backup", DATABASE_URL="postgresql://ada:hidden@127.0.0.1:1/x", code=1)
+def test_a_database_that_is_away_fails_the_backup_without_its_password(instance: Instance) -> None:
+    said = run(instance, "backup", DATABASE_URL="postgresql://ada:hidden@127.0.0.1:1/x", code=1)
     assert "cannot be reached" in said
     assert "hidden" not in said
 
@@ -198,54 +198,54 @@ def test_a_database_that_is_away_fails_the_backup_without_its_password(house: Ho
 
 
 def test_a_server_of_ones_own_that_is_used_is_not_restored_under(
-    house: House, database_url: str
+    instance: Instance, database_url: str
 ) -> None:
     async def beside(url: str, *arguments: str) -> str:
         async with open_database(url):  # as a server of whatever machine is connected
-            return await asyncio.to_thread(run, house, *arguments, code=1, DATABASE_URL=url)
+            return await asyncio.to_thread(run, instance, *arguments, code=1, DATABASE_URL=url)
 
     with new_database(database_url) as url, new_database(database_url) as empty:
-        run(house, "backup", DATABASE_URL=url)
+        run(instance, "backup", DATABASE_URL=url)
         add_user(url, "alice")
-        name = house.backups[0].name
+        name = instance.backups[0].name
         for arguments in (["restore", "--replace"], ["restore", "--replace", "--backup", name]):
             assert "A taskapp server uses this database" in asyncio.run(beside(url, *arguments))
         assert execute(url, "SELECT email FROM users") == [("alice@example.com",)]
-        assert len(house.backups) == 2  # none was made before it was refused
+        assert len(instance.backups) == 2  # none was made before it was refused
         said = asyncio.run(beside(empty, "restore", "--backup", name))
         assert "A taskapp server uses this database" in said
         assert execute(empty, TABLES) == [(0,)]
-        assert "It holds 0 accounts" in run(house, "restore", "--replace", DATABASE_URL=url)
+        assert "It holds 0 accounts" in run(instance, "restore", "--replace", DATABASE_URL=url)
 
 
 def test_nobody_writes_between_the_dump_and_the_end_of_what_is_replaced(
-    house: House, database_url: str
+    instance: Instance, database_url: str
 ) -> None:
     with new_database(database_url) as url:
-        run(house, "backup", DATABASE_URL=url)
+        run(instance, "backup", DATABASE_URL=url)
         add_user(url, "alice")
         with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
             cursor.execute("UPDATE users SET email = 'bob@example.com'")
             restored = ThreadPoolExecutor(1).submit(
-                run, house, "restore", "--replace", DATABASE_URL=url
+                run, instance, "restore", "--replace", DATABASE_URL=url
             )
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             wait_until(lambda: execute(url, waiting) == [(1,)])
             connection.commit()
         restored.result(30)
-        assert house.backups[0].tables["users"][0] == 1  # what was written last is in the dump
+        assert instance.backups[0].tables["users"][0] == 1  # what was written last is in the dump
         assert execute(url, "SELECT email FROM users") == []
 
 
 def test_a_server_that_starts_meanwhile_finds_what_was_restored(
-    house: House, database_url: str
+    instance: Instance, database_url: str
 ) -> None:
     with new_database(database_url) as url, new_database(database_url) as other:
-        run(house, "backup", DATABASE_URL=url)
+        run(instance, "backup", DATABASE_URL=url)
         add_tasks(url, add_user(url, "alice"), 10_000)
-        run(house, "backup", DATABASE_URL=url)
+        run(instance, "backup", DATABASE_URL=url)
         with ThreadPoolExecutor(2) as threads:
-            restored = threads.submit(run, house, "restore", DATABASE_URL=other)
+            restored = threads.submit(run, instance, "restore", DATABASE_URL=other)
             locked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
             wait_until(lambda: execute(other, locked) == [(1,)])
             started = threads.submit(asyncio.run, migrate(other))
@@ -258,7 +258,7 @@ def test_a_server_that_starts_meanwhile_finds_what_was_restored(
 
 
 def test_tables_outside_public_are_backed_up_verified_and_restored(
-    house: House, database_url: str
+    instance: Instance, database_url: str
 ) -> None:
     def with_schema(url: str) -> str:
         execute(url, "CREATE SCHEMA tasks")
@@ -269,33 +269,33 @@ def test_tables_outside_public_are_backed_up_verified_and_restored(
         url, other = with_schema(first), with_schema(second)
         asyncio.run(migrate(url))
         add_user(url, "alice")
-        run(house, "backup", DATABASE_URL=url)
-        assert "holds the 2 rows" in run(house, "backup", "verify", DATABASE_URL=url)
-        assert "It holds 1 account" in run(house, "restore", DATABASE_URL=other)
+        run(instance, "backup", DATABASE_URL=url)
+        assert "holds the 2 rows" in run(instance, "backup", "verify", DATABASE_URL=url)
+        assert "It holds 1 account" in run(instance, "restore", DATABASE_URL=other)
         add_user(other, "bob")
-        name = house.backups[0].name
-        said = run(house, "restore", "--replace", "--backup", name, DATABASE_URL=other)
+        name = instance.backups[0].name
+        said = run(instance, "restore", "--replace", "--backup", name, DATABASE_URL=other)
         assert "It holds 1 account" in said
         assert execute(other, "SELECT email FROM users") == [("alice@example.com",)]
         assert execute(second, "SELECT one FROM neighbour") == [(1,)]
 
 
-def test_a_database_without_our_tables_is_no_backup(house: House, database_url: str) -> None:
+def test_a_database_without_our_tables_is_no_backup(instance: Instance, database_url: str) -> None:
     with new_database(database_url) as url, pytest.raises(BackupError, match="nothing to keep"):
-        asyncio.run(make_backup(house.settings(DATABASE_URL=url), url))
+        asyncio.run(make_backup(instance.settings(DATABASE_URL=url), url))
 
 
 # A later major version
 
 
-def test_a_dump_of_the_embedded_database_is_for_another_cluster(house: House) -> None:
-    run(house, "backup", "--dump")
-    dump = house.backups[0]
+def test_a_dump_of_the_embedded_database_is_for_another_cluster(instance: Instance) -> None:
+    run(instance, "backup", "--dump")
+    dump = instance.backups[0]
     assert (dump.kind, dump.is_routine) == ("dump", False)
-    house.write("third")
+    instance.write("third")
     with short_parent() as parent:
-        later = House(parent / "data", house.data_dir / "backups")
+        later = Instance(parent / "data", instance.data_dir / "backups")
         run(later, "restore", "--backup", dump.name)
         assert later.titles() == ["before the backup", "first", "second"]
-    house.restore()  # to the last change, and not to the dump
-    assert house.titles() == ["before the backup", "first", "second", "third"]
+    instance.restore()  # to the last change, and not to the dump
+    assert instance.titles() == ["before the backup", "first", "second", "third"]

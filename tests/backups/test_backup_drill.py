@@ -14,7 +14,7 @@ from time import sleep
 
 import pytest
 
-from tests.support.backup_tools import House
+from tests.support.backup_tools import Instance
 from tests.support.database_fixtures import execute
 from tests.support.server_process import (
     LONG_ENOUGH,
@@ -130,7 +130,7 @@ def test_the_drill() -> None:
             assert server.end() == 0
 
         # The negative control: what is lost is noticed.
-        (backup,) = House(folder).backups
+        (backup,) = Instance(folder).backups
         command(folder, "restore", "--backup", backup.name)
         with server_process(folder) as server:
             server.wait_until_ready()

@@ -17,15 +17,15 @@ from taskapp.backups.verify import verify_backup
 from taskapp.doctor.backups import check_backups
 from taskapp.doctor.check_results import Level
 from tests.support.backup_tools import (
-    House,
+    Instance,
     change_description,
-    house,
+    instance,
     make_backup_folder,
     original,
     short_parent,
 )
 
-__all__ = ["house", "original"]  # fixtures
+__all__ = ["instance", "original"]  # fixtures
 
 OURS, THEIRS = "1/postgres", "2/postgres"
 
@@ -199,17 +199,17 @@ def test_a_restore_without_a_name_takes_this_database_or_asks(folder: Path) -> N
 
 
 @pytest.fixture
-def neighbours(house: House) -> Iterator[tuple[House, House]]:
-    """Alice's house with its backups, and Bob's with an account, which has the same folder."""
+def neighbours(instance: Instance) -> Iterator[tuple[Instance, Instance]]:
+    """Alice's instance with its backups, and Bob's with an account, which has the same folder."""
     with short_parent() as parent:
-        bob = House(parent / "data", house.data_dir / "backups")
+        bob = Instance(parent / "data", instance.data_dir / "backups")
         bob.fill()
         bob.write("of Bob")
-        yield house, bob
+        yield instance, bob
 
 
 def test_of_two_databases_in_one_folder_each_gets_its_own(
-    neighbours: tuple[House, House],
+    neighbours: tuple[Instance, Instance],
 ) -> None:
     alice, bob = neighbours
     assert BackupStatus(alice.settings()).look().newest
@@ -231,7 +231,7 @@ def test_of_two_databases_in_one_folder_each_gets_its_own(
 
 
 def test_who_restores_a_neighbours_backup_lives_apart_from_it(
-    neighbours: tuple[House, House],
+    neighbours: tuple[Instance, Instance],
 ) -> None:
     alice, bob = neighbours
     system = read_identity(alice.cluster)
@@ -251,90 +251,90 @@ def test_who_restores_a_neighbours_backup_lives_apart_from_it(
     assert bob.titles() == ["before the backup", "first", "second", "Bob's", "Bob's second"]
 
 
-def test_a_database_begun_anew_has_no_backup_yet(house: House) -> None:
-    shutil.rmtree(house.cluster)
-    house.fill()
-    status = BackupStatus(house.settings())
+def test_a_database_begun_anew_has_no_backup_yet(instance: Instance) -> None:
+    shutil.rmtree(instance.cluster)
+    instance.fill()
+    status = BackupStatus(instance.settings())
     report = status.look()
     assert (report.newest, report.is_due, status.state()) == (None, True, "none")
     with pytest.raises(BackupError, match="is of this database"):
-        house.restore()
-    made = house.back_up()
-    assert [backup.name for backup in house.backups if backup.database == made.database] == [
+        instance.restore()
+    made = instance.back_up()
+    assert [backup.name for backup in instance.backups if backup.database == made.database] == [
         made.name
     ]
 
 
 def test_a_copy_of_a_database_that_archives_in_the_same_place_is_noticed(
-    house: House,
+    instance: Instance,
 ) -> None:
     with short_parent() as parent:
-        copy = house.copied_to(parent)
-        copy.backup_dir = house.data_dir / "backups"
-        house.write("of the original")
+        copy = instance.copied_to(parent)
+        copy.backup_dir = instance.data_dir / "backups"
+        instance.write("of the original")
         copy.write("of the copy")
         report = BackupStatus(copy.settings()).look()
         assert any("a copy of this database archives there too" in why for why in report.failures)
-        assert not BackupStatus(house.settings()).look().failures
+        assert not BackupStatus(instance.settings()).look().failures
 
 
 # Rotation, with strangers
 
 
 def test_a_renamed_backup_can_be_restored_when_its_neighbours_have_been_rotated(
-    house: House,
+    instance: Instance,
 ) -> None:
-    (first,) = house.backups
+    (first,) = instance.backups
     first.path.rename(first.path.with_name("keep-base"))
-    house.write("third")
-    made = [house.back_up(BACKUP_KEEP="1") for _ in range(2)]
-    assert {backup.name for backup in house.backups} == {"keep-base", made[-1].name}
-    assert asyncio.run(verify_backup(house.settings(), "keep-base")).rows == 5
-    house.restore(name="keep-base")
-    assert house.titles() == ["before the backup"]
+    instance.write("third")
+    made = [instance.back_up(BACKUP_KEEP="1") for _ in range(2)]
+    assert {backup.name for backup in instance.backups} == {"keep-base", made[-1].name}
+    assert asyncio.run(verify_backup(instance.settings(), "keep-base")).rows == 5
+    instance.restore(name="keep-base")
+    assert instance.titles() == ["before the backup"]
 
 
 def test_a_backup_from_the_future_neither_stops_backups_nor_pushes_real_ones_out(
-    house: House,
+    instance: Instance,
 ) -> None:
-    (first,) = house.backups
+    (first,) = instance.backups
     ahead = (datetime.now(UTC) + timedelta(days=3650)).isoformat()
     change_description(first.path, timestamp=ahead)
-    status = BackupStatus(house.settings())
+    status = BackupStatus(instance.settings())
     assert status.look().is_due
     assert (status.age, status.state()) == (None, "none")
-    results = asyncio.run(check_backups(house.settings()))
+    results = asyncio.run(check_backups(instance.settings()))
     assert results[0].level is Level.PROBLEM
     assert "still to come" in results[0].text
-    second = house.back_up(BACKUP_KEEP="1")
-    third = house.back_up(BACKUP_KEEP="1")
-    assert {backup.name for backup in house.backups} == {first.name, third.name}
+    second = instance.back_up(BACKUP_KEEP="1")
+    third = instance.back_up(BACKUP_KEEP="1")
+    assert {backup.name for backup in instance.backups} == {first.name, third.name}
     assert second.name != third.name
-    house.write("third")
-    house.restore()
-    assert house.titles() == ["before the backup", "first", "second", "third"]
+    instance.write("third")
+    instance.restore()
+    assert instance.titles() == ["before the backup", "first", "second", "third"]
 
 
-def test_a_damaged_base_is_passed_over_for_the_one_before_it(house: House) -> None:
-    second = house.back_up()
-    house.write("third")
+def test_a_damaged_base_is_passed_over_for_the_one_before_it(instance: Instance) -> None:
+    second = instance.back_up()
+    instance.write("third")
     (second.path / "base.tar.gz").write_bytes(b"")
-    house.restore()
-    assert house.titles() == ["before the backup", "first", "second", "third"]
+    instance.restore()
+    assert instance.titles() == ["before the backup", "first", "second", "third"]
 
 
-def test_verify_names_what_is_damaged_beside_a_good_backup(house: House) -> None:
-    (house.data_dir / "backups/20361126T030000.000000Z-base").mkdir()
+def test_verify_names_what_is_damaged_beside_a_good_backup(instance: Instance) -> None:
+    (instance.data_dir / "backups/20361126T030000.000000Z-base").mkdir()
     with pytest.raises(BackupError, match=r"is good, but: .* has no backup.json"):
-        asyncio.run(verify_backup(house.settings()))
+        asyncio.run(verify_backup(instance.settings()))
 
 
-def test_strangers_leftovers_do_not_stop_a_backup(house: House) -> None:
-    folder = house.data_dir / "backups"
+def test_strangers_leftovers_do_not_stop_a_backup(instance: Instance) -> None:
+    folder = instance.data_dir / "backups"
     add_rubbish(folder)
     add_dangling_link(folder)
     (folder / "20361127T030000.000000Z-base.partial").symlink_to("/nowhere")
     (folder / "20361128T030000.000000Z-base.partial").write_text("a file")
 
-    assert house.back_up(BACKUP_KEEP="1").name in {backup.name for backup in house.backups}
+    assert instance.back_up(BACKUP_KEEP="1").name in {backup.name for backup in instance.backups}
     assert (folder / "x.partial").exists()

@@ -34,7 +34,7 @@ from taskapp.backups.identity import find_embedded_database
 from taskapp.backups.place import RECORD
 from taskapp.backups.repository import Backup, BackupError
 from taskapp.backups.status import BackupStatus
-from tests.support.backup_tools import House, short_parent
+from tests.support.backup_tools import Instance, short_parent
 from tests.support.server_process import CHECKOUT, postgres_processes, wait_until
 
 EXAMPLES = int(os.environ.get("DRILL_EXAMPLES", "3"))
@@ -49,9 +49,9 @@ HOUSES = st.sampled_from(["alice", "bob"])
 
 @dataclass
 class Kept:
-    """A house, the state that it is in, and those that it had."""
+    """A instance, the state that it is in, and those that it had."""
 
-    house: House
+    instance: Instance
     titles: list[str]
     number: int = 0
     has_jumped: bool = False  # its clock
@@ -60,7 +60,7 @@ class Kept:
 
     @property
     def own(self) -> list[Backup]:
-        catalog = read_own(self.house)
+        catalog = read_own(self.instance)
         return [*catalog.own, *catalog.future]
 
     def note_backups(self) -> None:
@@ -69,23 +69,23 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-def originals() -> Iterator[dict[str, House]]:
+def originals() -> Iterator[dict[str, Instance]]:
     """Two data folders with an account each, and nothing that was ever backed up."""
     with short_parent() as alice, short_parent() as bob:
-        houses = {"alice": House(alice / "data"), "bob": House(bob / "data")}
-        for house in houses.values():
-            house.fill()
+        houses = {"alice": Instance(alice / "data"), "bob": Instance(bob / "data")}
+        for instance in houses.values():
+            instance.fill()
         yield houses
 
 
-def read_own(house: House) -> Catalog:
-    return read_own_catalog(house.settings())
+def read_own(instance: Instance) -> Catalog:
+    return read_own_catalog(instance.settings())
 
 
 class Drill(RuleBasedStateMachine):
     """What may happen to the two, whose data folders `originals` holds."""
 
-    originals: ClassVar[dict[str, House]]
+    originals: ClassVar[dict[str, Instance]]
 
     @initialize()
     def move_in(self) -> None:
@@ -96,9 +96,9 @@ class Drill(RuleBasedStateMachine):
         self.disk.mkdir(mode=0o755)
         self.kept = {}
         for name, parent in (("alice", alice), ("bob", bob)):
-            house = self.originals[name].copied_to(parent)
-            house.backup_dir = self.disk / "backups"
-            self.kept[name] = Kept(house, [])
+            instance = self.originals[name].copied_to(parent)
+            instance.backup_dir = self.disk / "backups"
+            self.kept[name] = Kept(instance, [])
 
     @property
     def is_away(self) -> bool:
@@ -106,14 +106,14 @@ class Drill(RuleBasedStateMachine):
 
     def would_be_the_first(self, kept: Kept) -> bool:
         """Return whether nobody could know yet that a disk is missing."""
-        return self.is_away and not (kept.house.data_dir / RECORD).exists()
+        return self.is_away and not (kept.instance.data_dir / RECORD).exists()
 
     @rule(name=HOUSES)
     def write(self, name: str) -> None:
         kept = self.kept[name]
         kept.number += 1
         title = f"{name} {kept.number}"
-        (at,) = kept.house.write(title)
+        (at,) = kept.instance.write(title)
         kept.titles = [*kept.titles, title]
         kept.at.append((at, kept.titles))
 
@@ -124,17 +124,17 @@ class Drill(RuleBasedStateMachine):
             return
         if self.is_away:
             with pytest.raises(BackupError, match="are gone"):
-                kept.house.back_up(BACKUP_KEEP=KEEP)
+                kept.instance.back_up(BACKUP_KEEP=KEEP)
             return
-        made = kept.house.back_up(BACKUP_KEEP=KEEP)
+        made = kept.instance.back_up(BACKUP_KEEP=KEEP)
         kept.backups[made.timestamp] = kept.titles
-        assert made.database == find_embedded_database(kept.house.data_dir)
+        assert made.database == find_embedded_database(kept.instance.data_dir)
 
     @rule(name=HOUSES)
     def back_up_with_a_clock_that_is_ahead(self, name: str) -> None:
         kept = self.kept[name]
         if not self.would_be_the_first(kept):
-            command(kept.house, "faketime", "-f", TEN_YEARS, *BACKUP)
+            command(kept.instance, "faketime", "-f", TEN_YEARS, *BACKUP)
             kept.has_jumped = True
             kept.note_backups()
 
@@ -142,7 +142,7 @@ class Drill(RuleBasedStateMachine):
     def kill_a_backup(self, name: str, seconds: float) -> None:
         kept = self.kept[name]
         if not self.would_be_the_first(kept):
-            command(kept.house, *BACKUP, seconds=seconds)
+            command(kept.instance, *BACKUP, seconds=seconds)
             kept.note_backups()
 
     @precondition(lambda self: not self.is_away and (self.disk / "backups").exists())
@@ -203,22 +203,22 @@ class Drill(RuleBasedStateMachine):
         backup: str = "",
     ) -> None:
         try:
-            kept.house.restore(timestamp, backup)
+            kept.instance.restore(timestamp, backup)
         except BackupError:
             hypothesis.event("refused")
         else:
             hypothesis.event("restored")
             kept.titles = titles
             if timestamp and kept.has_jumped:  # a time means little then; a state, still all
-                kept.titles = kept.house.titles()
+                kept.titles = kept.instance.titles()
                 assert kept.titles in [[], *(state for _, state in kept.at)]
-        assert kept.house.titles() == kept.titles
+        assert kept.instance.titles() == kept.titles
 
     @invariant()
     def what_is_there_is_told(self) -> None:
         for kept in getattr(self, "kept", {}).values():
-            report = BackupStatus(kept.house.settings()).look()
-            assert (report.newest is None) == (not read_own(kept.house).routine)
+            report = BackupStatus(kept.instance.settings()).look()
+            assert (report.newest is None) == (not read_own(kept.instance).routine)
             if self.is_away and kept.backups:
                 assert report.failures
 
@@ -227,9 +227,9 @@ class Drill(RuleBasedStateMachine):
             self.stack.close()
 
 
-def command(house: House, *words: str, seconds: float | None = None) -> None:
-    """Run a command in a house, and kill it after so many seconds with all that it started."""
-    environment = {**os.environ, **house.settings(BACKUP_KEEP=KEEP).texts}
+def command(instance: Instance, *words: str, seconds: float | None = None) -> None:
+    """Run a command in an instance, and kill it after so many seconds with all that it started."""
+    environment = {**os.environ, **instance.settings(BACKUP_KEEP=KEEP).texts}
     with subprocess.Popen(
         words,
         env=environment,
@@ -241,11 +241,11 @@ def command(house: House, *words: str, seconds: float | None = None) -> None:
             sleep(seconds)
             process.send_signal(signal.SIGKILL)
         process.wait(60)
-    wait_until(lambda: not postgres_processes(house.data_dir), 30)
+    wait_until(lambda: not postgres_processes(instance.data_dir), 30)
 
 
 def test_whatever_happens_a_restore_gives_a_state_that_was_or_refuses(
-    originals: dict[str, House],
+    originals: dict[str, Instance],
 ) -> None:
     run_state_machine_as_test(
         type("DrillOfThese", (Drill,), {"originals": originals}),

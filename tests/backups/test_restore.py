@@ -13,53 +13,57 @@ from taskapp.backups.repository import BackupError
 from taskapp.backups.restore import restore_embedded
 from taskapp.postgres.server import DataFolderInUse
 from taskapp.runtime.database_server import database_server
-from tests.support.backup_tools import House, flip, house, insert, original, titles
+from tests.support.backup_tools import Instance, flip, insert, instance, original, titles
 from tests.support.database_fixtures import execute
 from tests.support.server_process import server_process, wait_until
 
-__all__ = ["house", "original"]  # fixtures
+__all__ = ["instance", "original"]  # fixtures
 
 BASE = ["before the backup", "first", "second"]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has this case")
 
 
-def destroy(house: House) -> None:
-    shutil.rmtree(house.cluster)
+def destroy(instance: Instance) -> None:
+    shutil.rmtree(instance.cluster)
 
 
-def test_a_destroyed_database_comes_back_as_it_was_last(house: House) -> None:
-    destroy(house)
-    done = house.restore()
+def test_a_destroyed_database_comes_back_as_it_was_last(instance: Instance) -> None:
+    destroy(instance)
+    done = instance.restore()
     assert (done.timestamp, done.users, done.tasks, done.sessions) == (None, 1, 3, 2)
     assert done.aside is None
-    assert house.titles() == BASE
+    assert instance.titles() == BASE
 
 
-def test_every_moment_can_be_restored_also_one_that_an_earlier_restore_undid(house: House) -> None:
-    third, fourth = house.write("third", "fourth")
-    destroy(house)
-    assert house.restore(third).tasks == len([*BASE, "third"])
-    (_, sixth) = house.write("fifth", "sixth")
-    assert house.restore(fourth).tasks == len([*BASE, "third", "fourth"])
-    assert house.titles() == [*BASE, "third", "fourth"]
-    house.back_up()
-    assert house.restore(sixth).tasks == len([*BASE, "third", "fifth", "sixth"])
-    assert house.titles() == [*BASE, "third", "fifth", "sixth"]
+def test_every_moment_can_be_restored_also_one_that_an_earlier_restore_undid(
+    instance: Instance,
+) -> None:
+    third, fourth = instance.write("third", "fourth")
+    destroy(instance)
+    assert instance.restore(third).tasks == len([*BASE, "third"])
+    (_, sixth) = instance.write("fifth", "sixth")
+    assert instance.restore(fourth).tasks == len([*BASE, "third", "fourth"])
+    assert instance.titles() == [*BASE, "third", "fourth"]
+    instance.back_up()
+    assert instance.restore(sixth).tasks == len([*BASE, "third", "fifth", "sixth"])
+    assert instance.titles() == [*BASE, "third", "fifth", "sixth"]
 
 
-def test_what_is_not_archived_yet_is_taken_from_the_cluster_that_is_replaced(house: House) -> None:
-    house.archive.chmod(0o500)  # from now on nothing is archived
-    house.write("third")
-    house.archive.chmod(0o700)
-    done = house.restore()
-    assert house.titles() == [*BASE, "third"]
+def test_what_is_not_archived_yet_is_taken_from_the_cluster_that_is_replaced(
+    instance: Instance,
+) -> None:
+    instance.archive.chmod(0o500)  # from now on nothing is archived
+    instance.write("third")
+    instance.archive.chmod(0o700)
+    done = instance.restore()
+    assert instance.titles() == [*BASE, "third"]
     assert done.aside
     assert (done.aside / "PG_VERSION").exists()
 
 
-def test_a_moment_after_which_nothing_was_changed_can_be_restored(house: House) -> None:
+def test_a_moment_after_which_nothing_was_changed_can_be_restored(instance: Instance) -> None:
     async def scenario() -> datetime:
-        async with database_server(house.settings()) as url:
+        async with database_server(instance.settings()) as url:
             insert(url, "third")
             timestamp = datetime.now(UTC)
             await asyncio.sleep(1.1)  # the archive notes whole seconds
@@ -67,45 +71,45 @@ def test_a_moment_after_which_nothing_was_changed_can_be_restored(house: House) 
         return timestamp
 
     timestamp = asyncio.run(scenario())
-    destroy(house)
-    assert house.restore(timestamp).tasks == 4
+    destroy(instance)
+    assert instance.restore(timestamp).tasks == 4
 
 
-def refused(house: House, timestamp: datetime | None = None) -> str:
+def refused(instance: Instance, timestamp: datetime | None = None) -> str:
     """Be refused to restore, with everything as it was before, and give the reason."""
-    before = sorted(house.data_dir.iterdir())
-    inode = house.cluster.stat().st_ino
+    before = sorted(instance.data_dir.iterdir())
+    inode = instance.cluster.stat().st_ino
     with pytest.raises(BackupError) as caught:
-        house.restore(timestamp)
-    assert sorted(house.data_dir.iterdir()) == before
-    assert house.cluster.stat().st_ino == inode
+        instance.restore(timestamp)
+    assert sorted(instance.data_dir.iterdir()) == before
+    assert instance.cluster.stat().st_ino == inode
     return str(caught.value)
 
 
-def remove_all(house: House) -> None:
-    shutil.rmtree(house.data_dir / "backups")
+def remove_all(instance: Instance) -> None:
+    shutil.rmtree(instance.data_dir / "backups")
 
 
-def remove_wal(house: House) -> None:
-    for path in house.wal:
+def remove_wal(instance: Instance) -> None:
+    for path in instance.wal:
         path.unlink()
-    shutil.rmtree(house.cluster / "pg_wal")
-    (house.cluster / "pg_wal").mkdir()
+    shutil.rmtree(instance.cluster / "pg_wal")
+    (instance.cluster / "pg_wal").mkdir()
 
 
-def make_gap(house: House) -> None:
-    house.write("third")
-    house.wal[-2].unlink()
-    for path in (house.cluster / "pg_wal").glob("0*"):
+def make_gap(instance: Instance) -> None:
+    instance.write("third")
+    instance.wal[-2].unlink()
+    for path in (instance.cluster / "pg_wal").glob("0*"):
         path.unlink()
 
 
-def tear_wal(house: House) -> None:
-    house.wal[-1].write_bytes(house.wal[-1].read_bytes()[:-20])
+def tear_wal(instance: Instance) -> None:
+    instance.wal[-1].write_bytes(instance.wal[-1].read_bytes()[:-20])
 
 
-def flip_base(house: House) -> None:
-    flip(house.backups[0].path / "base.tar.gz")
+def flip_base(instance: Instance) -> None:
+    flip(instance.backups[0].path / "base.tar.gz")
 
 
 @pytest.mark.parametrize(
@@ -123,60 +127,60 @@ def flip_base(house: House) -> None:
     ids=["too early", "future", "too late", "no backup", "no archive", "gap", "torn", "flipped"],
 )
 def test_what_cannot_be_restored_is_refused_and_nothing_is_touched(
-    house: House,
-    damage: Callable[[House], None] | None,
+    instance: Instance,
+    damage: Callable[[Instance], None] | None,
     age: timedelta | None,
     reason: str,
 ) -> None:
     if damage:
-        damage(house)
+        damage(instance)
     timestamp = None if age is None else datetime.now(UTC) - age
-    assert reason in refused(house, timestamp)
+    assert reason in refused(instance, timestamp)
 
 
-def test_a_running_server_is_not_restored_under(house: House) -> None:
+def test_a_running_server_is_not_restored_under(instance: Instance) -> None:
     async def scenario() -> None:
-        async with database_server(house.settings()) as url:
+        async with database_server(instance.settings()) as url:
             with pytest.raises(DataFolderInUse, match="Stop that one first"):
-                await restore_embedded(house.settings())
+                await restore_embedded(instance.settings())
             assert titles(url) == BASE
 
     asyncio.run(scenario())
 
 
-def test_a_restore_that_was_cut_off_is_completed_or_forgotten(house: House) -> None:
-    house.cluster.rename(house.data_dir / "postgres.restored")
-    (house.data_dir / "restore" / "postgres").mkdir(parents=True)
-    assert house.titles() == BASE  # the start renamed it
-    shutil.copytree(house.cluster, house.data_dir / "postgres.restored")
-    assert house.restore().tasks == 3
-    names = {path.name.partition("-")[0] for path in house.data_dir.iterdir()}
+def test_a_restore_that_was_cut_off_is_completed_or_forgotten(instance: Instance) -> None:
+    instance.cluster.rename(instance.data_dir / "postgres.restored")
+    (instance.data_dir / "restore" / "postgres").mkdir(parents=True)
+    assert instance.titles() == BASE  # the start renamed it
+    shutil.copytree(instance.cluster, instance.data_dir / "postgres.restored")
+    assert instance.restore().tasks == 3
+    names = {path.name.partition("-")[0] for path in instance.data_dir.iterdir()}
     assert not {"restore", "postgres.restored"} & names
 
 
-def test_a_killed_restore_has_touched_nothing(house: House) -> None:
-    with server_process(house.data_dir, "restore") as process:
-        wait_until((house.data_dir / "restore/postgres/pg_wal").exists)
+def test_a_killed_restore_has_touched_nothing(instance: Instance) -> None:
+    with server_process(instance.data_dir, "restore") as process:
+        wait_until((instance.data_dir / "restore/postgres/pg_wal").exists)
         process.end(signal.SIGKILL)
-    assert house.titles() == BASE
-    assert house.restore().tasks == 3
-    assert not (house.data_dir / "restore").exists()
+    assert instance.titles() == BASE
+    assert instance.restore().tasks == 3
+    assert not (instance.data_dir / "restore").exists()
 
 
-def test_archiving_goes_on_after_a_restore_on_a_timeline_of_its_own(house: House) -> None:
-    house.restore()
-    house.write("third")
-    assert (house.archive / "00000002.history.gz").exists()
-    assert house.wal[-1].name.startswith("00000002")
-    destroy(house)
-    house.restore()
-    assert house.titles() == [*BASE, "third"]
+def test_archiving_goes_on_after_a_restore_on_a_timeline_of_its_own(instance: Instance) -> None:
+    instance.restore()
+    instance.write("third")
+    assert (instance.archive / "00000002.history.gz").exists()
+    assert instance.wal[-1].name.startswith("00000002")
+    destroy(instance)
+    instance.restore()
+    assert instance.titles() == [*BASE, "third"]
 
 
 @needs_root
-def test_a_restored_cluster_belongs_to_whom_the_old_one_belonged_to(house: House) -> None:
-    for path in [house.cluster, *house.cluster.rglob("*"), house.data_dir / "socket"]:
+def test_a_restored_cluster_belongs_to_whom_the_old_one_belonged_to(instance: Instance) -> None:
+    for path in [instance.cluster, *instance.cluster.rglob("*"), instance.data_dir / "socket"]:
         os.chown(path, 65534, 65534)
-    house.restore()
-    assert {path.stat().st_uid for path in house.cluster.rglob("*")} == {65534}
-    assert house.titles() == BASE
+    instance.restore()
+    assert {path.stat().st_uid for path in instance.cluster.rglob("*")} == {65534}
+    assert instance.titles() == BASE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.backup_tools import House
+from tests.support.backup_tools import Instance
 from tests.support.reference_pages import METRICS_AND_LOGS, PARTS, find_events, replace_part
 from tests.support.server_process import CHECKOUT, new_data_folder, server_process
 
@@ -41,7 +41,7 @@ def test_everything_in_the_data_folder_is_described() -> None:
     page = (CHECKOUT / "docs" / "data-folder.md").read_text(encoding="utf-8")
     described = {names(row)[0].rstrip("/") for row in re.findall(r"^\| `.*", page, re.MULTILINE)}
     with new_data_folder() as folder:
-        House(folder).fill()
+        Instance(folder).fill()
         with server_process(folder) as server:
             server.wait_until_ready()
         backup = {"backups", "backup-folder"}  # which the server makes after a minute

@@ -51,7 +51,7 @@ def change_description(backup: Path, **members: object) -> None:
 
 
 @dataclass
-class House:
+class Instance:
     """A data folder with its backups; its PostgreSQL runs during an operation."""
 
     data_dir: Path
@@ -81,14 +81,14 @@ class House:
         """Return the archived WAL segments, oldest first."""
         return sorted(self.archive.glob("0" * 7 + "?" * 17 + ".gz"))
 
-    def copied_to(self, parent: Path) -> "House":
+    def copied_to(self, parent: Path) -> "Instance":
         shutil.copytree(self.data_dir, parent / "data", symlinks=True)
         if os.geteuid() == 0:
             for path in self.data_dir.rglob("*"):
                 owner = path.lstat()
                 copy = parent / "data" / path.relative_to(self.data_dir)
                 os.chown(copy, owner.st_uid, owner.st_gid, follow_symlinks=False)
-        return House(parent / "data")
+        return Instance(parent / "data")
 
     def fill(self) -> None:
         """Create the database with Alice, her session and her API token."""
@@ -165,19 +165,19 @@ def titles(url: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def original() -> Iterator[House]:
+def original() -> Iterator[Instance]:
     """A data folder with Alice, one base backup and two later tasks; no server runs."""
     with short_parent() as parent:
-        house = House(parent / "data")
-        house.fill()
-        house.write("before the backup")
-        house.back_up()
-        house.write("first", "second")
-        yield house
+        instance = Instance(parent / "data")
+        instance.fill()
+        instance.write("before the backup")
+        instance.back_up()
+        instance.write("first", "second")
+        yield instance
 
 
 @pytest.fixture
-def house(original: House) -> Iterator[House]:
+def instance(original: Instance) -> Iterator[Instance]:
     """A copy of `original` for one test."""
     with short_parent() as parent:
         yield original.copied_to(parent)
