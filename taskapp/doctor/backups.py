@@ -10,10 +10,10 @@ from taskapp.config.settings import Settings
 from taskapp.doctor.check_results import CheckResult, Level
 
 _FIX_ARCHIVE = (
-    "Look at what the log says, at the room on the disk of the backups, and at whom their folder "
-    "belongs to. Until it works, the database's log grows."
+    "Check the log, the free space on the backup disk and the owner of the backup folder. "
+    "Until archiving works, the WAL of the database keeps growing."
 )
-_FIX_FOLDER = "Give it to the user who runs taskapp, or set TASKAPP_BACKUP_DIR to another folder."
+_FIX_FOLDER = "Make it writable for the user who runs taskapp, or set TASKAPP_BACKUP_DIR."
 
 
 def check_backups(settings: Settings) -> CheckResult:
@@ -21,21 +21,21 @@ def check_backups(settings: Settings) -> CheckResult:
     subject, status = "backups", BackupStatus(settings)
     folder = backup_repository(settings).path
     if not settings.backup_every:
-        fix = f"Run `{COMMAND} backup` by other means, or set TASKAPP_BACKUP_EVERY."
-        return CheckResult(Level.WARNING, subject, "none are made by themselves", fix)
+        fix = f"Schedule `{COMMAND} backup` yourself, or set TASKAPP_BACKUP_EVERY."
+        return CheckResult(Level.WARNING, subject, "automatic backups are off", fix)
     if obstacle := _obstacle(folder):
-        text = f"{folder} cannot be written to: {obstacle}"
+        text = f"{folder} is not writable: {obstacle}"
         return CheckResult(Level.PROBLEM, subject, text, _FIX_FOLDER)
     number, seconds = status.waiting_wal
     if status.is_archive_broken:
-        text = f"{number} files wait to be archived, the first for {seconds / 60:.0f} minutes"
+        text = f"{number} WAL segments not archived, the oldest for {seconds / 60:.0f} minutes"
         return CheckResult(Level.PROBLEM, subject, text, _FIX_ARCHIVE)
     if status.age is None:
-        fix = "The server makes the first by itself, a minute after it holds an account."
+        fix = "The server creates the first one a minute after the first account exists."
         return CheckResult(Level.INFO, subject, f"none in {folder} yet", fix)
     text = f"the newest in {folder} is {status.age / 3600:.1f} hours old"
     if status.state() == "late":
-        fix = "Start the server, which makes them, or look at what it logs as backup.failed."
+        fix = "Start the server, which creates them, or check its log for backup.failed."
         return CheckResult(Level.PROBLEM, subject, text, fix)
     return CheckResult(Level.OK, subject, text)
 
