@@ -205,7 +205,7 @@ class BackupRepository:
             reason = _find_refusal(self.path, min_free)
         except OSError as error:
             reason = error.strerror or str(error)
-        return f"{self.path} cannot be written to: {reason}" if reason else ""
+        return f"{self.path} is not writable: {reason}" if reason else ""
 
     def _find_missing(self) -> str:
         is_ours = self.path.is_dir() and any(

@@ -21,7 +21,7 @@ _SOON = f"within {CHECK_INTERVAL * 2:.0f} seconds"
 
 def _short_text(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if len(value) > MAX_MESSAGE_LENGTH or not value.isprintable():
-        raise click.BadParameter(f"one line of {MAX_MESSAGE_LENGTH} characters at most is needed")
+        raise click.BadParameter(f"must be one line of at most {MAX_MESSAGE_LENGTH} characters")
     return value
 
 
@@ -29,10 +29,10 @@ def _short_text(_context: click.Context, _parameter: click.Parameter, value: str
 @click.pass_context
 @report_errors
 def maintenance(context: click.Context) -> None:
-    """Show whether the site is closed for maintenance.
+    """Show whether maintenance is on.
 
-    While it is, running servers answer everybody with 503 and change nothing in the database. The
-    server need not be restarted, and may be.
+    While it is on, running servers respond with 503 and do not change the database. No restart is
+    needed.
     """
     if context.invoked_subcommand is not None:
         return
@@ -42,28 +42,31 @@ def maintenance(context: click.Context) -> None:
 
 @maintenance.command("on", epilog=EPILOG)
 @click.option(
-    "--message", default="", callback=_short_text, help="What people are told, such as until when."
+    "--message",
+    default="",
+    callback=_short_text,
+    help="Message for users, such as the expected end.",
 )
 @report_errors
 def begin(message: str) -> None:
-    """Close the site, or change what people are told."""
+    """Turn maintenance on, or change its message."""
     flag = maintenance_file(load_cli_settings())
     with _report_file_errors(flag):
         enable(flag, message)
-    click.echo(f"Maintenance is on: servers that see {flag} answer 503 {_SOON}.")
+    click.echo(f"Maintenance is on: servers that see {flag} respond with 503 {_SOON}.")
 
 
 @maintenance.command("off", epilog=EPILOG)
 @report_errors
 def end() -> None:
-    """Open the site again."""
+    """Turn maintenance off."""
     flag = maintenance_file(load_cli_settings())
     with _report_file_errors(flag):
         was_on = disable(flag)
     if was_on:
-        click.echo(f"Maintenance is off: servers serve again {_SOON}.")
+        click.echo(f"Maintenance is off: servers resume {_SOON}.")
     else:
-        click.echo("Maintenance is off already.")
+        click.echo("Maintenance is already off.")
 
 
 @contextmanager
@@ -71,4 +74,4 @@ def _report_file_errors(flag: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CliError(f"{flag} cannot be changed: {error.strerror or error}") from error
+        raise CliError(f"Cannot change {flag}: {error.strerror or error}") from error

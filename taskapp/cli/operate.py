@@ -24,7 +24,7 @@ _COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 @click.command("migrate", epilog=EPILOG)
 @report_errors
 def migrate() -> None:
-    """Bring the database to this version of taskapp.
+    """Migrate the database to this version of taskapp.
 
     The server does the same when it starts. An embedded database that holds accounts is backed up
     first, into the folder `backups` of the data folder.
@@ -37,10 +37,10 @@ def migrate() -> None:
 
     done = asyncio.run(run())
     if not done.migrated:
-        click.echo(f"The database is at revision {HEAD} already.")
+        click.echo(f"The database is already at revision {HEAD}.")
         return
     if done.backup:
-        click.echo(f"Backed the database up to {done.backup}.")
+        click.echo(f"Backed up the database to {done.backup}.")
     click.echo(f"Migrated the database to revision {HEAD}.")
 
 
@@ -49,8 +49,8 @@ def migrate() -> None:
 def show_settings() -> None:
     """List all settings; secrets are masked.
 
-    Set them as environment variables, or in a file `.env` in the working directory. A secret may
-    stand in a file that NAME_FILE names.
+    Set them as environment variables, or in a file `.env` in the working directory. A secret can
+    also be read from the file named by NAME_FILE.
     """
     rows = [
         (name, value or "-", meaning) for name, value, meaning in describe_settings(read_settings())
@@ -62,9 +62,9 @@ def show_settings() -> None:
 @click.pass_context
 @report_errors
 def doctor(context: click.Context) -> None:
-    """Report what is right, what is wrong, and the fix.
+    """Check the installation, and suggest fixes.
 
-    The exit code is 1 when something fails; warnings alone leave it at 0.
+    The exit code is 1 if a check fails, and 0 if there are only warnings.
     """
     results = asyncio.run(run_checks(load_cli_settings()))
     for result in results:

@@ -42,9 +42,9 @@ def user() -> None:
 @_email_argument
 @report_errors
 def add(email: str) -> None:
-    """Add an account, also where registration is closed.
+    """Add an account, even if registration is closed.
 
-    The password is asked for, or read as one line from standard input.
+    Prompts for the password, or reads it as one line from standard input.
     """
     settings = load_cli_settings()
     password = _read_password()
@@ -58,7 +58,7 @@ def add(email: str) -> None:
 def change_password(email: str) -> None:
     """Set the password of an account, end its sessions and revoke its API tokens.
 
-    The password is asked for, or read as one line from standard input.
+    Prompts for the password, or reads it as one line from standard input.
     """
     settings = load_cli_settings()
     password = _read_password()
@@ -70,60 +70,62 @@ def change_password(email: str) -> None:
 
 
 @user.command("list", epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @report_errors
 def show_users(*, as_json: bool) -> None:
-    """List all accounts by their addresses."""
+    """List all accounts, sorted by email address."""
     users = run_with_services(load_cli_settings(), lambda services: list_users(services.database))
     if as_json:
         for account in users:
             click.echo(_as_json(account))
     else:
         rows = [(account.email, account.created_at, account.user_id) for account in users]
-        click.echo(table([("E-MAIL", "CREATED", "ID"), *rows]))
+        click.echo(table([("EMAIL", "CREATED", "ID"), *rows]))
 
 
 @user.command("delete", epilog=EPILOG)
 @_email_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @report_errors
 def delete(email: str, *, yes: bool) -> None:
-    """Delete an account with all of its tasks."""
+    """Delete an account and all of its tasks."""
     settings = load_cli_settings()
     if not yes:
-        click.confirm(f"Delete {email} with all tasks, for ever?", abort=True, err=True)
+        click.confirm(f"Delete {email} and all of its tasks permanently?", abort=True, err=True)
     run_with_services(settings, lambda services: remove_user(services, email))
-    click.echo(f"Deleted {email} with all tasks.")
+    click.echo(f"Deleted {email} and all of its tasks.")
 
 
 @click.group("sessions", epilog=EPILOG)
 def sessions() -> None:
-    """Look after sessions."""
+    """Manage sessions."""
 
 
 @sessions.command("purge", epilog=EPILOG)
 @report_errors
 def purge() -> None:
-    """Delete the sessions and API tokens that have ended; the server does so every hour."""
+    """Delete expired sessions and API tokens; the server does this every hour."""
     count = run_with_services(load_cli_settings(), purge_sessions)
-    click.echo(f"Deleted {pluralize(count, 'session')} that had ended.")
+    click.echo(f"Deleted {pluralize(count, 'expired session')}.")
 
 
 def _read_password() -> str:
     """Return a password typed twice at a terminal, or else a line of standard input, unstripped."""
     if sys.stdin is not None and sys.stdin.isatty():
         prompted: str = click.prompt(
-            "Password", hide_input=True, confirmation_prompt="The same again", err=True
+            "Password", hide_input=True, confirmation_prompt="Repeat for confirmation", err=True
         )
         return prompted
     line = sys.stdin.buffer.readline(MAX_PASSWORD_LINE) if sys.stdin is not None else b""
     if not line:
-        raise CliError("Give the password as one line on standard input, or run at a terminal.")
+        raise CliError(
+            "No password given. Pass it as one line on standard input, or run in a terminal."
+        )
     end = b"\r\n" if line.endswith(b"\r\n") else b"\n"
     try:
         return line.removesuffix(end).decode("utf-8")
     except UnicodeDecodeError:
-        raise CliError("The password on standard input is not UTF-8.") from None
+        raise CliError("The password on standard input must be valid UTF-8.") from None
 
 
 def _as_json(account: User) -> str:

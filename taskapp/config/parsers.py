@@ -19,7 +19,7 @@ _WELL_KNOWN_WORDS = re.compile(
     "your|here|todo|own|key|0123456789|abcdefghijklmnopqrstuvwxyz|[-_.: ]"
 )
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-_ORIGIN_NEEDED = "an address such as https://tasks.example.com is needed"
+_ORIGIN_NEEDED = "must be a URL such as https://tasks.example.com"
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -27,7 +27,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-            raise ValueError(f"a whole number from {low} to {high} is needed")
+            raise ValueError(f"must be an integer from {low} to {high}")
         return int(text)
 
     return read
@@ -38,7 +38,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"one of {', '.join(choices)} is needed")
+            raise ValueError(f"must be one of {', '.join(choices)}")
         return text
 
     return read
@@ -48,7 +48,7 @@ def duration(text: str) -> int:
     """Return a duration in seconds."""
     match = re.fullmatch(r"([1-9][0-9]{0,6})(s|m|h|d)", text)
     if match is None:
-        raise ValueError("a number and a unit is needed, such as 45m, 24h or 7d")
+        raise ValueError("must be a number and a unit, such as 45m, 24h or 7d")
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
@@ -64,7 +64,7 @@ def duration_or_off(text: str) -> int:
 
 def rate_limit(text: str) -> RateLimitItem:
     """Return a rate limit, such as 5/15minute."""
-    needed = "a number and a period is needed, such as 5/15minute"
+    needed = "must be a number and a period, such as 5/15minute"
     try:
         items = parse_many(text)
     except ValueError as error:
@@ -86,7 +86,7 @@ def networks(text: str) -> tuple[Network, ...]:
             networks.append(UNIX_SOCKET if word == UNIX_SOCKET else ipaddress.ip_network(word))
         except ValueError as error:
             raise ValueError(
-                "addresses or networks are needed, such as 127.0.0.1, 10.0.0.0/8"
+                "must be addresses or networks, such as 127.0.0.1, 10.0.0.0/8"
             ) from error
     return tuple(networks)
 
@@ -96,7 +96,7 @@ def path(text: str) -> Path | None:
     try:
         return Path(text).expanduser().absolute() if text else None
     except RuntimeError as error:
-        raise ValueError("the home folder is not known; write the path without ~") from error
+        raise ValueError("cannot determine the home folder; use a path without ~") from error
 
 
 def data_dir(text: str) -> Path:
@@ -111,7 +111,7 @@ def data_dir(text: str) -> Path:
 def database_url(text: str) -> str:
     """Return the URL of a PostgreSQL database unchanged."""
     if text and not text.startswith(("postgresql://", "postgres://")):
-        raise ValueError("an address such as postgresql://user:password@host/database is needed")
+        raise ValueError("must be a URL such as postgresql://user:password@host/database")
     return text
 
 
@@ -120,11 +120,11 @@ def secret_keys(text: str) -> tuple[str, ...]:
     keys = tuple(_words(text))
     if (text and not keys) or any(len(key) < MIN_SECRET_KEY_LENGTH for key in keys):
         raise ValueError(
-            f"each key needs {MIN_SECRET_KEY_LENGTH} characters or more, "
-            "such as: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            f"each key must have at least {MIN_SECRET_KEY_LENGTH} characters; "
+            "generate one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
     if any(_is_well_known(key) for key in keys):
-        raise ValueError("a well-known value can be guessed; make a random one")
+        raise ValueError("this value is too easy to guess; generate a random one")
     return keys
 
 
@@ -147,7 +147,7 @@ def limit_storage(text: str) -> str:
     """Return the URL of a Redis server unchanged."""
     parts = _split_url(text)
     if text and (parts is None or parts.scheme not in {"redis", "rediss", "redis+unix"}):
-        raise ValueError("an address such as redis://host:6379/0 is needed")
+        raise ValueError("must be a URL such as redis://host:6379/0")
     return text
 
 
@@ -158,7 +158,7 @@ def base_path(text: str) -> str:
         or "/./" in f"{text}/"
         or "/../" in f"{text}/"
     ):
-        raise ValueError("a path such as / or /tasks-of-mine is needed")
+        raise ValueError("must be a path such as / or /tasks-of-mine")
     return text.rstrip("/")
 
 
@@ -188,7 +188,7 @@ def read_text_file(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} does not hold text") from error
+        raise ValueError(f"{path} is not valid UTF-8") from error
     if not text:
         raise ValueError(f"{path} is empty")
     return text

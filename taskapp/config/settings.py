@@ -38,7 +38,9 @@ class Settings:
     """All settings, validated. Durations are in seconds; paths are absolute."""
 
     host: str = _setting(
-        "127.0.0.1", str, "address to listen on, or unix:/path/of/a/socket; systemd's socket wins"
+        "127.0.0.1",
+        str,
+        "address to listen on, or unix:/path/of/a/socket; a systemd socket takes precedence",
     )
     port: int = _setting("8000", values.whole_number(0, 65535), "port to listen on")
     data_dir: Path = _setting(
@@ -47,83 +49,81 @@ class Settings:
     database_url: str = _setting(
         "",
         values.database_url,
-        "postgresql://... of a PostgreSQL 15 or later; empty: the embedded one",
+        "postgresql://... of PostgreSQL 15 or later; empty: embedded",
         secret=True,
     )
     migration_database_url: str = _setting(
         "",
         values.database_url,
-        "the same database as the user who may change tables; empty: TASKAPP_DATABASE_URL",
+        "the same database, as a user that may change tables; empty: TASKAPP_DATABASE_URL",
         secret=True,
     )
     database_pool: int = _setting(
-        "10", values.whole_number(1, 500), "database connections of one process"
+        "10", values.whole_number(1, 500), "database connections per process"
     )
     backup_every: int = _setting(
-        "24h", values.duration_or_off, "how often it is backed up; off: only by `backup`"
+        "24h", values.duration_or_off, "backup interval; off: only by `backup`"
     )
-    backup_keep: int = _setting("7", values.whole_number(1, 1000), "backups that are kept")
+    backup_keep: int = _setting("7", values.whole_number(1, 1000), "number of backups to keep")
     backup_dir: Path | None = _setting(
-        "", values.path, "folder of the backups, best on another disk; empty: in the data folder"
+        "", values.path, "backup folder, ideally on another disk; empty: in the data folder"
     )
     secret_key: tuple[str, ...] = _setting(
         "",
         values.secret_keys,
-        "signs cookies and tokens; several with commas, newest first; empty: made once and kept",
+        "signing keys, comma-separated, newest first; empty: generated at the first start",
         secret=True,
     )
     session_idle: int = _setting(
-        "24h", values.duration, "a session ends after this long without use"
+        "24h", values.duration, "sessions expire after this long without use"
     )
     bcrypt_rounds: int = _setting(
         "12",
         values.whole_number(4, 16),
-        "cost of a hash; raising it re-hashes at the next login",
+        "bcrypt cost; raising it rehashes at the next login",
     )
     login_limit: RateLimitItem = _setting(
-        "5/15minute", values.rate_limit, "failed logins of one address"
+        "5/15minute", values.rate_limit, "failed logins per address"
     )
     account_login_limit: RateLimitItem = _setting(
         "20/hour",
         values.rate_limit,
-        "failed logins to one account, from addresses where nobody has logged in to it",
+        "failed logins per account, from addresses that have not logged in to it",
     )
     registration: str = _setting(
-        "open", values.one_of("open", "closed"), "closed: only `user add` makes accounts"
+        "open", values.one_of("open", "closed"), "closed: only `user add` creates accounts"
     )
     register_limit: RateLimitItem = _setting(
-        "20/hour", values.rate_limit, "registrations from one address"
+        "20/hour", values.rate_limit, "registrations per address"
     )
-    api_limit: RateLimitItem = _setting(
-        "100/15minute", values.rate_limit, "API requests of one user"
-    )
+    api_limit: RateLimitItem = _setting("100/15minute", values.rate_limit, "API requests per user")
     limit_storage: str = _setting(
         "",
         values.limit_storage,
-        "redis://... when several processes must share the counts; empty: in memory",
+        "redis://... to share counts between processes; empty: in memory",
         secret=True,
     )
     trusted_proxies: tuple[Network, ...] = _setting(
-        "", values.networks, "addresses whose X-Forwarded-For and X-Forwarded-Proto are believed"
+        "", values.networks, "addresses whose X-Forwarded-For and X-Forwarded-Proto are trusted"
     )
-    base_path: str = _setting("/", values.base_path, "prefix of every path, when hosted below one")
+    base_path: str = _setting("/", values.base_path, "path prefix, if hosted below one")
     public_url: str = _setting(
-        "", values.public_url, "https://... in production: Secure cookies, HSTS"
+        "", values.public_url, "https://... in production; enables Secure cookies and HSTS"
     )
     cors_origins: frozenset[str] = _setting(
-        "", values.origins, "origins that may call the API from a browser"
+        "", values.origins, "origins allowed to call the API from a browser"
     )
     log_format: str = _setting(
         "auto", values.one_of("auto", "text", "json"), "auto: text on a terminal, JSON elsewhere"
     )
     log_level: str = _setting(
-        "info", values.one_of("debug", "info", "warning", "error"), "the least level that is logged"
+        "info", values.one_of("debug", "info", "warning", "error"), "minimum level to log"
     )
     metrics_allow: tuple[Network, ...] = _setting(
-        "127.0.0.0/8,::1", values.networks, "networks that may read /metrics"
+        "127.0.0.0/8,::1", values.networks, "networks allowed to read /metrics"
     )
     maintenance_flag: Path | None = _setting(
-        "", values.path, "file that `maintenance on` makes; empty: in the data folder"
+        "", values.path, "file that `maintenance on` creates; empty: in the data folder"
     )
     texts: Mapping[str, str] = field(repr=False, kw_only=True)  # unparsed, by variable
 
@@ -179,7 +179,7 @@ def _text(environment: Mapping[str, str], name: str, metadata: Mapping[str, Any]
     path = environment.get(f"{name}_FILE", "") if metadata["secret"] else ""
     text = environment.get(name, "").strip()
     if path and text:
-        raise ValueError(f"is set, and so is {name}_FILE; keep one of them")
+        raise ValueError(f"conflicts with {name}_FILE; set only one of them")
     if path:
         text = values.read_text_file(Path(path))
     return text or metadata["default"]
@@ -189,7 +189,7 @@ def _unknown(environment: Mapping[str, str]) -> list[str]:
     known = {variable(item.name) for item in SETTINGS}
     known |= {f"{variable(item.name)}_FILE" for item in SETTINGS if item.metadata["secret"]}
     return [
-        f"{name}: there is no such setting; `{COMMAND} settings` lists them"
+        f"{name}: unknown setting; see `{COMMAND} settings`"
         for name in sorted(environment)
         if name.startswith(PREFIX) and name not in known
     ]

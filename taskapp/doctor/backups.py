@@ -1,4 +1,4 @@
-"""What doctor says of the backups."""
+"""The check of the backups."""
 
 import asyncio
 
@@ -11,8 +11,9 @@ from taskapp.db.migrations import MigrationError
 from taskapp.doctor.check_results import CheckResult, Level
 
 _FIX_FAILURE = (
-    "Mount the disk, make room on it, and give the folder to the user who runs taskapp; or set "
-    "TASKAPP_BACKUP_DIR to another. Until the archive works, the database's log grows."
+    "Mount the disk, free up space on it, and make the folder writable for the user who runs "
+    "taskapp; or set TASKAPP_BACKUP_DIR. Until archiving works, the WAL of the database keeps "
+    "growing."
 )
 
 
@@ -21,23 +22,23 @@ async def check_backups(settings: Settings) -> list[CheckResult]:
     subject, status = "backups", BackupStatus(settings)
     folder = backup_repository(settings).path
     if not settings.backup_every:
-        fix = f"Run `{COMMAND} backup` by other means, or set TASKAPP_BACKUP_EVERY."
-        return [CheckResult(Level.WARNING, subject, "none are made by themselves", fix)]
+        fix = f"Schedule `{COMMAND} backup` yourself, or set TASKAPP_BACKUP_EVERY."
+        return [CheckResult(Level.WARNING, subject, "automatic backups are off", fix)]
     try:
         report = await asyncio.to_thread(status.look)
     except (MigrationError, SettingsError, TaskappError) as error:
-        text = f"which of those in {folder} are of this database cannot be asked: {error}"
+        text = f"cannot tell which backups in {folder} are of this database: {error}"
         return [CheckResult(Level.PROBLEM, subject, text, "Correct the database first.")]
     problems = [
         *(CheckResult(Level.PROBLEM, subject, text, _FIX_FAILURE) for text in report.failures),
         *(CheckResult(Level.PROBLEM, subject, text) for text in report.warnings),
     ]
     if status.age is None:
-        fix = "The server makes the first by itself, a minute after it holds an account."
+        fix = "The server creates the first one a minute after the first account exists."
         none = CheckResult(Level.INFO, subject, f"none of this database in {folder} yet", fix)
         return problems or [none]
     text = f"the newest in {folder} is {status.age / 3600:.1f} hours old"
     if status.is_late:
-        fix = "Start the server, which makes them, or look at what it logs as backup.failed."
+        fix = "Start the server, which creates them, or check its log for backup.failed."
         return [*problems, CheckResult(Level.PROBLEM, subject, text, fix)]
     return problems or [CheckResult(Level.OK, subject, text)]

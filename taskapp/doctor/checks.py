@@ -46,7 +46,7 @@ REDIS_TIMEOUT = 2.0  # seconds
 _BY_OTHERS = 0o067
 _RESERVED_CONNECTIONS = 3  # superuser_reserved_connections, by default
 
-_FIX_FOLDER = "Run taskapp as the user it belongs to, or set TASKAPP_DATA_DIR to another folder."
+_FIX_FOLDER = "Run taskapp as its owner, or set TASKAPP_DATA_DIR to another folder."
 
 
 async def run_checks(settings: Settings) -> list[CheckResult]:
@@ -74,8 +74,8 @@ async def check_database(settings: Settings) -> list[CheckResult]:
     """Check whether the database responds, suits this code and has the same time."""
     try:
         if settings.uses_embedded_database and not (settings.data_dir / "postgres").exists():
-            fix = f"Start the server, or run `{COMMAND} migrate`: both make it."
-            return [CheckResult(Level.INFO, "database", "not made yet", fix)]
+            fix = f"Start the server, or run `{COMMAND} migrate`: both create it."
+            return [CheckResult(Level.INFO, "database", "not created yet", fix)]
         async with database_server(settings, share=True) as url:
             return await _ask_database(settings, url)
     except (DataFolderInUse, EmbeddedPostgresError, OSError) as error:
@@ -85,7 +85,7 @@ async def check_database(settings: Settings) -> list[CheckResult]:
     except (TaskappError, MigrationError) as error:
         fix = "Start that server, or correct TASKAPP_DATABASE_URL."
         if settings.uses_embedded_database:
-            fix = "Restart taskapp, and look at what it logs."
+            fix = "Restart taskapp, and check its log."
         return [CheckResult(Level.PROBLEM, "database", str(error), fix)]
 
 
@@ -118,8 +118,8 @@ def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
         fix = f"Use PostgreSQL {MIN_POSTGRESQL} or later."
         return CheckResult(Level.PROBLEM, subject, f"{name} is too old", fix)
     if facts.encoding != "UTF8":
-        fix = "Make the database anew with ENCODING 'UTF8'."
-        text = f"{name} keeps texts as {facts.encoding}, and cannot keep every character"
+        fix = "Recreate the database with ENCODING 'UTF8'."
+        text = f"{name} uses {facts.encoding}, which cannot store every character"
         return CheckResult(Level.PROBLEM, subject, text, fix)
     if facts.is_read_only:
         fix = "Set TASKAPP_DATABASE_URL to the primary server."
@@ -127,35 +127,35 @@ def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
     if wanted > facts.max_connections - _RESERVED_CONNECTIONS:
         fix = "Lower TASKAPP_DATABASE_POOL, or raise the server's max_connections."
         allowed = f"{name} allows {facts.max_connections} connections"
-        text = f"{allowed}, and taskapp's pool wants {wanted}"
+        text = f"{allowed}, but taskapp's pool needs {wanted}"
         return CheckResult(Level.WARNING, subject, text, fix)
-    return CheckResult(Level.OK, subject, f"{name} answers")
+    return CheckResult(Level.OK, subject, f"{name} is responding")
 
 
 def check_revision(revision: str | None) -> CheckResult:
     """Check whether the database is at the revision of this code; None is an empty database."""
     subject = "migrations"
     if revision is None:
-        fix = f"Start the server, or run `{COMMAND} migrate`: both make the tables."
+        fix = f"Start the server, or run `{COMMAND} migrate`: both create the tables."
         return CheckResult(Level.INFO, subject, "the database is empty", fix)
     if revision > HEAD:
         return CheckResult(Level.PROBLEM, subject, str(NewerDatabaseError(revision)))
     if revision < HEAD:
-        text = f"the database is at revision {revision}, and this taskapp needs {HEAD}"
+        text = f"the database is at revision {revision}, but this taskapp needs {HEAD}"
         return CheckResult(Level.PROBLEM, subject, text, f"Run `{COMMAND} migrate`.")
-    return CheckResult(Level.OK, subject, f"at revision {HEAD}, the newest")
+    return CheckResult(Level.OK, subject, f"at revision {HEAD}, the latest")
 
 
 def check_clock(difference: float) -> CheckResult:
     """Check the seconds by which the database's clock is ahead of ours."""
     if abs(difference) < CLOCK_TOLERANCE:
-        return CheckResult(Level.OK, "clock", "agrees with the database's")
+        return CheckResult(Level.OK, "clock", "in sync with the database")
     word = "ahead of" if difference > 0 else "behind"
     return CheckResult(
         Level.PROBLEM,
         "clock",
-        f"the database's is {abs(difference):,.0f} s {word} this machine's",
-        "Let both machines set their clocks by NTP.",
+        f"the database clock is {abs(difference):,.0f} s {word} this machine's",
+        "Synchronize both clocks with NTP.",
     )
 
 
@@ -164,7 +164,7 @@ def check_year(now: datetime) -> CheckResult:
     if now.year in PLAUSIBLE_YEARS:
         return CheckResult(Level.OK, "date", f"{now:%Y-%m-%d %H:%M} UTC")
     text = f"this machine's clock shows the year {now.year}"
-    return CheckResult(Level.PROBLEM, "date", text, "Let this machine set its clock by NTP.")
+    return CheckResult(Level.PROBLEM, "date", text, "Synchronize the clock with NTP.")
 
 
 def check_data_folder(folder: Path) -> CheckResult:
@@ -176,7 +176,7 @@ def check_data_folder(folder: Path) -> CheckResult:
         with tempfile.TemporaryFile(dir=folder):
             mode = folder.stat().st_mode
     except OSError as error:
-        text = f"{folder} cannot be written to: {error.strerror or error}"
+        text = f"{folder} is not writable: {error.strerror or error}"
         return CheckResult(Level.PROBLEM, subject, text, _FIX_FOLDER)
     if mode & _BY_OTHERS:
         text = f"{folder} is open to other users (mode {mode & 0o777:04o})"
@@ -187,8 +187,8 @@ def check_data_folder(folder: Path) -> CheckResult:
 def _check_absent_folder(folder: Path) -> CheckResult:
     parent = _nearest(folder)
     if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
-        return CheckResult(Level.INFO, "data folder", f"{folder} is made at the first start")
-    text = f"{folder} cannot be made in {parent}"
+        return CheckResult(Level.INFO, "data folder", f"{folder} is created at the first start")
+    text = f"{folder} cannot be created in {parent}"
     return CheckResult(Level.PROBLEM, "data folder", text, _FIX_FOLDER)
 
 
@@ -205,9 +205,9 @@ def check_space(settings: Settings) -> list[CheckResult]:
 
 def check_free_space(free: int, folder: Path) -> CheckResult:
     """Check the number of free bytes on the disk of a folder."""
-    fix = f"Make room on the disk that holds {folder}."
+    fix = f"Free up space on the disk that holds {folder}."
     if free < MIN_FREE_SPACE:
-        text = f"{format_size(free)} free, too little to go on writing"
+        text = f"{format_size(free)} free, too little to keep writing"
         return CheckResult(Level.PROBLEM, "disk", text, fix)
     if free < LOW_SPACE:
         return CheckResult(Level.WARNING, "disk", f"only {format_size(free)} free", fix)
@@ -218,8 +218,8 @@ def check_maintenance(settings: Settings) -> CheckResult:
     """Check whether the site is closed for maintenance."""
     if (period := read_window(maintenance_file(settings))) is None:
         return CheckResult(Level.OK, "maintenance", "off")
-    text = f"on since {period.since}: everybody is told to come back later"
-    fix = f"`{COMMAND} maintenance off` ends it."
+    text = f"on since {period.since}: users see a maintenance page"
+    fix = f"Run `{COMMAND} maintenance off` to end it."
     return CheckResult(Level.WARNING, "maintenance", text, fix)
 
 
@@ -228,35 +228,41 @@ def check_secret_key(settings: Settings) -> CheckResult:
     subject = "secret key"
     if settings.secret_key:  # the setting rejects weak keys
         number = len(settings.secret_key)
-        accepted = f", and accepts {number - 1} older" if number > 1 else ""
-        return CheckResult(Level.OK, subject, f"TASKAPP_SECRET_KEY signs{accepted}")
+        accepted = f", with {number - 1} older" if number > 1 else ""
+        return CheckResult(Level.OK, subject, f"TASKAPP_SECRET_KEY is set{accepted}")
     path = settings.data_dir / "secret-key"
     try:
         if not path.exists():
-            return CheckResult(Level.INFO, subject, f"made at the first start, in {path}")
+            return CheckResult(Level.INFO, subject, f"generated at the first start, in {path}")
         mode = path.stat().st_mode & 0o777
         load_secret_keys(settings)
     except OSError as error:
-        text = f"{path} cannot be looked at: {error.strerror}"
+        text = f"{path} cannot be read: {error.strerror}"
         return CheckResult(Level.PROBLEM, subject, text, "Run doctor as the user who runs taskapp.")
     except SettingsError as error:
-        fix = f"Remove {path}: the next start makes another, and everybody logs in again."
+        fix = (
+            f"Remove {path}: the next start generates another, and all users have to log in again."
+        )
         return CheckResult(Level.PROBLEM, subject, error.problems[0], fix)
     if mode & 0o077:
-        fix = f"chmod 600 {path}; if others were there, remove it to log everybody out."
+        fix = f"chmod 600 {path}; if others may have read it, remove it to log everyone out."
         return CheckResult(
             Level.PROBLEM, subject, f"{path} can be read by other users (mode {mode:04o})", fix
         )
-    return CheckResult(Level.OK, subject, f"kept in {path}, closed to other users")
+    return CheckResult(Level.OK, subject, f"stored in {path}, closed to other users")
 
 
 async def check_limits(settings: Settings) -> CheckResult:
     """Check whether the storage of the rate limits can be reached."""
     if not settings.limit_storage:
         if settings.uses_embedded_database:
-            return CheckResult(Level.OK, "limits", "counted in memory, which suits one process")
-        text = "counted in memory: each taskapp on this database allows as much for itself"
-        fix = "If there are several, set TASKAPP_LIMIT_STORAGE to redis://..., to count together."
+            return CheckResult(
+                Level.OK, "limits", "counted in memory, which is enough for one process"
+            )
+        text = "counted in memory: each process on this database counts separately"
+        fix = (
+            "With several processes, set TASKAPP_LIMIT_STORAGE to redis://... to share the counts."
+        )
         return CheckResult(Level.INFO, "limits", text, fix)
     from redis.asyncio import Redis  # noqa: PLC0415  # slow to import, and rarely used
     from redis.exceptions import RedisError  # noqa: PLC0415  # see above
@@ -266,10 +272,10 @@ async def check_limits(settings: Settings) -> CheckResult:
         async with asyncio.timeout(REDIS_TIMEOUT), Redis.from_url(url) as client:
             await client.ping()
     except (RedisError, OSError, ValueError) as error:
-        text = f"Redis does not answer: {str(error) or 'not in time'}"
+        text = f"Redis is not responding: {str(error) or 'timeout'}"
         fix = "Start it, or correct TASKAPP_LIMIT_STORAGE; until then nobody can log in."
         return CheckResult(Level.PROBLEM, "limits", text, fix)
-    return CheckResult(Level.OK, "limits", "counted in Redis, which answers")
+    return CheckResult(Level.OK, "limits", "counted in Redis, which is responding")
 
 
 def _nearest(folder: Path) -> Path:

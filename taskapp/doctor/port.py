@@ -24,7 +24,7 @@ def check_port(settings: Settings) -> list[CheckResult]:
             probe.bind((settings.host, settings.port))
     except OSError as error:
         if _is_taskapp(settings):
-            return [CheckResult(Level.OK, "port", f"taskapp answers on {where}")]
+            return [CheckResult(Level.OK, "port", f"taskapp is listening on {where}")]
         text = f"cannot listen on {where}: {error.strerror}"
         return [CheckResult(Level.PROBLEM, "port", text, FREE_THE_ADDRESS)]
     return [CheckResult(Level.OK, "port", f"{where} is free")]

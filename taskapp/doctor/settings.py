@@ -15,19 +15,19 @@ MIN_BCRYPT_ROUNDS = 10  # with fewer, guessing the password of a stolen hash is 
 def check_address(settings: Settings) -> CheckResult:
     """Check whether passwords and cookies can be read in transit."""
     subject = "address"
-    fix = "Put a proxy with https in front, and set TASKAPP_PUBLIC_URL to its https://... address"
+    fix = "Put an HTTPS proxy in front, and set TASKAPP_PUBLIC_URL to its https://... address"
     if settings.is_https:
-        text = f"people come by {settings.public_url}: cookies are Secure, and HSTS is sent"
+        text = f"public at {settings.public_url}: Secure cookies and HSTS are on"
         return CheckResult(Level.OK, subject, text)
     if settings.public_url and not _is_loopback(urlsplit(settings.public_url).hostname or ""):
-        text = f"{settings.public_url} is not https: passwords can be read on their way"
+        text = f"{settings.public_url} is not https: passwords can be read in transit"
         return CheckResult(Level.WARNING, subject, text, f"{fix}.")
     if not _is_local(settings.host):
         text = f"{settings.host} is open to the network without https"
         return CheckResult(
             Level.WARNING, subject, text, f"{fix}, or set TASKAPP_HOST to 127.0.0.1."
         )
-    return CheckResult(Level.OK, subject, f"{settings.host}: only this machine gets there")
+    return CheckResult(Level.OK, subject, f"{settings.host}: reachable only from this machine")
 
 
 def check_proxies(settings: Settings) -> CheckResult:
@@ -35,18 +35,18 @@ def check_proxies(settings: Settings) -> CheckResult:
     subject = "proxies"
     trusted = settings.trusted_proxies
     if any(_is_any_address(network) for network in trusted):
-        text = "TASKAPP_TRUSTED_PROXIES holds every address: anyone may claim to be anyone"
-        return CheckResult(Level.PROBLEM, subject, text, "Name the addresses of your proxies only.")
+        text = "TASKAPP_TRUSTED_PROXIES contains every address: anyone can spoof theirs"
+        return CheckResult(Level.PROBLEM, subject, text, "List only the addresses of your proxies.")
     if settings.is_https and not _trusts_its_proxy(settings):
-        text = "X-Forwarded-* of the one that does https is not believed: limits take all for one"
+        text = "the HTTPS proxy is not trusted: rate limits treat all clients as one"
         fix = f"Set TASKAPP_TRUSTED_PROXIES to its address, such as {_likely_proxy(settings)}."
         return CheckResult(Level.WARNING, subject, text, fix)
     if trusted and not settings.public_url:
-        text = "some are believed, but cookies are not Secure without TASKAPP_PUBLIC_URL"
+        text = "some are trusted, but cookies are not Secure without TASKAPP_PUBLIC_URL"
         fix = "Set TASKAPP_PUBLIC_URL to the https://... address that people use."
         return CheckResult(Level.WARNING, subject, text, fix)
     names = ", ".join(map(str, trusted))
-    return CheckResult(Level.OK, subject, f"believed: {names}" if names else "none is believed")
+    return CheckResult(Level.OK, subject, f"trusted: {names}" if names else "none trusted")
 
 
 def check_origins(settings: Settings) -> CheckResult:
@@ -59,7 +59,7 @@ def check_origins(settings: Settings) -> CheckResult:
         if origin.startswith("http://") and not _is_loopback(urlsplit(origin).hostname or "")
     ]
     if unsafe:
-        text = f"{', '.join(unsafe)} is not https: whoever alters it on its way calls the API"
+        text = f"{', '.join(unsafe)} is not https: it can be altered in transit to call the API"
         return CheckResult(Level.WARNING, subject, text, "Use https in TASKAPP_CORS_ORIGINS.")
     text = f"{', '.join(origins)} may call the API" if origins else "no other site calls the API"
     return CheckResult(Level.OK, subject, text)
@@ -68,28 +68,28 @@ def check_origins(settings: Settings) -> CheckResult:
 def check_metrics(settings: Settings) -> CheckResult:
     """Check who may read the metrics."""
     if any(_is_any_address(network) for network in settings.metrics_allow):
-        fix = "Name the networks of your monitoring only in TASKAPP_METRICS_ALLOW."
+        fix = "List only your monitoring networks in TASKAPP_METRICS_ALLOW."
         return CheckResult(Level.WARNING, "metrics", "anyone may read /metrics", fix)
     names = ", ".join(map(str, settings.metrics_allow)) or "nobody"
-    return CheckResult(Level.OK, "metrics", f"for {names}")
+    return CheckResult(Level.OK, "metrics", f"readable by {names}")
 
 
 def check_passwords(settings: Settings) -> CheckResult:
     """Check whether password hashes are expensive to guess."""
     rounds = settings.bcrypt_rounds
     if rounds < MIN_BCRYPT_ROUNDS:
-        fix = f"Set TASKAPP_BCRYPT_ROUNDS to 12, or {MIN_BCRYPT_ROUNDS} at least."
-        return CheckResult(Level.WARNING, "passwords", f"bcrypt's cost of {rounds} is too low", fix)
-    return CheckResult(Level.OK, "passwords", f"bcrypt's cost is {rounds}")
+        fix = f"Set TASKAPP_BCRYPT_ROUNDS to 12, or at least {MIN_BCRYPT_ROUNDS}."
+        return CheckResult(Level.WARNING, "passwords", f"bcrypt cost {rounds} is too low", fix)
+    return CheckResult(Level.OK, "passwords", f"bcrypt cost is {rounds}")
 
 
 def check_registration(settings: Settings) -> CheckResult:
     """Check who may create an account."""
     if settings.registration == "closed":
-        return CheckResult(Level.OK, "registration", "closed: `user add` makes accounts")
+        return CheckResult(Level.OK, "registration", "closed: `user add` creates accounts")
     if settings.is_https or not _is_local(settings.host):
-        text = "open: everybody who gets there may make an account"
-        fix = "Set TASKAPP_REGISTRATION to closed if that is not meant."
+        text = "open: anyone who can reach it can create an account"
+        fix = "Set TASKAPP_REGISTRATION to closed if this is not intended."
         return CheckResult(Level.INFO, "registration", text, fix)
     return CheckResult(Level.OK, "registration", "open")
 

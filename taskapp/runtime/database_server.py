@@ -29,7 +29,7 @@ class OlderDatabaseError(Exception):
 
     def __init__(self, revision: str) -> None:
         super().__init__(
-            f"The database is at revision {revision}, and this taskapp needs {HEAD}. Run "
+            f"The database is at revision {revision}, but this taskapp needs {HEAD}. Run "
             f"`{COMMAND} migrate` first, or start the server, which does the same."
         )
 

@@ -62,7 +62,7 @@ def test_a_token_is_made_used_and_revoked(
     assert context.request.get("/api/tasks", headers=headers).status == 200
     assert context.request.post("/api/tasks", data={"title": "x"}, headers=headers).status == 403
     link(tasks, "Done").click()
-    expect(tasks.get_by_text("Read-only")).to_be_visible()
+    expect(tasks.get_by_text("Read-only ·")).to_be_visible()
     link(tasks, "Revoke: Backup script").click()
     tasks.get_by_label("Password", exact=True).fill(account.password)
     tasks.get_by_role("button", name="Revoke token").click()

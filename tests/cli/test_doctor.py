@@ -220,12 +220,12 @@ SUITABLE = ServerFacts(180006, "UTF8", is_read_only=False, max_connections=100, 
 @pytest.mark.parametrize(
     ("facts", "pool", "level", "words"),
     [
-        (SUITABLE, 97, OK, "PostgreSQL 18.6 answers"),
-        (SUITABLE._replace(version=150000), 10, OK, "PostgreSQL 15.0 answers"),
+        (SUITABLE, 97, OK, "PostgreSQL 18.6 is responding"),
+        (SUITABLE._replace(version=150000), 10, OK, "PostgreSQL 15.0 is responding"),
         (SUITABLE._replace(version=140012), 10, PROBLEM, "PostgreSQL 14.12 is too old"),
-        (SUITABLE._replace(encoding="SQL_ASCII"), 10, PROBLEM, "keeps texts as SQL_ASCII"),
+        (SUITABLE._replace(encoding="SQL_ASCII"), 10, PROBLEM, "uses SQL_ASCII"),
         (SUITABLE._replace(is_read_only=True), 10, PROBLEM, "is read-only"),
-        (SUITABLE, 98, WARNING, "taskapp's pool wants 98"),
+        (SUITABLE, 98, WARNING, "taskapp's pool needs 98"),
     ],
 )
 def test_the_server_has_to_suit(facts: ServerFacts, pool: int, level: Level, words: str) -> None:
@@ -250,10 +250,10 @@ def test_the_revision_has_to_be_the_one_of_the_code(
 @pytest.mark.parametrize(
     ("difference", "level", "words"),
     [
-        (0.0, OK, "agrees"),
-        (-4.9, OK, "agrees"),
-        (3600.0, PROBLEM, "the database's is 3,600 s ahead of this machine's"),
-        (-5.0, PROBLEM, "the database's is 5 s behind this machine's"),
+        (0.0, OK, "in sync"),
+        (-4.9, OK, "in sync"),
+        (3600.0, PROBLEM, "the database clock is 3,600 s ahead of this machine's"),
+        (-5.0, PROBLEM, "the database clock is 5 s behind this machine's"),
     ],
 )
 def test_the_clocks_have_to_agree(difference: float, level: Level, words: str) -> None:
@@ -296,10 +296,10 @@ def test_the_data_folder_has_to_be_private(folder: Path, mode: int, level: Level
 def test_the_data_folder_has_to_be_a_folder_that_can_be_written_to(folder: Path) -> None:
     file = folder / "file"
     file.touch()
-    assert_is(check_data_folder(file), PROBLEM, "cannot be written to: Not a directory")
-    assert_is(check_data_folder(file / "data"), PROBLEM, f"cannot be made in {file}")
-    assert_is(check_data_folder(Path("/proc/self/fd")), PROBLEM, "cannot be written to")
-    assert_is(check_data_folder(folder / "a" / "b"), INFO, "is made at the first start")
+    assert_is(check_data_folder(file), PROBLEM, "is not writable: Not a directory")
+    assert_is(check_data_folder(file / "data"), PROBLEM, f"cannot be created in {file}")
+    assert_is(check_data_folder(Path("/proc/self/fd")), PROBLEM, "is not writable")
+    assert_is(check_data_folder(folder / "a" / "b"), INFO, "is created at the first start")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -312,8 +312,8 @@ def test_what_belongs_to_another_user_is_said(folder: Path) -> None:
     try:
         (database,) = asyncio.run(check_database(settings))
         space = check_space(settings)
-        assert_is(check_data_folder(data_dir), PROBLEM, "cannot be written to: Permission denied")
-        assert_is(check_data_folder(data_dir / "below"), PROBLEM, "cannot be written to")
+        assert_is(check_data_folder(data_dir), PROBLEM, "is not writable: Permission denied")
+        assert_is(check_data_folder(data_dir / "below"), PROBLEM, "is not writable")
         assert_is(check_secret_key(settings), PROBLEM, "Run doctor as the user who runs taskapp.")
     finally:
         os.seteuid(0)
@@ -346,7 +346,7 @@ def test_the_folder_of_the_backups_has_to_be_one_that_can_be_written_to(folder: 
     file.touch()
     settings = make_settings(data_dir=str(folder), backup_dir=str(file))
     (finding,) = asyncio.run(check_backups(settings))
-    assert_is(finding, PROBLEM, f"{file} cannot be written to: Not a directory")
+    assert_is(finding, PROBLEM, f"{file} is not writable: Not a directory")
 
 
 # The port
@@ -359,7 +359,7 @@ def test_the_port_has_to_be_free_or_to_be_that_of_taskapp() -> None:
             with Client(server.address) as client:
                 wait_until(lambda: client.status("/api/health/live") == 200)
             (finding,) = check_port(served)
-            assert_is(finding, OK, "taskapp answers")
+            assert_is(finding, OK, "taskapp is listening")
         (finding,) = check_port(served)
         assert_is(finding, OK, "is free")
 
@@ -382,8 +382,8 @@ def test_keys_of_ones_own_are_counted_and_not_shown() -> None:
     one, two = (
         check_secret_key(make_settings(secret_key=key)) for key in (KEYS[0], ",".join(KEYS))
     )
-    assert_is(one, OK, "TASKAPP_SECRET_KEY signs")
-    assert_is(two, OK, "accepts 1 older")
+    assert_is(one, OK, "TASKAPP_SECRET_KEY is set")
+    assert_is(two, OK, "with 1 older")
     assert not any(key in f"{one}{two}" for key in KEYS)
 
 
@@ -394,8 +394,8 @@ def test_keys_of_ones_own_are_counted_and_not_shown() -> None:
         (KEYS[0], 0o400, OK, "closed to other users"),
         (KEYS[0], 0o640, PROBLEM, "can be read by other users (mode 0640)"),
         (KEYS[0], 0o604, PROBLEM, "chmod 600"),
-        ("short", 0o600, PROBLEM, "32 characters or more"),
-        ("changeme" * 4, 0o600, PROBLEM, "a well-known value can be guessed"),
+        ("short", 0o600, PROBLEM, "at least 32 characters"),
+        ("changeme" * 4, 0o600, PROBLEM, "this value is too easy to guess"),
     ],
 )
 def test_the_kept_key_has_to_be_strong_and_private(
@@ -415,16 +415,16 @@ def test_the_kept_key_has_to_be_strong_and_private(
 @pytest.mark.parametrize(
     ("texts", "level", "words"),
     [
-        ({}, OK, "only this machine"),
-        ({"host": "localhost"}, OK, "only this machine"),
-        ({"host": "::1"}, OK, "only this machine"),
-        ({"host": "unix:/run/taskapp.sock"}, OK, "only this machine"),
-        ({"public_url": "http://localhost:8000"}, OK, "only this machine"),
+        ({}, OK, "only from this machine"),
+        ({"host": "localhost"}, OK, "only from this machine"),
+        ({"host": "::1"}, OK, "only from this machine"),
+        ({"host": "unix:/run/taskapp.sock"}, OK, "only from this machine"),
+        ({"public_url": "http://localhost:8000"}, OK, "only from this machine"),
         ({"host": "0.0.0.0"}, WARNING, "or set TASKAPP_HOST to 127.0.0.1"),  # noqa: S104  # judged
         ({"host": "::"}, WARNING, "open to the network without https"),
         ({"host": "tasks.local"}, WARNING, "open to the network without https"),
         ({"public_url": "http://tasks.example.com"}, WARNING, "is not https"),
-        ({"public_url": "https://tasks.example.com"}, OK, "cookies are Secure"),
+        ({"public_url": "https://tasks.example.com"}, OK, "Secure cookies"),
         ({"public_url": "https://tasks.example.com", "host": "0.0.0.0"}, OK, "HSTS"),  # noqa: S104  # judged
     ],
 )
@@ -440,18 +440,18 @@ HTTPS = {"public_url": "https://tasks.example.com"}
 @pytest.mark.parametrize(
     ("texts", "level", "words"),
     [
-        ({}, OK, "none is believed"),
+        ({}, OK, "none trusted"),
         (HTTPS, WARNING, "such as 127.0.0.1"),
         ({**HTTPS, "trusted_proxies": "10.0.0.1"}, WARNING, "such as 127.0.0.1"),
-        ({**HTTPS, "trusted_proxies": "127.0.0.0/8"}, OK, "believed: 127.0.0.0/8"),
+        ({**HTTPS, "trusted_proxies": "127.0.0.0/8"}, OK, "trusted: 127.0.0.0/8"),
         ({**HTTPS, "host": "::1", "trusted_proxies": "127.0.0.1"}, WARNING, "such as ::1"),
         ({**HTTPS, "host": "unix:/run/taskapp.sock"}, WARNING, "such as unix"),
-        ({**HTTPS, "host": "unix:/run/ta.sock", "trusted_proxies": "unix"}, OK, "believed: unix"),
-        ({**HTTPS, "host": "192.0.2.1"}, WARNING, "limits take all for one"),
+        ({**HTTPS, "host": "unix:/run/ta.sock", "trusted_proxies": "unix"}, OK, "trusted: unix"),
+        ({**HTTPS, "host": "192.0.2.1"}, WARNING, "treat all clients as one"),
         ({**HTTPS, "host": "192.0.2.1", "trusted_proxies": "192.0.2.2"}, OK, "192.0.2.2/32"),
         ({"trusted_proxies": "127.0.0.1"}, WARNING, "Set TASKAPP_PUBLIC_URL"),
-        ({"trusted_proxies": "127.0.0.1, 0.0.0.0/0"}, PROBLEM, "anyone may claim to be anyone"),
-        ({**HTTPS, "trusted_proxies": "::/0"}, PROBLEM, "anyone may claim to be anyone"),
+        ({"trusted_proxies": "127.0.0.1, 0.0.0.0/0"}, PROBLEM, "anyone can spoof theirs"),
+        ({**HTTPS, "trusted_proxies": "::/0"}, PROBLEM, "anyone can spoof theirs"),
     ],
 )
 def test_exactly_the_proxy_is_to_be_believed(
@@ -481,8 +481,8 @@ def test_all_other_sites_cannot_even_be_set() -> None:
 @pytest.mark.parametrize(
     ("allowed", "level", "words"),
     [
-        ("127.0.0.0/8, ::1, unix", OK, "for 127.0.0.0/8, ::1/128, unix"),
-        ("10.0.0.0/8", OK, "for 10.0.0.0/8"),
+        ("127.0.0.0/8, ::1, unix", OK, "readable by 127.0.0.0/8, ::1/128, unix"),
+        ("10.0.0.0/8", OK, "readable by 10.0.0.0/8"),
         ("10.0.0.0/8, ::/0", WARNING, "anyone may read /metrics"),
     ],
 )
@@ -500,7 +500,7 @@ def test_hashes_have_to_be_expensive(rounds: str, level: Level) -> None:
     [
         ({}, OK, "open"),
         (HTTPS, INFO, "TASKAPP_REGISTRATION to closed"),
-        ({"host": "192.0.2.1"}, INFO, "everybody who gets there"),
+        ({"host": "192.0.2.1"}, INFO, "anyone who can reach it"),
         ({**HTTPS, "registration": "closed"}, OK, "`user add`"),
     ],
 )
@@ -521,9 +521,9 @@ def test_a_redis_has_to_let_us_in(folder: Path) -> None:
 
 
 def test_several_taskapps_on_one_database_need_a_redis_to_count_together() -> None:
-    assert_is(asyncio.run(check_limits(make_settings())), OK, "suits one process")
+    assert_is(asyncio.run(check_limits(make_settings())), OK, "is enough for one process")
     shared = make_settings(database_url="postgresql://taskapp@127.0.0.1/taskapp")
-    assert_is(asyncio.run(check_limits(shared)), INFO, "each taskapp on this database")
+    assert_is(asyncio.run(check_limits(shared)), INFO, "each process on this database")
 
 
 def test_a_redis_that_is_away_is_said_soon() -> None:

@@ -160,13 +160,13 @@ WRONG = [
     ("SECRET_KEY", "x" * 31, "32 characters"),
     ("SECRET_KEY", f"{KEY},{KEY[:31]}", "32 characters"),
     ("SECRET_KEY", ",", "32 characters"),
-    ("SECRET_KEY", "a" * 64, "well-known"),
-    ("SECRET_KEY", "secret" * 6, "well-known"),
-    ("SECRET_KEY", "changeme-changeme-changeme-change", "well-known"),
-    ("SECRET_KEY", f"{KEY},{'Password' * 5}", "well-known"),
-    ("SECRET_KEY", "your-secret-key-please-change-it-now", "well-known"),
-    ("SECRET_KEY", "__TODO:_GENERATE_YOUR_OWN_RANDOM_VALUE_HERE__", "well-known"),
-    ("SECRET_KEY", "0123456789" * 4, "well-known"),
+    ("SECRET_KEY", "a" * 64, "too easy to guess"),
+    ("SECRET_KEY", "secret" * 6, "too easy to guess"),
+    ("SECRET_KEY", "changeme-changeme-changeme-change", "too easy to guess"),
+    ("SECRET_KEY", f"{KEY},{'Password' * 5}", "too easy to guess"),
+    ("SECRET_KEY", "your-secret-key-please-change-it-now", "too easy to guess"),
+    ("SECRET_KEY", "__TODO:_GENERATE_YOUR_OWN_RANDOM_VALUE_HERE__", "too easy to guess"),
+    ("SECRET_KEY", "0123456789" * 4, "too easy to guess"),
     ("SESSION_IDLE", "24", "45m, 24h or 7d"),
     ("SESSION_IDLE", "0h", "45m, 24h or 7d"),
     ("SESSION_IDLE", "-1h", "45m, 24h or 7d"),
@@ -217,8 +217,8 @@ def test_all_that_is_wrong_is_listed_at_once() -> None:
 
 def test_a_name_that_is_no_setting_is_refused_and_others_are_not_ours() -> None:
     assert problems({"TASKAPP_SECRETKEY": "x", "TASKAPP_PORT_FILE": "y", "PATH": "/bin"}) == [
-        "TASKAPP_PORT_FILE: there is no such setting; `python server.py settings` lists them",
-        "TASKAPP_SECRETKEY: there is no such setting; `python server.py settings` lists them",
+        "TASKAPP_PORT_FILE: unknown setting; see `python server.py settings`",
+        "TASKAPP_SECRETKEY: unknown setting; see `python server.py settings`",
     ]
 
 
@@ -261,7 +261,7 @@ def test_a_secret_given_twice_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "secret"
     path.write_text(KEY)
     [problem] = problems({name: KEY, f"{name}_FILE": str(path)})
-    assert problem == f"{name}: is set, and so is {name}_FILE; keep one of them"
+    assert problem == f"{name}: conflicts with {name}_FILE; set only one of them"
 
 
 def test_settings_are_described_without_their_secrets(tmp_path: Path) -> None:

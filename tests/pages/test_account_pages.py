@@ -75,7 +75,7 @@ async def test_sessions_are_listed_with_device_place_and_last_use_and_this_one_i
     assert len(times) == 3
     assert all(tag["datetime"].endswith("Z") and tag["title"].endswith("UTC") for tag in times)
     page = await other.open("/account")
-    assert "Firefox on Linux this session" in page.text
+    assert "Firefox on Linux current session" in page.text
 
 
 @with_settings(TRUSTED_PROXIES="127.0.0.1,::1")

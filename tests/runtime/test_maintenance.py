@@ -198,7 +198,7 @@ def test_it_begins_and_ends_without_a_restart(folder: Path) -> None:
         assert alice.send("POST", "/api/tasks", {"title": "no"}).json["detail"] == "Back!"
         ready = alice.send("GET", "/api/health/ready")
         assert (ready.status, ready.json) == (503, {"status": "maintenance"})
-        assert "off: servers serve" in operate(folder, "maintenance", "off")
+        assert "off: servers resume" in operate(folder, "maintenance", "off")
         wait_until(lambda: visitors_meet(server, 200), SOON)
         assert alice.send("POST", "/api/tasks", {"title": "yes"}).status == 201
         assert alice.titles() == ["yes"]
@@ -247,9 +247,9 @@ def test_the_command_and_the_doctor_say_whether_it_is_on(folder: Path) -> None:
     assert f"Maintenance is on since {year}" in operate(folder, "maintenance")
     report = operate(folder, "doctor")
     assert f"{Level.WARNING.value}  maintenance   on since {year}" in report
-    assert "`python server.py maintenance off` ends it." in report
+    assert "Run `python server.py maintenance off` to end it." in report
     operate(folder, "maintenance", "off")
-    assert operate(folder, "maintenance", "off") == "Maintenance is off already.\n"
+    assert operate(folder, "maintenance", "off") == "Maintenance is already off.\n"
 
 
 @pytest.mark.parametrize("message", ["x" * (MAX_MESSAGE_LENGTH + 1), "two\nlines", "\x1b[31mred"])
@@ -262,4 +262,4 @@ def test_a_message_that_is_not_one_short_line_is_refused(message: str) -> None:
 def test_a_flag_that_cannot_be_made_is_a_plain_sentence(folder: Path) -> None:
     flag = folder / "nowhere" / "maintenance"
     said = operate(folder, "maintenance", "on", code=1, flag=flag)
-    assert said == f"{flag} cannot be changed: No such file or directory\n"
+    assert said == f"{flag}: No such file or directory\n"
