@@ -256,10 +256,10 @@ def test_the_command_and_the_doctor_say_whether_it_is_on(folder: Path) -> None:
 def test_a_message_that_is_not_one_short_line_is_refused(message: str) -> None:
     result = CliRunner().invoke(cli, ["maintenance", "on", "--message", message])
     assert result.exit_code == 2
-    assert f"one line of {MAX_MESSAGE_LENGTH} characters" in result.stderr
+    assert f"one line of at most {MAX_MESSAGE_LENGTH} characters" in result.stderr
 
 
 def test_a_flag_that_cannot_be_made_is_a_plain_sentence(folder: Path) -> None:
     flag = folder / "nowhere" / "maintenance"
     said = operate(folder, "maintenance", "on", code=1, flag=flag)
-    assert said == f"{flag}: No such file or directory\n"
+    assert said == f"Cannot change {flag}: No such file or directory\n"
