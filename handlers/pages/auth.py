@@ -15,7 +15,7 @@ _DRAFT_FIELDS = ("title", "description", "titles", "status", "key", "version")
 
 
 class CredentialsPage(PageHandler):
-    """A form with an e-mail address and a password.
+    """A form with an email address and a password.
 
     Any error is rendered in the form, with the address that was typed.
     """

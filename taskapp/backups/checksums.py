@@ -12,16 +12,16 @@ Tables = dict[str, tuple[int, str]]
 PURPOSE = "taskapp backup"
 PUBLIC = "public"
 RESTORE_POINT_TIMEOUT = "2s"  # how long a restore point waits for running transactions
-# Of the schema that search_path leads to: where our tables are, or would be made.
-_SCHEMA = (
-    "coalesce((SELECT relnamespace FROM pg_class WHERE oid = to_regclass('alembic_version')),"
+# The schema that search_path leads to: where our tables are, or would be created.
+_SCHEMA = text(
+    "SELECT oid, nspname FROM pg_namespace WHERE oid ="
+    " coalesce((SELECT relnamespace FROM pg_class WHERE oid = to_regclass('alembic_version')),"
     " (SELECT oid FROM pg_namespace WHERE nspname = current_schema()))"
 )
 _TABLES = text(
-    "SELECT relname, oid::regclass::text FROM pg_class"  # noqa: S608  # words of ours
-    f" WHERE relkind = 'r' AND relnamespace = {_SCHEMA} ORDER BY relname"
+    "SELECT relname, oid::regclass::text FROM pg_class"
+    " WHERE relkind = 'r' AND relnamespace = :schema ORDER BY relname"
 )
-_SCHEMA_NAME = text(f"SELECT nspname FROM pg_namespace WHERE oid = {_SCHEMA}")  # noqa: S608  # words of ours
 # One form of every value, whatever the server is set to; then a sum, which needs no order.
 _FORMS = text(
     "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),"
@@ -38,9 +38,9 @@ def read_tables(connection: Connection) -> Tables:
     """Count and digest the rows of every table of ours, in the connection's transaction."""
     connection.execute(_FORMS)
     tables: Tables = {}
-    for name, quoted in connection.execute(_TABLES).all():
+    for name, quoted in _list_tables(connection):
         rows, digest = connection.execute(text(_DIGEST.format(quoted))).one()
-        tables[str(name)] = (int(rows), str(digest))
+        tables[name] = (int(rows), str(digest))
     return tables
 
 
@@ -65,7 +65,8 @@ def read_database(connection: Connection) -> str:
 
 def read_schema(connection: Connection) -> str:
     """Return the schema of our tables, or in which they would be made."""
-    return str(connection.execute(_SCHEMA_NAME).scalar() or PUBLIC)
+    schema = _find_schema(connection)
+    return schema[1] if schema else PUBLIC
 
 
 @contextmanager
@@ -103,7 +104,21 @@ def restore_point_snapshot(url: str, restore_point: str) -> Iterator[tuple[Conne
 
 def quoted_tables(connection: Connection) -> list[str]:
     """Return the names of our tables, quoted and qualified where SQL needs it."""
-    return [quoted for _, quoted in connection.execute(_TABLES).all()]
+    return [quoted for _, quoted in _list_tables(connection)]
+
+
+def _list_tables(connection: Connection) -> list[tuple[str, str]]:
+    """Return the name of each of our tables, and the name as SQL needs it."""
+    schema = _find_schema(connection)
+    if schema is None:
+        return []
+    rows = connection.execute(_TABLES, {"schema": schema[0]}).all()
+    return [(str(name), str(quoted)) for name, quoted in rows]
+
+
+def _find_schema(connection: Connection) -> tuple[int, str] | None:
+    row = connection.execute(_SCHEMA).one_or_none()
+    return None if row is None else (int(row[0]), str(row[1]))
 
 
 def _locked_names(url: str) -> list[str]:
