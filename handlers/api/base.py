@@ -83,11 +83,11 @@ class ApiHandler(BaseHandler):
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._count_rejected(self.services.signer.read_bearer_token(token.strip()))
-        proof = self.request.headers.get("X-CSRF-Token")
-        if proof is None or self.is_cross_site():
+        csrf_token = self.request.headers.get("X-CSRF-Token")
+        if csrf_token is None or self.is_cross_site():
             return None
         session = self.read_cookie_session()
-        return session if self.is_valid_csrf_token(proof, session) else None
+        return session if self.is_valid_csrf_token(csrf_token, session) else None
 
     def read_json(self) -> dict[str, Any]:
         """Return the body: a JSON object in UTF-8, in which no name is repeated.

@@ -35,11 +35,12 @@ PARTIAL = ".partial"
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(base|dump|before-[a-z0-9-]+)", re.ASCII)
 _BLOCK = 1024 * 1024  # bytes
-# Names in the descriptions of backups made before the first release.
-_OLD_NAMES = {
-    "moment": "timestamp",
-    "marked_wal": "restore_point_segment",
-    "mark": "restore_point_lsn",
+# Names in the file where they differ: a version from before the renaming reads these too, so that
+# the dump made before an upgrade leads back to it.
+NAMES_IN_FILE = {
+    "timestamp": "moment",
+    "restore_point_segment": "marked_wal",
+    "restore_point_lsn": "mark",
 }
 _FILES = {"base": {"base.tar.gz", "pg_wal.tar.gz", "backup_manifest"}, "dump": {"database.dump"}}
 _Segment = Annotated[str, msgspec.Meta(pattern="^([0-9A-F]{24})?$")]
@@ -50,7 +51,7 @@ class BackupError(Exception):
     """A backup could not be made, found, verified or restored; the message says why."""
 
 
-class Backup(msgspec.Struct, frozen=True, kw_only=True):
+class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
     """A whole backup: its folder, and what `backup.json` in it says."""
 
     path: Path
@@ -249,9 +250,17 @@ def backup_repository(settings: Settings) -> BackupRepository:
 def describe(staging: Path, **facts: Any) -> None:
     """Write into a staging folder what it holds, with the digests of its files."""
     files = {path.name: _digest(path) for path in sorted(staging.iterdir())}
-    description = Backup(path=staging, files=files, made_as=finished(staging).name, **facts)
-    members = msgspec.to_builtins(description, enc_hook=str)
-    del members["path"]
+    name = finished(staging).name
+    # Only a routine backup is counted, so only its name has to be recognized after a copy.
+    made_as = name if label_of(name) in _FILES else ""
+    description = Backup(path=staging, files=files, made_as=made_as, **facts)
+    # Defaults are left out, since an earlier version knows only some of the members.
+    defaults = {field.encode_name: field.default for field in msgspec.structs.fields(Backup)}
+    members = {
+        name: value
+        for name, value in msgspec.to_builtins(description, enc_hook=str).items()
+        if name != "path" and value != defaults[name]
+    }
     path = staging / DESCRIPTION
     path.touch(mode=0o600)
     path.write_text(json.dumps(members, indent=1) + "\n", encoding="utf-8")
@@ -287,7 +296,6 @@ def read_backup(path: Path) -> Backup:
         raise BackupError(f"it has no {DESCRIPTION}") from None
     try:
         members = msgspec.json.decode(content, type=dict[str, Any])
-        members = {_OLD_NAMES.get(name, name): value for name, value in members.items()}
         backup = msgspec.convert(members | {"path": path}, Backup)
         backup.timestamp.astimezone(UTC)  # OverflowError at the ends of time
     except (ValueError, OverflowError, msgspec.MsgspecError) as error:

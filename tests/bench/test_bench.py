@@ -100,7 +100,7 @@ def test_a_second_run_refuses_and_add_puts_new_users_beside_the_others(
         assert load(url, tmp_path, 2, 3).returncode == 0
         refused = load(url, tmp_path, 1, 1)
         assert refused.returncode == 1
-        assert "holds 2 users, and nothing was loaded. Give --add" in refused.stderr
+        assert "holds 2 users, and nothing was loaded. Use --add" in refused.stderr
         assert execute(url, "SELECT count(*) FROM tasks") == [(6,)]
         assert load(url, tmp_path, 1, 4, "--add").returncode == 0
         counts = "SELECT email, count(*) FROM users JOIN tasks ON user_id = users.id GROUP BY email"

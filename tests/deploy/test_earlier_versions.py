@@ -16,7 +16,13 @@ from pathlib import Path
 import pytest
 
 from taskapp.db.migrations import HEAD
-from tests.support.server_process import CHECKOUT, LONG_ENOUGH, new_data_folder, server_process
+from tests.support.server_process import (
+    CHECKOUT,
+    LONG_ENOUGH,
+    PROGRAM,
+    new_data_folder,
+    server_process,
+)
 
 ALICE = "alice@example.com"
 # While no version has a tag: a commit at revision 0002, and one at 0003 that can restore backups.
@@ -24,6 +30,8 @@ UNTAGGED = [
     "8188c2e8878fca53d1ccc33d358418c891b84597",
     "01ad51680f2311581a13d4a18979c5b1d3d8e0d0",
 ]
+# The last commit whose backups have the old member names in their descriptions (ADR 0031).
+OLD_DESCRIPTIONS = "a3e469cf4f0fa8a07a063ae34ac81c3a927fdd03"
 # Commits whose event loop came from a package that is no longer installed.
 LOOP_OF_THE_LIBRARY = "from asyncio import run\n"
 
@@ -115,21 +123,43 @@ def test_it_refuses_what_this_version_migrated_and_says_what_to_do(upgraded: Upg
 )
 def test_it_restores_the_backup_made_before_the_migration_and_goes_on(upgraded: Upgraded) -> None:
     (backup,) = upgraded.folder.glob(f"backups/*-before-migration-{HEAD}")
-    done = subprocess.run(
-        [sys.executable, str(upgraded.program), "restore", "--backup", backup.name],
-        env={"TASKAPP_DATA_DIR": str(upgraded.folder)},
-        cwd=upgraded.program.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "It holds 1 account and 2 tasks" in done.stdout
+    said = run_command(upgraded.program, upgraded.folder, "restore", "--backup", backup.name)
+    assert "It holds 1 account and 2 tasks" in said
     with server_process(upgraded.folder, program=upgraded.program) as server:
         alice = server.wait_until_ready().client()
         alice.log_in(ALICE)
         assert alice.titles() == upgraded.titles
         assert server.end() == 0
+
+
+def test_a_backup_with_the_old_member_names_is_verified_and_restored() -> None:
+    with checked_out(OLD_DESCRIPTIONS) as program, new_data_folder() as folder:
+        with server_process(folder, program=program) as server:
+            alice = server.wait_until_ready().client().sign_up(ALICE)
+            assert alice.send("POST", "/api/tasks", {"title": "Buy milk"}).status == 201
+            run_command(program, folder, "backup")
+            assert server.end() == 0
+        assert "is good: it starts" in run_command(PROGRAM, folder, "backup", "verify")
+        assert "It holds 1 account and 1 task" in run_command(PROGRAM, folder, "restore")
+        with server_process(folder) as server:
+            alice = server.wait_until_ready().client()
+            alice.log_in(ALICE)
+            assert alice.titles() == ["Buy milk"]
+            assert server.end() == 0
+
+
+def run_command(program: Path, folder: Path, *words: str) -> str:
+    """Run a command of a version on a data folder, and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, str(program), *words],
+        env={"TASKAPP_DATA_DIR": str(folder)},
+        cwd=program.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_history_that_is_cut_off_is_named_in_words() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from taskapp.backups.create import make_backup, read_own_catalog
-from taskapp.backups.repository import DESCRIPTION, Backup, describe, finished
+from taskapp.backups.repository import DESCRIPTION, NAMES_IN_FILE, Backup, describe, finished
 from taskapp.backups.restore import RestoreResult, restore_embedded
 from taskapp.config.settings import Settings, load_settings
 from taskapp.runtime.database_server import database_server, prepare_database
@@ -47,7 +47,8 @@ def make_backup_folder(data_dir: Path, database: str, *, age: float) -> Path:
 def change_description(backup: Path, **members: object) -> None:
     """Change values in the description of a backup."""
     path = backup / DESCRIPTION
-    path.write_text(json.dumps(json.loads(path.read_text()) | members))
+    changes = {NAMES_IN_FILE.get(name, name): value for name, value in members.items()}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @dataclass
