@@ -167,6 +167,7 @@ async def test_the_upkeep_rests_meanwhile(
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     with new_data_folder() as path:
+        path.mkdir(mode=0o700, exist_ok=True)
         yield path
 
 
