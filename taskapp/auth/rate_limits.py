@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Awaitable
 from itertools import islice
+from math import ceil
 from time import monotonic, time
 from typing import Any, TypeVar
 
@@ -134,12 +135,15 @@ class RateLimit:
         return self._status(await self._windows.peek(self._item, self.name, key))
 
     def _status(self, stats: WindowStats) -> RateLimitStatus:
+        window = self._item.get_expiry()
+        # Rounded up: a client that waits as long as it is told is not refused again.
+        reset = ceil(stats.reset_time - time())
         return RateLimitStatus(
             name=self.name,
             amount=self._item.amount,
             remaining=max(0, stats.remaining),
-            reset=max(0, round(stats.reset_time - time())),
-            window=self._item.get_expiry(),
+            reset=min(max(0, reset), window),
+            window=window,
         )
 
 

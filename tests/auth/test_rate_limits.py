@@ -103,6 +103,22 @@ def test_so_many_are_allowed_and_the_next_is_told_when_to_come_back(storage: str
     asyncio.run(scenario())
 
 
+def test_who_waits_as_long_as_told_is_let_in(storage: str) -> None:
+    async def scenario() -> None:
+        async with open_limits(storage, "1/2second") as limits:
+            limit = limits.api
+            await limit.hit("dave")
+            for wait in (0.6, 0.0):  # seconds; 1.4 s remain, and the whole window
+                await asyncio.sleep(wait)
+                with pytest.raises(TooManyRequests) as refusal:
+                    await limit.hit("dave")
+                assert refusal.value.retry_after <= 2
+                await asyncio.sleep(refusal.value.retry_after + 0.01)
+                await limit.hit("dave")
+
+    asyncio.run(scenario())
+
+
 def test_keys_and_limits_are_counted_apart(storage: str) -> None:
     async def scenario() -> None:
         async with open_limits(storage) as limits:
