@@ -62,7 +62,7 @@ def test_every_rule_can_be_worked_out(prometheus: Prometheus) -> None:
     assert {rule["health"] for rule in rules()} == {"ok"}, rules()
 
 
-def test_of_a_server_that_was_just_started_prometheus_says_that_and_nothing_worse(
+def test_of_a_server_that_was_just_started_prometheus_says_that_and_nothing_critical(
     prometheus: Prometheus,
 ) -> None:
     def firing() -> dict[str, str]:

@@ -80,7 +80,8 @@ ELSEWHERE = {
         "python server.py backup list": "tests/deploy/test_earlier_versions.py"
         "::test_it_restores_the_backup_made_before_the_migration_and_goes_on",
         'python server.py maintenance on --message "New disks: back at 10:30 UTC."': "tests/"
-        "runtime/test_maintenance.py::test_it_begins_and_ends_without_a_restart",
+        "runtime/test_maintenance.py::"
+        "test_it_begins_and_ends_without_a_restart_in_the_seconds_that_the_command_names",
         "docker compose -f deploy/compose.yaml exec taskapp-1 python server.py maintenance on": (
             "tests/deploy/test_compose.py::test_what_compose_starts_works_together"
         ),

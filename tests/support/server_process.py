@@ -101,6 +101,25 @@ def processor_share(pid: int, since: tuple[float, float] = (0.0, 0.0)) -> float:
     return ran / (ran + waited)
 
 
+class Stopwatch:
+    """Measures seconds, without those in which a process waited for a processor that others had.
+
+    A promised time is compared with these, so that it has one bound on every machine.
+    """
+
+    def __init__(self, pid: int | None = None) -> None:
+        """Start for a process, by default this one; of its threads, the main one counts."""
+        self._pid = os.getpid() if pid is None else pid
+        self._started = time.monotonic()
+        self._waited = processor_seconds(self._pid)[1]
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+        waited = processor_seconds(self._pid)[1] - self._waited
+        return time.monotonic() - self._started - waited
+
+
 @contextmanager
 def stopped_processes(find: Callable[[], Iterable[int]]) -> Iterator[None]:
     """Stop all found processes (SIGSTOP) while the block runs."""
