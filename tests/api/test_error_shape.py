@@ -8,7 +8,7 @@ from handlers.api.base import ApiHandler
 from handlers.web.application import Application
 from taskapp.services import Services
 from tests.conftest import PASSWORD
-from tests.support.api_tools import NO_TASK, assert_problem, with_settings
+from tests.support.api_tools import NEED_SESSION, NO_TASK, assert_problem, with_settings
 from tests.support.clients import ApiClient
 
 pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
@@ -161,17 +161,7 @@ async def test_an_unexpected_failure_is_logged_with_its_place_and_without_its_wo
     assert SECRET not in logged
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/api/tasks"),
-        ("POST", "/api/tasks"),
-        ("GET", f"/api/tasks/{NO_TASK}"),
-        ("PUT", f"/api/tasks/{NO_TASK}"),
-        ("DELETE", f"/api/tasks/{NO_TASK}"),
-        ("POST", "/api/auth/logout"),
-    ],
-)
+@pytest.mark.parametrize(("method", "path"), NEED_SESSION)
 async def test_without_a_database_there_is_a_503_that_says_when_to_come_again(
     alice: ApiClient, app: Application, services: Services, method: str, path: str
 ) -> None:

@@ -1,7 +1,6 @@
 """The commands for backups: what they say, and what they refuse."""
 
 import asyncio
-import logging
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,7 @@ from taskapp.backups.create import make_backup
 from taskapp.backups.dump import restore_dump
 from taskapp.backups.repository import DESCRIPTION, Backup, BackupError
 from taskapp.cli.backups import BACKUP_COMMANDS
-from taskapp.config.settings import load_settings
 from taskapp.db.migrations import migrate
-from taskapp.observability.logs import configure_logging
 from tests.support.backup_tools import Instance, instance, original, short_parent
 from tests.support.database_fixtures import (
     add_tasks,
@@ -28,25 +25,20 @@ from tests.support.database_fixtures import (
     new_database,
     open_database,
 )
+from tests.support.logging_state import restored_logging
 from tests.support.server_process import wait_until
 
 __all__ = ["instance", "original"]  # fixtures
 
 cli = click.Group("taskapp", commands={str(each.name): each for each in BACKUP_COMMANDS})
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-MOMENT = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+TIMESTAMP = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"
 
 
 @pytest.fixture(autouse=True)
 def _same_logging_afterwards() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    configure_logging(load_settings({}))
-    logging.captureWarnings(capture=False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("taskapp.postgresql").setLevel(logging.NOTSET)
+    with restored_logging():
+        yield
 
 
 def run(instance: Instance, *arguments: str, code: int = 0, **changes: str) -> str:
@@ -62,13 +54,15 @@ def test_backups_are_made_listed_verified_and_restored(instance: Instance) -> No
     assert re.fullmatch(r"Made /\S+Z-base, \d\.\d MiB\.\n", run(instance, "backup"))
     heading, newest, oldest = run(instance, "backup", "list").splitlines()
     assert heading.split() == ["NAME", "STATE", "OF", "DATABASE", "CONTENTS"]
-    assert re.search(rf"Z-base  {MOMENT}  this one  1 account, 3 tasks, \d\.\d MiB$", newest)
-    assert re.search(rf"Z-base  {MOMENT}  this one  1 account, 1 task, \d\.\d MiB$", oldest)
+    assert re.search(rf"Z-base  {TIMESTAMP}  this one  1 account, 3 tasks, \d\.\d MiB$", newest)
+    assert re.search(rf"Z-base  {TIMESTAMP}  this one  1 account, 1 task, \d\.\d MiB$", oldest)
     said = run(instance, "backup", "verify", oldest.split()[0])
-    assert re.match(rf"/\S+ is good: it starts, and holds the 5 rows of {MOMENT}", said)
+    assert re.match(rf"/\S+ is good: it starts, and holds the 5 rows of {TIMESTAMP}", said)
     assert re.search(r"The archive after it is good: \d+ files\.\n$", said)
     said = run(instance, "restore", "--backup", oldest.split()[0])
-    assert re.match(rf"Restored {MOMENT}\.\nIt holds 1 account and 1 task; the last change", said)
+    assert re.match(
+        rf"Restored {TIMESTAMP}\.\nIt holds 1 account and 1 task; the last change", said
+    )
     assert "Everybody has to log in again, and scripts need new tokens: 2 sessions ended.\n" in said
     assert f"What was there before is in {instance.data_dir}/postgres.before-" in said
 
@@ -105,7 +99,7 @@ def test_a_server_of_ones_own_is_dumped_verified_and_restored(
         assert "0 accounts, 0 tasks" in run(instance, "backup", "list").splitlines()[2]
         assert "holds the 2 rows" in run(instance, "backup", "verify", DATABASE_URL=url)
         said = run(instance, "restore", DATABASE_URL=other)
-        assert re.match(rf"Restored {MOMENT}\.\nIt holds 1 account and 0 tasks", said)
+        assert re.match(rf"Restored {TIMESTAMP}\.\nIt holds 1 account and 0 tasks", said)
         assert execute(other, "SELECT email FROM users") == [("alice@example.com",)]
         add_user(other, "bob")
         said = run(instance, "restore", DATABASE_URL=other, code=1)

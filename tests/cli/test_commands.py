@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import json
-import logging
 import os
 import pty
 import resource
@@ -27,10 +26,10 @@ from taskapp.cli.commands import COMMANDS
 from taskapp.cli.common import EPILOG, report_errors
 from taskapp.config.settings import SETTINGS, load_settings
 from taskapp.db.migrations import FOLDER, HEAD
-from taskapp.observability.logs import configure_logging
 from taskapp.postgres.server import program
 from taskapp.runtime.database_server import prepare_database
 from tests.postgres.test_server import execute, owner, url_of
+from tests.support.logging_state import restored_logging
 from tests.support.server_process import LONG_ENOUGH, wait_until
 
 CHECKOUT = Path(__file__).parents[2]
@@ -49,14 +48,8 @@ def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
             monkeypatch.delenv(name)
     monkeypatch.setenv("TASKAPP_BCRYPT_ROUNDS", "4")
     monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    configure_logging(load_settings({}))
-    logging.captureWarnings(capture=False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("taskapp.postgresql").setLevel(logging.NOTSET)
+    with restored_logging():
+        yield
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from taskapp.config.settings import load_settings
 from taskapp.observability import logs
 from taskapp.observability.logs import configure_logging, log, request_id
+from tests.support.logging_state import restored_logging
 
 NASTY = (
     "\n{}\n",
@@ -39,16 +40,9 @@ NASTY = (
 @pytest.fixture(autouse=True)
 def _restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave the logging of the other tests as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(logs, "_output", logs._Output())  # noqa: SLF001  # there is no other way
-    yield
-    logging.captureWarnings(capture=False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in ("asyncio", "alembic"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    logging.getLogger("tornado.access").disabled = False
+    with restored_logging():
+        yield
 
 
 def configure(form: str, level: str = "info") -> io.StringIO:

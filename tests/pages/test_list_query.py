@@ -1,5 +1,6 @@
 """Every page of a task keeps the part of the list it came from, and leads back there."""
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -19,6 +20,15 @@ gen_test = pytest.mark.gen_test
 FILTERS = ["", "?status=pending", "?status=completed"]
 in_every_filter = pytest.mark.parametrize("query", FILTERS)
 on_every_page = pytest.mark.parametrize("page_number", [1, 2])
+
+Test = Callable[..., Coroutine[Any, Any, None]]
+
+
+def in_every_part(test: Test) -> Test:
+    """Run a test on each page of each filter of a list that has many tasks."""
+    for mark in (on_every_page, in_every_filter, pytest.mark.usefixtures("many"), gen_test):
+        test = mark(test)
+    return test
 
 
 @pytest.fixture
@@ -47,10 +57,7 @@ async def leads_back(mine: PageClient, page: Page, list_query: str, task_id: str
 # It is kept
 
 
-@gen_test
-@pytest.mark.usefixtures("many")
-@in_every_filter
-@on_every_page
+@in_every_part
 async def test_every_link_of_a_row_and_the_theme_keep_the_query(
     mine: PageClient, query: str, page_number: int
 ) -> None:
@@ -63,10 +70,7 @@ async def test_every_link_of_a_row_and_the_theme_keep_the_query(
     assert page.form("Dark").fields["next"] == f"/tasks{list_query}"
 
 
-@gen_test
-@pytest.mark.usefixtures("many")
-@in_every_filter
-@on_every_page
+@in_every_part
 async def test_completing_and_undoing_lead_back(
     mine: PageClient, query: str, page_number: int
 ) -> None:
@@ -80,10 +84,7 @@ async def test_completing_and_undoing_lead_back(
     assert page.rows[0] == row
 
 
-@gen_test
-@pytest.mark.usefixtures("many")
-@in_every_filter
-@on_every_page
+@in_every_part
 async def test_editing_leads_back_whatever_comes_between(
     mine: PageClient, alice: ApiClient, query: str, page_number: int
 ) -> None:
@@ -103,10 +104,7 @@ async def test_editing_leads_back_whatever_comes_between(
     await leads_back(mine, await mine.send("Save"), list_query, row.id)
 
 
-@gen_test
-@pytest.mark.usefixtures("many")
-@in_every_filter
-@on_every_page
+@in_every_part
 async def test_deleting_leads_back(mine: PageClient, query: str, page_number: int) -> None:
     list_query = await open_part(mine, query, page_number)
     row = mine.page.rows[0]
@@ -144,10 +142,7 @@ async def test_adding_leads_to_the_list_that_shows_the_new_task(
         assert page.titles[0] == "New"
 
 
-@gen_test
-@pytest.mark.usefixtures("many")
-@in_every_filter
-@on_every_page
+@in_every_part
 async def test_an_error_of_a_new_task_is_shown_in_the_same_filter(
     mine: PageClient, query: str, page_number: int
 ) -> None:

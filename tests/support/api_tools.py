@@ -21,6 +21,16 @@ from tests.support.clients import ApiClient, Response
 
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "requestId"}
 NO_TASK = "01900000-0000-7000-8000-000000000000"  # not the id of any task
+# Requests that need a session, and so the database.
+NEED_SESSION = [
+    ("GET", "/api/tasks"),
+    ("POST", "/api/tasks"),
+    ("GET", f"/api/tasks/{NO_TASK}"),
+    ("PUT", f"/api/tasks/{NO_TASK}"),
+    ("PATCH", f"/api/tasks/{NO_TASK}"),
+    ("DELETE", f"/api/tasks/{NO_TASK}"),
+    ("POST", "/api/auth/logout"),
+]
 
 
 def with_settings(**settings: str) -> pytest.MarkDecorator:
