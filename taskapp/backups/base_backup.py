@@ -1,4 +1,4 @@
-"""A base backup: a copy of the running embedded cluster, from which its archive leads on."""
+"""A base backup: a copy of the running embedded cluster, which the WAL archive continues."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ from taskapp.postgres.permissions import FolderAccessError, postgres_account
 from taskapp.postgres.processes import run_program
 
 ARCHIVE_TIMEOUT = 60.0  # seconds that a WAL segment may take to be in the archive
-_ATTEMPTS = 5  # to find an instant in which nobody changes anything
+_ATTEMPTS = 5  # to lock the tables while transactions run
 _OPTIONS = (
     *("--format=tar", "--gzip", "--wal-method=stream", "--checkpoint=fast"),
     *("--manifest-checksums=SHA256", "--no-password"),
@@ -43,7 +43,7 @@ _OPTIONS = (
 
 @dataclass(frozen=True)
 class _RestorePoint:
-    """A state that a backup can be recovered to: where it is in the WAL, and what was there."""
+    """A state that a backup can be recovered to: its place in the WAL, and its contents."""
 
     timestamp: datetime
     revision: str
@@ -57,10 +57,10 @@ async def make_base_backup(
 ) -> Backup:
     """Copy the embedded cluster while it is used. Call it with the folder's lock held.
 
-    It is whole when its restore point is in the archive, so that the archive is proven to work.
+    It is complete when its restore point is in the archive, which proves that archiving works.
 
     Raises:
-        BackupError: a program fails, or the archive does not take what is to be archived.
+        BackupError: a program fails, or WAL is not archived.
         MigrationError, Unavailable: the database cannot be asked.
         OSError: a folder cannot be written to.
     """
@@ -70,7 +70,7 @@ async def make_base_backup(
         prepare_archive(archive, cluster, postgres_account(cluster))
     except FolderAccessError as error:
         raise BackupError(str(error)) from error
-    folder.note_place()  # from now on the archive is there, and is missed
+    folder.note_place()  # from now on a missing archive is noticed
     with folder.staging("base") as staging:
         command = (
             str(program("pg_basebackup")),
@@ -103,7 +103,7 @@ async def _create_restore_point(url: str, name: str) -> _RestorePoint:
     for _ in range(_ATTEMPTS - 1):
         try:
             return await asyncio.to_thread(_create_restore_point_now, url, name)
-        except MigrationError:  # somebody was in the middle of a change for too long
+        except MigrationError:  # a transaction ran for longer than RESTORE_POINT_TIMEOUT
             await asyncio.sleep(1)
     return await asyncio.to_thread(_create_restore_point_now, url, name)
 

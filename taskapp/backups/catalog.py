@@ -1,8 +1,8 @@
-"""The one question: which backups in a folder are of this database, readable, and not to come.
+"""Which backups in a folder are of this database, readable, and not dated in the future.
 
-Age, due, list, verify, restore, rotation, metrics, health and doctor all ask it here. A folder may
-be shared with other databases, and people put copies, links and other things there: what is not
-ours is left alone, and what cannot be read hides nothing that can.
+All that counts or chooses backups reads this: schedule, list, verify, restore, rotation, metrics,
+health and doctor. A folder may be shared with other databases and may hold copies, links and other
+files: what is not ours is left alone, and an unreadable entry hides no readable one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -44,7 +44,7 @@ class Catalog:
 
     @property
     def all(self) -> tuple[Backup, ...]:
-        """Return every backup that can be read, whatever it is of."""
+        """Return every backup that can be read, of any database."""
         return tuple(_newest_first([*self.own, *self.future, *self.foreign]))
 
     @property
@@ -63,7 +63,7 @@ class Catalog:
         return self.newest is None or now - self.newest >= timedelta(seconds=seconds)
 
     def require(self, name: str) -> Backup:
-        """Return the backup of that name, of whatever database; raise BackupError."""
+        """Return the backup of that name, of any database; raise BackupError."""
         for backup in self.all:
             if backup.name == name:
                 return backup
@@ -94,10 +94,10 @@ class Catalog:
         return asked
 
     def for_restore(self, *, is_empty: bool) -> "Catalog":
-        """Return the folder as it is for the database that a restore without a name is of.
+        """Return the catalog of the database that a restore chooses by itself.
 
-        That is this one. An empty place, such as a new machine, takes the database that the
-        folder is of, if that is one only. Raises BackupError.
+        It is this database. Without one, such as on a new machine, it is the only database that
+        the folder has backups of. Raises BackupError.
         """
         if self.own or self.future:
             return self

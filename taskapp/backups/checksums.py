@@ -88,7 +88,8 @@ def restore_point_snapshot(url: str, restore_point: str) -> Iterator[tuple[Conne
         with connected(url, PURPOSE) as writer:
             writer.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             writer.execute(text(f"SET LOCAL lock_timeout = '{RESTORE_POINT_TIMEOUT}'"))
-            # Whoever looks for a deadlock first gives way: that has to be this one, not a request.
+            # In a deadlock, the session with the shorter deadlock_timeout is cancelled: make that
+            # the backup, not a request.
             writer.execute(text("SET LOCAL deadlock_timeout = '50ms'"))
             names = _locked_names(url)
             if names:

@@ -1,4 +1,4 @@
-"""Makes a backup of whichever PostgreSQL there is, and removes those that are too old."""
+"""Makes backups, of the embedded PostgreSQL or of another one, and removes old ones."""
 
 import asyncio
 import shutil
@@ -23,23 +23,23 @@ from taskapp.postgres.server import EmbeddedPostgresError
 
 
 def read_own_catalog(settings: Settings) -> Catalog:
-    """Read the folder of backups of a set-up, as it is for its database; raise BackupError."""
+    """Return the catalog of the backup folder for the database in use; raise BackupError."""
     return read_folder(backup_repository(settings), find_known_database(settings))
 
 
 async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False) -> Backup | None:
-    """Back the database up, and remove the backups and the WAL that are no longer to be kept.
+    """Back the database up, and remove the backups and the WAL that exceed the number to keep.
 
-    Of the embedded PostgreSQL it is a base backup, unless its WAL is not archived. Whether a
-    backup is due is asked when no other process is at work on backups any more; None when it is
-    not. Raises BackupError, after which all earlier backups are there as before.
+    It is a base backup if the WAL is archived, else a dump. With `only_if_due`, return None unless
+    a backup is due once no other process makes one. Raises BackupError; all earlier backups are
+    unchanged then.
     """
     folder = backup_repository(settings)
     try:
         folder.make()
         async with folder.lock():
             for left in ("verify", "restore") if settings.uses_embedded_database else ():
-                # By one that was killed: none runs beside us, who hold the locks of both.
+                # Left by a killed process: a running one would hold the lock.
                 await asyncio.to_thread(shutil.rmtree, settings.data_dir / left, ignore_errors=True)
             database = await asyncio.to_thread(find_database, settings) or ""
             report = await asyncio.to_thread(inspect_backups, settings, database)
@@ -79,7 +79,7 @@ async def make_dump_before(settings: Settings, url: str, event: str) -> Backup:
 
 
 def read_folder(folder: BackupRepository, database: str | None) -> Catalog:
-    """Read a folder of backups, as it is for a database; raise BackupError."""
+    """Return the catalog of a folder for a database; raise BackupError."""
     try:
         return read_catalog(folder.path, database)
     except OSError as error:
@@ -89,10 +89,10 @@ def read_folder(folder: BackupRepository, database: str | None) -> Catalog:
 
 
 def _remove_old(folder: BackupRepository, newest: Backup, keep: int) -> None:
-    """Remove what is older than the newest few of the same database and sort.
+    """Remove all but the newest `keep` backups like this one: of its database, routine or not.
 
-    Others stay: backups of other databases, from a future clock, renamed or copied ones. The WAL
-    goes that no backup needs any more: to go on from, or, renamed, to be restored as it is.
+    Backups of other databases, with a date in the future, renamed or copied ones stay. WAL that no
+    remaining backup needs is removed: a renamed one needs only the WAL to its own restore point.
     """
     catalog = read_catalog(folder.path, newest.database)
     rotated = [

@@ -1,4 +1,4 @@
-"""A dump: one state of a PostgreSQL of any kind, by `pg_dump`, and how it becomes a database."""
+"""A dump: one state of any PostgreSQL, made by `pg_dump`, and its restore."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ _SCRIPT_OPTIONS = (
     *("--format=custom", "--file=-"),
 )
 _PSQL_OPTIONS = ("--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1")
-# Every script of pg_restore begins with the first, which only PostgreSQL 17 and later know.
+# Scripts of pg_restore begin with the first, which only PostgreSQL 17 and later accept.
 _SET_TIMEOUT = b"\nSET transaction_timeout = 0;\n"
 _SET_TIMEOUT_IF_KNOWN = (
     b"\nSELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
@@ -45,7 +45,7 @@ _Script = Callable[[], AsyncGenerator[bytes, None]]
 async def make_dump(
     folder: BackupRepository, url: str, database: str, label: str = "dump"
 ) -> Backup:
-    """Dump a database as it is now, with what it holds then. Call it with the lock held.
+    """Dump a database as it is now, and describe its contents. Call it with the lock held.
 
     Raises:
         BackupError: pg_dump fails.
@@ -76,15 +76,15 @@ async def make_dump(
 
 
 async def restore_dump(backup: Backup, url: str) -> None:
-    """Put a dump into an empty database, all of it or nothing; raise BackupError.
+    """Restore a dump into an empty database in one transaction; raise BackupError.
 
-    As a script, which can be made to suit older servers than pg_restore's own.
+    psql runs pg_restore's script, because a script can be adapted to older servers (ADR 0028).
     """
     archive = str(backup.path / FILE)
     pg_restore = await _run_first(_programs("pg_restore"), ("--list", archive))
     options: tuple[str, ...] = _SCRIPT_OPTIONS
     beginning = b""
-    if backup.schema != PUBLIC:  # which is there already: all other schemas stay out of it
+    if backup.schema != PUBLIC:  # which exists in every new database
         options += (f"--schema={backup.schema}",)
         quoted = backup.schema.replace('"', '""')
         beginning = f'CREATE SCHEMA IF NOT EXISTS "{quoted}";\n'.encode()
@@ -147,7 +147,7 @@ def _programs(name: str) -> Sequence[str]:
 
 
 def _libpq_environment() -> dict[str, str]:
-    """Return what the pool's connections heed too: passwords, certificates, services in files."""
+    """Return the variables that libpq reads, as in the pool: passwords, certificates, services."""
     return {
         name: value
         for name, value in os.environ.items()

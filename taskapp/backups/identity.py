@@ -1,9 +1,9 @@
-"""Which database a backup is of, and how a cluster says so without being asked by SQL.
+"""The identity of a database, by which its backups are recognized.
 
-A database is named `system/name`: the system identifier that `initdb` drew, and its own name; own
-PostgreSQL with tables outside `public` adds the schema. A cluster that was restored somewhere else
-than where it came from has the system identifier of its origin, so it gets an instance besides,
-`system.instance/name`: two that lead separate lives never share backups or an archive of WAL.
+It is `system/name`: the system identifier that `initdb` generated, and the name of the database; a
+PostgreSQL of the operator's adds the schema unless it is `public`. A cluster that is restored in
+another place has the system identifier of its origin, so it also gets an instance,
+`system.instance/name`: the two never share backups or a WAL archive.
 """
 
 import secrets
@@ -41,12 +41,12 @@ def read_identity(cluster: Path) -> str:
 
 
 def begin_instance(cluster: Path) -> None:
-    """Make a cluster, which is not running, a database of its own from now on."""
+    """Give a cluster that is not running an identity of its own."""
     (cluster / INSTANCE).write_text(f"{secrets.token_hex(4)}\n", encoding="ascii")
 
 
 def find_embedded_database(data_dir: Path) -> str | None:
-    """Return what names the embedded database; None where there is none yet.
+    """Return the identity of the embedded database; None if there is none yet.
 
     Raises OSError where the cluster cannot be read.
     """
@@ -57,7 +57,7 @@ def find_embedded_database(data_dir: Path) -> str | None:
 
 
 def find_database(settings: Settings) -> str | None:
-    """Return what names the database of a set-up; None where there is none yet.
+    """Return the identity of the database in use; None if there is none yet.
 
     Raises:
         OSError: the embedded cluster cannot be read.
@@ -70,7 +70,7 @@ def find_database(settings: Settings) -> str | None:
 
 
 def find_known_database(settings: Settings) -> str | None:
-    """Return what names the database of a set-up; None where it cannot be asked just now."""
+    """Return the identity of the database in use; None also if it does not respond."""
     with suppress(OSError, MigrationError, TaskappError):
         return find_database(settings)
     return None

@@ -1,4 +1,4 @@
-"""Where the backups of a data folder were last, so that a disk that is away is missed.
+"""Records where the backups of a data folder are, so that an unmounted disk is noticed.
 
 Without this, a backup would be written into the empty folder where the disk is usually mounted:
 onto the system's disk, with a gap in the archive when the right one is back.
@@ -21,7 +21,7 @@ class _Place(msgspec.Struct):
 
 
 def note_place(path: Path, data_dir: Path) -> None:
-    """Record that backups are in a folder; where the data folder takes nothing, do without."""
+    """Record the folder of the backups; do nothing if the data folder is not writable."""
     place = msgspec.json.encode(_Place(str(path), str(_mount_of(path))))
     record = data_dir / RECORD
     with suppress(OSError):

@@ -1,7 +1,7 @@
-"""Recovers a backup aside: in a cluster of its own, to the state that is wanted.
+"""Recovers a backup in a cluster of its own, to a target state.
 
-Nothing that is in use is touched. What a base backup needs is planned first, so that a state
-that cannot be reached is refused before any work.
+The database in use is not touched. A plan comes first, so that a state that cannot be reached is
+refused before any work.
 """
 
 import asyncio
@@ -39,22 +39,22 @@ _TARGET_NOT_REACHED = "recovery ended before configured recovery target was reac
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """From which backup, along which WAL, and up to where."""
+    """The backup, the WAL and the target of a recovery."""
 
     backup: Backup
     archive: Path
     unarchived: Path  # the pg_wal of the cluster that is replaced, with what is not archived yet
     timeline: int = 1
-    last_archived: str = ""  # the WAL segment that a recovery of all there is has to reach
-    target: Mapping[str, str] = field(default_factory=dict)  # none: all there is
+    last_archived: str = ""  # the WAL segment that a recovery without a target has to reach
+    target: Mapping[str, str] = field(default_factory=dict)  # empty: the end of the WAL
 
 
 def plan_point_in_time(
     folder: BackupRepository, catalog: Catalog, unarchived: Path, timestamp: datetime | None
 ) -> RestorePlan:
-    """Plan to restore a database as it was at some time, or all there is.
+    """Return the plan that restores a database to a time, or to the end of the WAL.
 
-    `unarchived` is the `pg_wal` of the same database. Raises BackupError where it is impossible.
+    `unarchived` is the `pg_wal` of the same database. Raises BackupError if it is impossible.
     """
     if timestamp and timestamp > datetime.now(UTC):
         raise BackupError(f"{format_utc(timestamp)} is still to come.")
@@ -88,8 +88,8 @@ def plan_point_in_time(
     ]
     if not usable:
         raise BackupError(f"No backup in {folder.path} leads to timeline {timeline.number}.")
-    # By the LSN, which no clock can put wrong. From each base the same state is reached, so one
-    # whose files are damaged is passed over.
+    # By the LSN, which does not depend on a clock. Each base leads to the same state, so one whose
+    # files are damaged is passed over.
     usable.sort(key=lambda base: base.restore_point_lsn, reverse=True)
     backup = next((base for base in usable if not base.damage()), usable[0])
     return _plan_base(RestorePlan(backup, archive, unarchived), wal, timeline, timestamp)
@@ -124,11 +124,11 @@ def _plan_base(
 
 
 def plan_backup(folder: BackupRepository, backup: Backup) -> RestorePlan:
-    """Plan to restore a backup as it is described: a dump, or a base up to its restore point."""
+    """Return the plan that restores one backup: a dump, or a base up to its restore point."""
     archive = folder.archive(backup.identity)
     if backup.kind == "dump":
         return RestorePlan(backup, archive, archive)
-    # Its LSN, for its name is not known when the folder was renamed; what comes next begins there.
+    # By its LSN: its name is unknown if the folder was renamed. The next record begins there.
     target = {
         "recovery_target_lsn": format_lsn(backup.restore_point_lsn),
         "recovery_target_inclusive": "off",
@@ -140,7 +140,7 @@ def plan_backup(folder: BackupRepository, backup: Backup) -> RestorePlan:
 
 @asynccontextmanager
 async def recovered(plan: RestorePlan, aside: Path, owner: UnixUser | None) -> AsyncIterator[str]:
-    """Run what was planned in the folder `aside`, which is made anew, and yield its URL.
+    """Recover by a plan in the folder `aside`, which is emptied first, and yield the URL.
 
     The cluster is `aside/postgres`, owned by `owner` (for root, else None). Raises BackupError.
     """
@@ -173,7 +173,7 @@ async def _start(
     try:
         return await _start_recovery(plan, aside, socket_folder, owner)
     except EmbeddedPostgresError as error:
-        # Nothing was changed after that time: all there is, which was planned, is the same state.
+        # No transaction after the target time: recovering everything gives the same state.
         if _TARGET_NOT_REACHED not in str(error) or "recovery_target_time" not in plan.target:
             raise
     return await _start_recovery(replace(plan, target={}), aside, socket_folder, owner)
@@ -211,7 +211,7 @@ async def _start_recovery(
 
 
 def _open_archive(archive: Path, account: UnixUser) -> None:
-    """Make an archive readable for the account; where that cannot be, it may be so already."""
+    """Make an archive readable for the account; one on a read-only disk stays as it is."""
     if archive.is_dir():
         grant_traverse(account, [archive])
         if archive.stat().st_uid != account.uid:

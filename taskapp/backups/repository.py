@@ -1,9 +1,9 @@
-"""The folder of backups: what lies where, how a backup is written into it, and what is removed.
+"""The backup folder: its layout, how a backup is written to it, and what is removed from it.
 
 backups/
-    20261126T030000.000000Z-base/     a backup of the embedded cluster; has its name when whole
+    20261126T030000.000000Z-base/     a backup of the embedded cluster; has this name when complete
     20261126T030000.000000Z-dump/     a dump of one state; `-before-0003` precedes a migration
-    20261127T030000.000000Z-base.partial/    being made, or left over by what was killed
+    20261127T030000.000000Z-base.partial/    in progress, or left by a killed process
     wal-7712475508080139766/          the archive of one cluster, by its identity
 """
 
@@ -52,7 +52,7 @@ class BackupError(Exception):
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
-    """A whole backup: its folder, and what `backup.json` in it says."""
+    """A complete backup: its folder, and the contents of its `backup.json`."""
 
     path: Path
     kind: Literal["base", "dump"]
@@ -74,12 +74,12 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
 
     @property
     def is_routine(self) -> bool:
-        """Return whether it was made by time or by hand, and not because something was changed."""
+        """Return whether it was made by schedule or by command, and not before a change."""
         return label_of(self.made_as or self.name) in (self.kind, "")
 
     @property
     def is_rotated(self) -> bool:
-        """Return whether it may be removed when it is old: not a copy, a link, or a renamed one."""
+        """Return whether rotation may remove it: it is no copy, link or renamed backup."""
         return self.name == (self.made_as or self.name) and (
             has_backup_name(self.name) and not self.path.is_symlink()
         )
@@ -93,7 +93,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
     def bytes(self) -> int:
         """Return its size, without its archive."""
         total = 0
-        with suppress(OSError):  # somebody removes it just now
+        with suppress(OSError):  # another process is removing it
             total = sum(file.stat().st_size for file in self.path.iterdir())
         return total
 
@@ -103,7 +103,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
 
 
 class BackupRepository:
-    """The backups in a folder, which belong to whom the data folder belongs to."""
+    """The backup folder, whose files belong to the owner of the data folder."""
 
     def __init__(self, path: Path, data_dir: Path) -> None:
         self.path = path
@@ -111,10 +111,10 @@ class BackupRepository:
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
-        """Keep other processes from making, removing or using backups for the block's length.
+        """Hold the lock of the folder, which all that makes, removes or uses backups takes.
 
         Raises:
-            BackupError: another one does so for a minute; or there is no such folder.
+            BackupError: another process holds it for LOCK_TIMEOUT, or there is no such folder.
         """
         if not self.path.is_dir():
             raise BackupError(f"There is no backup in {self.path}.")
@@ -142,12 +142,12 @@ class BackupRepository:
                 return
 
     def _remove_partial(self) -> None:
-        """Remove what a killed backup left; what only looks like it is somebody else's."""
+        """Remove what a killed backup left; links and other names are not ours."""
         for path in self.path.glob(f"*{PARTIAL}"):
             if has_backup_name(path.name.removesuffix(PARTIAL)) and not path.is_symlink():
                 try:
                     shutil.rmtree(path)
-                except OSError as error:  # nothing is worse for it but the room on the disk
+                except OSError as error:  # it only takes space
                     log("backup.left", "warning", path=str(path), reason=str(error))
 
     @contextmanager
@@ -171,7 +171,7 @@ class BackupRepository:
     def remove(self, backups: Sequence[Backup]) -> None:
         """Remove backups; one that cannot be removed is logged, and left as it is."""
         for backup in backups:
-            gone = backup.path.with_name(backup.name + PARTIAL)  # half of it is no backup
+            gone = backup.path.with_name(backup.name + PARTIAL)  # half a backup does not count
             try:
                 backup.path.rename(gone)
                 shutil.rmtree(gone)
@@ -183,7 +183,7 @@ class BackupRepository:
         note_place(self.path, self._data_dir)
 
     def give_to_owner(self, *paths: Path) -> None:
-        """Leave nothing of root's in a folder whose owner has to read and write there later."""
+        """Give what root has created to the owner of the data folder, who uses it later."""
         if os.geteuid() == 0 and self._data_dir.exists():
             owner = self._data_dir.stat()
             for path in paths:
@@ -272,7 +272,7 @@ def finished(staging: Path) -> Path:
 
 
 def has_backup_name(name: str) -> bool:
-    """Return whether a name is one that we give, and not one that somebody else thought of."""
+    """Return whether a name has the form that taskapp gives to backups."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -285,7 +285,7 @@ def read_backup(path: Path) -> Backup:
     """Read the description of a backup.
 
     Raises:
-        BackupError: it is damaged, or describes something that can be no backup.
+        BackupError: it is damaged, or is not the description of a backup.
         OSError: it cannot be read.
     """
     try:

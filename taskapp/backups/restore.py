@@ -1,4 +1,4 @@
-"""Puts a backup into the place of the database; what was there before is kept aside."""
+"""Replaces the database by a backup; the old database is kept aside."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ from taskapp.postgres.permissions import UnixUser
 from taskapp.postgres.server import EmbeddedPostgres
 
 _COUNTED = ("users", "tasks")
-LOCK_TIMEOUT = "10s"  # for which the emptying of a database waits for whoever changes it
+LOCK_TIMEOUT = "10s"  # how long the removal of the tables waits for running transactions
 # Every role may read these columns, of every session (PostgreSQL, 27.2.3).
 _SERVERS = text(
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
@@ -180,7 +180,7 @@ def _reserved(url: str) -> Iterator[bool]:
     """Keep servers from starting on a database, and yield whether it is empty.
 
     A start with an empty database waits for the lock of the migrations, and then finds what was
-    restored. Raises BackupError if a server, on whatever machine, is connected.
+    restored. Raises BackupError if a server on any machine is connected.
     """
     with connected(url, PURPOSE) as connection:
         for parameter in ("statement_timeout", "idle_in_transaction_session_timeout"):
@@ -213,7 +213,7 @@ def _owner(data_dir: Path) -> UnixUser | None:
 
 
 def _settle(url: str) -> tuple[str, datetime | None, int, int, int]:
-    """End all sessions, one of which may have been ended since, and look at what is there.
+    """Delete all sessions, some of which may have been ended since, and read the contents.
 
     Return the revision, the last change, and the numbers of users, tasks and ended sessions.
     """
@@ -242,10 +242,10 @@ def _refuse_empty(backup: Backup, facts: tuple[str, datetime | None, int, int, i
 
 
 def _continue_archive(plan: RestorePlan, cluster: Path, *, goes_on: bool) -> None:
-    """Make the restored cluster go on with the archive that it comes from, or begin its own.
+    """Make the restored cluster continue the archive of its backup, or begin one of its own.
 
-    To go on, the next start archives the history of the new timeline, which was begun without it.
-    Who restores somebody else's backup, or on another machine, begins anew: both may live on.
+    To continue, the next start archives the history of the new timeline. A backup of another
+    database, or one restored in another place, begins its own, because its origin may still run.
     """
     if plan.backup.kind == "dump":
         return
@@ -270,7 +270,7 @@ def _give(cluster: Path, path: Path) -> None:
 
 
 def _swap(new: Path, cluster: Path) -> Path | None:
-    """Put a cluster in the place of another; a start completes this if it is cut off."""
+    """Replace a cluster by another; the next start completes this if it is interrupted."""
     restored = cluster.with_name("postgres.restored")
     if restored.exists():
         shutil.rmtree(restored)
@@ -293,7 +293,7 @@ def _holds_tables(url: str) -> bool:
 async def _empty(folder: BackupRepository, url: str, database: str) -> Path:
     """Dump a database, drop its tables, and return the dump.
 
-    Nobody can write from before the dump until the tables are gone, so nothing is lost between.
+    The tables are locked from before the dump until they are dropped, so no write is lost.
     """
     with contextlib.ExitStack() as stack:
         connection = await asyncio.to_thread(stack.enter_context, connected(url, PURPOSE))

@@ -1,4 +1,4 @@
-"""How the backups are: what health, metrics, the log and doctor say."""
+"""The state of the backups, for health, metrics, the log and doctor."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,15 +23,15 @@ from taskapp.config.settings import Settings
 # Seconds after which a WAL segment that waits means a broken archive.
 ARCHIVE_TIMEOUT = 5 * ARCHIVE_INTERVAL
 LATE_AFTER = 2  # intervals without a backup
-LOOK_INTERVAL = 15.0  # seconds between looks at the folder
+INSPECTION_INTERVAL = 15.0  # seconds between inspections of the folder
 REPORT_INTERVAL = 3600.0  # seconds between two lines of the log about the same problem
-LOOK_TIMEOUT = 60.0  # seconds after which a look that has not ended means a disk that hangs
+INSPECTION_TIMEOUT = 60.0  # seconds after which an unfinished inspection means a disk that hangs
 MIN_FREE_SPACE = 64 * 1024 * 1024  # bytes; a dump or an hour of archived segments fits
 
 
 @dataclass(frozen=True)
 class BackupReport:
-    """What one look at the folder found."""
+    """The result of one inspection of the folder."""
 
     newest: datetime | None = None  # of this database's routine backups
     failures: tuple[str, ...] = ()  # why nothing can be backed up, or restored to the last minute
@@ -121,18 +121,18 @@ def _newest_on(bases: Sequence[Backup], wal: WalSource, number: int) -> Backup |
 
 
 class BackupStatus:
-    """What the last look found, which a job repeats: no request waits for the disk of backups."""
+    """The result of the last inspection, which a job repeats: no request waits for the disk."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._report = BackupReport()
         self._database: str | None = None
-        self._began: float | None = None  # when a look began that has not ended
+        self._began: float | None = None  # when the running inspection began
         self.has_failed = False  # the last attempt of this process to make a backup
         self._archiver_fails = False
         self._reported: dict[str, float] = {}  # when, by problem
 
-    def look(self) -> BackupReport:
+    def inspect(self) -> BackupReport:
         """Inspect the folder now, as `inspect_backups` does, and keep the report."""
         if self._began is None:
             self._began = monotonic()
@@ -167,14 +167,14 @@ class BackupStatus:
 
     @property
     def is_due(self) -> bool:
-        """Return whether it was time for the next backup at the last look."""
+        """Return whether the next backup was due at the last inspection."""
         return self._report.is_due
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Return why nothing can be backed up, or restored to the last minute."""
         failures = self._report.failures
-        if self._began is not None and monotonic() - self._began > LOOK_TIMEOUT:
+        if self._began is not None and monotonic() - self._began > INSPECTION_TIMEOUT:
             path = backup_repository(self._settings).path
             failures += (f"The disk of the backups, {path}, does not answer",)
         if self._archiver_fails:
@@ -199,7 +199,7 @@ class BackupStatus:
         return new
 
     def state(self) -> str:
-        """Return how the backups are: off, failing, none, late, or current."""
+        """Return the state of the backups: off, failing, none, late, or current."""
         age, every = self.age, self._settings.backup_every
         if not every:
             return "off"

@@ -1,4 +1,4 @@
-"""Verifying: the newest backup is started aside, and has to hold what its database held."""
+"""Verifies a backup: starts it in a cluster of its own, and compares it with its database."""
 
 import asyncio
 import shutil
@@ -24,7 +24,7 @@ class VerifyResult:
 
     backup: Backup
     rows: int
-    wal_segments: int | None  # None: the archive leads elsewhere, and was not read
+    wal_segments: int | None  # None: the archive has another timeline, and was not read
 
 
 async def verify_backup(settings: Settings, name: str = "") -> VerifyResult:

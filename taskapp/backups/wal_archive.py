@@ -1,7 +1,7 @@
 """The archive: every segment of the write-ahead log (WAL), compressed, from the first backup on.
 
-PostgreSQL itself runs the command that archives a segment, and goes on trying until it succeeds;
-so none is ever given up, and `pg_wal` grows while the archive cannot be written.
+PostgreSQL runs the command that archives a segment, and repeats it until it succeeds. So none is
+skipped, and `pg_wal` grows while the archive cannot be written.
 """
 
 import shlex
@@ -45,7 +45,7 @@ nice -n 10 gzip -1 -c %p >"$draft" && touch -r %p "$draft" && sync "$draft" \\
 rm -f "$draft"
 exit 1
 """
-# By a status above 125 PostgreSQL stops; by 1 it takes this for the end of the WAL.
+# PostgreSQL stops at an exit code above 125, and takes 1 for the end of the WAL.
 _RESTORE = """\
 if test -e {archive}/%f.gz; then gzip -dc {archive}/%f.gz >%p || exit 200; exit 0; fi
 test -e {unarchived}/%f || exit 1
@@ -90,7 +90,7 @@ def archive_lag(cluster: Path) -> tuple[int, float]:
 
 
 class WalSource:
-    """The segments that a restore can draw on: in an archive, or left in a cluster's `pg_wal`."""
+    """The segments that a restore can use: in an archive, or left in a cluster's `pg_wal`."""
 
     def __init__(self, archive: Path, unarchived: Path | None = None, system: str = "") -> None:
         """Read the folders, which need not be there; of `unarchived`, what is this system's."""
@@ -105,7 +105,7 @@ class WalSource:
     def timeline_at(self, timestamp: datetime | None) -> Timeline:
         """Return the timeline that the database was on at some time, or is on now.
 
-        That is by the clock: what a later restore undid is still there to be restored.
+        It is chosen by the clock, so that a state that a later restore undid can be restored.
         """
         begun = [line for line in self._timelines() if not timestamp or _begins(line) <= timestamp]
         return max(begun, key=lambda line: line.number, default=Timeline(1, None, ()))
@@ -154,7 +154,7 @@ class WalSource:
             return False
 
     def timeline(self, number: int) -> Timeline:
-        """Return the timeline of a number, whose history may not be there yet."""
+        """Return the timeline with a number; its history file may not exist yet."""
         found = (line for line in self._timelines() if line.number == number)
         return next(found, Timeline(number, None, ()))
 
@@ -190,10 +190,10 @@ def find_conflict(archive: Path, cluster: Path) -> str:
 def remove_wal(
     archive: Path, *, before: Sequence[str], but: Sequence[tuple[str, str]] = ()
 ) -> None:
-    """Remove from an archive what comes before all of some segments, but no history.
+    """Remove the segments before the earliest of `before`; history files stay.
 
-    `but` are first and last segments of what is kept all the same. Without a segment to go by,
-    nothing is removed.
+    `but` has the first and the last segment of each range that is kept. Without `before`, nothing
+    is removed.
     """
     first = min(map(segment_number, before), default=0)
     kept = [(segment_number(begin), segment_number(end)) for begin, end in but]
@@ -222,7 +222,7 @@ def _files(folder: Path | None) -> list[Path]:
 
 
 def _belongs(path: Path, system: str) -> bool:
-    """Return whether a segment is this system's, and not an old one waiting for its new use."""
+    """Return whether a segment is this system's, and not an old file renamed for its next use."""
     with path.open("rb") as file:
         header = file.read(32)  # XLogLongPageHeaderData
     if len(header) < 32:

@@ -214,7 +214,7 @@ class UnderMaintenance(Unavailable):
         super().__init__(message or None, retry_after=60)
 
 
-class UniqueViolation(Exception):  # PostgreSQL's own name for it
+class UniqueViolation(Exception):  # PostgreSQL's name of SQLSTATE 23505
     """A row with the same value exists; `constraint` is the name of the unique constraint."""
 
     def __init__(self, constraint: str) -> None:

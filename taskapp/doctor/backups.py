@@ -25,7 +25,7 @@ async def check_backups(settings: Settings) -> list[CheckResult]:
         fix = f"Schedule `{COMMAND} backup` yourself, or set TASKAPP_BACKUP_EVERY."
         return [CheckResult(Level.WARNING, subject, "automatic backups are off", fix)]
     try:
-        report = await asyncio.to_thread(status.look)
+        report = await asyncio.to_thread(status.inspect)
     except (MigrationError, SettingsError, TaskappError) as error:
         text = f"cannot tell which backups in {folder} are of this database: {error}"
         return [CheckResult(Level.PROBLEM, subject, text, "Correct the database first.")]

@@ -216,9 +216,9 @@ def check_free_space(free: int, folder: Path) -> CheckResult:
 
 def check_maintenance(settings: Settings) -> CheckResult:
     """Check whether the site is closed for maintenance."""
-    if (period := read_window(maintenance_file(settings))) is None:
+    if (window := read_window(maintenance_file(settings))) is None:
         return CheckResult(Level.OK, "maintenance", "off")
-    text = f"on since {period.since}: users see a maintenance page"
+    text = f"on since {window.since}: users see a maintenance page"
     fix = f"Run `{COMMAND} maintenance off` to end it."
     return CheckResult(Level.WARNING, "maintenance", text, fix)
 

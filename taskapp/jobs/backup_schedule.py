@@ -15,7 +15,7 @@ from taskapp.queries.server import find_archiver_state
 from taskapp.queries.users import count_users
 from taskapp.services import Services
 
-MAX_CHECK_INTERVAL = 60.0  # seconds between looks whether a backup is due
+MAX_CHECK_INTERVAL = 60.0  # seconds between checks whether a backup is due
 _INTERVAL_AFTER_FAILURE = 15 * 60.0  # seconds
 
 
@@ -40,11 +40,11 @@ async def _back_up_if_due(services: Services, url: str) -> bool:
     """Make a backup if it is time and there is anything to keep; return whether all is well."""
     backups = services.backups
     try:
-        await _look(services)
+        await _inspect(services)
         if not backups.is_due or not await count_users(services.database):
             return True
         await make_backup(services.settings, url, only_if_due=True)
-        await _look(services)
+        await _inspect(services)
     except TaskappError as error:
         reason = error.detail
     except (BackupError, MigrationError) as error:
@@ -60,9 +60,9 @@ async def _back_up_if_due(services: Services, url: str) -> bool:
     return False
 
 
-async def _look(services: Services) -> None:
+async def _inspect(services: Services) -> None:
     """Inspect the folder of backups, and log what is newly wrong."""
-    report = await run_in_daemon_thread(services.backups.look)
+    report = await run_in_daemon_thread(services.backups.inspect)
     if not report.failures and not report.is_due:  # what an attempt failed of is over
         services.backups.has_failed = False
     number, seconds = services.backups.waiting_wal
@@ -79,11 +79,11 @@ async def watch_backups(services: Services) -> None:
             archiver = await find_archiver_state(services.database)
             services.metrics.archive_failures.set(archiver.failures)
             services.backups.note_archiver(is_failing=archiver.is_failing)
-        await _look(services)
+        await _inspect(services)
 
 
 def refresh_backup_gauges(services: Services) -> None:
-    """Bring the gauges of the backups up to date with the last look."""
+    """Bring the gauges of the backups up to date with the last inspection."""
     newest = services.backups.newest
     services.metrics.backup_timestamp.set(newest.timestamp() if newest else 0)
     services.metrics.backup_problems.set(len(services.backups.problems))

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from taskapp.backups.status import LOOK_INTERVAL
+from taskapp.backups.status import INSPECTION_INTERVAL
 from taskapp.jobs.background import Job, running_jobs
 from taskapp.jobs.backup_schedule import watch_backups
 from taskapp.jobs.health_check import find_database_problem
@@ -15,8 +15,12 @@ from taskapp.services import Services
 
 Work = Callable[[Services], Coroutine[Any, Any, object]]
 
-UPKEEP: dict[Work, float] = {purge_sessions: 3600.0, forget_addresses: 3600.0}  # seconds between
-WATCH: dict[Work, float] = {find_database_problem: 15.0, watch_backups: LOOK_INTERVAL}  # seconds
+# By job, the seconds from the end of one run to the next.
+HOUSEKEEPING: dict[Work, float] = {purge_sessions: 3600.0, forget_addresses: 3600.0}
+HEALTH_CHECKS: dict[Work, float] = {
+    find_database_problem: 15.0,
+    watch_backups: INSPECTION_INTERVAL,
+}
 _LOOP_SAMPLE = 1.0  # seconds
 
 
@@ -25,7 +29,7 @@ async def run_housekeeping(services: Services) -> AsyncIterator[None]:
     """Delete what has ended, for the length of the block."""
     jobs = [
         Job(work.__name__, partial(_unless_under_maintenance, work, services), interval)
-        for work, interval in UPKEEP.items()
+        for work, interval in HOUSEKEEPING.items()
     ]
     async with running_jobs(services.metrics, *jobs):
         yield
@@ -35,7 +39,8 @@ async def run_housekeeping(services: Services) -> AsyncIterator[None]:
 async def run_health_checks(services: Services) -> AsyncIterator[None]:
     """Watch the database, the backups and the event loop, for the length of the block."""
     jobs = [
-        Job(work.__name__, partial(work, services), interval) for work, interval in WATCH.items()
+        Job(work.__name__, partial(work, services), interval)
+        for work, interval in HEALTH_CHECKS.items()
     ]
     loop = Job("measure_loop", partial(_measure_loop, services), 0, ends_by_itself=False)
     async with running_jobs(services.metrics, *jobs, loop):

@@ -39,7 +39,7 @@ def program(name: str) -> Path:
 
 
 def check_version(cluster: Path) -> None:
-    """Refuse, with EmbeddedPostgresError, a cluster that our programs can't read."""
+    """Raise EmbeddedPostgresError if our programs cannot read a cluster."""
     try:
         found = (cluster / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
@@ -59,9 +59,9 @@ def check_version(cluster: Path) -> None:
 
 
 async def make_cluster(cluster: Path, name: str, account: UnixUser | None) -> None:
-    """Make a cluster aside, so that a half-made one is never taken for a whole one.
+    """Create a cluster under another name, and rename it when it is complete.
 
-    Raises EmbeddedPostgresError with what initdb says.
+    Raises EmbeddedPostgresError with the message of initdb.
     """
     if not account and not _has_name(os.geteuid()):
         raise EmbeddedPostgresError(
@@ -95,9 +95,9 @@ def _make_empty_folder(folder: Path, account: UnixUser | None) -> None:
         chown_tree(account, folder)
 
 
-def synchronize(folder: Path) -> None:
-    """Put the names in a folder onto the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def synchronize(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

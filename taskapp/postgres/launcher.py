@@ -1,8 +1,8 @@
-"""Runs between taskapp and a program of PostgreSQL, and becomes it.
+"""Sets user, niceness and parent-death signal of its process, then executes a PostgreSQL program.
 
-A preexec_fn would do, but is unsafe (and, since Python 3.12, warned of) beside threads. It is run
-by itself and imports nothing of ours, so that it starts fast. Its arguments: the process id of
-taskapp, the user, the group and the niceness to take, and the command.
+It stands in for a preexec_fn, which is unsafe beside threads (Python warns of it since 3.12). It
+runs as a script and imports nothing of taskapp, so that it starts fast. Its arguments: the process
+id of taskapp, the user, the group, the niceness, and the command.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ _SIGINT = 2  # a fast shutdown of PostgreSQL
 
 
 def launch(parent: int, uid: int, gid: int, niceness: int, command: list[str]) -> None:
-    """Become the command, as that user; on Linux it is to stop when the parent ends."""
+    """Execute the command as that user; on Linux it gets SIGINT when the parent ends."""
     libc = ctypes.CDLL(None)
     os.nice(niceness)
     if uid:
@@ -22,11 +22,11 @@ def launch(parent: int, uid: int, gid: int, niceness: int, command: list[str]) -
         os.setgid(gid)
         os.setuid(uid)
     if sys.platform == "linux":
-        # After the change of user, which would undo it.
+        # After the change of user, which resets it.
         libc.prctl(_PR_SET_PDEATHSIG, _SIGINT)
         if os.getppid() != parent:
-            sys.exit("the process that wanted it has ended")
-    os.execv(command[0], command)  # noqa: S606  # that is what it is for
+            sys.exit("the parent process has ended")
+    os.execv(command[0], command)  # noqa: S606  # its purpose
 
 
 if __name__ == "__main__":

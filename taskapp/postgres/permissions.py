@@ -1,7 +1,7 @@
-"""When this program is root: the system account PostgreSQL runs as, and its way to its folders.
+"""Where taskapp runs as root: the account that PostgreSQL runs as, and its access to folders.
 
-PostgreSQL refuses to run as root. Its account gets no more than it needs: a POSIX access control
-list entry on just those folders that would stop it, so nothing is opened to anyone else.
+PostgreSQL refuses to run as root. Its account gets an entry in the POSIX access control list of
+each folder that it could not enter otherwise; the permissions of all others stay as they are.
 """
 
 import errno
@@ -51,10 +51,10 @@ class _Entry(NamedTuple):
 
 
 def postgres_account(cluster: Path) -> UnixUser | None:
-    """Return whom PostgreSQL has to run as: None where this process itself will do.
+    """Return the account that PostgreSQL has to run as; None unless this process is root.
 
-    That is whoever owns the cluster folder already, else the system user `taskapp`, which is made
-    if it is absent. Raises FolderAccessError where it can't be made.
+    It is the owner of the cluster folder, else the system user `taskapp`, which is created if it
+    does not exist. Raises FolderAccessError if it cannot be created.
     """
     if os.geteuid() != 0:
         return None
@@ -85,9 +85,9 @@ def chown_tree(account: UnixUser, tree: Path) -> None:
 
 
 def grant_traverse(account: UnixUser, targets: Iterable[Path]) -> None:
-    """Grant the account the way through every parent of the targets, and log what was opened.
+    """Let the account pass through every parent folder of the targets, and log each change.
 
-    Raises FolderAccessError naming the folder that can't be opened.
+    Raises FolderAccessError, which names the folder that cannot be opened.
     """
     parents = sorted({parent for target in targets for parent in target.parents})
     opened = [str(parent) for parent in parents if _open(account, parent, _SEARCH)]
@@ -97,9 +97,9 @@ def grant_traverse(account: UnixUser, targets: Iterable[Path]) -> None:
 
 
 def grant_read(account: UnixUser, trees: Iterable[Path], *, probe: Path) -> None:
-    """Grant the account to read the trees of programs if it can't read the probe, one file of them.
+    """Let the account read folders of programs, unless it can read `probe`, a file in one of them.
 
-    A root whose umask is 027 or 077 installs them for itself only. Raises FolderAccessError.
+    With a umask of 027 or 077, root installs them for itself only. Raises FolderAccessError.
     """
     if _may(account, probe, _READ | _SEARCH):
         return
@@ -129,7 +129,7 @@ def _make_user() -> None:
 
 
 def _open(account: UnixUser, path: Path, wanted: int) -> bool:
-    """Grant what is wanted where it is lacking; return whether it was."""
+    """Grant permissions that the account lacks; return whether it lacked any."""
     if _may(account, path, wanted):
         return False
     try:
@@ -147,7 +147,7 @@ def _open(account: UnixUser, path: Path, wanted: int) -> bool:
 
 
 def _may(account: UnixUser, path: Path, wanted: int) -> bool:
-    """Decide as the kernel does: the first class of entries that matches the account counts."""
+    """Return what the kernel decides: the first class of entries that matches counts (acl(5))."""
     status = path.stat()
     entries = _read_entries(path)
     mask = next((entry.permissions for entry in entries if entry.tag == _MASK), 7)
@@ -166,12 +166,12 @@ def _may(account: UnixUser, path: Path, wanted: int) -> bool:
 
 
 def _grant(account: UnixUser, path: Path, wanted: int) -> None:
-    """Add the account to the access control list; what others may do stays exactly as it is."""
+    """Add the account to the access control list; the permissions of others stay as they are."""
     if sys.platform != "linux":
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
     entries = _read_entries(path)
     mask = next((entry.permissions for entry in entries if entry.tag == _MASK), 7)
-    # What the old mask withheld is taken away for good, so that the new one gives it to nobody.
+    # Permissions that the old mask withheld are removed: the new mask would grant them.
     granted = {
         (tag, id_): permissions & (mask if tag in _MASKED else 7)
         for tag, permissions, id_ in entries

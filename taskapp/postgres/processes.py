@@ -23,11 +23,11 @@ from taskapp.postgres.permissions import UnixUser
 
 _logger = logging.getLogger("taskapp.postgresql")
 
-# How PostgreSQL is made to end, and the seconds each way is given: fast and immediate shutdown.
+# Signals that end PostgreSQL, and the seconds each is given: fast and immediate shutdown, kill.
 _WAYS_TO_END = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 # Smart shutdown: a fast one complains of every connection whose end it has not noticed yet.
 _QUIET_WAY = ((signal.SIGTERM, 1.0),)
-_LAST_LINES_TIMEOUT = 2.0  # seconds to wait for what an ended PostgreSQL still has to say
+_LAST_LINES_TIMEOUT = 2.0  # seconds to wait for the last log lines of an ended PostgreSQL
 _MAX_LINE = 65536  # bytes
 _SEVERITIES = {
     "DEBUG": logging.DEBUG,
@@ -52,7 +52,7 @@ class ProgramError(Exception):
 
 
 class PostgresProcess:
-    """A `postgres` that is a child of ours and whose log lines go into our log."""
+    """A `postgres` child process, whose log lines go into our log."""
 
     def __init__(self, process: Process, log: "_LogForwarder") -> None:
         self._process = process
@@ -65,17 +65,17 @@ class PostgresProcess:
         return self._process.returncode is not None
 
     async def wait(self) -> str:
-        """Wait until it has ended, and say in words how."""
+        """Wait for its end, and return how it ended, such as "exit code 1"."""
         code = await self._process.wait()
         await asyncio.wait([self._log.ended], timeout=_LAST_LINES_TIMEOUT)
         return describe_end(code)
 
     def last_log_lines(self) -> str:
-        """Return its last log lines, as one."""
+        """Return its last log lines, joined by " | "."""
         return " | ".join(self._log.last) or "none"
 
     async def end(self) -> None:
-        """Shut it down: when its last connection has gone, else fast, else by force."""
+        """Shut it down: by smart, fast or immediate shutdown, or at last by SIGKILL."""
         await end_processes(lambda: [] if self.has_ended else [self.pid], first=_QUIET_WAY)
         await asyncio.wait([self._log.ended], timeout=_LAST_LINES_TIMEOUT)
         self._log.close()
@@ -102,10 +102,10 @@ async def run_program(
     environment: Mapping[str, str] | None = None,
     reads: AsyncGenerator[bytes, None] | None = None,
 ) -> tuple[int, str]:
-    """Run a program as the account; give its exit code and what it wrote to standard error.
+    """Run a program as the account; return its exit code and its standard error.
 
-    What `reads` gives goes to its standard input. A program that is not waited for any more is
-    killed, with all that it started.
+    `reads` yields its standard input. If the caller is cancelled, the program and all that it
+    started are killed.
     """
     stdin = DEVNULL if reads is None else PIPE
     process = await _spawn(command, account, PIPE, niceness, environment, stdin=stdin)
@@ -120,7 +120,7 @@ async def run_program(
 
 @asynccontextmanager
 async def program_output(command: Sequence[str], niceness: int = 0) -> AsyncIterator[StreamReader]:
-    """Run a program, and give what it writes to standard output, which is to be read to its end.
+    """Run a program, and yield its standard output, which has to be read to its end.
 
     Raises ProgramError at the end of the block if the program has failed.
     """
@@ -152,7 +152,7 @@ async def _kill(process: Process) -> None:
 
 
 def find_processes(marker: str, data_folder: Path) -> list[int]:
-    """Return the ids of the live PostgreSQL processes that bear the marker or work in the folder.
+    """Return the ids of live PostgreSQL processes that have the marker or run in the folder.
 
     An entry of `postmaster.pid` proves nothing: its process may be a zombie, or another program's.
     """
@@ -166,7 +166,7 @@ def find_processes(marker: str, data_folder: Path) -> list[int]:
 async def end_processes(
     find: Callable[[], Sequence[int]], *, first: Sequence[tuple[signal.Signals, float]] = ()
 ) -> bool:
-    """Signal what `find` finds, ever more firmly, until it finds nothing; return if it does."""
+    """Send ever stronger signals to what `find` returns; return whether all processes ended."""
     for way, timeout in (*first, *_WAYS_TO_END):
         for pid in find():
             with suppress(ProcessLookupError):
@@ -177,7 +177,7 @@ async def end_processes(
 
 
 class _LogForwarder(asyncio.Protocol):
-    """Takes what PostgreSQL writes to standard error into our log, line by line."""
+    """Writes each line of PostgreSQL's standard error into our log."""
 
     def __init__(self) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -224,8 +224,8 @@ async def _spawn(
     stdin: int = DEVNULL,
     stdout: int = DEVNULL,
 ) -> Process:
-    # Nothing of our environment (secrets, PG* variables) goes along unasked. A session of its own,
-    # so that Ctrl-C in a terminal reaches us alone, and PostgreSQL outlives requests in flight.
+    # Without our environment, which has secrets and PG* variables. In a session of its own, so that
+    # Ctrl-C in a terminal signals taskapp only, and PostgreSQL outlives requests in flight.
     kept = ("PATH", "LD_LIBRARY_PATH")  # what Python itself may need to start
     uid, gid = account or (0, 0)
     numbers = map(str, (os.getpid(), uid, gid, niceness))

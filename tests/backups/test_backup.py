@@ -130,12 +130,12 @@ def test_an_archive_that_takes_nothing_fails_the_backup_and_is_told(
         impatient.setattr(base_backups, "ARCHIVE_TIMEOUT", 1)
         with pytest.raises(BackupError, match=r"not take what is to be archived: \d+ files wait"):
             instance.back_up()
-    assert BackupStatus(instance.settings()).look().waiting_wal[0] > 0
+    assert BackupStatus(instance.settings()).inspect().waiting_wal[0] > 0
     assert instance.backups == before
     assert not any((instance.data_dir / "backups").glob("*.partial"))
     instance.archive.chmod(0o700)
     instance.back_up()
-    assert BackupStatus(instance.settings()).look().waiting_wal[0] == 0
+    assert BackupStatus(instance.settings()).inspect().waiting_wal[0] == 0
 
 
 def test_another_file_of_the_same_name_is_never_replaced(instance: Instance) -> None:
@@ -147,7 +147,7 @@ def test_another_file_of_the_same_name_is_never_replaced(instance: Instance) -> 
     content = stranger.read_bytes()
     instance.write("third")
     assert stranger.read_bytes() == content
-    waiting, _ = BackupStatus(instance.settings()).look().waiting_wal
+    waiting, _ = BackupStatus(instance.settings()).inspect().waiting_wal
     assert waiting >= 1
 
 
@@ -161,7 +161,7 @@ def test_of_two_that_find_a_backup_due_one_makes_it(instance: Instance) -> None:
                 *(make_backup(settings, url, only_if_due=True) for _ in range(2))
             )
 
-    assert BackupStatus(settings).look().is_due
+    assert BackupStatus(settings).inspect().is_due
     made = asyncio.run(scenario())
     assert made.count(None) == 1
     assert len(instance.backups) == 2
@@ -191,7 +191,7 @@ def test_nothing_is_archived_before_the_first_backup(original: Instance) -> None
         fresh = Instance(parent / "data")
         fresh.fill()
         assert not (fresh.data_dir / "backups").exists()
-        assert BackupStatus(fresh.settings()).look().waiting_wal == (0, 0.0)
+        assert BackupStatus(fresh.settings()).inspect().waiting_wal == (0, 0.0)
 
 
 def test_without_an_archive_a_backup_is_a_dump_that_can_be_restored(instance: Instance) -> None:
@@ -226,7 +226,7 @@ def make_late(instance: Instance) -> None:
 
 def levels(settings: Settings) -> tuple[str, Level]:
     status = BackupStatus(settings)
-    status.look()
+    status.inspect()
     results = asyncio.run(check_backups(settings))
     return status.state(), results[0].level
 

@@ -1,7 +1,7 @@
 """The drill: clients write, the database is destroyed, and one second of it is restored.
 
 What was acknowledged before that second is there, what was sent after it is not. The check itself
-is proven by a restore to an earlier moment, which it has to notice.
+is proven by a restore to an earlier time, which it has to notice.
 """
 
 import shutil
@@ -31,7 +31,7 @@ ENOUGH = 20  # writes of each client between two events
 
 @dataclass
 class Writes:
-    """What one client wrote: a known sequence, with the moments before and after each."""
+    """What one client wrote: a known sequence, with the times before and after each."""
 
     client: Client
     sent: dict[str, datetime] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Writes:
             sleep(0.01)
 
     def check(self, found: set[str], timestamp: datetime) -> None:
-        """Check that it is what was there at the moment."""
+        """Check that it is what was there at that time."""
         before = {title for title, at in self.acknowledged.items() if at <= timestamp}
         after = {title for title, at in self.sent.items() if at > timestamp}
         assert len(before) >= 2 * ENOUGH
@@ -72,7 +72,7 @@ def archive_all(folder: Path) -> None:
 
 
 def write_and_destroy(server: ServerProcess, folder: Path) -> tuple[list[Writes], datetime]:
-    """Write, back up meanwhile, write on past a moment, and lose the database."""
+    """Write, back up meanwhile, write on past a time, and lose the database."""
     writes = [Writes(server.client().sign_up(f"{name}@example.com")) for name in ("alice", "bob")]
     stopped = threading.Event()
     threads = [threading.Thread(target=each.write, args=[stopped]) for each in writes]

@@ -212,9 +212,9 @@ def test_of_two_databases_in_one_folder_each_gets_its_own(
     neighbours: tuple[Instance, Instance],
 ) -> None:
     alice, bob = neighbours
-    assert BackupStatus(alice.settings()).look().newest
-    assert BackupStatus(bob.settings()).look().newest is None
-    assert BackupStatus(bob.settings()).look().is_due
+    assert BackupStatus(alice.settings()).inspect().newest
+    assert BackupStatus(bob.settings()).inspect().newest is None
+    assert BackupStatus(bob.settings()).inspect().is_due
     assert asyncio.run(check_backups(bob.settings()))[0].level is Level.INFO
     with pytest.raises(BackupError, match="is of this database"):
         bob.restore()
@@ -255,7 +255,7 @@ def test_a_database_begun_anew_has_no_backup_yet(instance: Instance) -> None:
     shutil.rmtree(instance.cluster)
     instance.fill()
     status = BackupStatus(instance.settings())
-    report = status.look()
+    report = status.inspect()
     assert (report.newest, report.is_due, status.state()) == (None, True, "none")
     with pytest.raises(BackupError, match="is of this database"):
         instance.restore()
@@ -273,9 +273,9 @@ def test_a_copy_of_a_database_that_archives_in_the_same_place_is_noticed(
         copy.backup_dir = instance.data_dir / "backups"
         instance.write("of the original")
         copy.write("of the copy")
-        report = BackupStatus(copy.settings()).look()
+        report = BackupStatus(copy.settings()).inspect()
         assert any("a copy of this database archives there too" in why for why in report.failures)
-        assert not BackupStatus(instance.settings()).look().failures
+        assert not BackupStatus(instance.settings()).inspect().failures
 
 
 # Rotation, with strangers
@@ -301,7 +301,7 @@ def test_a_backup_from_the_future_neither_stops_backups_nor_pushes_real_ones_out
     ahead = (datetime.now(UTC) + timedelta(days=3650)).isoformat()
     change_description(first.path, timestamp=ahead)
     status = BackupStatus(instance.settings())
-    assert status.look().is_due
+    assert status.inspect().is_due
     assert (status.age, status.state()) == (None, "none")
     results = asyncio.run(check_backups(instance.settings()))
     assert results[0].level is Level.PROBLEM

@@ -23,7 +23,7 @@ __all__ = ["instance", "original"]  # fixtures
 
 
 def look(instance: Instance) -> BackupReport:
-    return BackupStatus(instance.settings()).look()
+    return BackupStatus(instance.settings()).inspect()
 
 
 def failing(instance: Instance) -> str:
@@ -64,7 +64,7 @@ def test_a_disk_that_is_away_is_missed_and_nothing_is_written_in_its_place(
         with pytest.raises(BackupError, match="are gone"):
             instance.back_up()
         assert "are gone. Mount their disk" in failing(instance)
-        assert BackupStatus(instance.settings()).look().is_due
+        assert BackupStatus(instance.settings()).inspect().is_due
         instance.write("while it was away")
         assert not any(disk.iterdir())
     assert look(instance).failures == ()

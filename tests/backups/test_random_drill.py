@@ -217,7 +217,7 @@ class Drill(RuleBasedStateMachine):
     @invariant()
     def what_is_there_is_told(self) -> None:
         for kept in getattr(self, "kept", {}).values():
-            report = BackupStatus(kept.instance.settings()).look()
+            report = BackupStatus(kept.instance.settings()).inspect()
             assert (report.newest is None) == (not read_own(kept.instance).routine)
             if self.is_away and kept.backups:
                 assert report.failures

@@ -12,7 +12,7 @@ import pytest
 from taskapp.backups.identity import find_database
 from taskapp.config.settings import Settings
 from taskapp.jobs.health_check import find_database_problem
-from taskapp.jobs.housekeeping import WATCH, run_health_checks
+from taskapp.jobs.housekeeping import HEALTH_CHECKS, run_health_checks
 from taskapp.queries.sessions import touch_session
 from taskapp.services import Services
 from tests.conftest import PASSWORD
@@ -154,9 +154,9 @@ async def test_the_newest_backup_is_dated(settings: Settings, tmp_path: Path) ->
     async with running(settings, TASKAPP_DATA_DIR=str(tmp_path)) as server:
         assert (await looked_at(server.client)).value("backup_last_success_timestamp_seconds") == 0
         make_backup_folder(tmp_path, find_database(settings) or "", age=0)
-        server.services.backups.look()
-        moment = (await looked_at(server.client)).value("backup_last_success_timestamp_seconds")
-        assert moment == pytest.approx(time.time(), abs=30)
+        server.services.backups.inspect()
+        made_at = (await looked_at(server.client)).value("backup_last_success_timestamp_seconds")
+        assert made_at == pytest.approx(time.time(), abs=30)
 
 
 async def test_a_data_folder_that_is_not_there_yet_disturbs_nothing(
@@ -182,7 +182,7 @@ async def test_a_loop_that_was_held_up_is_late_by_as_much(
 async def test_a_database_that_went_away_is_noticed_without_being_asked(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(WATCH, find_database_problem, 0.02)
+    monkeypatch.setitem(HEALTH_CHECKS, find_database_problem, 0.02)
     async with run_health_checks(services):
         await asyncio.to_thread(wait_until, lambda: services.availability.problem is None)
         await services.database.close()

@@ -16,7 +16,7 @@ from tornado.httpclient import AsyncHTTPClient
 from handlers.routes import ROUTES
 from handlers.web.application import Application
 from taskapp.config.settings import Settings
-from taskapp.jobs.health_check import TIME_LIMIT
+from taskapp.jobs.health_check import TIMEOUT
 from taskapp.services import Services
 from tests.conftest import PASSWORD
 from tests.support.api_tools import (
@@ -33,7 +33,7 @@ from tests.support.server_process import ServerProcess, server_process
 
 pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
-MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 REQUEST_MEMBERS = {
     *("time", "level", "event", "requestId"),
     *("method", "route", "status", "ms", "userId", "address"),
@@ -82,7 +82,7 @@ async def test_every_request_is_one_line(
     response = await alice.send(method, path)
     line = log.line("request")
     assert set(line) == REQUEST_MEMBERS
-    assert MOMENT.fullmatch(line["time"])
+    assert TIMESTAMP.fullmatch(line["time"])
     assert line["level"] == level
     assert line["requestId"] == response.headers["X-Request-ID"]
     assert (line["method"], line["route"], line["status"]) == (method, route, status)
@@ -356,7 +356,7 @@ async def test_a_healthy_server_says_so(api: ApiClient) -> None:
     members = {"status", "timestamp", "uptime", "database", "backup", "backupAge"}
     assert set(response.json) == members | {"version", "backupProblems"}
     assert (response.json["status"], response.json["database"]) == ("healthy", "connected")
-    assert MOMENT.fullmatch(response.json["timestamp"])
+    assert TIMESTAMP.fullmatch(response.json["timestamp"])
     assert isinstance(response.json["uptime"], int)
     assert (response.json["backup"], response.json["backupAge"]) == ("none", None)
     for path, status in [("/api/health/live", "live"), ("/api/health/ready", "ready")]:
@@ -414,8 +414,8 @@ async def test_health_answers_within_five_seconds_when_the_database_hangs(
                 await ended.wait()  # cancelling waits for the server, too
                 raise
 
-        assert TIME_LIMIT < 5
-        monkeypatch.setattr("taskapp.jobs.health_check.TIME_LIMIT", 0.2)
+        assert TIMEOUT < 5
+        monkeypatch.setattr("taskapp.jobs.health_check.TIMEOUT", 0.2)
         monkeypatch.setattr(server.services.database, "fetch_one", hang)
         response = await server.client.get("/api/health")
         assert (response.status, response.json["database"]) == (503, "disconnected")

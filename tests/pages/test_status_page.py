@@ -75,7 +75,7 @@ async def test_the_newest_backup_is_dated_roughly(
     database = find_database(services.settings) or ""
     for age in days:
         make_backup_folder(tmp_path, database, age=age)
-    services.backups.look()
+    services.backups.inspect()
     assert f"Last backup {words}" in (await visitor.open("/status")).text
 
 

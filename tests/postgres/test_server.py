@@ -208,7 +208,7 @@ def test_a_killed_postmaster_comes_back_by_itself_with_all_that_was_acknowledged
                 assert rows(url) >= set(acknowledged)
 
     asyncio.run(scenario())
-    assert "ended unasked (signal SIGKILL)" in caplog.text
+    assert "ended unexpectedly (signal SIGKILL)" in caplog.text
 
 
 def _responses(url: str) -> bool:
