@@ -14,18 +14,18 @@ async function load(url, request) {
   const response = await fetch(url, request);
   const html = policy.createHTML(await response.text());
   const page = new DOMParser().parseFromString(html, "text/html");
-  if (!find("#notice", page)) throw response; // not our page
+  if (!find("#flash", page)) throw response; // not our page
   return { page, response };
 }
 
 function notify(text = document.body.dataset.offline) {
-  find("#notice").replaceChildren(document.createElement("p"));
-  find("#notice p").append(text);
+  find("#flash").replaceChildren(document.createElement("p"));
+  find("#flash p").append(text);
 }
 
 function takeOver(page, ...parts) {
   for (const part of parts) find(part).replaceWith(find(part, page));
-  find("#notice").replaceChildren(...find("#notice", page).children);
+  find("#flash").replaceChildren(...find("#flash", page).children);
 }
 
 function swap({ page, response }) {

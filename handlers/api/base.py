@@ -158,11 +158,11 @@ class ApiHandler(BaseHandler):
         self.set_header("Content-Type", "application/problem+json")
         self.finish(_encode(problem))
 
-    def _set_rate_limit_headers(self, allowance: RateLimitStatus) -> None:
+    def _set_rate_limit_headers(self, status: RateLimitStatus) -> None:
         """Set RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
         self._rate_limit_headers = {
-            "RateLimit-Policy": f'"{allowance.name}";q={allowance.amount};w={allowance.window}',
-            "RateLimit": f'"{allowance.name}";r={allowance.remaining};t={allowance.reset}',
+            "RateLimit-Policy": f'"{status.name}";q={status.amount};w={status.window}',
+            "RateLimit": f'"{status.name}";r={status.remaining};t={status.reset}',
         }
         self._repeat_rate_limit_headers()
 

@@ -45,7 +45,7 @@ class AccountPage(AccountFormPage):
             error,
             account=account,
             shown_sessions=account.sessions[:_MAX_SESSIONS_SHOWN],
-            token_lives=list(TOKEN_LIFETIMES),
+            token_lifetimes=list(TOKEN_LIFETIMES),
             min_password_length=MIN_PASSWORD_LENGTH,
             values=self.read_form_lenient("name", "expires", "read_only"),
         )
@@ -161,4 +161,4 @@ class AccountDeletePage(AccountFormPage):
     async def render_confirmation(self, error: TaskappError | None = None) -> None:
         """Render the form, with what is lost."""
         summary = await load_summary(self.services, self.session)
-        self.render_form("delete_account.html", error, overview=summary, count_limit=COUNT_LIMIT)
+        self.render_form("delete_account.html", error, summary=summary, count_limit=COUNT_LIMIT)

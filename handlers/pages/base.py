@@ -212,7 +212,7 @@ class PageHandler(BaseHandler):
     def redirect_to(self, path: str, flash_message: str | None = None) -> None:
         """Send the browser to a path of this site by GET, where the flash message is shown."""
         if flash_message is not None:
-            self.set_site_cookie("notice", flash_message, max_age=_FLASH_MESSAGE_MAX_AGE)
+            self.set_site_cookie("flash", flash_message, max_age=_FLASH_MESSAGE_MAX_AGE)
         self.set_status(303)
         self.set_header("Location", self.application.path(path))
         self.finish()
@@ -220,9 +220,9 @@ class PageHandler(BaseHandler):
     def _take_flash_message(self, csrf_token: str) -> HtmlChunks:
         """Return the flash message as HTML, and clear its cookie; empty if there is none."""
         html = HtmlChunks()
-        cookie = self.read_cookie("notice")
+        cookie = self.read_cookie("flash")
         if cookie:
-            self.set_site_cookie("notice", "", max_age=None)
+            self.set_site_cookie("flash", "", max_age=None)
             flash_message = read_flash_message(cookie)
             if flash_message is not None:
                 template = self.application.templates.template(self.language, "_flash_message.html")

@@ -10,7 +10,7 @@ from uuid_utils import uuid7
 from handlers.pages.base import PageHandler
 from handlers.rendering.languages import Language
 from handlers.rendering.skeletons import HtmlChunks
-from handlers.rendering.task_rows import write_rows
+from handlers.rendering.task_rows import render_rows
 from taskapp.core.errors import Invalid, VersionConflict
 from taskapp.forms.parameters import (
     DEFAULT_PAGE_SIZE,
@@ -108,7 +108,7 @@ class TaskListPage(TaskPage):
         }
         skeletons = self.application.templates.skeletons(self.language)
         values: dict[str, str | HtmlChunks | None] = {
-            "rows": write_rows(page.tasks, self.language, skeletons, list_query=self.list_query),
+            "rows": render_rows(page.tasks, self.language, skeletons, list_query=self.list_query),
             **_format_summary(summary, self.language),
             "filter_query": _list_query(status_filter, None),
             "next_query": page.next_cursor and _list_query(status_filter, page.next_cursor),

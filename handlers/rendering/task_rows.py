@@ -27,7 +27,7 @@ _PLACEHOLDERS = (
 )
 
 
-def write_rows(
+def render_rows(
     tasks: Sequence[ListedTask], language: Language, skeletons: SkeletonCache, *, list_query: str
 ) -> HtmlChunks:
     """Return the rows of tasks; `list_query`, the query of the list, goes into their links."""

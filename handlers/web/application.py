@@ -1,4 +1,4 @@
-"""The application: finds the handler of a request, and knows what is going on."""
+"""The application: finds the handler of a request, and tracks requests and connections."""
 
 import asyncio
 import logging
@@ -40,8 +40,8 @@ tornado.httputil.set_parse_body_config(
 class Application(tornado.web.Application):
     """What all handlers share.
 
-    It finds the handler of a path, names cookies and paths below the base path, knows the state of
-    the process from start to drain, watches connections that wait for bytes, and logs and
+    It finds the handler of a path, names cookies and paths below the base path, has the state of
+    the process from start to drain, times out connections that wait for bytes, and logs and
     measures each request.
     """
 

@@ -152,8 +152,8 @@ class BaseHandler(tornado.web.RequestHandler):
             return
         self.session_token = self.authenticate()
         if self.needs_database:
-            if (period := self.services.maintenance.window) is not None:
-                raise UnderMaintenance(period.message)
+            if (window := self.services.maintenance.window) is not None:
+                raise UnderMaintenance(window.message)
             if self.application.state == "starting":
                 await self.application.wait_until_started()
         if self.request.method not in self.allowed_methods():

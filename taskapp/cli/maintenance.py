@@ -36,8 +36,8 @@ def maintenance(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    period = read_window(maintenance_file(load_cli_settings()))
-    click.echo(f"Maintenance is on since {period.since}." if period else "Maintenance is off.")
+    window = read_window(maintenance_file(load_cli_settings()))
+    click.echo(f"Maintenance is on since {window.since}." if window else "Maintenance is off.")
 
 
 @maintenance.command("on", epilog=EPILOG)

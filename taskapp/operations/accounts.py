@@ -40,6 +40,8 @@ from taskapp.services import Services
 # the secret hash of the session.
 SessionFactory = Callable[[str], tuple[str, bytes]]
 
+_NO_ACCOUNT = "There is no account with this email address."  # only commands show it, in English
+
 
 @dataclass(frozen=True)
 class Login:
@@ -151,7 +153,7 @@ async def set_password(services: Services, email: str, password: str) -> EndedSe
     async def change(transaction: Transaction) -> tuple[str, EndedSessions]:
         user_id = await update_password(transaction, fields["email"], password_hash)
         if user_id is None:
-            raise NotFound("There is no account with this email address.")
+            raise NotFound(_NO_ACCOUNT)
         await delete_addresses_of_user(transaction, user_id)
         return user_id, await delete_sessions_of_user(transaction, user_id)
 
@@ -173,7 +175,7 @@ async def remove_user(services: Services, email: str) -> None:
     """
     user_id = await delete_user(services.database, email)
     if user_id is None:
-        raise NotFound("There is no account with this email address.")
+        raise NotFound(_NO_ACCOUNT)
     log("user.deleted", userId=user_id)
 
 

@@ -25,7 +25,7 @@ from taskapp.operations.access_checks import require_session, require_writer
 from taskapp.queries import bulk_tasks, list_etags
 from taskapp.queries import tasks as queries
 from taskapp.queries.bulk_tasks import CompletedSummary
-from taskapp.queries.tasks import ListedTask, ListSummary, Task
+from taskapp.queries.tasks import ListedTask, ListSummary, Selection, Task
 from taskapp.services import Services
 
 MAX_DELETION = 1_000  # tasks per statement: few enough for a slow disk within the timeout
@@ -57,20 +57,16 @@ async def list_tasks(
         BadRequest: we did not sign the cursor.
         NotAuthenticated: the session has ended.
     """
-    selection: dict[str, Any] = {
-        "status": status,
-        "after": _read_cursor(services, after),
-        "limit": limit + 1,
-    }
+    selection = Selection(status, _read_cursor(services, after), limit + 1)
     seed = f"{services.signer.cursor_fingerprint} {limit} "
     known_etags = [text for text in known if list_etags.is_list_etag(text)]
     if not known_etags:
-        rows = await queries.list_tasks(services.database, session, **selection)
+        rows = await queries.list_tasks(services.database, session, selection)
         if not rows:
             await require_session(services, session)
         return list_etags.make_list_etag(seed, rows), _page(services, rows, limit)
     etag, rows = await list_etags.list_tasks_unless_known(
-        services.database, session, **selection, seed=seed, known=known_etags
+        services.database, session, selection, seed=seed, known=known_etags
     )
     if etag is None:
         raise NotAuthenticated
@@ -86,13 +82,8 @@ async def list_tasks_with_summary(
         BadRequest: we did not sign the cursor.
         NotAuthenticated: the session has ended.
     """
-    rows, summary = await queries.list_tasks_with_summary(
-        services.database,
-        session,
-        status=status,
-        after=_read_cursor(services, after),
-        limit=limit + 1,
-    )
+    selection = Selection(status, _read_cursor(services, after), limit + 1)
+    rows, summary = await queries.list_tasks_with_summary(services.database, session, selection)
     if summary is None:
         raise NotAuthenticated
     return _page(services, rows, limit), summary

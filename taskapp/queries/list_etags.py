@@ -15,7 +15,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
 from taskapp.queries.sessions import session_user_id
-from taskapp.queries.tasks import Task, list_of_all, list_of_status
+from taskapp.queries.tasks import Selection, Task, list_of_all, list_of_status
 
 _LENGTH = 32  # hexadecimal digits: 128 bits
 _FORM = re.compile(f"[0-9a-f]{{{_LENGTH}}}")
@@ -58,10 +58,8 @@ _LIST_STATUS = _unless_known("tasks.list_status_unless_known", list_of_status, p
 async def list_tasks_unless_known(
     database: Database,
     session: SessionToken,
+    selection: Selection,
     *,
-    status: str | None,
-    after: str | None,
-    limit: int,
     seed: str,
     known: list[str],
 ) -> tuple[str | None, list[Task]]:
@@ -69,15 +67,8 @@ async def list_tasks_unless_known(
 
     Without a session the ETag is None.
     """
-    rows = await database.fetch_all(
-        _LIST_STATUS if status else _LIST,
-        session=session.secret_hash,
-        status=status,
-        after=after,
-        limit=limit,
-        seed=seed,
-        known=known,
-    )
+    statements = (_LIST, _LIST_STATUS)
+    rows = await selection.fetch(database, session, statements, seed=seed, known=known)
     session_user, etag, first_id = rows[0][:3]
     if session_user is None:
         return None, []

@@ -24,6 +24,7 @@ from uuid_utils import uuid7
 from schema.tables import tasks
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
+from taskapp.db.pool import Row
 from taskapp.db.statements import Statement
 from taskapp.queries.sessions import (
     owner_row,
@@ -62,6 +63,30 @@ class ListSummary(NamedTuple):
     email: str
     pending: int
     completed: int
+
+
+class Selection(NamedTuple):
+    """The tasks that a list has: of one status or all, after the task with the id `after`."""
+
+    status: str | None
+    after: str | None
+    limit: int
+
+    async def fetch(
+        self,
+        database: Database,
+        session: SessionToken,
+        statements: tuple[Statement, Statement],
+        **parameters: Any,
+    ) -> list[Row]:
+        """Run the first statement for all tasks, the second for those of one status."""
+        of_all, of_status = statements
+        return await database.fetch_all(
+            of_status if self.status else of_all,
+            session=session.secret_hash,
+            **self._asdict(),
+            **parameters,
+        )
 
 
 class TaskAccess(NamedTuple):
@@ -200,31 +225,18 @@ _ESTIMATE = Statement(
 )
 
 
-async def list_tasks(
-    database: Database, session: SessionToken, *, status: str | None, after: str | None, limit: int
-) -> list[Task]:
-    """List tasks, newest first, of one status or all, after the task with the id `after`."""
-    rows = await database.fetch_all(
-        _LIST_STATUS if status else _LIST,
-        session=session.secret_hash,
-        status=status,
-        after=after,
-        limit=limit,
-    )
+async def list_tasks(database: Database, session: SessionToken, selection: Selection) -> list[Task]:
+    """List tasks, newest first."""
+    rows = await selection.fetch(database, session, (_LIST, _LIST_STATUS))
     return [Task(*row) for row in rows]
 
 
 async def list_tasks_with_summary(
-    database: Database, session: SessionToken, *, status: str | None, after: str | None, limit: int
+    database: Database, session: SessionToken, selection: Selection
 ) -> tuple[list[ListedTask], ListSummary | None]:
     """List tasks and return the summary in the same round trip; it is None without a session."""
-    rows = await database.fetch_all(
-        _LIST_STATUS_WITH_SUMMARY if status else _LIST_WITH_SUMMARY,
-        session=session.secret_hash,
-        status=status,
-        after=after,
-        limit=limit,
-    )
+    statements = (_LIST_WITH_SUMMARY, _LIST_STATUS_WITH_SUMMARY)
+    rows = await selection.fetch(database, session, statements)
     if rows:
         return [ListedTask(*row[:-1]) for row in rows], _read_summary(rows[0][-1])
     return [], await find_summary(database, session)

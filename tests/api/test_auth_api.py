@@ -456,7 +456,7 @@ async def test_an_ended_session_changes_nothing(settings: Settings, alice: ApiCl
 
 
 def move_session(settings: Settings, **ago: timedelta) -> None:
-    """Set moments of the only session to so long before now."""
+    """Set timestamps of the only session to so long before now."""
     now = datetime.now(UTC)
     for column, time in ago.items():
         execute(settings.database_url, f"UPDATE sessions SET {column} = %s", now - time)  # noqa: S608  # our names

@@ -115,7 +115,7 @@ async def test_every_change_of_a_list_is_a_change_of_its_etag(
     assert all(len(watched.bodies) > 1 for watched in walk.lists[:5])
 
 
-MOMENTS = [
+TIMESTAMPS = [
     "2026-02-02 10:00:00+00",
     "2026-02-02 10:00:00.1+00",
     "2026-02-02 10:00:00.120000+00",
@@ -132,14 +132,14 @@ async def test_the_version_is_the_same_however_a_moment_is_written(
     task = await alice.add_task()
     await alice.add_task()
     watched = Watched(alice, "/api/tasks")
-    for moment in MOMENTS:
+    for timestamp in TIMESTAMPS:
         execute(
             settings.database_url,
             "UPDATE tasks SET updated_at = %s WHERE id = %s",
-            *(moment, task["id"]),
+            *(timestamp, task["id"]),
         )
         await watched.look()
-    assert len(watched.bodies) == len(MOMENTS)
+    assert len(watched.bodies) == len(TIMESTAMPS)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

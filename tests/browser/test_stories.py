@@ -323,7 +323,7 @@ def test_a_page_can_be_printed_without_what_only_a_screen_needs(tasks: Page) -> 
     expect(titles(tasks)).to_have_css("color", "rgb(235, 235, 232)")
     tasks.emulate_media(media="print")
     expect(titles(tasks)).to_be_visible()
-    for part in ("footer", ".add", ".filter", ".links", "#notice"):
+    for part in ("footer", ".add", ".filter", ".links", "#flash"):
         expect(tasks.locator(part).first).to_be_hidden()
     expect(titles(tasks)).to_have_css("color", "rgb(28, 28, 26)")
 

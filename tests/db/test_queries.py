@@ -25,7 +25,7 @@ from taskapp.db.migrations import migrate
 from taskapp.db.statements import Statement
 from taskapp.observability.metrics import Metrics
 from taskapp.queries import bulk_tasks, list_etags, sessions, tasks, users
-from taskapp.queries.tasks import COUNT_LIMIT, ListSummary, Task, TaskAccess
+from taskapp.queries.tasks import COUNT_LIMIT, ListSummary, Selection, Task, TaskAccess
 from tests.support.database_fixtures import (
     NO_HASH,
     add_session,
@@ -405,8 +405,10 @@ def all_rows(url: str) -> list[tuple[Any, ...]]:
 
 
 async def list_unless_known(database: Database, session: SessionToken) -> list[Task]:
-    ask: dict[str, Any] = {"status": None, "after": None, "limit": 100} | UNKNOWN
-    _, rows = await list_etags.list_tasks_unless_known(database, session, **ask)
+    everything = Selection(None, None, limit=100)
+    _, rows = await list_etags.list_tasks_unless_known(
+        database, session, everything, seed="", known=["another"]
+    )
     return rows
 
 
@@ -422,11 +424,11 @@ ATTACKS: dict[str, Callable[[Database, SessionToken, str], Awaitable[Any]]] = {
         database, who, until=LATER, after=None, limit=100
     ),
     "list": lambda database, who, _: tasks.list_tasks(
-        database, who, status=None, after=None, limit=100
+        database, who, Selection(None, None, limit=100)
     ),
     "list unless known": lambda database, who, _: list_unless_known(database, who),
     "list behind": lambda database, who, task: tasks.list_tasks(
-        database, who, status="pending", after=task, limit=100
+        database, who, Selection("pending", task, limit=100)
     ),
 }
 
@@ -450,14 +452,14 @@ def test_nobody_reaches_the_tasks_of_another(
     assert all_rows(empty_database) == before
 
 
-def test_a_session_that_is_over_makes_no_task_and_gets_no_overview(
+def test_a_session_that_is_over_makes_no_task_and_gets_no_summary(
     empty_database: str, alice: SessionToken, run: Run
 ) -> None:
     late = add_session(empty_database, alice.user_id, lasts="-1 second")
     assert run(lambda database: new_task(database, late)) is None
-    ask: dict[str, Any] = {"status": None, "after": None, "limit": 10}
-    assert run(lambda database: tasks.list_tasks_with_summary(database, late, **ask)) == ([], None)
-    assert run(lambda database: tasks.list_tasks_with_summary(database, alice, **ask)) == (
+    ask = Selection(None, None, limit=10)
+    assert run(lambda database: tasks.list_tasks_with_summary(database, late, ask)) == ([], None)
+    assert run(lambda database: tasks.list_tasks_with_summary(database, alice, ask)) == (
         [],
         ListSummary("alice@example.com", 0, 0),
     )
@@ -511,7 +513,7 @@ def test_paging_meets_every_task_once_from_the_newest_to_the_oldest(
         met: list[str] = []
         while True:
             after = met[-1] if met else None
-            page = await tasks.list_tasks(database, alice, status=status, after=after, limit=size)
+            page = await tasks.list_tasks(database, alice, Selection(status, after, size))
             assert len(page) <= size
             assert len(met) <= len(made)
             if not page:
@@ -527,18 +529,18 @@ def test_tasks_that_are_made_at_once_have_an_order() -> None:
     assert ids == sorted(set(ids))
 
 
-def test_the_overview_comes_with_the_list_and_its_counts_stop(
+def test_the_summary_comes_with_the_list_and_its_counts_stop(
     empty_database: str, alice: SessionToken, bob: SessionToken, run: Run
 ) -> None:
     add_tasks(empty_database, alice.user_id, 3, status="completed")
     add_tasks(empty_database, bob.user_id, 5)
-    ask: dict[str, Any] = {"status": "completed", "after": None, "limit": 2}
-    found, overview = run(lambda database: tasks.list_tasks_with_summary(database, alice, **ask))
+    ask = Selection("completed", None, limit=2)
+    found, summary = run(lambda database: tasks.list_tasks_with_summary(database, alice, ask))
     assert [task.title for task in found] == ["task 3", "task 2"]
-    assert overview == ListSummary("alice@example.com", 0, 3)
+    assert summary == ListSummary("alice@example.com", 0, 3)
     add_tasks(empty_database, alice.user_id, COUNT_LIMIT + 1)
-    _, overview = run(lambda database: tasks.list_tasks_with_summary(database, alice, **ask))
-    assert overview == ListSummary("alice@example.com", COUNT_LIMIT, 3)
+    _, summary = run(lambda database: tasks.list_tasks_with_summary(database, alice, ask))
+    assert summary == ListSummary("alice@example.com", COUNT_LIMIT, 3)
 
 
 def test_what_is_not_given_stays_as_it_is(alice: SessionToken, run: Run) -> None:

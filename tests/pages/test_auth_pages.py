@@ -247,7 +247,7 @@ async def test_no_cookie_can_be_read_by_scripts_or_sent_by_other_sites(
 ) -> None:
     await visitor.log_in(ALICE)
     await visitor.add_task("Buy milk")
-    assert set(visitor.morsels) == {"taskapp-session", "taskapp-csrf", "taskapp-notice"}
+    assert set(visitor.morsels) == {"taskapp-session", "taskapp-csrf", "taskapp-flash"}
     for morsel in visitor.morsels.values():
         assert morsel["httponly"] is True
         assert morsel["samesite"].lower() == "lax"
@@ -263,7 +263,7 @@ async def test_behind_https_every_cookie_is_bound_to_the_host_and_to_https(
     assert set(visitor.morsels) == {
         "__Host-taskapp-session",
         "__Host-taskapp-csrf",
-        "__Host-taskapp-notice",
+        "__Host-taskapp-flash",
     }
     for morsel in visitor.morsels.values():
         assert morsel["secure"] is True

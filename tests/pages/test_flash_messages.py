@@ -33,7 +33,7 @@ COUNTED = {
 }
 OURS = {*FIXED.values(), *(form for forms in COUNTED.values() for form in forms)}
 STATUS_BEFORE = {"completed": "pending", "reopened": "completed"}
-COOKIE = "taskapp-notice"
+COOKIE = "taskapp-flash"
 HARMLESS = [
     *("nothing", "added-several", "added-several.", "added-several.-1", "added-several.1e9"),
     *("added-several.9999999999", f"added-several.{NO_TASK}", "Added", "saved_1", ".", ".1"),

@@ -81,7 +81,7 @@ async def test_nothing_of_an_address_comes_back_in_a_page_with_something_private
         "after",
         "next",
         "theme",
-        "notice",
+        "flash",
         "title",
         "titles",
         "csrf_token",

@@ -188,7 +188,7 @@ class Page:
     @property
     def flash_message(self) -> str:
         """Return the flash message with the label of its button; empty if there is none."""
-        return " ".join(self.ids["notice"].split())
+        return " ".join(self.ids["flash"].split())
 
     @property
     def references(self) -> list[str]:

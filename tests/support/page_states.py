@@ -54,6 +54,7 @@ class State:
 
 
 STATES: list[State] = []
+BOX = "main [role=checkbox]"
 
 
 def state(
@@ -85,6 +86,15 @@ def opened(
 ) -> None:
     """Add a state that a path has as soon as it is opened."""
     state(name, whose, server=server, status=status, shows=shows)(lambda visit: visit.open(path))
+
+
+def pressed(name: str, whose: str, selector: str, *, shows: str) -> None:
+    """Add a state that the list of tasks has after something on it is pressed."""
+
+    @state(name, whose, shows=shows)
+    def press(visit: Visit) -> None:
+        visit.open("/tasks")
+        visit.press(selector)
 
 
 # Accounts
@@ -120,7 +130,7 @@ def show_the_password(visit: Visit) -> None:
     visit.press("main [data-reveal]")
 
 
-@state("login-notice", shows=FLASH_MESSAGE)
+@state("login-flash", shows=FLASH_MESSAGE)
 def register(visit: Visit) -> None:
     visit.open("/register")
     visit.log_in()
@@ -296,7 +306,8 @@ def go_past_the_end(visit: Visit) -> None:
 
 @state("tasks-all-done", NEW)
 def complete_all(visit: Visit) -> None:
-    complete(visit)
+    visit.open("/tasks")
+    visit.press(BOX)
     visit.page.locator(FLASH_MESSAGE).wait_for()
     visit.open("/tasks?status=pending")
 
@@ -313,16 +324,8 @@ def add(visit: Visit) -> None:
     visit.send(title="Buy bread", description="Rye")
 
 
-@state("tasks-changed", NEW, shows=FLASH_MESSAGE)
-def complete(visit: Visit) -> None:
-    visit.open("/tasks")
-    visit.press("main [role=checkbox]")
-
-
-@state("tasks-unfolded", FILLED, shows="main li details[open]")
-def unfold_a_description(visit: Visit) -> None:
-    visit.open("/tasks")
-    visit.press("main li summary")
+pressed("tasks-changed", NEW, BOX, shows=FLASH_MESSAGE)
+pressed("tasks-unfolded", FILLED, "main li summary", shows="main li details[open]")
 
 
 @state("several", FILLED)
@@ -409,17 +412,13 @@ opened("delete-completed-none", "/tasks/completed/delete", EMPTY)
 # Themes
 
 
-@state("theme-light", FILLED, shows="html[data-theme=light]")
-def choose_light(visit: Visit) -> None:
-    visit.open("/tasks")
-    visit.press("[name=theme][value=light]")
-
-
-@state("theme-dark", FILLED, shows="html[data-theme=dark]")
-def choose_dark(visit: Visit) -> None:
-    visit.open("/tasks")
-    visit.press("[name=theme][value=dark]")
-
+for theme in ("light", "dark"):
+    pressed(
+        f"theme-{theme}",
+        FILLED,
+        f"[name=theme][value={theme}]",
+        shows=f"html[data-theme={theme}]",
+    )
 
 # Status and maintenance
 

@@ -89,7 +89,7 @@ def link(page: Page, name: str) -> Locator:
 
 
 def flash_message(page: Page) -> Locator:
-    return page.locator("#notice")
+    return page.locator("#flash")
 
 
 def expect_counts(page: Page, every: int, pending: int, completed: int) -> None:
