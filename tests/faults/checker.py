@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from tests.faults.ledger import Ledger, content, owner_of
+from tests.faults.ledger import COMES_BACK_WITHIN, Ledger, content, owner_of
 from tests.support.database_fixtures import execute
 
 ROWS = """
@@ -55,7 +55,11 @@ def _compare_revisions(ledger: Ledger, found: dict[str, list[int]], findings: Fi
 
 
 def assert_all_is_well(ledger: Ledger, url: str) -> None:
-    """Compare the database with the ledger, resend unknown writes, and compare again."""
+    """Compare the database with the ledger, resend unknown writes, and compare again.
+
+    Writes were acknowledged again within the promised time.
+    """
+    assert ledger.measure_longest_pause() < COMES_BACK_WITHIN
     assert check(ledger, url) == Findings()
     ledger.settle()
     assert check(ledger, url) == Findings()

@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from taskapp.core.errors import OutcomeUnknown
 from tests.support.server_process import Client, NoResponse, Response, wait_until
 
-COMES_BACK_WITHIN = 20.0  # seconds, without help; generous, for busy machines
+COMES_BACK_WITHIN = 20.0  # seconds, without help (docs/reliability.md)
 PROBLEM = "application/problem+json"
 INTERVAL = 0.05  # seconds between attempts of an unacknowledged write
 STATUSES = ("pending", "completed")
@@ -89,7 +89,7 @@ class Ledger:
         print(f"longest time without an acknowledged write: {longest:.2f} s")  # noqa: T201  # for docs/reliability.md
         return longest
 
-    def wait_for_writes(self, number: int = 10, seconds: float = COMES_BACK_WITHIN) -> float:
+    def wait_for_writes(self, number: int = 10) -> float:
         """Wait until writes sent from now on are acknowledged, and return the seconds waited.
 
         An earlier write whose response is still to come proves nothing about the present state.
@@ -100,7 +100,7 @@ class Ledger:
         def is_enough() -> bool:
             return sum(sent >= began for sent, _ in self.acknowledged[known:]) >= number
 
-        return wait_until(is_enough, seconds)
+        return wait_until(is_enough)
 
     def wait_for(self, outcome: Outcome, number: int = 1) -> None:
         """Wait until this many more writes have this outcome."""

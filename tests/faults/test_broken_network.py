@@ -57,7 +57,7 @@ def test_connections_that_are_cut_take_no_write_with_them(
             site.network.cut()
             cuts += 1
             assert cuts < MOST_CUTS, "no cut came between a write and its reply"
-        ledger.wait_for_writes(seconds=TIMEOUT)
+        ledger.wait_for_writes()
     assert ledger.longest_response < TIMEOUT
     assert_all_is_well(ledger, site.url)
 
@@ -70,7 +70,7 @@ def test_a_write_whose_reply_is_lost_is_called_unknown_and_made_once(
             site.network.cuts_replies = True
             ledger.wait_for(Outcome.UNKNOWN, chance.randint(1, 10))
             site.network.cuts_replies = False
-            ledger.wait_for_writes(seconds=TIMEOUT)
+            ledger.wait_for_writes()
     assert_all_is_well(ledger, site.url)
 
 
@@ -84,7 +84,7 @@ def test_a_database_that_is_gone_is_missed_in_words_and_found_again(
         watchers.assert_told_of_outage()
         site.network.refuses = False
         watchers.assert_first_requests_succeed()
-        ledger.wait_for_writes(seconds=TIMEOUT)
+        ledger.wait_for_writes()
     assert_all_is_well(ledger, site.url)
 
 
@@ -112,7 +112,7 @@ def test_requests_get_a_response_in_time_while_the_network_swallows_everything(
         time.sleep(max(0.0, heals_at - time.monotonic()))
         site.network.is_black_hole = False
         watchers.assert_first_requests_succeed()
-        ledger.wait_for_writes(seconds=TIMEOUT)
+        ledger.wait_for_writes()
     assert ledger.outcomes[Outcome.UNKNOWN] > 0
     assert ledger.longest_response < TIMEOUT
     assert_all_is_well(ledger, site.url)

@@ -37,7 +37,7 @@ def test_statements_that_block_all_connections_refuse_in_time_and_leave_nothing(
                 time.sleep(LOCKED_FOR)
             wait_until(lambda: not is_waited_for(postgres.url))
             watchers.assert_first_requests_succeed()
-            ledger.wait_for_writes(seconds=TIMEOUT)
+            ledger.wait_for_writes()
         assert ledger.outcomes[Outcome.REFUSED] > 0
         assert ledger.longest_response < TIMEOUT
         assert_all_is_well(ledger, postgres.url)
@@ -56,7 +56,7 @@ def test_a_database_without_a_free_place_is_missed_in_words_and_found_again(
             with all_places_taken(postgres):
                 watchers.assert_told_of_outage()
             watchers.assert_first_requests_succeed()
-            ledger.wait_for_writes(seconds=TIMEOUT)
+            ledger.wait_for_writes()
         assert ledger.longest_response < TIMEOUT
         assert_all_is_well(ledger, postgres.url)
         assert server.surprises() == []

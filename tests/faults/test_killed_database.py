@@ -14,7 +14,7 @@ import pytest
 
 from taskapp.postgres.server import EmbeddedPostgres
 from tests.faults.checker import assert_all_is_well
-from tests.faults.ledger import COMES_BACK_WITHIN, Outcome, writing
+from tests.faults.ledger import Outcome, writing
 from tests.faults.outage import TIMEOUT, Watchers
 from tests.faults.own_postgres import OwnPostgres, backends_of, own_postgres
 from tests.support.server_process import (
@@ -71,10 +71,9 @@ def test_a_postgresql_that_ended_is_missed_in_words_and_found_again(
         watchers.assert_told_of_outage()
         site.postgres.start()
         watchers.assert_first_requests_succeed()
-        ledger.wait_for_writes(seconds=TIMEOUT)
+        ledger.wait_for_writes()
     assert ledger.longest_response < TIMEOUT
     assert_all_is_well(ledger, site.postgres.url)
-    assert ledger.measure_longest_pause() < COMES_BACK_WITHIN
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -85,10 +84,9 @@ def test_a_backend_that_ended_takes_no_write_with_it(
         for _ in range(3):
             site.postgres.kill_backend(chance, number)
             site.postgres.wait_until_recovered()
-            ledger.wait_for_writes(seconds=TIMEOUT)
+            ledger.wait_for_writes()
     assert ledger.longest_response < TIMEOUT
     assert_all_is_well(ledger, site.postgres.url)
-    assert ledger.measure_longest_pause() < COMES_BACK_WITHIN
 
 
 def test_requests_get_a_response_in_time_while_postgresql_hangs(
@@ -101,7 +99,7 @@ def test_requests_get_a_response_in_time_while_postgresql_hangs(
             watchers.assert_told_of_outage()
             time.sleep(max(0.0, continued_at - time.monotonic()))
         watchers.assert_first_requests_succeed()
-        ledger.wait_for_writes(seconds=TIMEOUT)
+        ledger.wait_for_writes()
     assert ledger.longest_response < TIMEOUT
     assert ledger.outcomes[Outcome.UNKNOWN] > 0
     assert_all_is_well(ledger, site.postgres.url)
@@ -125,7 +123,6 @@ def test_the_postgresql_inside_comes_back_by_itself(
         assert ledger.longest_response < TIMEOUT
         assert_all_is_well(ledger, postgres.url)
         assert server.surprises() == []
-    assert ledger.measure_longest_pause() < COMES_BACK_WITHIN
 
 
 def is_run_anew(postgres: EmbeddedPostgres, folder: Path, before: int) -> bool:

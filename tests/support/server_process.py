@@ -86,9 +86,12 @@ def postmaster_of(folder: Path) -> int:
     return int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
 
-def processor_seconds(pid: int) -> tuple[float, float]:
-    """Return the seconds that a process ran, and those it waited for a processor (Linux)."""
-    ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+def processor_seconds(task: int | str) -> tuple[float, float]:
+    """Return the seconds that a task ran, and those it waited for a processor (Linux).
+
+    A task is the main thread of a process, by its id, or "thread-self".
+    """
+    ran, waited, _ = Path(f"/proc/{task}/schedstat").read_text().split()
     return int(ran) / 1e9, int(waited) / 1e9
 
 
@@ -102,22 +105,27 @@ def processor_share(pid: int, since: tuple[float, float] = (0.0, 0.0)) -> float:
 
 
 class Stopwatch:
-    """Measures seconds, without those in which a process waited for a processor that others had.
+    """Measures seconds, without those in which tasks waited for a processor that others had.
 
     A promised time is compared with these, so that it has one bound on every machine.
     """
 
-    def __init__(self, pid: int | None = None) -> None:
-        """Start for a process, by default this one; of its threads, the main one counts."""
-        self._pid = os.getpid() if pid is None else pid
-        self._started = time.monotonic()
-        self._waited = processor_seconds(self._pid)[1]
+    def __init__(self, *tasks: int | str) -> None:
+        """Start for this thread and other tasks, as `processor_seconds` names them."""
+        self._tasks = ("thread-self", *tasks)
+        self._started, self._waited = time.monotonic(), self._sum_of_waits()
 
     @property
     def seconds(self) -> float:
         """Return the seconds since the start."""
-        waited = processor_seconds(self._pid)[1] - self._waited
-        return time.monotonic() - self._started - waited
+        return time.monotonic() - self._started - max(0.0, self._sum_of_waits() - self._waited)
+
+    def _sum_of_waits(self) -> float:
+        total = 0.0
+        for task in self._tasks:
+            with suppress(OSError):  # it has ended
+                total += processor_seconds(task)[1]
+        return total
 
 
 @contextmanager
@@ -150,7 +158,7 @@ def new_data_folder() -> Iterator[Path]:
 
 @dataclass
 class Response:
-    """A complete response, and the seconds it took."""
+    """A complete response, and the seconds it took by the `Stopwatch` of client and server."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -216,7 +224,7 @@ class Client:
     def _send(
         self, method: str, path: str, content: bytes | None, headers: dict[str, str]
     ) -> Response:
-        started = time.monotonic()
+        stopwatch = Stopwatch(*_servers.get(self.address, []))
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
@@ -224,7 +232,7 @@ class Client:
             connection = self.connected()
             connection.request(method, path, content, sent)
             with connection.getresponse() as got:
-                response = Response(got.status, got.headers, got.read(), time.monotonic() - started)
+                response = Response(got.status, got.headers, got.read(), stopwatch.seconds)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise NoResponse(f"{method} {path}: {error!r}") from error
@@ -276,6 +284,9 @@ class Client:
             titles += [task["title"] for task in page.json["tasks"]]
             cursor = page.json["nextCursor"]
         return titles
+
+
+_servers: dict[str, list[int]] = {}  # process ids by address; clients know addresses only
 
 
 class NoResponse(Exception):  # refused, reset, or timed out
@@ -337,6 +348,7 @@ class ServerProcess:
                 env=inherited | wanted,
                 **{"cwd": self._folder.name} | more,  # a folder without .env
             )
+        _servers[self.address] = [self.process.pid]
 
     @property
     def pid(self) -> int:
