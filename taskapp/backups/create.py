@@ -19,7 +19,7 @@ from taskapp.config.settings import Settings
 from taskapp.core.errors import TaskappError
 from taskapp.db.migrations import MigrationError
 from taskapp.observability.logs import log
-from taskapp.postgres.server import EmbeddedPostgresError
+from taskapp.postgres.cluster import EmbeddedPostgresError
 
 
 def read_own_catalog(settings: Settings) -> Catalog:

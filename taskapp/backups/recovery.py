@@ -31,8 +31,9 @@ from taskapp.backups.wal_segments import (
 )
 from taskapp.config.installation import COMMAND
 from taskapp.db.migrations import connected
+from taskapp.postgres.cluster import EmbeddedPostgresError
 from taskapp.postgres.permissions import UnixUser, chown_tree, grant_traverse, postgres_account
-from taskapp.postgres.server import EmbeddedPostgres, EmbeddedPostgresError
+from taskapp.postgres.server import EmbeddedPostgres
 
 _TARGET_NOT_REACHED = "recovery ended before configured recovery target was reached"
 

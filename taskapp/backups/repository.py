@@ -26,8 +26,8 @@ import msgspec
 from taskapp.backups.checksums import Tables
 from taskapp.backups.place import find_missing_place, note_place
 from taskapp.config.settings import Settings
+from taskapp.core.files import synchronize
 from taskapp.observability.logs import log
-from taskapp.postgres.cluster import synchronize
 
 LOCK_TIMEOUT = 60.0  # seconds for which one backup waits for another
 DESCRIPTION = "backup.json"

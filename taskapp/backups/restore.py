@@ -38,8 +38,8 @@ from taskapp.backups.repository import (
 from taskapp.backups.wal_archive import READY, WANTED
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
+from taskapp.core.files import synchronize
 from taskapp.db.migrations import HEAD, LOCK, NewerDatabaseError, connected
-from taskapp.postgres.cluster import synchronize
 from taskapp.postgres.permissions import UnixUser
 from taskapp.postgres.server import EmbeddedPostgres
 

@@ -19,7 +19,8 @@ from taskapp.config.settings import PREFIX, Settings, SettingsError, load_settin
 from taskapp.core.errors import Invalid, TaskappError
 from taskapp.db.migrations import MigrationError, NewerDatabaseError
 from taskapp.observability.logs import configure_logging
-from taskapp.postgres.server import DataFolderInUse, EmbeddedPostgresError
+from taskapp.postgres.cluster import EmbeddedPostgresError
+from taskapp.postgres.server import DataFolderInUse
 from taskapp.runtime.database_server import (
     OlderDatabaseError,
     database_server,

@@ -1,5 +1,6 @@
-"""Files that other processes never see half-written."""
+"""Files that no process sees half-written, also after a power cut."""
 
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,3 +21,12 @@ def draft_of(path: Path, text: str, mode: int) -> Iterator[Path]:
         yield draft
     finally:
         draft.unlink(missing_ok=True)
+
+
+def synchronize(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -33,7 +33,8 @@ from taskapp.doctor.settings import (
 from taskapp.jobs.health_check import MIN_FREE_SPACE
 from taskapp.maintenance_mode import maintenance_file, read_window
 from taskapp.observability.metrics import Metrics
-from taskapp.postgres.server import DataFolderInUse, EmbeddedPostgresError
+from taskapp.postgres.cluster import EmbeddedPostgresError
+from taskapp.postgres.server import DataFolderInUse
 from taskapp.queries.server import ServerFacts, require_facts
 from taskapp.runtime.database_server import database_server
 

@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from taskapp.core.files import synchronize
 from taskapp.postgres.permissions import UnixUser, chown_tree
 from taskapp.postgres.processes import run_program
 
@@ -93,12 +94,3 @@ def _make_empty_folder(folder: Path, account: UnixUser | None) -> None:
     folder.mkdir(mode=0o700)
     if account:
         chown_tree(account, folder)
-
-
-def synchronize(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk (fsync)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -41,14 +41,6 @@ from taskapp.postgres.processes import (
     start_server,
 )
 
-__all__ = [
-    "DataFolderInUse",
-    "EmbeddedPostgres",
-    "EmbeddedPostgresError",
-    "embedded_postgres",
-    "program",
-]
-
 _logger = logging.getLogger("taskapp.postgresql")
 
 _SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103  # what sockaddr_un has room for

@@ -26,7 +26,7 @@ from taskapp.cli.commands import COMMANDS
 from taskapp.cli.common import EPILOG, report_errors
 from taskapp.config.settings import SETTINGS, load_settings
 from taskapp.db.migrations import FOLDER, HEAD
-from taskapp.postgres.server import program
+from taskapp.postgres.cluster import program
 from taskapp.runtime.database_server import prepare_database
 from tests.postgres.test_server import execute, owner, url_of
 from tests.support.logging_state import restored_logging

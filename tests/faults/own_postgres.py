@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import psycopg2
 
-from taskapp.postgres.server import embedded_postgres, program
+from taskapp.postgres.cluster import program
+from taskapp.postgres.server import embedded_postgres
 from tests.support.database_fixtures import execute
 from tests.support.server_process import (
     LONG_ENOUGH,

@@ -14,13 +14,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from taskapp.postgres.server import (
-    DataFolderInUse,
-    EmbeddedPostgres,
-    EmbeddedPostgresError,
-    embedded_postgres,
-    program,
-)
+from taskapp.postgres.cluster import EmbeddedPostgresError, program
+from taskapp.postgres.server import DataFolderInUse, EmbeddedPostgres, embedded_postgres
 from tests.support.environment import inherited_environment
 from tests.support.server_process import (
     LONG_ENOUGH,
