@@ -25,7 +25,6 @@ from bench.nginx import find_nginx
 from bench.peers import Peers
 from bench.request_points import beside_logins, compare_rates, crowd, responses
 from bench.results import Cell, Results, read_last_run, table
-from bench.servers import CHECKOUT
 from bench.several_taskapps import compare_taskapps
 from bench.starts import measure_starts
 from bench.targets import Target, Taskapp
@@ -34,7 +33,6 @@ from taskapp.cli.common import CliError
 
 POINTS = (1, 2, 3, 4, 5, 6, 7)
 ALL = ",".join(map(str, POINTS))
-_PEERS = CHECKOUT.parent / "shared" / "bench"
 _FILE = "compare_peers.jsonl"
 
 
@@ -223,8 +221,8 @@ _folder = click.Path(path_type=Path, file_okay=False, resolve_path=True)
 @click.option(
     "--peers",
     type=_folder,
-    default=_PEERS if _PEERS.is_dir() else None,
-    help="Folder of the peers with their run.py (bench/README.md).",
+    envvar="BENCH_PEERS",
+    help="Folder of the peers with their run.py (bench/README.md). Also BENCH_PEERS.",
 )
 @click.option("--alone", is_flag=True, help="Measure taskapp without peers.")
 @click.option(
