@@ -1,11 +1,11 @@
-"""Backups: made, kept for a while, verified, and restored from.
+"""Backups: made, rotated, verified and restored.
 
-* `repository`: the folder, and how a backup is written into it; `place`: where the folder was last.
+* `repository`: the backup folder, and how a backup is written to it; `place`: where that folder is.
 * `identity`: which database a backup is of; `catalog`: which backups in a folder are of this one.
-* `checksums`: what a database holds, in comparable form.
-* `base_backup`: a copy of the embedded cluster, which with `wal_archive` and `wal_segments` gives
-  any second back; `dump`: one state of any PostgreSQL. `create` chooses between the two.
-* `recovery`: a backup, started aside in the state that is wanted; `restore` puts that in the place
-  of the database, `verify` compares it with what was there.
-* `status`: what health, metrics, the log and doctor say of all this.
+* `checksums`: the contents of a database in a form that can be compared.
+* `base_backup`: a copy of the embedded cluster, from which `wal_archive` and `wal_segments` lead to
+  any later second; `dump`: one state of any PostgreSQL. `create` chooses between the two.
+* `recovery`: starts a backup at a target state, in a cluster of its own. `restore` replaces the
+  database by that, `verify` compares it with the description of the backup.
+* `status`: the state of the backups, for health, metrics, the log and doctor.
 """

@@ -52,7 +52,7 @@ def read_revision(connection: Connection, tables: Tables) -> str:
 
 
 def read_database(connection: Connection) -> str:
-    """Return what tells this database from others: system identifier/name, or with the schema."""
+    """Return the identity of this database (see `identity`)."""
     may_ask = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
     system = ""
     if connection.execute(text(may_ask)).scalar():

@@ -610,7 +610,7 @@ async def test_a_refused_task_does_not_use_up_its_key(alice: ApiClient) -> None:
 
 
 async def statements_of(metrics: Metrics, client: ApiClient, *request: Any, **more: Any) -> Any:
-    """Send a request, and give its status with the statements that it ran."""
+    """Send a request, and return its status with the statements that it ran."""
     before = statement_counts(metrics)
     response = await client.send(*request, **more)
     after = statement_counts(metrics)

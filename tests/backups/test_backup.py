@@ -37,7 +37,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has this ca
 
 
 def verify(instance: Instance) -> str:
-    """Verify the newest backup, and give what is wrong."""
+    """Verify the newest backup, and return what is wrong."""
     try:
         asyncio.run(verify_backup(instance.settings()))
     except BackupError as error:

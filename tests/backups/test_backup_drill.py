@@ -57,7 +57,7 @@ class Writes:
 
 
 def command(folder: Path, *arguments: str) -> str:
-    """Run a command to its end, and give what it says."""
+    """Run a command to its end, and return what it says."""
     settings = {"TASKAPP_LOG_LEVEL": "warning"}
     with server_process(folder, *arguments, settings=settings) as process:
         assert process.process.wait(LONG_ENOUGH) == 0, process.log_text

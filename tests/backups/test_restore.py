@@ -76,7 +76,7 @@ def test_a_moment_after_which_nothing_was_changed_can_be_restored(instance: Inst
 
 
 def refused(instance: Instance, timestamp: datetime | None = None) -> str:
-    """Be refused to restore, with everything as it was before, and give the reason."""
+    """Assert that a restore is refused and changes nothing; return the reason."""
     before = sorted(instance.data_dir.iterdir())
     inode = instance.cluster.stat().st_ino
     with pytest.raises(BackupError) as caught:

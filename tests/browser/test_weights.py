@@ -27,7 +27,7 @@ def site(database_url: str, short_folder: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def requests(site: Site) -> list[Request]:
-    """Open the list for the first time, and give what the browser asked for, without the icons."""
+    """Open the list for the first time; return the requests of the browser, without the icons."""
     page = site.new_page()
     page.context.add_cookies(site.owner(MANY).cookies)
     asked: list[Request] = []

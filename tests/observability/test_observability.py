@@ -169,7 +169,7 @@ async def knock_everywhere(user: ApiClient, words: list[str], headers: dict[str,
 
 
 async def send_secrets(client: ApiClient) -> list[str]:
-    """Use everything with texts that no log may hold, and give those."""
+    """Use everything with texts that no log may hold, and return those."""
     words = [f"{name}-marker" for name in ["title", "description", "query", "path", "header"]]
     title, description, query, path, header = words
     email, password, wrong = "Private.Person@example.com", "my own horse battery 7", "not my horse"

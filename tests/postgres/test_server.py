@@ -96,7 +96,7 @@ def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
 
 
 def acknowledge_rows(url: str, until: Callable[[], bool]) -> list[int]:
-    """Write rows until the server goes or it is enough; give those that were acknowledged."""
+    """Write rows until the server goes or it is enough; return those that were acknowledged."""
     acknowledged: list[int] = []
     with suppress(psycopg2.Error):
         execute(url, "CREATE TABLE IF NOT EXISTS numbers (number integer)")

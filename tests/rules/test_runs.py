@@ -31,7 +31,7 @@ def test_left_out():
 
 
 def run(*commands: str) -> tuple[int, list[str]]:
-    """Run commands in turn; give the exit code, and the lines that were said."""
+    """Run commands in turn; return the exit code, and the lines that were said."""
     done = subprocess.run(
         ["bash", str(IN_TURN), *commands],
         env=inherited_environment(),
@@ -44,7 +44,7 @@ def run(*commands: str) -> tuple[int, list[str]]:
 
 
 def pytest_command(folder: Path, name: str, content: str) -> str:
-    """Write a file of tests, and give the command that runs it as this project's are run."""
+    """Write a file of tests, and return the command that runs it as this project's are run."""
     path = folder / name
     path.write_text(content)
     options = f"-c {CHECKOUT / 'pyproject.toml'} --rootdir {folder} -p no:cacheprovider"

@@ -173,7 +173,7 @@ def folder() -> Iterator[Path]:
 
 
 def operate(folder: Path, *arguments: str, code: int = 0, flag: Path | None = None) -> str:
-    """Run a command of an operator, and give what it says."""
+    """Run a command of an operator, and return what it says."""
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *arguments],
         env={"TASKAPP_DATA_DIR": str(folder), "TASKAPP_MAINTENANCE_FLAG": str(flag or "")},

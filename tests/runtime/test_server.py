@@ -66,7 +66,7 @@ def somebody() -> str:
 
 
 def measure_start(server: ServerProcess) -> float:
-    """Wait until the server is ready, and give the seconds that it takes if nothing else runs."""
+    """Wait until the server is ready, and return the seconds that it takes if nothing else runs."""
     started = time.monotonic()
     server.wait_until_ready()
     return (time.monotonic() - started) * processor_share(server.pid)

@@ -96,7 +96,7 @@ def processor_seconds(task: int | str) -> tuple[float, float]:
 
 
 def processor_share(pid: int, since: tuple[float, float] = (0.0, 0.0)) -> float:
-    """Tell in how much of the time in which it wanted to run a process did; others had the rest.
+    """Return the share of the time it wanted to run that a process ran; others had the rest.
 
     What takes a second on a quiet machine takes a second divided by this.
     """
