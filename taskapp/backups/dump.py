@@ -18,10 +18,14 @@ from taskapp.backups.repository import (
     finished,
     read_backup,
 )
-from taskapp.core.backoff import describe_end
 from taskapp.db.dsn import is_local, split_password
 from taskapp.postgres.cluster import program
-from taskapp.postgres.processes import ProgramError, program_output, run_program
+from taskapp.postgres.processes import (
+    ProgramError,
+    describe_end,
+    program_output,
+    run_program,
+)
 
 FILE = "database.dump"
 NICENESS = 10  # of programs that read or write a whole database beside a server

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import cast
 
 from taskapp.config.installation import IS_ONE_FILE
-from taskapp.core.backoff import describe_end
 from taskapp.core.waiting import wait_until
 from taskapp.postgres import launcher
 from taskapp.postgres.permissions import UnixUser
@@ -45,6 +44,11 @@ _LAUNCHER = (
     if IS_ONE_FILE
     else (sys.executable, "-I", "-S", launcher.__file__)
 )
+
+
+def describe_end(code: int) -> str:
+    """Return how a process ended, such as "signal SIGKILL", from its return code."""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 class ProgramError(Exception):

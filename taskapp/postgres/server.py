@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from taskapp.core.backoff import RestartBackoff
+from taskapp.postgres.backoff import RestartBackoff
 from taskapp.postgres.cluster import (
     EmbeddedPostgresError,
     check_version,

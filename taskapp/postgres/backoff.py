@@ -1,6 +1,4 @@
-"""How a process ended, and the backoff before it is restarted."""
-
-import signal
+"""The backoff before a process is restarted."""
 
 _FIRST_BACKOFF = 0.1  # seconds
 _RESET_AFTER = 60.0  # seconds of uptime after which the backoff resets
@@ -19,8 +17,3 @@ class RestartBackoff:
         backoff = 0.0 if uptime > _RESET_AFTER else self._next
         self._next = min(max(_FIRST_BACKOFF, backoff * 2), self._max_backoff)
         return backoff
-
-
-def describe_end(code: int) -> str:
-    """Return how a process ended, such as "signal SIGKILL", from its return code."""
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
