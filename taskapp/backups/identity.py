@@ -41,7 +41,7 @@ def read_identity(cluster: Path) -> str:
 
 
 def begin_instance(cluster: Path) -> None:
-    """Give a cluster that is not running an identity of its own."""
+    """Write an identity of its own into a cluster that is not running."""
     (cluster / INSTANCE).write_text(f"{secrets.token_hex(4)}\n", encoding="ascii")
 
 

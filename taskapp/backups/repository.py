@@ -183,7 +183,7 @@ class BackupRepository:
         note_place(self.path, self._data_dir)
 
     def give_to_owner(self, *paths: Path) -> None:
-        """Give what root has created to the owner of the data folder, who uses it later."""
+        """Change the owner of what root has created to that of the data folder."""
         if os.geteuid() == 0 and self._data_dir.exists():
             owner = self._data_dir.stat()
             for path in paths:
