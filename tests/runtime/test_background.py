@@ -125,7 +125,7 @@ async def test_every_job_of_the_server_goes_on_when_its_work_fails(
     monkeypatch.setattr(housekeeping, "HOUSEKEEPING", {failing("upkeep"): 0.001})
     monkeypatch.setattr(housekeeping, "HEALTH_CHECKS", {failing("watch"): 0.001})
     monkeypatch.setattr(housekeeping, "_measure_loop", failing("measure_loop"))
-    monkeypatch.setattr(backup_schedule, "_look", failing("backup"))
+    monkeypatch.setattr(backup_schedule, "_inspect", failing("backup"))
     monkeypatch.setattr(backup_schedule, "MAX_CHECK_INTERVAL", 0.001)
     monkeypatch.setattr(backup_schedule, "_INTERVAL_AFTER_FAILURE", 0.001)
     async with (
