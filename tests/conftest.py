@@ -34,6 +34,7 @@ from tests.support.clients import ApiClient
 from tests.support.compiled_templates import CompiledTemplates
 from tests.support.database_fixtures import new_database
 from tests.support.environment import MEASURED
+from tests.support.server_process import LONG_ENOUGH
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # for busy machines
 hypothesis.settings.load_profile("unhurried")
@@ -204,7 +205,7 @@ def app(services: Services, io_loop: Any) -> Iterator[Application]:
     application = make_application(services)
     application.state = "ready"
     yield application
-    assert io_loop.run_sync(lambda: application.drain(5))
+    assert io_loop.run_sync(lambda: application.drain(LONG_ENOUGH))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from taskapp.services import Services
 from tests.conftest import PASSWORD
 from tests.support.api_tools import NEED_SESSION, NO_TASK, assert_problem, with_settings
 from tests.support.clients import ApiClient
+from tests.support.server_process import LONG_ENOUGH
 
 pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
@@ -165,7 +166,7 @@ async def test_an_unexpected_failure_is_logged_with_its_place_and_without_its_wo
 async def test_without_a_database_there_is_a_503_that_says_when_to_come_again(
     alice: ApiClient, app: Application, services: Services, method: str, path: str
 ) -> None:
-    assert await app.drain(5)
+    assert await app.drain(LONG_ENOUGH)
     await services.database.close()
     response = await alice.send(method, path, {"title": "x"})
     assert_problem(response, 503)

@@ -21,6 +21,7 @@ from tests.support.api_tools import (
     wrong_fields,
 )
 from tests.support.clients import ApiClient, Response
+from tests.support.server_process import LONG_ENOUGH
 
 pytestmark = pytest.mark.gen_test
 
@@ -622,7 +623,9 @@ async def test_a_request_is_one_statement_that_also_proves_the_session(
     services: Services, app: Application, alice: ApiClient
 ) -> None:
     task = await alice.add_task()
-    assert await app.drain(5)  # the session's use is noted once a minute, behind the request
+    assert await app.drain(
+        LONG_ENOUGH
+    )  # the session's use is noted once a minute, behind the request
     metrics = services.metrics
     path = f"/api/tasks/{task['id']}"
     etag = (await alice.get(path)).headers["ETag"]
@@ -661,7 +664,7 @@ async def test_only_a_request_that_found_nothing_asks_why(
 ) -> None:
     task = await alice.add_task()
     await bob.get("/api/tasks")
-    assert await app.drain(5)
+    assert await app.drain(LONG_ENOUGH)
     run = await statements_of(services.metrics, bob, "GET", f"/api/tasks/{task['id']}")
     assert run == (403, {"tasks.find": 1, "tasks.find_access": 1})
     run = await statements_of(services.metrics, bob, "GET", "/api/tasks")
@@ -672,7 +675,7 @@ async def test_what_is_refused_for_its_form_asks_the_database_nothing(
     services: Services, app: Application, alice: ApiClient
 ) -> None:
     await alice.get("/api/tasks")
-    assert await app.drain(5)
+    assert await app.drain(LONG_ENOUGH)
     for request in [
         ("POST", "/api/tasks", {"title": ""}),
         ("PUT", f"/api/tasks/{NO_TASK}", {"colour": "red"}),

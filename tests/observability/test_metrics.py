@@ -69,7 +69,7 @@ async def test_whoever_uses_a_session_is_active_today_and_who_only_registered_is
         alice = await server.client.sign_up("alice@example.com", PASSWORD)
         await server.client.sign_up("bob@example.com", PASSWORD)
         await alice.get("/api/tasks")
-        assert await server.application.drain(5)  # it is noted in the background
+        assert await server.application.drain(LONG_ENOUGH)  # it is noted in the background
     assert (await looked_at(api)).value("active_users", days="1") == 1
 
 

@@ -14,6 +14,7 @@ from tests.support.api_tools import NO_TASK, assert_problem, statement_counts, w
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import execute
 from tests.support.page_client import ALICE, PageClient
+from tests.support.server_process import LONG_ENOUGH
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
@@ -92,10 +93,10 @@ async def test_a_request_with_a_token_is_one_statement_as_with_a_login(
             *([("POST", "/api/tasks", {"title": "x"})] if client is not reader else []),
             *([("PUT", path, {"title": "x"})] if client is not reader else []),
         ]:
-            assert await app.drain(5)
+            assert await app.drain(LONG_ENOUGH)
             before = statement_counts(services.metrics)
             assert (await client.send(method, where, body)).status in {200, 201}
-            assert await app.drain(5)
+            assert await app.drain(LONG_ENOUGH)
             after = statement_counts(services.metrics)
             run = {name for name in after if after[name] != before.get(name, 0)}
             assert len(run - {"sessions.touch"}) == 1
@@ -126,7 +127,7 @@ async def test_a_token_ends_at_its_expiry_however_seldom_it_is_used(
     app.session_activity = SessionActivity(app.services)  # a minute later
     [(end,)] = execute(settings.database_url, f"SELECT expires_at::text {of_token}")
     assert (await client.get("/api/tasks")).status == 200
-    assert await app.drain(5)
+    assert await app.drain(LONG_ENOUGH)
     [(used, end_after)] = execute(
         settings.database_url,
         f"SELECT last_used_at > now() - interval '1 minute', expires_at::text {of_token}",

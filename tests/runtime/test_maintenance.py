@@ -26,6 +26,7 @@ from tests.support.clients import ApiClient
 from tests.support.database_fixtures import add_session, add_user, execute
 from tests.support.page_client import PageClient, titles
 from tests.support.server_process import (
+    LONG_ENOUGH,
     PROGRAM,
     Client,
     ServerProcess,
@@ -75,7 +76,7 @@ def path_of(route: str) -> str:
 async def test_every_route_but_those_that_tell_how_it_is_answers_503_and_nothing_is_written(
     mine: PageClient, alice: ApiClient, app: Application, services: Services
 ) -> None:
-    await app.drain(5)
+    await app.drain(LONG_ENOUGH)
     before = statements(services)
     services.maintenance.window = CLOSED
     for route, handler in ROUTES:
@@ -94,7 +95,7 @@ async def test_every_route_but_those_that_tell_how_it_is_answers_503_and_nothing
                     assert UnderMaintenance.detail in page.text
             assert status == OPEN.get(route, 503), (method, route)
             assert route in OPEN or headers["Retry-After"] == "60"
-    await app.drain(5)
+    await app.drain(LONG_ENOUGH)
     ran = {name for name, count in statements(services).items() if count != before.get(name)}
     assert ran <= READING
 

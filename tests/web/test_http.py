@@ -22,6 +22,7 @@ from tests.support.api_tools import (
     with_settings,
 )
 from tests.support.clients import ApiClient
+from tests.support.server_process import LONG_ENOUGH
 
 pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
@@ -270,7 +271,7 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(
         writer.close()
         await writer.wait_closed()
     await alice.get("/api/tasks")
-    assert await app.drain(5)
+    assert await app.drain(LONG_ENOUGH)
     assert app.in_flight == 0
 
 
