@@ -138,6 +138,8 @@ def _split_url(text: str) -> SplitResult | None:
     try:
         parts = urlsplit(text)
         port = parts.port
+        if "[" in parts.netloc:
+            ipaddress.IPv6Address(parts.hostname or "")  # Python checks it from 3.11.4 on
     except ValueError:
         return None
     return None if port == 0 else parts

@@ -1,7 +1,6 @@
 """Checks settings: whether they fit each other, and are safe on the public internet."""
 
 import ipaddress
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 from taskapp.config.settings import Settings
@@ -9,6 +8,7 @@ from taskapp.core.client_address import UNIX_SOCKET, Network, is_in
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.runtime.listeners import UNIX_PREFIX
 
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 MIN_BCRYPT_ROUNDS = 10  # with fewer, guessing the password of a stolen hash is too cheap
 
 
@@ -95,9 +95,7 @@ def check_registration(settings: Settings) -> CheckResult:
 
 
 def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost" or host.endswith(".localhost")
+    return is_in(host, _LOOPBACK) or host == "localhost" or host.endswith(".localhost")
 
 
 def _is_local(host: str) -> bool:

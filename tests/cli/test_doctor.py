@@ -418,6 +418,8 @@ def test_the_kept_key_has_to_be_strong_and_private(
         ({}, OK, "only from this machine"),
         ({"host": "localhost"}, OK, "only from this machine"),
         ({"host": "::1"}, OK, "only from this machine"),
+        # Python calls it loopback from 3.13 on.
+        ({"host": "::ffff:127.0.0.1"}, OK, "only from this machine"),
         ({"host": "unix:/run/taskapp.sock"}, OK, "only from this machine"),
         ({"public_url": "http://localhost:8000"}, OK, "only from this machine"),
         ({"host": "0.0.0.0"}, WARNING, "or set TASKAPP_HOST to 127.0.0.1"),  # noqa: S104  # judged

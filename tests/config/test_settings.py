@@ -193,6 +193,10 @@ WRONG = [
     ("PUBLIC_URL", "https://me:pass@tasks.example.com", "https://tasks.example.com"),
     ("PUBLIC_URL", "https://tasks.example.com:99999", "https://tasks.example.com"),
     ("PUBLIC_URL", "https://[::1", "https://tasks.example.com"),
+    # Python 3.11.0 to 3.11.3 split these without an error.
+    ("PUBLIC_URL", "https://[tasks.example.com]", "https://tasks.example.com"),
+    ("PUBLIC_URL", "https://[127.0.0.1]", "https://tasks.example.com"),
+    ("LIMIT_STORAGE", "redis://[cache.example.com]:6379/0", "redis://"),
     ("CORS_ORIGINS", "*", "https://tasks.example.com"),
     ("CORS_ORIGINS", "https://a.org,b.org", "https://tasks.example.com"),
     ("LOG_FORMAT", "xml", "auto, text, json"),
