@@ -27,9 +27,9 @@ HIDDEN = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c"]
 HIDE = 'mount -t tmpfs none {0} && mount -t tmpfs none {1} && exec "$@"'
 
 
-def make(target: str) -> None:
+def make(target: str, *variables: str) -> None:
     done = subprocess.run(
-        ["make", "-C", CHECKOUT, target], capture_output=True, text=True, check=False
+        ["make", "-C", CHECKOUT, target, *variables], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,28 +1,62 @@
 """The wheel: `pipx install` gives a command `taskapp` that serves."""
 
+import shutil
 import subprocess
+import tomllib
 import zipfile
+from email.parser import HeaderParser
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from taskapp.config.installation import version
 from tests.deploy.built import DIST, OUTSIDE, installed_wheel, make
-from tests.support.server_process import new_data_folder, server_process
+from tests.deploy.tools import run_tool
+from tests.support.server_process import CHECKOUT, new_data_folder, server_process
+
+REPOSITORY = "https://code.example.com/alice/taskapp"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _wheel() -> None:
-    make("wheel")
+def wheel() -> Path:
+    """The wheel, as a release from this repository has it."""
+    make("wheel", f"REPOSITORY_URL={REPOSITORY}")
+    (path,) = DIST.glob("taskapp-*.whl")
+    return path
 
 
-def test_it_has_one_folder_and_no_tests() -> None:
-    (wheel,) = DIST.glob("taskapp-*.whl")
+def test_it_has_one_folder_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
+    assert "taskapp_server/setup.py" not in names
     tops = {"taskapp_server", f"taskapp-{version()}.dist-info"}
     assert {name.split("/")[0] for name in names} == tops
     needed = {"static/style.css", "templates/languages/de.po", "schema/versions/0001_accounts.py"}
     needed |= {"handlers/api/openapi.json"}
     assert {f"taskapp_server/{name}" for name in needed} <= set(names)
+
+
+def test_it_says_what_it_is_what_it_needs_and_where_it_comes_from(wheel: Path) -> None:
+    text = zipfile.ZipFile(wheel).read(f"taskapp-{version()}.dist-info/METADATA").decode()
+    about = HeaderParser().parsestr(text)
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    assert about["Summary"] == project["description"]
+    assert about.get_all("Classifier") == project["classifiers"]
+    needed = [Requirement(line) for line in about.get_all("Requires-Dist", [])]
+    assert {each for each in needed if "extra" not in str(each.marker)} == {
+        Requirement(line) for line in project["dependencies"]
+    }
+    addresses = dict(line.split(", ") for line in about.get_all("Project-URL", []))
+    assert addresses["Source"] == REPOSITORY
+    assert all(address.startswith(REPOSITORY) for address in addresses.values())
+
+
+def test_pyroma_finds_it_well_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    for repository, rating in (("", 9), (REPOSITORY, 10)):
+        monkeypatch.setenv("REPOSITORY_URL", repository)
+        done = run_tool("pyroma", "--min", str(rating), CHECKOUT)
+        assert done.returncode == 0, done.stdout
+    shutil.rmtree(CHECKOUT / "taskapp.egg-info")
 
 
 def test_its_command_serves() -> None:
