@@ -1,6 +1,6 @@
 # Two stages: one builds the environment from the checkout, the other only runs it. The container
 # needs no root, no capability, and no writable files except those of the volume and /tmp.
-FROM python:3.13-slim AS build
+FROM python:3.13-slim@sha256:70729b46c69b4f1e97c4822c1af3df53a1476cf5ddc6c087c0c10bc3a5678c2f AS build
 WORKDIR /app
 COPY requirements.lock ./
 # The final environment has no pip.
@@ -8,7 +8,7 @@ RUN python -m venv /pip \
     && python -m venv --without-pip /app/.venv \
     && /pip/bin/pip --python /app/.venv/bin/python install --no-cache-dir --require-hashes -r requirements.lock
 
-FROM python:3.13-slim
+FROM python:3.13-slim@sha256:70729b46c69b4f1e97c4822c1af3df53a1476cf5ddc6c087c0c10bc3a5678c2f
 LABEL org.opencontainers.image.title="taskapp" \
       org.opencontainers.image.description="A task tracker that a person can host with one command" \
       org.opencontainers.image.licenses="MIT"

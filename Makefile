@@ -6,11 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 DEPLOY_MODULES := tests/deploy/node_modules
+MACHINE := $(shell uname -m)
+# The address of the repository, in a release: the workflows set it.
+REPOSITORY_URL ?=
 # What a person does from the account to the restore, and what Python's releases differ in.
 CORE := tests/api/test_auth_api.py tests/api/test_task_api.py tests/auth tests/backups tests/config tests/forms \
     tests/postgres tests/runtime/test_background.py
 
-.PHONY: run test test-deploy test-postgres test-python binary wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages clean help
+.PHONY: run test test-deploy test-postgres test-python test-binary binary wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages images clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
@@ -35,6 +38,7 @@ lint: $(VENV)/.development $(NODE_MODULES)/.installed  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry --no-ansi .
 	$(NODE_MODULES)/.bin/stylelint --config tests/.stylelintrc.json "static/*.css"
 	$(BIN)/bandit --quiet --recursive --severity-level medium server.py taskapp handlers schema
 	@git ls-files 2>/dev/null | sh deploy/find_secrets.sh $(BIN)/detect-secrets-hook
@@ -50,10 +54,11 @@ pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests
 browser: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests that open a browser
 	$(BIN)/pytest tests/browser -m "not alone" --numprocesses=4 --dist=loadfile
 
-image:  ## build the image taskapp with $(ENGINE), and save it as dist/taskapp-image.tar.gz
-	$(ENGINE) build --tag taskapp .
+image:  ## build the image taskapp with $(ENGINE), and save it in dist/
+	$(ENGINE) build --tag taskapp \
+	    $(if $(REPOSITORY_URL),--label org.opencontainers.image.source=$(REPOSITORY_URL)) .
 	@mkdir -p dist
-	$(ENGINE) save taskapp | gzip -n > dist/taskapp-image.tar.gz
+	$(ENGINE) save taskapp | gzip -n > dist/taskapp-image-linux-$(MACHINE).tar.gz
 
 release-files: $(VENV)/.release  ## complete dist/ for the release of TAG: list of parts, and digests
 	$(VENV)/release/bin/python deploy/release/make_files.py "$(TAG)"
@@ -67,7 +72,11 @@ binary: wheel $(VENV)/.binary  ## build dist/taskapp, one file that needs no Pyt
 	$(VENV)/binary/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/taskapp-*.whl
 	$(VENV)/binary/bin/pyinstaller --noconfirm --log-level ERROR --distpath build/collected --workpath build/work deploy/binary/taskapp.spec
 	$(VENV)/binary/bin/python deploy/binary/pack.py build/collected/taskapp dist/taskapp
+	ln -f dist/taskapp dist/taskapp-linux-$(MACHINE)
 	rm -rf build
+
+test-binary: $(VENV)/.development system-deploy  ## build dist/taskapp and test it
+	$(BIN)/pytest tests/deploy/test_binary.py
 
 soak: $(VENV)/.development system  ## run for ten minutes, and check that nothing grows
 	SOAK_SECONDS=600 $(BIN)/pytest -s tests/faults/test_soak.py
@@ -85,14 +94,18 @@ format: $(VENV)/.development  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(VENV)/.development  ## write the lock files from pyproject.toml
-	sh deploy/lock.sh $(BIN)/pip-compile
+lock: $(VENV)/.development  ## write the lock files from pyproject.toml; OPTIONS=--upgrade
+	sh deploy/lock.sh $(BIN)/pip-compile $(OPTIONS)
 
 licences: $(VENV)/.development  ## list the licences of the installed packages
 	$(BIN)/python deploy/licences.py
 
 messages: $(VENV)/.development  ## collect the sentences of the pages for translation
 	sh deploy/messages.sh $(BIN)/pybabel
+
+images:  ## copy the digests of .github/images/Dockerfile into the workflows
+	sed -i "$$(sed -n 's/^FROM \([^@]*\)@\(.*\)/s|\1@sha256:[0-9a-f]*|\1@\2|/p' .github/images/Dockerfile)" \
+	    .github/workflows/*.yml .gitlab-ci.yml
 
 clean:  ## remove the environment and caches; the data folder stays
 	rm -rf $(VENV) $(NODE_MODULES) $(DEPLOY_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage_data

@@ -1,6 +1,6 @@
 """Completes a release in dist/ with its list of parts (CycloneDX) and the digest of each file.
 
-Run it after `make binary wheel image`, with the tag as its argument.
+Run it with the tag as its argument, after `make wheel`, and `make binary image` on each machine.
 """
 
 import hashlib
@@ -10,10 +10,13 @@ import sys
 import tomllib
 from pathlib import Path
 
-BUILT = {
-    "taskapp": "binary",
-    "taskapp-{version}-*.whl": "wheel",
-    "taskapp-image.tar.gz": "image",
+BUILT = {"taskapp-{version}-*.whl": "make wheel"} | {
+    name.replace("MACHINE", machine): f"make {target} on {machine}"
+    for machine in ("x86_64", "aarch64")
+    for name, target in (
+        ("taskapp-linux-MACHINE", "binary"),
+        ("taskapp-image-linux-MACHINE.tar.gz", "image"),
+    )
 }
 PARTS = "taskapp.cdx.json"
 SUMS = "SHA256SUMS"
@@ -24,10 +27,10 @@ def check(tag: str, version: str, dist: Path) -> list[str]:
     problems = []
     if tag != f"v{version}":
         problems.append(f"The tag is {tag or 'missing'}, and pyproject.toml says {version}.")
-    for name, target in BUILT.items():
+    for name, command in BUILT.items():
         pattern = name.format(version=version)
         if not [*dist.glob(pattern)]:
-            problems.append(f"There is no dist/{pattern}: run make {target}.")
+            problems.append(f"There is no dist/{pattern}: run {command}.")
     return problems
 
 
@@ -51,10 +54,10 @@ def list_parts(target: Path) -> None:
 def write_sums(dist: Path) -> None:
     """Write the digests in the format of `sha256sum --check`."""
     lines = []
-    for path in sorted(dist.iterdir()):
-        if path.name != SUMS:
-            with path.open("rb") as file:
-                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+    # Without dist/taskapp, which is the file of this machine by another name.
+    for path in sorted(dist.glob("taskapp[-.]*")):
+        with path.open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
     (dist / SUMS).write_text("".join(lines), encoding="utf-8")
 
 

@@ -1,5 +1,6 @@
 """The workflows of GitHub and GitLab are valid and safe, and make a complete release."""
 
+import fnmatch
 import json
 import os
 import re
@@ -31,7 +32,17 @@ PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 VERSION = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
 TAG = f"v{VERSION}"
 NOTES = "What changed for those who use it."
-BUILT = ["taskapp", f"taskapp-{VERSION}-py3-none-any.whl", "taskapp-image.tar.gz"]
+MACHINES = ["x86_64", "aarch64"]
+WHEEL = f"taskapp-{VERSION}-py3-none-any.whl"
+BINARIES = [f"taskapp-linux-{machine}" for machine in MACHINES]
+IMAGES = [f"taskapp-image-linux-{machine}.tar.gz" for machine in MACHINES]
+BUILT = [WHEEL, *BINARIES, *IMAGES]
+REGISTRY = "registry.example.com/alice/taskapp"
+# Stands for Docker, which needs an engine and a registry, and writes down what it is told.
+DOCKER = """#!/bin/sh
+echo "$*" >>"$DOCKER_TOLD"
+case "$*" in *inspect*) echo sha256:abc ;; *) echo "Loaded image: taskapp:latest" ;; esac
+"""
 
 
 def read(path: str) -> dict[str, Any]:
@@ -61,25 +72,62 @@ def test_zizmor_has_nothing_to_say() -> None:
     assert (done.returncode, json.loads(done.stdout)) == (0, []), done.stderr
 
 
-def test_every_action_and_image_is_pinned_by_its_digest() -> None:
-    for path in [*(CHECKOUT / WORKFLOWS).iterdir(), CHECKOUT / ".gitlab-ci.yml"]:
+def test_every_action_is_pinned_by_its_digest() -> None:
+    for path in (CHECKOUT / WORKFLOWS).iterdir():
         for line in path.read_text(encoding="utf-8").splitlines():
             if "uses: " in line and "uses: $/" not in line:
                 assert PINNED.search(line), line
-            if re.match(r" *(image|services): ", line):
-                assert re.search(r"@sha256:[0-9a-f]{64}\b", line), line
 
 
-def test_only_the_job_that_makes_the_release_may_write_and_it_checks_out_nothing() -> None:
+def test_only_what_publishes_may_write_and_it_runs_nothing_that_was_built() -> None:
     jobs: dict[str, Any] = {}
     for name in ("ci", "release"):
         workflow = read(f"{WORKFLOWS}/{name}.yml")
         assert workflow["permissions"] == {}
         jobs |= workflow["jobs"]
-    assert [name for name, job in jobs.items() if job["permissions"] != {"contents": "read"}] == [
-        "publish"
-    ]
+    writing = [name for name, job in jobs.items() if job["permissions"] != {"contents": "read"}]
+    assert writing == ["publish", "publish-image"]
     assert "checkout" not in str(jobs["publish"])
+    for name in writing:
+        first, *others = commands(name)
+        assert first == "cd dist && sha256sum --check --strict SHA256SUMS"
+        for command in others:
+            assert re.match(
+                r"gh release create|docker login|sh deploy/release/push_image.sh", command
+            )
+
+
+def test_every_file_and_the_image_get_two_attestations() -> None:
+    attested = [
+        step["with"]
+        for job in ("publish", "publish-image")
+        for step in read(f"{WORKFLOWS}/release.yml")["jobs"][job]["steps"]
+        if step.get("uses", "").startswith("actions/attest@")
+    ]
+    files = [each for each in attested if each.get("subject-checksums") == "dist/SHA256SUMS"]
+    image = [each for each in attested if each.get("push-to-registry")]
+    for both in (files, image):
+        assert [each.get("sbom-path") for each in both] == [None, "dist/taskapp.cdx.json"]
+    assert len(attested) == 4
+
+
+def test_both_machines_and_every_python_that_is_promised_are_tested() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    promised = re.findall(r"Python :: (3\.\d+)$", "\n".join(project["classifiers"]), re.MULTILINE)
+    assert project["requires-python"] == f">={promised[0]}"
+    jobs = read(FORMS[0][0])["jobs"]
+    for name in ("python", "binary", "container-image"):
+        assert jobs[name]["strategy"]["matrix"]["runner"] == ["ubuntu-24.04", "ubuntu-24.04-arm"]
+    pythons = jobs["python"]["strategy"]["matrix"]["python"]
+    assert [python["version"] for python in pythons] == promised
+    pipeline = read(".gitlab-ci.yml")
+    for name in ("python", "binary", "container-image"):
+        (matrix,) = pipeline[name]["parallel"]["matrix"]
+        assert [runner.rpartition("-")[2] for runner in matrix["RUNNER"]] == ["amd64", "arm64"]
+    (matrix,) = pipeline["python"]["parallel"]["matrix"]
+    for images in (matrix["IMAGE"], [python["image"] for python in pythons]):
+        named = [image.removeprefix("python:").partition("-")[0] for image in images]
+        assert named == promised
 
 
 def test_both_services_run_the_same_targets_and_everybody_has_them() -> None:
@@ -148,10 +196,45 @@ def test_every_file_of_a_release_has_a_digest_that_sha256sum_finds_right(release
     names = {path.name for path in (released / "dist").iterdir()}
     assert names == {*BUILT, "taskapp.cdx.json", "SHA256SUMS"}
     assert {line.split(":")[0] for line in done.stdout.splitlines()} == names - {"SHA256SUMS"}
-    original = (released / "dist/taskapp").read_bytes()
-    (released / "dist/taskapp").write_bytes(original + b"!")
-    assert run(check, released).returncode != 0
-    (released / "dist/taskapp").write_bytes(original)
+    for name in names - {"SHA256SUMS"}:
+        original = (released / "dist" / name).read_bytes()
+        (released / "dist" / name).write_bytes(original + b"!")
+        assert run(check, released).returncode != 0
+        (released / "dist" / name).write_bytes(original)
+
+
+def test_every_file_that_a_job_uploads_is_one_of_the_release() -> None:
+    uploaded: list[str] = []
+    for name in ("binary", "wheel", "container-image"):
+        (step,) = [
+            step for step in read(FORMS[0][0])["jobs"][name]["steps"] if "upload" in str(step)
+        ]
+        assert step["with"]["name"].startswith("built-")
+        assert [step["with"]["path"]] == read(".gitlab-ci.yml")[name]["artifacts"]["paths"]
+        matching = fnmatch.filter([f"dist/{name}" for name in BUILT], step["with"]["path"])
+        uploaded += matching
+    assert sorted(uploaded) == sorted(f"dist/{name}" for name in BUILT)
+
+
+def test_the_images_of_both_machines_are_pushed_as_one(released: Path, tmp_path: Path) -> None:
+    docker, told = tmp_path / "docker", tmp_path / "told"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DOCKER_TOLD": str(told)}
+    done = run(f"sh deploy/release/push_image.sh {REGISTRY} {TAG}", released, **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"name={REGISTRY}\ndigest=sha256:abc\n"
+    parts = [f"{REGISTRY}:{VERSION}-{machine}" for machine in sorted(MACHINES)]
+    names = [f"--tag {REGISTRY}:{VERSION}", f"--tag {REGISTRY}:latest"]
+    assert told.read_text().splitlines() == [
+        *(
+            line
+            for part, file in zip(parts, sorted(IMAGES), strict=True)
+            for line in (f"load --input dist/{file}", f"tag taskapp {part}", f"push {part}")
+        ),
+        " ".join(["buildx imagetools create", *names, *parts]),
+        f"buildx imagetools inspect {REGISTRY}:{VERSION} --format {{{{ .Manifest.Digest }}}}",
+    ]
 
 
 def test_the_parts_are_all_packages_of_the_lock_with_their_digests(released: Path) -> None:
@@ -175,13 +258,16 @@ def test_another_tag_a_missing_file_or_section_is_no_release(clone: Path, tmp_pa
     (command,) = commands("files")
     folder = tmp_path / "clone"
     subprocess.run(["cp", "-a", str(clone), str(folder)], check=True)
-    (folder / "dist" / BUILT[1]).unlink()
+    for name in (WHEEL, BINARIES[1], IMAGES[0]):
+        (folder / "dist" / name).unlink()
     (folder / "CHANGELOG.md").write_text("## [Unreleased]\n\nSomething\n")
     done = run(command, folder, TAG="v9.9.9")
     assert done.returncode != 0
-    assert done.stderr.splitlines()[:3] == [
+    assert done.stderr.splitlines()[:5] == [
         f"The tag is v9.9.9, and pyproject.toml says {VERSION}.",
         f"There is no dist/taskapp-{VERSION}-*.whl: run make wheel.",
+        "There is no dist/taskapp-image-linux-x86_64.tar.gz: run make image on x86_64.",
+        "There is no dist/taskapp-linux-aarch64: run make binary on aarch64.",
         f"CHANGELOG.md has no section of version {VERSION}.",
     ]
 

@@ -65,8 +65,11 @@ ELSEWHERE = {
     },
     "docs/how-to/release.md": {
         'git tag --annotate v1.2.0 --message "taskapp 1.2.0"': "it publishes",
-        "make binary wheel image": "tests/deploy/test_release.py"
-        "::test_every_file_of_a_release_has_a_digest_that_sha256sum_finds_right",
+        "gh attestation verify taskapp-linux-x86_64 --repo OWNER/NAME": "it needs a release",
+        "make binary image": "tests/deploy/test_release.py"
+        "::test_every_file_that_a_job_uploads_is_one_of_the_release",
+        "make release-files TAG=v1.2.0": "tests/deploy/test_release.py"
+        "::test_the_images_of_both_machines_are_pushed_as_one",
     },
     "docs/how-to/systemd.md": {
         "cp -r . /opt/taskapp": INSTALLED,

@@ -6,11 +6,15 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # its stubs would be another package
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 CHECKOUT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
@@ -21,7 +25,61 @@ PERMISSIVE = re.compile(
 )
 PINNED = re.compile(r"^([a-z0-9._-]+)(?:\[.*\])?==[^\n]*\n(?:    --[^\n]*\n)*", re.MULTILINE)
 FIND = Path(sys.executable).with_name("detect-secrets-hook")
+DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
+ECOSYSTEMS = {
+    "pyproject.toml": "pip",
+    "package.json": "npm",
+    "Dockerfile": "docker",
+    "compose.yaml": "docker-compose",
+}
+BUILT_HERE = {"taskapp"}  # `make image`
 LESSER = {"psycopg2-binary"}  # LGPL with exceptions; docs/licences.md says what that means
+
+
+def read_files() -> dict[str, str]:
+    """Return the text of every file of the repository, by its path."""
+    listed = subprocess.check_output(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=CHECKOUT, text=True
+    )
+    paths = [path for path in listed.splitlines() if (CHECKOUT / path).is_file()]
+    return {path: (CHECKOUT / path).read_text("utf-8", errors="replace") for path in paths}
+
+
+def images_of_dockerfile(text: str) -> Iterator[str]:
+    stages = re.findall(r"^FROM .* AS (\S+)$", text, re.MULTILINE)
+    for name in re.findall(r"^(?:FROM|COPY --from=)\s*(\S+)", text, re.MULTILINE):
+        if name not in stages:
+            yield name
+
+
+def images_of_yaml(value: Any, key: str = "") -> Iterator[str]:
+    """Yield the images of a compose file, a workflow of GitHub or a pipeline of GitLab."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from images_of_yaml(part, key if name == "name" else str(name).lower())
+    elif isinstance(value, list):
+        for part in value:
+            yield from images_of_yaml(part, key)
+    elif key in {"image", "container", "services"} or str(value).startswith("docker://"):
+        yield str(value).removeprefix("docker://")
+
+
+def list_images() -> dict[str, set[str]]:
+    """Return the images that each file names, without those in a variable or built here."""
+    found: dict[str, set[str]] = {}
+    for path, text in read_files().items():
+        if re.search(r"(Docker|Container)file", Path(path).name):
+            images = images_of_dockerfile(text)
+        elif path.endswith((".yaml", ".yml")):
+            images = (
+                image for document in yaml.safe_load_all(text) for image in images_of_yaml(document)
+            )
+        else:
+            continue
+        named = {image for image in images if not image.startswith("$")} - BUILT_HERE
+        if named:
+            found[path] = named
+    return found
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -81,6 +139,67 @@ def test_every_package_of_npm_is_pinned_by_its_hash_and_without_an_address(folde
     for name, package in packages.items():
         assert package["integrity"].startswith("sha512-"), name
         assert "resolved" not in package, name
+
+
+def test_every_image_is_pinned_by_its_digest_and_each_tag_has_one() -> None:
+    images = list_images()
+    assert {"Dockerfile", "deploy/compose.yaml", ".gitlab-ci.yml"} < set(images)
+    digests: dict[str, str] = {}
+    for path, named in images.items():
+        for image in named:
+            assert DIGEST.search(image), f"{path}: {image}"
+            tag, _, digest = image.partition("@")
+            assert digests.setdefault(tag, digest) == digest, f"{path}: {image}"
+    # Whatever else names one of them, such as a command in a document, names the digest too.
+    known = "|".join({re.escape(tag.partition(":")[0]) for tag in digests})
+    used = re.compile(rf"(?<![\w./-])(?:{known}):\d{{1,2}}(?!\d)[\w.-]*(?!\S*@sha256:)")
+    for path, text in read_files().items():
+        assert not used.search(text), f"{path}: {used.search(text)}"
+
+
+def test_dependabot_reads_every_image_and_every_manifest() -> None:
+    updates = yaml.safe_load((CHECKOUT / ".github/dependabot.yml").read_text())["updates"]
+    read = {
+        (update["package-ecosystem"], folder)
+        for update in updates
+        for folder in update.get("directories", [update.get("directory")])
+    }
+    wanted = {
+        (ECOSYSTEMS[name], str(Path("/", path).parent))
+        for path in read_files()
+        if (name := Path(path).name) in ECOSYSTEMS
+    }
+    assert read == wanted | {("github-actions", "/")}
+    # It does not read the images of workflows: it finds them in a Dockerfile instead.
+    images = list_images()
+    workflows = {path for path in images if path.startswith((".github/workflows/", ".gitlab-ci"))}
+    assert len(workflows) > 1
+    assert images[".github/images/Dockerfile"] == {i for path in workflows for i in images[path]}
+
+
+def test_make_images_copies_the_digests_to_where_they_are_used(tmp_path: Path) -> None:
+    for path in ("Makefile", ".gitlab-ci.yml", ".github"):
+        subprocess.run(["cp", "-r", str(CHECKOUT / path), str(tmp_path / path)], check=True)
+    source = tmp_path / ".github/images/Dockerfile"
+    source.write_text(re.sub(r"sha256:\w{64}", f"sha256:{64 * '0'}", source.read_text()))
+    subprocess.run(["make", "images"], cwd=tmp_path, check=True, capture_output=True)
+    for path in (".gitlab-ci.yml", ".github/workflows/ci.yml"):
+        digests = set(re.findall(r"@sha256:(\w+)", (tmp_path / path).read_text()))
+        assert digests == {64 * "0"}, path
+
+
+def test_each_dependency_ends_before_the_next_release_that_may_be_incompatible() -> None:
+    extras = PROJECT["optional-dependencies"]
+    optional = [text for name in extras if name != "dev" for text in extras[name]]
+    packages = locked("requirements.lock")
+    for text in PROJECT["dependencies"] + optional:
+        requirement = Requirement(text)
+        (match,) = re.findall(r"==([^\s;]+)", packages[requirement.name])[:1]
+        version = Version(match)
+        following = f"{version.major + 1}" if version.major else f"0.{version.minor + 1}"
+        (upper,) = [each.version for each in requirement.specifier if each.operator == "<"]
+        assert version < Version(upper) <= Version(following), text
+        assert any(each.operator == ">=" for each in requirement.specifier), text
 
 
 def test_both_locks_agree() -> None:
