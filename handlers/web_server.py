@@ -14,9 +14,6 @@ from taskapp.services import Services
 
 MAX_CONNECTIONS = 2_000  # 1,500 clients and some room; half a GB of bodies at worst (ADR 0017)
 MAX_HEADER_SIZE = 16 * 1024  # bytes
-# Bytes of a body that are read: above the limit of the application they are dropped, and the
-# response is 413; above this one nothing is read, and it is 400.
-MAX_READ_BODY_SIZE = 64 * 1024 * 1024
 IDLE_TIMEOUT = 75.0  # seconds; nginx closes after 60, and has to be first, or it loses a request
 # Seconds for clients to close their idle connections: they do not know yet that this server stops.
 HANG_UP_TIMEOUT = 1.0
@@ -32,7 +29,6 @@ def make_server(application: Application) -> LimitedHTTPServer:
         max_connections=room_for_connections(MAX_CONNECTIONS, pool),
         idle_timeout=IDLE_TIMEOUT,
         max_header_size=MAX_HEADER_SIZE,
-        max_body_size=MAX_READ_BODY_SIZE,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from handlers.web.base import BaseHandler
+from handlers.web.entity_tags import read_entity_tags
 from handlers.web.problem import make_problem
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import (
@@ -125,26 +126,22 @@ class ApiHandler(BaseHandler):
 
     def _write_unless_known(self, version: str, value: object, status: int = 200) -> None:
         self.set_header("Etag", f'"{version}"')
-        if self.is_safe() and self._is_known(version):
+        if self.is_safe() and self.is_known(version):
             self.set_status(304)
             self.finish()
         else:
             self.write_json(value, status)
 
-    def _is_known(self, version: str) -> bool:
-        known = self.request.headers.get("If-None-Match", "")
-        return known.strip() == "*" or version in _tags(known)
-
     def read_known_versions(self) -> list[str]:
         """Return the versions in `If-None-Match` (RFC 9110, 13.1.2); an empty list for `*`."""
-        return _tags(self.request.headers.get("If-None-Match", ""))
+        return read_entity_tags(self.request.headers.get("If-None-Match", ""))
 
     def read_versions(self) -> list[str] | None:
         """Return the versions in `If-Match` (RFC 9110, 13.1.1), or None if any version matches."""
         header = self.request.headers.get("If-Match", "")
         if not header or header.strip() == "*":
             return None
-        return [version for version in _tags(header) if is_version(version)]
+        return [version for version in read_entity_tags(header) if is_version(version)]
 
     def render_error(self, error: TaskappError) -> None:
         """Write the error as a problem (RFC 9457)."""
@@ -203,16 +200,6 @@ class PayloadTooLargeApi(ApiHandler):
 
 
 ApiHandler.too_large = PayloadTooLargeApi
-
-
-def _tags(header: str) -> list[str]:
-    """Return the entity tags of a header, without their quotes.
-
-    A weak tag counts as a strong one: a proxy that compresses a response weakens its tag, which
-    still names the version.
-    """
-    tags = (tag.strip().removeprefix("W/") for tag in header.split(","))
-    return [tag[1:-1] for tag in tags if tag[:1] == tag[-1:] == '"']
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -106,11 +106,12 @@ class OpenApiApi(ApiHandler):
         accepted = self.request.headers.get("Accept-Encoding", "")
         coding = negotiate_encoding(accepted, document.codings)
         self.set_header("Cache-Control", "public, max-age=300")
-        self.set_header("Etag", f'"{document.digest}-{coding}"')
+        tag = f"{document.digest}-{coding}"
+        self.set_header("Etag", f'"{tag}"')
         self.add_header("Vary", "Accept-Encoding")
         if coding != "identity":
             self.set_header("Content-Encoding", coding)
-        if self.check_etag_header():
+        if self.is_known(tag):
             self.set_status(304)
             self.finish()
         else:

@@ -43,19 +43,20 @@ class StaticFiles(PageHandler):
         if file is None:
             raise NotFound
         coding = negotiate_encoding(self.request.headers.get("Accept-Encoding", ""), file.codings)
-        self._set_headers(file, coding)
-        if self.check_etag_header():
+        tag = f"{file.digest}-{coding}"
+        self._set_headers(file, coding, tag)
+        if self.is_known(tag):
             self.set_status(304)
             self.finish()
         else:
             self.finish(file.codings[coding])
 
-    def _set_headers(self, file: StaticFile, coding: str) -> None:
+    def _set_headers(self, file: StaticFile, coding: str, tag: str) -> None:
         is_current = self.read_query("v") == file.digest
         age = "max-age=31536000, immutable" if is_current else "max-age=300"
         self.set_header("Cache-Control", f"public, {age}")
         self.set_header("Content-Type", file.content_type)
-        self.set_header("Etag", f'"{file.digest}-{coding}"')
+        self.set_header("Etag", f'"{tag}"')
         self.set_header("Vary", "Accept-Encoding")
         if coding != "identity":
             self.set_header("Content-Encoding", coding)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
@@ -10,6 +11,7 @@ from weakref import WeakSet
 import tornado.httputil
 import tornado.web
 from prometheus_client import Histogram
+from tornado.httputil import HTTPInputError, HTTPServerRequest, RequestStartLine
 from tornado.iostream import IOStream
 from tornado.routing import URLSpec
 
@@ -24,6 +26,7 @@ from taskapp.services import Services
 MAX_FORM_FIELDS = 100  # fields in a body or a query; the largest form of ours has 14
 START_TIMEOUT = 4.0  # seconds a request waits while the database opens: 503 comes within five
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 
 # Below a warning Tornado quotes headers that it cannot read, which may hold a token or a cookie.
 logging.getLogger("tornado.general").setLevel(logging.WARNING)
@@ -107,6 +110,8 @@ class Application(tornado.web.Application):
 
     def find_handler(self, request: Any, **kwargs: Any) -> Any:
         """Return what handles a request; Tornado would try the patterns one by one."""
+        if not request.path.startswith("/"):
+            request = _in_origin_form(request)
         found = self._fixed.get(request.path)
         if found is None:
             return super().find_handler(request, **kwargs)
@@ -169,3 +174,27 @@ class Application(tornado.web.Application):
             histogram = self.services.metrics.requests.labels(method, route, str(status))
             self._histograms[key] = histogram
         return histogram
+
+
+def _in_origin_form(request: HTTPServerRequest) -> HTTPServerRequest:
+    """Return a request for an absolute address as one for its path, with the address's host.
+
+    The host in the address counts, and the header `Host` does not (RFC 9112, 3.2.2).
+
+    Raises:
+        HTTPInputError: the address has no valid host.
+    """
+    match = _ABSOLUTE_FORM.fullmatch(request.uri or "")
+    if match is None:
+        return request
+    host, target = match.groups()
+    if not host:
+        raise HTTPInputError("The address has no host")
+    request.headers["Host"] = host
+    target = target if target.startswith("/") else f"/{target}"
+    return HTTPServerRequest(
+        start_line=RequestStartLine(request.method, target, request.version),
+        headers=request.headers,
+        connection=request.connection,
+        server_connection=request.server_connection,
+    )

@@ -11,6 +11,7 @@ from tornado.httputil import parse_cookie
 from uuid_utils import uuid7
 
 from handlers.web.application import Application
+from handlers.web.entity_tags import is_known
 from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import client_address, is_in
 from taskapp.core.errors import (
@@ -217,6 +218,10 @@ class BaseHandler(tornado.web.RequestHandler):
     def compute_etag(self) -> str | None:
         """Return None: an ETag is the version of what is shown, not a hash of the response."""
         return None
+
+    def is_known(self, tag: str) -> bool:
+        """Return whether the client has the version with this entity tag, by `If-None-Match`."""
+        return is_known(tag, self.request.headers.get("If-None-Match", ""))
 
     def is_cross_site(self) -> bool:
         """Return whether a page of another site sent the request, by its headers (OWASP CSRF)."""

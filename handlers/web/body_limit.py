@@ -1,28 +1,34 @@
 """Limits the size of a request body, and the time in which it has to arrive."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate
 from tornado.iostream import IOStream
 
+from handlers.web.request_stream import RequestStream
 from taskapp.core.deadlines import DeadlineTimer
 
 MAX_BODY_SIZE = 256 * 1024  # bytes: a description of 10,000 emoji, each escaped as \ud83d\ude00
+# Bytes of a body that is too large which are read and dropped, so that the connection can be used
+# again; of a larger one the response comes at once, and the connection is closed after it.
+MAX_DROPPED_SIZE = 64 * 1024 * 1024
+_SIZE = re.compile("[0-9]{1,4300}")  # Python reads no number of more digits
 BODY_TIMEOUT = 30.0  # seconds for a whole body of any size
 
 
 class BodyLimit(HTTPMessageDelegate):
     """Passes a request on to its handler, or, if the body is too large, to one that answers 413.
 
-    Tornado's own `max_body_size` closes the connection without a response.
+    A client that waits for "100 Continue" before a body that is too large gets 413 instead.
     """
 
     def __init__(
         self,
         incoming_bodies: DeadlineTimer[IOStream],
-        stream: IOStream,
+        stream: RequestStream,
         handler: HTTPMessageDelegate,
         make_rejection: Callable[[], HTTPMessageDelegate],
     ) -> None:
@@ -31,11 +37,16 @@ class BodyLimit(HTTPMessageDelegate):
         self._handler = handler
         self._make_rejection = make_rejection
         self._received = 0  # bytes
+        self._is_rejected = False
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Any:
-        """Start the timeout of the body."""
+        """Start the timeout of the body, or respond if it will be too large."""
         deadline = asyncio.get_running_loop().time() + BODY_TIMEOUT
         self._incoming_bodies.begin(self._stream, deadline)
+        size = _declared_size(headers)
+        if size > MAX_BODY_SIZE and ("Expect" in headers or size > MAX_DROPPED_SIZE):
+            headers.pop("Expect", None)  # Tornado would invite the body
+            self._reject_at_once()
         return self._handler.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Any:
@@ -43,15 +54,31 @@ class BodyLimit(HTTPMessageDelegate):
         self._received += len(chunk)
         if self._received <= MAX_BODY_SIZE:
             return self._handler.data_received(chunk)
+        if self._received > MAX_DROPPED_SIZE:
+            self._reject_at_once()
         return None
 
     def finish(self) -> None:
         """Run the handler of the route, or the one that answers 413."""
         self._incoming_bodies.discard(self._stream)
-        is_too_large = self._received > MAX_BODY_SIZE
-        (self._make_rejection() if is_too_large else self._handler).finish()
+        if not self._is_rejected:
+            is_too_large = self._received > MAX_BODY_SIZE
+            (self._make_rejection() if is_too_large else self._handler).finish()
 
     def on_connection_close(self) -> None:
         """Stop the timeout: the client is gone."""
         self._incoming_bodies.discard(self._stream)
         self._handler.on_connection_close()
+
+    def _reject_at_once(self) -> None:
+        """Respond before the end of the body, after which Tornado closes the stream."""
+        if not self._is_rejected:
+            self._is_rejected = self._stream.lingers = True
+            self._make_rejection().finish()
+
+
+def _declared_size(headers: HTTPHeaders) -> int:
+    """Return the Content-Length in bytes; 0 without one, or with one that Tornado refuses."""
+    size = headers.get("Content-Length", "")
+    is_valid = _SIZE.fullmatch(size) and "Transfer-Encoding" not in headers
+    return int(size) if is_valid else 0

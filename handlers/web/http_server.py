@@ -11,24 +11,25 @@ from typing import Any
 import msgspec
 from tornado.http1connection import HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate, format_timestamp
-from tornado.iostream import IOStream, UnsatisfiableReadError
+from tornado.iostream import UnsatisfiableReadError
 from tornado.netutil import add_accept_handler
 from uuid_utils import uuid7
 
 from handlers.web.application import Application
 from handlers.web.base import CSP_NOTHING, HSTS, SAFE_HEADERS
 from handlers.web.problem import make_problem
+from handlers.web.request_stream import LingeringSockets, RequestStream
 from taskapp.core.client_address import UNIX_SOCKET
-from taskapp.core.errors import BadRequest, TaskappError, Unavailable
+from taskapp.core.errors import BadRequest, HeadersTooLarge, TaskappError, Unavailable
 from taskapp.core.messages import Message
 from taskapp.observability.logs import log
 
 # Bytes. Tornado zero-fills a buffer of this size for every read; nearly every request fits in it.
 READ_SIZE = 4096
-# What Tornado writes when it cannot parse a request. It has no hook for that, so the stream looks
-# for these bytes; tests/web/test_rejected_requests.py fails when a Tornado writes others.
-_TORNADO_REJECTION = b"HTTP/1.1 400 Bad Request\r\n\r\n"
-_REASONS = {400: "Bad Request", 503: "Service Unavailable"}
+# No limit of Tornado's, which answers a larger Content-Length with 400: BodyLimit has the limit.
+# Python reads no number of more digits.
+_ANY_SIZE = 10**4300
+_REASONS = {400: "Bad Request", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ConnectionContext:
     Tornado copies `remote_ip` and `protocol` to each request.
     """
 
-    stream: IOStream
+    stream: RequestStream
     remote_ip: str
     protocol: str = "http"
 
@@ -57,22 +58,19 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
         max_connections: int,
         idle_timeout: float,
         max_header_size: int,
-        max_body_size: int,
     ) -> None:
-        """Set the limits: the timeout is in seconds, sizes are in bytes.
-
-        A body larger than `max_body_size` is not read; the application's own limit is below it.
-        """
+        """Set the limits: the timeout is in seconds, the size is in bytes."""
         self._application = application
         self._max_connections = max_connections
         self._idle_timeout = idle_timeout
         self._parameters = HTTP1ConnectionParameters(
-            max_header_size=max_header_size, max_body_size=max_body_size
+            max_header_size=max_header_size, max_body_size=_ANY_SIZE
         )
         self._listeners: list[tuple[socket.socket, Callable[[], None]]] = []
-        self._open_connections: dict[HTTP1ServerConnection, IOStream] = {}
+        self._open_connections: dict[HTTP1ServerConnection, RequestStream] = {}
         self._has_no_connections = asyncio.Event()
         self._has_no_connections.set()
+        self._lingering = LingeringSockets()
 
     def add_sockets(self, listeners: Sequence[socket.socket]) -> None:
         """Accept connections on these listening sockets, which `stop` closes."""
@@ -101,6 +99,7 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
         """Close all connections, whatever is going on there."""
         while self._open_connections:
             await next(iter(self._open_connections)).close()
+        self._lingering.close()
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """Start the timeout in which the headers of the next request have to arrive."""
@@ -115,9 +114,12 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
             self._has_no_connections.set()
 
     def _accept(self, connection: socket.socket, address: Any) -> None:
-        stream = RequestStream(connection, self._make_rejection, read_chunk_size=READ_SIZE)
+        stream = RequestStream(
+            connection, self._reject_unreadable, self._lingering, read_chunk_size=READ_SIZE
+        )
         if len(self._open_connections) >= self._max_connections:
             error = Unavailable(Message("Too many open connections."))
+            stream.lingers = True
             written = stream.write(self._make_rejection(error))
             written.add_done_callback(lambda _: stream.close())
             return
@@ -127,6 +129,12 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
         self._open_connections[served] = stream
         self._has_no_connections.clear()
         served.start_serving(self)
+
+    def _reject_unreadable(self, stream: RequestStream) -> bytes:
+        is_header = stream in self._application.idle_connections
+        if is_header and type(stream.error) is UnsatisfiableReadError:
+            return self._make_rejection(HeadersTooLarge())
+        return self._make_rejection(BadRequest())
 
     def _make_rejection(self, error: TaskappError) -> bytes:
         """Log a request that no handler sees, and return the whole response to it."""
@@ -149,34 +157,3 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
         lines = [f"HTTP/1.1 {error.status} {_REASONS[error.status]}"]
         lines += [f"{name}: {value}" for name, value in headers]
         return "\r\n".join([*lines, "", ""]).encode("ascii") + body
-
-
-class RequestStream(IOStream):
-    """A connection that rejects what Tornado cannot read as all other requests are rejected.
-
-    Tornado answers a malformed request with a bare 400, and closes a connection whose headers are
-    too large without a response.
-    """
-
-    def __init__(
-        self,
-        connection: socket.socket,
-        make_rejection: Callable[[TaskappError], bytes],
-        *,
-        read_chunk_size: int,
-    ) -> None:
-        super().__init__(connection, read_chunk_size=read_chunk_size)
-        self._make_rejection = make_rejection
-
-    def write(self, data: bytes | memoryview) -> Any:
-        """Write the data, or our own response to a malformed request in place of Tornado's."""
-        if data == _TORNADO_REJECTION:
-            data = self._make_rejection(BadRequest())
-        return super().write(data)
-
-    def close_fd(self) -> None:
-        """Close the socket, after a response if Tornado closes it for headers of too many bytes."""
-        if isinstance(self.error, UnsatisfiableReadError):
-            with suppress(OSError):
-                self.socket.send(self._make_rejection(BadRequest()))
-        super().close_fd()

@@ -1,11 +1,15 @@
 """The address of a client, with trusted proxies, and the key by which limits count it."""
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from typing import Literal
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
 UNIX_SOCKET: Literal["unix"] = "unix"  # the peer of a Unix socket has no address
+# Some proxies write more than an address: a port (Azure's Application Gateway, IIS), brackets
+# around IPv6 (RFC 3986), quotes (RFC 7239).
+_HOP = re.compile(r'("?)(?:\[(?P<v6>[^\[\]"]+)\]|(?P<v4>[^:\[\]"]+))(?::\d{1,5})?\1', re.ASCII)
 
 
 def is_in(address: str, networks: Sequence[Network]) -> bool:
@@ -26,13 +30,20 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) ->
     and may be forged.
     """
     address = peer
-    hops = [hop.strip() for hop in forwarded_for.split(",")] if forwarded_for else []
+    hops = [_read_hop(hop) for hop in forwarded_for.split(",")] if forwarded_for else []
     while hops and is_in(address, trusted):
         hop = hops.pop()
         if _parse(hop) is None:
             break
         address = hop
     return address
+
+
+def _read_hop(hop: str) -> str:
+    """Return an entry of `X-Forwarded-For` without port, brackets and quotes."""
+    hop = hop.strip()
+    match = _HOP.fullmatch(hop)
+    return match["v6"] or match["v4"] if match else hop
 
 
 def limit_key(address: str) -> str:

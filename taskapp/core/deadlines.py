@@ -24,6 +24,10 @@ class DeadlineTimer(Generic[Item]):
         """Return the number of watched items, late ones included."""
         return len(self._deadlines)
 
+    def __contains__(self, item: Item) -> bool:
+        """Return whether an item is watched."""
+        return item in self._deadlines
+
     def begin(self, item: Item, deadline: float) -> None:
         """Watch an item; `deadline` is in seconds of the event loop's clock."""
         self._deadlines[item] = deadline

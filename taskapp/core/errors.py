@@ -140,6 +140,14 @@ class BodyTooLarge(TaskappError):
     detail = Message("The request exceeds the size limit.")
 
 
+class HeadersTooLarge(TaskappError):
+    """The request line and the headers together exceed the size limit (RFC 6585, 5)."""
+
+    status = 431
+    title = Message("Headers too large")
+    detail = Message("The headers of the request exceed the size limit.")
+
+
 class UnsupportedMediaType(TaskappError):
     """The request body is not JSON."""
 

@@ -1,6 +1,6 @@
 """A client cannot choose the address that limits count, or gain access by a header."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -67,7 +67,25 @@ def _is_address(text: str) -> bool:
         ("127.0.0.1", "198.51.100.1, unknown", "127.0.0.1"),
         ("127.0.0.1", "198.51.100.1, unix", "127.0.0.1"),
         ("127.0.0.1", "198.51.100.1, <script>, 10.1.1.1", "10.1.1.1"),
-        ("127.0.0.1", "198.51.100.1:4711", "127.0.0.1"),
+        ("127.0.0.1", "198.51.100.1:4711", "198.51.100.1"),
+        ("127.0.0.1", '"198.51.100.1"', "198.51.100.1"),
+        ("127.0.0.1", '"198.51.100.1:4711"', "198.51.100.1"),
+        ("127.0.0.1", "6.6.6.6:1, 198.51.100.1:65535 , 10.1.1.1:80", "198.51.100.1"),
+        ("127.0.0.1", "[2001:db8::1]", "2001:db8::1"),
+        ("127.0.0.1", "[2001:db8::1]:443", "2001:db8::1"),
+        ("127.0.0.1", '"[2001:db8::1]:443"', "2001:db8::1"),
+        ("127.0.0.1", "[2001:db8::1]:443, [fd00::2]:80", "2001:db8::1"),
+        ("127.0.0.1", "[::ffff:198.51.100.1]:80", "::ffff:198.51.100.1"),
+        ("127.0.0.1", "2001:db8::1:443", "2001:db8::1:443"),  # an address: there is no telling
+        ("127.0.0.1", "198.51.100.1:port", "127.0.0.1"),
+        ("127.0.0.1", "198.51.100.1:123456", "127.0.0.1"),
+        ("127.0.0.1", '"198.51.100.1', "127.0.0.1"),
+        ("127.0.0.1", "[2001:db8::1", "127.0.0.1"),
+        ("127.0.0.1", "[[2001:db8::1]]", "127.0.0.1"),
+        ("127.0.0.1", "[2001:db8::1]443", "127.0.0.1"),
+        ("127.0.0.1", "unknown:80", "127.0.0.1"),
+        ("127.0.0.1", "unix:80", "127.0.0.1"),
+        ("127.0.0.1", "for=198.51.100.1", "127.0.0.1"),  # that is Forwarded, another header
         ("::ffff:127.0.0.1", "198.51.100.1", "198.51.100.1"),
         ("127.0.0.1", "2001:db8::1", "2001:db8::1"),
         ("fd00::1", "2001:db8::1, fd00::2", "2001:db8::1"),
@@ -90,6 +108,16 @@ def test_what_a_client_writes_never_changes_its_address(client: str, written: st
     if not is_in(client, PROXIES):
         assert client_address("127.0.0.1", f"{written}, {client}", PROXIES) == client
         assert client_address(client, written, PROXIES) == client
+
+
+@given(client=st.ip_addresses(), port=st.integers(0, 65535), quote=st.sampled_from(["", '"']))
+def test_a_port_changes_no_address(
+    client: IPv4Address | IPv6Address, port: int, quote: str
+) -> None:
+    bare = f"[{client}]" if client.version == 6 else str(client)
+    for written in (bare, f"{bare}:{port}"):
+        found = client_address("127.0.0.1", f"{quote}{written}{quote}", PROXIES)
+        assert found == str(client)
 
 
 @pytest.mark.parametrize(

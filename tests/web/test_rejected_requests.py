@@ -1,18 +1,24 @@
 """Rejected before a handler is called: malformed, too large, too slow, too many connections."""
 
 import json
+import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
 from handlers.web.base import CSP_NOTHING, HSTS, SAFE_HEADERS
+from handlers.web.request_stream import MAX_LINGERING
+from handlers.web_server import IDLE_TIMEOUT
 from taskapp.runtime.listeners import OTHER_FILES
 from tests.support.server_process import (
     CHECKOUT,
@@ -38,9 +44,9 @@ MALFORMED = {
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "two lengths": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1, 2\r\n\r\na",
     "a length that is negative": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n",
-    "a length beyond everything": b"POST / HTTP/1.1\r\n"
+    "a length that is no number": b"POST / HTTP/1.1\r\n"
     + HOST
-    + b"Content-Length: 1%s\r\n\r\n" % (b"0" * 12),
+    + b"Content-Length: %s\r\n\r\n" % (b"9" * 4301),
     "a length and chunks": b"POST / HTTP/1.1\r\n"
     + HOST
     + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -48,13 +54,30 @@ MALFORMED = {
     "a chunk that is none": b"POST / HTTP/1.1\r\n"
     + HOST
     + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+    "a chunk with an endless length": b"POST / HTTP/1.1\r\n"
+    + HOST
+    + b"Transfer-Encoding: chunked\r\n\r\n"
+    + b"1" * 100,
+    "an absolute address without a host": b"GET http:///login HTTP/1.1\r\n" + HOST + b"\r\n",
+    "an absolute address with a password": b"GET http://a:b@localhost/ HTTP/1.1\r\n"
+    + HOST
+    + b"\r\n",
+    "an absolute address alone": b"GET http://localhost/login HTTP/1.1\r\n\r\n",
     "a folded header": b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n\tb\x00\r\n\r\n",
     "a header without a name": b"GET / HTTP/1.1\r\n" + HOST + b": x\r\n\r\n",
     "101 parameters": b"GET /tasks?" + b"a=b&" * 101 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+}
+TOO_LARGE = {
     "20 KB of headers": b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 20_000 + b"\r\n\r\n",
     "5,000 headers": b"GET / HTTP/1.1\r\n" + HOST + b"a: \r\n" * 5_000 + b"\r\n",
     "an endless address": b"GET /" + b"a" * 20_000,
+    "a megabyte of headers": b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 2**20 + b"\r\n\r\n",
+    "the headers of a second request": b"GET /robots.txt HTTP/1.1\r\n"
+    + HOST
+    + b"\r\nGET / HTTP/1.1\r\nX: "
+    + b"y" * 20_000,
 }
+MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +106,14 @@ def exchange(server: ServerProcess, sent: bytes) -> bytes:
     """Send bytes, and return all that comes back until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", int(server.address)), LONG_ENOUGH) as connection:
         connection.sendall(sent)
-        response = b""
-        try:
-            while part := connection.recv(65536):
-                response += part
-        except ConnectionResetError:
-            pass  # it hung up before it had read everything
-        return response
+        return receive(connection)
+
+
+def receive(connection: socket.socket) -> bytes:
+    response = b""
+    while part := connection.recv(65536):
+        response += part
+    return response
 
 
 def read(response: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -124,6 +148,173 @@ def test_what_cannot_be_parsed_is_refused_in_the_one_shape_and_logged(
     lines = [line for line in server.log if line.get("requestId") == headers["X-Request-ID"]]
     assert [(line["event"], line["status"]) for line in lines] == [("request.refused", 400)]
     assert server.surprises() == []
+
+
+@pytest.mark.parametrize("sent", TOO_LARGE.values(), ids=TOO_LARGE.keys())
+def test_headers_that_are_too_large_are_refused_as_such(server: ServerProcess, sent: bytes) -> None:
+    response = exchange(server, sent)
+    assert_refused(b"HTTP/1.1" + response.rpartition(b"HTTP/1.1")[2], 431)
+    assert server.surprises() == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x05\x01\x00",  # SOCKS 5
+        b"\x03\x00\x00\x13\x0e\xe0",  # RDP
+        b"\x80\x2e\x01\x00\x02",  # SSL 2
+        b"\x00\x00\x00\x08\x04\xd2\x16\x2f",  # PostgreSQL, asking for TLS
+        *(
+            bytes([first])
+            for first in (*range(10), *range(14, 33), *b'"(),/:;<=>?@[\\]{}', 127, 255)
+        ),
+    ],
+)
+def test_what_is_no_http_is_refused_at_its_first_byte(server: ServerProcess, sent: bytes) -> None:
+    started = time.monotonic()
+    assert_refused(exchange(server, sent), 400)
+    assert time.monotonic() - started < IDLE_TIMEOUT
+
+
+def test_a_tls_client_fails_at_once(server: ServerProcess) -> None:
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", int(server.address)), LONG_ENOUGH) as connection:
+        context = ssl.create_default_context()
+        with pytest.raises(ssl.SSLError):
+            context.wrap_socket(connection, server_hostname="localhost")
+    assert time.monotonic() - started < IDLE_TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status", "location"),
+    [
+        ("http://localhost/login", "localhost", 200, None),
+        ("HTTP://localhost:8000/login?next=/account", "localhost", 200, None),
+        ("https://tasks.example.com/login", "elsewhere.example", 200, None),
+        ("http://localhost", "localhost", 303, "/login"),
+        ("http://localhost/tasks?status=pending", "localhost", 303, "/login?next=/tasks%3F"),
+        ("http://[::1]:8000/robots.txt", "localhost", 200, None),
+        ("http://localhost/http://localhost/login", "localhost", 404, None),
+        ("ftp://localhost/login", "localhost", 404, None),
+        ("localhost/login", "localhost", 404, None),
+    ],
+)
+def test_an_absolute_address_is_taken_as_its_path(
+    server: ServerProcess, target: str, host: str, status: int, location: str | None
+) -> None:
+    request = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    head = exchange(server, request.encode()).partition(b"\r\n\r\n")[0].decode()
+    assert head.startswith(f"HTTP/1.1 {status} ")
+    assert location is None or f"\r\nLocation: {location}" in head
+
+
+def test_the_host_of_an_absolute_address_counts_and_not_the_header(server: ServerProcess) -> None:
+    login = server.client().send("GET", "/login")
+    cookie = login.headers["Set-Cookie"].partition(";")[0]
+    match = re.search(rb'name="csrf_token" value="([^"]+)"', login.body)
+    assert match
+    form = urlencode({"csrf_token": match[1].decode(), "theme": "dark", "next": "/login"})
+    for target, host, status in [
+        ("/theme", "localhost", 303),
+        ("/theme", "tasks.example.com", 403),
+        ("https://localhost/theme", "tasks.example.com", 303),
+        ("https://tasks.example.com/theme", "localhost", 403),
+    ]:
+        lines = [
+            f"POST {target} HTTP/1.1",
+            f"Host: {host}",
+            "Origin: https://localhost",
+            f"Cookie: {cookie}",
+            "Content-Type: application/x-www-form-urlencoded",
+            f"Content-Length: {len(form)}",
+            "Connection: close",
+        ]
+        response = exchange(server, "\r\n".join([*lines, "", form]).encode())
+        assert response.startswith(b"HTTP/1.1 %d " % status), (target, host)
+
+
+# Bodies that are too large
+
+
+def begin_upload(size: int, *headers: str) -> bytes:
+    lines = [
+        "POST /api/tasks HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {size}",
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def assert_too_large(response: bytes) -> None:
+    assert b"100 (Continue)" not in response
+    status, headers, problem = read(response)
+    assert (status, problem["status"]) == (413, 413)
+    assert headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("expect", ["100-continue", "100-Continue"])
+@pytest.mark.parametrize("size", [256 * 1024 + 1, MIB, 64 * MIB, 65 * MIB, 10**13, 10**4299])
+def test_a_body_that_is_too_large_is_not_invited(
+    server: ServerProcess, size: int, expect: str
+) -> None:
+    smuggled = b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
+    assert_too_large(exchange(server, begin_upload(size, f"Expect: {expect}") + smuggled))
+    assert server.surprises() == []
+
+
+def test_a_body_that_fits_is_invited(server: ServerProcess) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.address)), LONG_ENOUGH) as connection:
+        connection.sendall(begin_upload(2, "Expect: 100-continue", "Connection: close"))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"{}")
+        assert receive(connection).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("size", [256 * 1024 + 1, MIB, 63 * MIB, 65 * MIB, 100 * MIB])
+def test_a_body_that_is_too_large_is_refused_as_such_whatever_its_size(
+    server: ServerProcess, size: int
+) -> None:
+    body = bytes(size)
+    assert_too_large(exchange(server, begin_upload(size, "Connection: close") + body))
+    with server.client() as client:
+        response = client.send_form("POST", "/login", "a=" + "b" * size)
+        assert response.status == 413
+    assert server.surprises() == []
+
+
+def test_a_body_in_chunks_is_refused_as_such_whatever_its_size(server: ServerProcess) -> None:
+    head = b"POST /api/tasks HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n"
+    chunk = b"100000\r\n" + bytes(MIB) + b"\r\n"
+    for count, more in [(1, b"Connection: close\r\n\r\n"), (66, b"\r\n")]:
+        assert_too_large(exchange(server, head + more + count * chunk + b"0\r\n\r\n"))
+    assert server.surprises() == []
+
+
+def test_an_endless_body_is_refused_before_its_end(server: ServerProcess) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.address)), LONG_ENOUGH) as connection:
+        connection.sendall(begin_upload(10**13))
+        connection.sendall(bytes(MIB))
+        assert_too_large(receive(connection))
+
+
+def test_sockets_that_linger_are_few_and_end_with_the_server(
+    short_folder: Path, database_url: str
+) -> None:
+    settings = {"TASKAPP_DATABASE_URL": database_url}
+    with server_process(short_folder / "lingering", settings=settings) as server:
+        server.wait_until_ready()
+        address = ("127.0.0.1", int(server.address))
+        clients = [socket.create_connection(address, LONG_ENOUGH) for _ in range(3 * MAX_LINGERING)]
+        for client in clients:
+            client.sendall(b"\0")
+            assert receive(client).startswith(b"HTTP/1.1 400 ")
+        assert server.end() == 0
+        for client in clients:
+            client.close()
+        assert server.surprises() == []
+        assert server.log_text.count("Warning") == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""The stream of a connection: rejects what is no request, and closes so that clients read why."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from string import ascii_letters, digits
+
+from tornado.iostream import IOStream, UnsatisfiableReadError
+
+# What Tornado writes when it cannot parse a request. It has no hook for that, so the stream looks
+# for these bytes; tests/web/test_rejected_requests.py fails when a Tornado writes others.
+_TORNADO_REJECTION = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+# A method is a token (RFC 9110, 5.6.2), and empty lines may precede it (RFC 9112, 2.2).
+_FIRST_BYTES = frozenset((ascii_letters + digits + "!#$%&'*+-.^_`|~\r\n").encode("ascii"))
+LINGER_TIMEOUT = 30.0  # seconds, as for a body
+MAX_LINGERING = 32  # sockets, which the limit of connections does not count
+_DROP_SIZE = 64 * 1024  # bytes
+
+
+class NotHttpError(UnsatisfiableReadError):
+    """The first byte of a connection begins no HTTP request: TLS, for example."""
+
+
+class LingeringSockets:
+    """Sockets on which the last response is sent, and what the client still sends is dropped.
+
+    A socket that is closed while unread bytes wait in it resets the connection, and the client may
+    lose the response (RFC 9112, 9.6).
+    """
+
+    def __init__(self) -> None:
+        self._timers: dict[socket.socket, asyncio.TimerHandle] = {}
+
+    def add(self, connection: socket.socket) -> None:
+        """Keep a connection open, beside the socket that is closed, until the client closes it."""
+        if len(self._timers) >= MAX_LINGERING:
+            return
+        with suppress(OSError):  # the client is gone, or there is no descriptor left
+            lingering = connection.dup()
+            lingering.shutdown(socket.SHUT_WR)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(lingering, self._drop, lingering)
+            self._timers[lingering] = loop.call_later(LINGER_TIMEOUT, self._close, lingering)
+
+    def close(self) -> None:
+        """Close all sockets."""
+        while self._timers:
+            self._close(next(iter(self._timers)))
+
+    def _drop(self, lingering: socket.socket) -> None:
+        try:
+            if lingering.recv(_DROP_SIZE):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # reset by the client
+        self._close(lingering)
+
+    def _close(self, lingering: socket.socket) -> None:
+        self._timers.pop(lingering).cancel()
+        asyncio.get_running_loop().remove_reader(lingering)
+        lingering.close()
+
+
+class RequestStream(IOStream):
+    """A connection that rejects what Tornado cannot read as all other requests are rejected.
+
+    Tornado answers a malformed request with a bare 400, closes a connection whose headers are too
+    large without a response, and waits for the end of a line in what is no HTTP.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        make_rejection: Callable[["RequestStream"], bytes],
+        lingering: LingeringSockets,
+        *,
+        read_chunk_size: int,
+    ) -> None:
+        """`make_rejection` returns the response to what cannot be read; `error` says why."""
+        super().__init__(connection, read_chunk_size=read_chunk_size)
+        self._make_rejection = make_rejection
+        self._lingering = lingering
+        self._is_new = True
+        self.lingers = False  # whether the client may still be sending when the stream is closed
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        """Read, and refuse a first byte that begins no request.
+
+        Raises:
+            NotHttpError: the client does not speak HTTP.
+        """
+        count = super().read_from_fd(buf)
+        if self._is_new and count:
+            self._is_new = False
+            if buf[0] not in _FIRST_BYTES:
+                raise NotHttpError
+        return count
+
+    def write(self, data: bytes | memoryview) -> "asyncio.Future[None]":
+        """Write the data, or our own response to a malformed request in place of Tornado's."""
+        if data == _TORNADO_REJECTION:
+            data = self._make_rejection(self)
+            self.lingers = True
+        return super().write(data)
+
+    def close_fd(self) -> None:
+        """Close the socket, after a response if Tornado closes it for what it could not read."""
+        if isinstance(self.error, UnsatisfiableReadError):
+            self.lingers = True
+            with suppress(OSError):
+                self.socket.send(self._make_rejection(self))
+        if self.lingers:
+            self._lingering.add(self.socket)
+        super().close_fd()
