@@ -11,7 +11,7 @@ from taskapp.queries.sessions import find_session_user
 
 _CREDENTIALS = ("email", "password")
 _DRAFT_PREFIX = "draft_"
-_DRAFT_FIELDS = ("title", "description", "titles", "status", "key", "version")
+_DRAFT_FIELDS = ("title", "description", "titles", "status", "key", "version", "given")
 
 
 class CredentialsPage(PageHandler):

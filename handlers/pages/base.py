@@ -70,6 +70,9 @@ class PageHandler(BaseHandler):
         "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types taskapp"
     )
     draft_fields: ClassVar[tuple[str, ...]] = ()
+    # Whether no text that another site can choose is in the page beside the user's own: the length
+    # of a compressed page would tell what both have in common (CVE-2013-3587).
+    may_compress = True
 
     async def prepare(self) -> None:
         """Authenticate the request, and reject a form that no page of ours sent."""
@@ -202,9 +205,9 @@ class PageHandler(BaseHandler):
         if status == 401:
             # RFC 9110, 15.5.2 requires it. Browsers do not know the scheme, and show the page.
             self.set_header("WWW-Authenticate", 'Cookie realm="taskapp"')
-        # No client can put text into a page with another's secrets in it, and the CSRF tokens
-        # differ in every response, so the compressed length reveals nothing (CVE-2013-3587).
-        coding = negotiate_encoding(self.request.headers.get("Accept-Encoding", ""), PAGE_CODINGS)
+        # The CSRF tokens differ in every response: the compressed length reveals nothing of them.
+        accepted = self.request.headers.get("Accept-Encoding", "") if self.may_compress else ""
+        coding = negotiate_encoding(accepted, PAGE_CODINGS)
         if coding != "identity":
             self.set_header("Content-Encoding", coding)
         self.finish(PAGE_CODINGS[coding](page.encode("utf-8")))

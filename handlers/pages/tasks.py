@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from uuid_utils import uuid7
 
-from handlers.pages.base import PageHandler
+from handlers.pages.base import Draft, PageHandler
 from handlers.rendering.languages import Language
 from handlers.rendering.skeletons import HtmlChunks
 from handlers.rendering.task_rows import render_rows
@@ -18,6 +18,7 @@ from taskapp.forms.parameters import (
     read_idempotency_key,
     read_status_filter,
 )
+from taskapp.forms.shared_text import fill_new_task
 from taskapp.operations.tasks import (
     create_task,
     create_tasks,
@@ -63,9 +64,28 @@ class TaskListPage(TaskPage):
     draft_fields: ClassVar[tuple[str, ...]] = ("title", "description", "key")
 
     async def get(self) -> None:
-        """Render the list."""
+        """Render the list; a text in the address fills a form of it, and adds nothing."""
         variant, values = await self._load_list()
-        self.render_skeleton("tasks.html", variant, {**values, "key": str(uuid7())})
+        key = str(uuid7())
+        if given := self._read_given():
+            self.may_compress = False
+            shown = given | {"version": key}
+            self.render_form("tasks.html", None, **variant, **values, key=key, values=shown)
+        else:
+            self.render_skeleton("tasks.html", variant, {**values, "key": key})
+
+    def _read_given(self) -> dict[str, str]:
+        return fill_new_task(*(self.read_query(name) for name in ("title", "description", "url")))
+
+    def read_draft(self) -> Draft | None:
+        """Return what was typed or, before it could fill a form, what the address has."""
+        if not self.is_safe():
+            return super().read_draft()
+        if not (given := self._read_given()):
+            return None
+        path = "/tasks/several" if "titles" in given else "/tasks"
+        fields = given | {"key": str(uuid7()), "given": "yes"}
+        return Draft(self.application.path(path) + self.list_query, fields)
 
     async def post(self) -> None:
         """Add a task, however often the same form is sent with the same text."""
@@ -75,7 +95,7 @@ class TaskListPage(TaskPage):
         try:
             await create_task(self.services, self.session, sent, key=key_of_task)
         except Invalid as error:
-            await self.render_invalid(sent, key, error)
+            await self.render_invalid(sent | self.read_form("version"), key, error)
         else:
             self.redirect_to(self.path_after_adding, "added")
 
@@ -134,7 +154,7 @@ class SeveralTasksPage(TaskListPage):
                 self.services, self.session, sent.get("titles", ""), key=key
             )
         except Invalid as error:
-            await self.render_invalid(sent, key, error)
+            await self.render_invalid(sent | self.read_form("version"), key, error)
         else:
             self.redirect_to(self.path_after_adding, f"added-several.{number}")
 

@@ -260,6 +260,8 @@ def test_chromium_reads_what_it_installs_by_below_a_path(
         manifest = response["manifest"]
         assert (manifest["startUrl"], manifest["scope"]) == (f"{url}/tasks", f"{url}/")
         assert (manifest["name"], manifest["display"]) == ("taskapp", "kStandalone")
+        shared = manifest["shareTarget"]
+        assert (shared["action"], shared["method"]) == (f"{url}/tasks", "kGet")
         for icon in manifest["icons"]:
             content_type = page.request.get(icon["url"]).headers["content-type"]
             assert content_type.partition(";")[0] == icon["type"]
