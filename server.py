@@ -11,6 +11,7 @@ from taskapp.cli.common import EPILOG, read_settings, report_errors
 from taskapp.config.installation import version
 from taskapp.config.settings import Settings
 from taskapp.jobs.backup_schedule import run_backup_schedule
+from taskapp.jobs.health_check import watch_limits
 from taskapp.jobs.housekeeping import run_health_checks, run_housekeeping
 from taskapp.observability.logs import configure_logging, log
 from taskapp.runtime.database_server import database_server
@@ -31,6 +32,7 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
             database_server(settings) as url,
         ):
             if await open_database(services, url, stop=stopped):
+                await watch_limits(services)  # the first response of /ready is right, too
                 web_server.open()
                 _announce(settings, describe_sockets(settings, sockets))
                 async with (

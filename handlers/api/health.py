@@ -4,7 +4,7 @@ from handlers.api.base import ApiHandler
 from taskapp.config.installation import version
 from taskapp.core.client_address import is_in
 from taskapp.core.errors import NotFound
-from taskapp.jobs.health_check import find_database_problem, uptime
+from taskapp.jobs.health_check import find_problem, uptime
 from taskapp.jobs.metrics_refresh import refresh_gauges
 from taskapp.observability.logs import now_text
 from taskapp.observability.metrics import CONTENT_TYPE
@@ -27,8 +27,9 @@ class HealthApi(_OperatorHandler):
     """GET /api/health (docs/design/api.md)."""
 
     async def get(self) -> None:
-        """Write the state of process, database and backups: 200 if healthy, 503 if not."""
-        problem = await find_database_problem(self.services)
+        """Write the state of process, database, limits and backups: 200 if healthy, 503 if not."""
+        problem = await find_problem(self.services)
+        is_counted = problem != "uncounted"
         for_operators = {}
         if self.is_from_operator():
             problems = self.services.backups.problems
@@ -38,7 +39,8 @@ class HealthApi(_OperatorHandler):
                 "status": "unhealthy" if problem else "healthy",
                 "timestamp": now_text(),
                 "uptime": uptime(),
-                "database": problem or "connected",
+                "database": problem if problem and is_counted else "connected",
+                "limits": "available" if is_counted else "unavailable",
                 "backup": self.services.backups.state(),
                 "backupAge": self.services.backups.age,
                 **for_operators,
@@ -65,12 +67,13 @@ class ReadyApi(ApiHandler):
     needs_database = False
 
     async def get(self) -> None:
-        """Write 503 during start, stop and maintenance, and without a writable database."""
+        """Write 503 during start, stop and maintenance, and while requests cannot work."""
         state = self.application.state
         if self.services.maintenance.window is not None:
             state = "maintenance"
-        elif state == "ready" and await find_database_problem(self.services):
-            state = "database unavailable"
+        elif state == "ready" and (problem := await find_problem(self.services)):
+            part = "rate limits" if problem == "uncounted" else "database"
+            state = f"{part} unavailable"
         self.write_json({"status": state}, 200 if state == "ready" else 503)
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from handlers.pages.base import PageHandler
 from taskapp.core.messages import Message
-from taskapp.jobs.health_check import find_database_problem
+from taskapp.jobs.health_check import find_problem
 
 _BACKUP_AGES = {
     timedelta(days=1): Message("Less than a day ago"),
@@ -24,7 +24,7 @@ class StatusPage(PageHandler):
     async def get(self) -> None:
         """Render the state, with 503 while something is wrong, as the health check has it."""
         maintenance = self.services.maintenance.window
-        problem = None if maintenance else await find_database_problem(self.services)
+        problem = None if maintenance else await find_problem(self.services)
         self.render_page(
             "status.html",
             503 if maintenance or problem else 200,

@@ -7,7 +7,7 @@ from math import ceil
 from time import monotonic, time
 from typing import Any, TypeVar
 
-from limits import RateLimitItem, WindowStats
+from limits import RateLimitItem, RateLimitItemPerSecond, WindowStats
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
@@ -16,6 +16,7 @@ from taskapp.core.errors import RateLimitStatus, TooManyRequests, Unavailable
 from taskapp.core.messages import Message
 
 Value = TypeVar("Value")
+_TRIAL = RateLimitItemPerSecond(1000)  # never reached
 
 
 class MemoryWindows:
@@ -40,6 +41,10 @@ class MemoryWindows:
             self._windows.pop((name, key), None)
             self._windows[name, key] = (length, hits)
         return is_counted, _stats(item, hits, now)
+
+    async def find_problem(self) -> str:
+        """Return an empty text: memory is always there."""
+        return ""
 
     async def peek(self, item: RateLimitItem, name: str, key: str) -> WindowStats:
         """Return when the oldest hit expires, and how many hits remain, without counting one."""
@@ -81,6 +86,17 @@ class RedisWindows:
         """Count a hit unless the limit is reached; return whether it was counted, and the state."""
         is_counted = await _reach(self._limiter.hit(item, name, key))
         return is_counted, await self.peek(item, name, key)
+
+    async def find_problem(self) -> str:
+        """Return why Redis cannot count; empty if all is well.
+
+        It counts a hit, because a Redis may respond and refuse writes: one that is full, a replica.
+        """
+        try:
+            await self._limiter.hit(_TRIAL, "trial")
+        except StorageError as error:
+            return str(error.storage_error) or type(error.storage_error).__name__
+        return ""
 
     async def peek(self, item: RateLimitItem, name: str, key: str) -> WindowStats:
         """Return when the oldest hit expires, and how many hits remain, without counting one."""
@@ -167,6 +183,10 @@ class RateLimits:
         )
         self.registrations = RateLimit("register", registrations, self._windows)
         self.api = RateLimit("api", api, self._windows)
+
+    async def find_problem(self) -> str:
+        """Return why hits cannot be counted; empty if all is well."""
+        return await self._windows.find_problem()
 
     async def close(self) -> None:
         """Close the connections to Redis, if there are any."""

@@ -198,6 +198,13 @@ class BackupStatus:
         self._reported |= dict.fromkeys(new, now)
         return new
 
+    def has_recovered(self) -> bool:
+        """Return whether all problems that were returned are over now; note that."""
+        if not self._reported or self.problems:
+            return False
+        self._reported.clear()
+        return True
+
     def state(self) -> str:
         """Return the state of the backups: off, failing, none, late, or current."""
         age, every = self.age, self._settings.backup_every

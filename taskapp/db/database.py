@@ -178,9 +178,12 @@ class Database:
             return error if task is None or task.cancelling() else Unavailable()
         if not isinstance(error, Exception):
             return error
-        if is_rejected_write(error):
-            self._rejected_writes[name] = monotonic()
-        return translate(error)
+        if not is_rejected_write(error):
+            return translate(error)
+        # A full disk or a read-only server rejects every write: the first one warns.
+        level = "warning" if self.accepts_writes else "debug"
+        self._rejected_writes[name] = monotonic()
+        return translate(error, level)
 
     def _observe(self, name: str, seconds: float) -> None:
         child = self._children.get(name)

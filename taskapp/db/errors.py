@@ -38,13 +38,16 @@ class PreparedStatementLost(Exception):
     """The server connection does not have the prepared statement; nothing was run."""
 
 
-def translate(error: Exception) -> Exception:
-    """Return our error for a driver error of a statement; return any other error unchanged."""
+def translate(error: Exception, level: str = "warning") -> Exception:
+    """Return our error for a driver error of a statement; return any other error unchanged.
+
+    `level` is that of the line of the log about a statement that the server rejected.
+    """
     if isinstance(error, psycopg2.errors.UniqueViolation):
         return UniqueViolation(error.diag.constraint_name or "")
     code = _sqlstate(error)
     if code == _READ_ONLY or code.startswith(_TRANSIENT_CLASSES):
-        log("database.refused", "warning", code=code)
+        log("database.refused", level, code=code)
         return Unavailable() if code.startswith(_ROLLED_BACK_CLASSES) else ConnectionLostError()
     # No SQLSTATE means that libpq made the error; psycopg2 raises some as plain DatabaseError.
     if not code and (isinstance(error, _CONNECTION_LOST) or type(error) is psycopg2.DatabaseError):

@@ -55,6 +55,7 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
         raise NewerDatabaseError(revision)
     if revision is not None and back_up is not None:
         await back_up(revision)
+    log("database.migrating", before=revision or "", after=HEAD)
     if not await asyncio.to_thread(_upgrade, url):
         return False
     log("database.migrated", before=revision or "", after=HEAD)
@@ -88,7 +89,10 @@ def _upgrade(url: str) -> bool:
     with connected(url) as connection:
         # A lock of the transaction, not of the session: behind a pooler, the next transaction may
         # run in another session.
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        lock = {"lock": LOCK}
+        if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), lock).scalar():
+            log("database.migration_waits", "warning")
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), lock)
         if _read_revision(connection) == HEAD:  # another process was faster
             return False
         config = Config()

@@ -98,6 +98,7 @@ class ConnectionPool:
         self._size = size
         self._slots = asyncio.Semaphore(size)
         self._waiting = 0
+        self._failure = ""  # why no connection could be opened, since one could
         self._idle: list[Connection] = []  # most recently used last, so that few stay warm
         metrics.pool_size.set_function(lambda: self._pool.size if self._is_open else 0)
         metrics.pool_used.set_function(
@@ -185,10 +186,18 @@ class ConnectionPool:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 connection = await self._pool.acquire()
-                return Connection(connection, await connection.cursor(), self._prepared_statements)
+                cursor = await connection.cursor()
+            self._failure = ""
+            return Connection(connection, cursor, self._prepared_statements)
         except UNREACHABLE as error:
-            log("database.unreachable", "warning", error=first_line(error))
+            self._note_failure(first_line(error))
             raise Unavailable from error
+
+    def _note_failure(self, reason: str) -> None:
+        """Log why the server cannot be reached, once until it can: every request tries."""
+        if reason != self._failure:
+            log("database.unreachable", "warning", error=reason)
+        self._failure = reason
 
     def _retire(self, connection: Connection) -> None:
         connection.close()

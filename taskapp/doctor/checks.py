@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 
+from taskapp.auth.rate_limits import RedisWindows
 from taskapp.config.installation import COMMAND
 from taskapp.config.secret_key import load_secret_keys
 from taskapp.config.settings import Settings, SettingsError
@@ -42,7 +43,6 @@ MIN_POSTGRESQL = 15
 LOW_SPACE = 1024**3  # bytes
 CLOCK_TOLERANCE = 5.0  # seconds
 PLAUSIBLE_YEARS = range(2026, 2100)
-REDIS_TIMEOUT = 2.0  # seconds
 # Mode bits. Without the group's "search": an access control list shows its mask there.
 _BY_OTHERS = 0o067
 _RESERVED_CONNECTIONS = 3  # superuser_reserved_connections, by default
@@ -254,7 +254,7 @@ def check_secret_key(settings: Settings) -> CheckResult:
 
 
 async def check_limits(settings: Settings) -> CheckResult:
-    """Check whether the storage of the rate limits can be reached."""
+    """Check whether hits of the rate limits can be counted, as the server checks it."""
     if not settings.limit_storage:
         if settings.uses_embedded_database:
             return CheckResult(
@@ -265,16 +265,14 @@ async def check_limits(settings: Settings) -> CheckResult:
             "With several processes, set TASKAPP_LIMIT_STORAGE to redis://... to share the counts."
         )
         return CheckResult(Level.INFO, "limits", text, fix)
-    from redis.asyncio import Redis  # noqa: PLC0415  # slow to import, and rarely used
-    from redis.exceptions import RedisError  # noqa: PLC0415  # see above
-
-    url = settings.limit_storage.replace("redis+unix://", "unix://", 1)
+    windows = RedisWindows(settings.limit_storage)
     try:
-        async with asyncio.timeout(REDIS_TIMEOUT), Redis.from_url(url) as client:
-            await client.ping()
-    except (RedisError, OSError, ValueError) as error:
-        text = f"Redis is not responding: {str(error) or 'timeout'}"
-        fix = "Start it, or correct TASKAPP_LIMIT_STORAGE; until then nobody can log in."
+        reason = await windows.find_problem()
+    finally:
+        await windows.close()
+    if reason:
+        text = f"Redis does not count: {reason}"
+        fix = "Correct that, or TASKAPP_LIMIT_STORAGE; until then nobody can log in."
         return CheckResult(Level.PROBLEM, "limits", text, fix)
     return CheckResult(Level.OK, "limits", "counted in Redis, which is responding")
 

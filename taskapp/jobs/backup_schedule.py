@@ -65,6 +65,8 @@ async def _inspect(services: Services) -> None:
     report = await run_in_daemon_thread(services.backups.inspect)
     if not report.failures and not report.is_due:  # what an attempt failed of is over
         services.backups.has_failed = False
+    if services.backups.has_recovered():
+        log("backup.recovered")
     number, seconds = services.backups.waiting_wal
     for problem in services.backups.unreported():
         log("backup.problem", "warning", problem=problem)

@@ -9,7 +9,7 @@ from typing import Any
 from taskapp.backups.status import INSPECTION_INTERVAL
 from taskapp.jobs.background import Job, running_jobs
 from taskapp.jobs.backup_schedule import watch_backups
-from taskapp.jobs.health_check import find_database_problem
+from taskapp.jobs.health_check import find_database_problem, watch_limits, watch_schema
 from taskapp.operations.accounts import forget_addresses, purge_sessions
 from taskapp.services import Services
 
@@ -19,6 +19,8 @@ Work = Callable[[Services], Coroutine[Any, Any, object]]
 HOUSEKEEPING: dict[Work, float] = {purge_sessions: 3600.0, forget_addresses: 3600.0}
 HEALTH_CHECKS: dict[Work, float] = {
     find_database_problem: 15.0,
+    watch_schema: 15.0,
+    watch_limits: 15.0,
     watch_backups: INSPECTION_INTERVAL,
 }
 _LOOP_SAMPLE = 1.0  # seconds
@@ -37,7 +39,7 @@ async def run_housekeeping(services: Services) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def run_health_checks(services: Services) -> AsyncIterator[None]:
-    """Watch the database, the backups and the event loop, for the length of the block."""
+    """Watch all that can be away, and the event loop, for the length of the block."""
     jobs = [
         Job(work.__name__, partial(work, services), interval)
         for work, interval in HEALTH_CHECKS.items()

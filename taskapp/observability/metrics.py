@@ -104,6 +104,16 @@ class Metrics:
         )
         self.stored_tasks = self._gauge("tasks", "Tasks, estimated by the database.")
         self.database_up = self._gauge("database_up", "1 if the database responds, else 0.")
+        self.database_writable = self._gauge(
+            "database_writable", "1 if the database responds and accepts writes, else 0."
+        )
+        self.pending_migrations = self._gauge(
+            "database_pending_migrations",
+            "Migrations that the database lacks; below 0 if it is newer than this taskapp.",
+        )
+        self.limits_up = self._gauge(
+            "rate_limits_up", "1 if the rate limits can be counted, else 0."
+        )
         self.pool_size = self._gauge("database_pool_size", "Open connections of the pool.")
         self.pool_used = self._gauge("database_pool_used", "Connections of the pool in use.")
         self.pool_waiting = self._gauge(

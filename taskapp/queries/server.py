@@ -2,13 +2,27 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import column, extract, func, literal, select, table, text
+from sqlalchemy import column, exists, extract, false, func, select, table, text
 
+from schema.tables import tasks
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
 from taskapp.observability.metrics import DatabaseStatistics
 
-_PING = Statement("server.ping", select(literal(1)))
+# On while a standby recovers, too. One of our tables has to be there; it is not read.
+_PING = Statement(
+    "server.ping",
+    select(
+        func.current_setting("transaction_read_only") == "on",
+        exists().select_from(tasks).where(false()),
+    ),
+)
+_HAS_REVISION = Statement(
+    "server.has_revision", select(func.to_regclass("alembic_version").is_not(None))
+)
+_REVISION = Statement(
+    "server.revision", select(column("version_num")).select_from(table("alembic_version"))
+)
 _FACTS = Statement(
     "server.facts",
     select(
@@ -59,9 +73,18 @@ class ArchiverState(NamedTuple):
     is_failing: bool
 
 
-async def ping_server(database: Database) -> None:
-    """Run the cheapest statement there is."""
-    await database.fetch_one(_PING)
+async def ping_server(database: Database) -> bool:
+    """Return whether the server, which responds, is read-only."""
+    row = await database.fetch_one(_PING)
+    return bool(row and row[0])
+
+
+async def find_revision(database: Database) -> str | None:
+    """Return the revision of the schema, or None if the database is empty."""
+    if not await database.fetch_value(_HAS_REVISION):
+        return None
+    revision: str | None = await database.fetch_value(_REVISION)
+    return revision
 
 
 async def require_facts(database: Database) -> ServerFacts:

@@ -30,7 +30,8 @@ function findWhatIsTooWide() {
   return excess > 0 ? [`${excess} pixels`, ...wide.map(nameOf)] : wide.map(nameOf);
 }
 
-// Elements whose text sticks out of them or is cut off.
+// Elements whose text sticks out of them or is cut off. Letters may be higher than their line: what
+// overflows and is seen counts from a whole line on.
 function findCutText() {
   const hasText = (element) =>
     [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
@@ -40,7 +41,8 @@ function findCutText() {
       const cuts = style.overflowX !== "visible" || style.overflowY !== "visible";
       if (style.display === "inline" || !(hasText(element) || cuts)) return false;
       const isWide = element.scrollWidth > element.clientWidth + 1 && !scrolls(element, "X");
-      const isHigh = element.scrollHeight > element.clientHeight + 1 && !scrolls(element, "Y");
+      const room = style.overflowY === "visible" ? parseFloat(style.fontSize) : 1;
+      const isHigh = element.scrollHeight > element.clientHeight + room && !scrolls(element, "Y");
       return isWide || (isHigh && style.webkitLineClamp === "none");
     })
     .filter((element) => !element.matches("input, textarea, select"))

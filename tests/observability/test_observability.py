@@ -353,7 +353,7 @@ async def test_metrics_are_open_to_the_networks_of_the_setting(api: ApiClient) -
 async def test_a_healthy_server_says_so(api: ApiClient) -> None:
     response = await api.get("/api/health")
     assert response.status == 200
-    members = {"status", "timestamp", "uptime", "database", "backup", "backupAge"}
+    members = {"status", "timestamp", "uptime", "database", "limits", "backup", "backupAge"}
     assert set(response.json) == members | {"version", "backupProblems"}
     assert (response.json["status"], response.json["database"]) == ("healthy", "connected")
     assert TIMESTAMP.fullmatch(response.json["timestamp"])

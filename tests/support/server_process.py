@@ -313,7 +313,7 @@ class ServerProcess:
         data_folder: Path,
         *arguments: str,
         settings: dict[str, str] | None = None,
-        constant: tuple[str, str, float] | None = None,
+        constant: tuple[str, str, float | str] | None = None,
         forgiven: str = "error",
         launcher: list[str] | None = None,
         program: Path = PROGRAM,
@@ -321,8 +321,8 @@ class ServerProcess:
     ) -> None:
         """Start it by a launcher, or by Python with warnings as errors.
 
-        `constant` is the module, name and value of a constant to change; other arguments go to
-        `subprocess.Popen`.
+        `constant` is the module and name of a constant, and another value of it or the expression
+        of one; other arguments go to `subprocess.Popen`.
         """
         self.data_folder = data_folder
         self._clients: list[Client] = []
@@ -339,13 +339,14 @@ class ServerProcess:
         started = ["-c", CHANGED.format(*constant)] if constant else [str(program)]
         inherited = inherited_environment(measured="user" not in more)  # others may not write here
         wanted["PYTHONPATH"] = str(CHECKOUT)
+        self.environment = inherited | wanted
         with self._said.open("wb") as said, self._logged.open("wb") as logged:
             self.process = subprocess.Popen(
                 [*python, *started, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=logged,
-                env=inherited | wanted,
+                env=self.environment,
                 **{"cwd": self._folder.name} | more,  # a folder without .env
             )
         _servers[self.address] = [self.process.pid]
