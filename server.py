@@ -1,7 +1,23 @@
 """taskapp's command line; without a command it serves."""
 
 import asyncio
+import os
+import platform
 import sys
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+# This folder is first, also with PYTHONSAFEPATH. What PYTHONPATH names is last, for it may hold
+# packages of the same names.
+sys.path.sort(key=lambda f: f in map(os.path.normpath, os.environ.get("PYTHONPATH", "").split(":")))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+if find_spec("click") is None:  # as after an upgrade of Python: the packages are of the one before
+    sys.stderr.write(
+        f"{sys.executable} (Python {platform.python_version()}) has no packages of taskapp. Run "
+        f"`make .venv/.runtime` in {sys.path[0]}.\n"
+    )
+    sys.exit(2)  # a restart would not help
 
 import click
 
@@ -16,6 +32,7 @@ from taskapp.jobs.housekeeping import run_health_checks, run_housekeeping
 from taskapp.observability.logs import configure_logging, log
 from taskapp.runtime.database_server import database_server
 from taskapp.runtime.listeners import describe_sockets, listening_sockets
+from taskapp.runtime.standard_streams import output_problem, prepare_standard_streams
 from taskapp.runtime.startup import install_stop_signals, open_database
 from taskapp.runtime.systemd import notify_systemd
 from taskapp.services import Services, make_services
@@ -53,7 +70,8 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
 def _announce(settings: Settings, address: str) -> None:
     data = str(settings.data_dir) if settings.uses_embedded_database else "your PostgreSQL"
     log("ready", address=address, data=data)
-    click.echo(f"taskapp is ready at {address}\nYour data is in {data}\nCtrl-C stops it.")
+    with suppress(OSError):  # a full disk, or nobody who reads it, is no reason not to serve
+        click.echo(f"taskapp is ready at {address}\nYour data is in {data}\nCtrl-C stops it.")
 
 
 @click.group(invoke_without_command=True, epilog=EPILOG)
@@ -80,5 +98,17 @@ def serve() -> None:
 for command in COMMANDS:
     cli.add_command(command)
 
+
+def main() -> None:
+    """Run the command line, whatever the standard streams are."""
+    prepare_standard_streams()
+    try:
+        cli()
+    except OSError:
+        if reason := output_problem():
+            sys.exit(f"Standard output cannot be written: {reason}")
+        raise
+
+
 if __name__ == "__main__":
-    sys.exit(cli())
+    main()

@@ -7,7 +7,8 @@ import asyncio
 import functools
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
@@ -15,7 +16,13 @@ from typing import IO, Any, ParamSpec, TypeVar
 import click
 
 from taskapp.backups.repository import BackupError
-from taskapp.config.settings import PREFIX, Settings, SettingsError, load_settings
+from taskapp.config.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    load_settings,
+    without_service_links,
+)
 from taskapp.core.errors import Invalid, TaskappError
 from taskapp.db.migrations import MigrationError, NewerDatabaseError
 from taskapp.observability.logs import configure_logging
@@ -51,7 +58,8 @@ class CliError(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the message without click's "Error: ", by default to standard error."""
-        click.echo(self.format_message(), file=file, err=True)
+        with suppress(OSError):  # the exit code tells it too
+            click.echo(self.format_message(), file=file, err=True)
 
 
 class WrongSettings(CliError):
@@ -88,13 +96,15 @@ def read_settings() -> Settings:
     Raises:
         SettingsError: one or more are wrong; it lists all of them.
     """
+    environment = without_service_links(os.environ)
     from_file = _read_env_file(Path(".env"))
-    return load_settings({**_without_overridden(from_file), **os.environ})
+    return load_settings({**_without_overridden(from_file, environment), **environment})
 
 
 def _read_env_file(path: Path) -> dict[str, str]:
     try:
-        if not path.is_file():
+        # Unlike Path.is_file before Python 3.14, this passes over a folder that cannot be searched.
+        if not os.path.isfile(path):  # noqa: PTH113  # see above
             return {}
         from dotenv.parser import parse_stream  # noqa: PLC0415  # few have such a file
 
@@ -115,12 +125,12 @@ def _read_env_file(path: Path) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _without_overridden(values: dict[str, str]) -> dict[str, str]:
+def _without_overridden(values: dict[str, str], environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the environment does not set, as NAME or as NAME_FILE."""
     return {
         name: value
         for name, value in values.items()
-        if not {name.removesuffix("_FILE"), f"{name.removesuffix('_FILE')}_FILE"} & {*os.environ}
+        if not {name.removesuffix("_FILE"), f"{name.removesuffix('_FILE')}_FILE"} & {*environment}
     }
 
 

@@ -12,6 +12,7 @@ from limits import RateLimitItem, parse_many
 from taskapp.config.installation import HOME, IS_CHECKOUT
 from taskapp.core.client_address import UNIX_SOCKET, Network
 
+UNIX_PREFIX = "unix:"  # of a listening address that is the path of a socket
 MIN_SECRET_KEY_LENGTH = 32  # characters
 # Words of keys in examples; a key made of these is easily guessed.
 _WELL_KNOWN_WORDS = re.compile(
@@ -99,13 +100,26 @@ def path(text: str) -> Path | None:
         raise ValueError("cannot determine the home folder; use a path without ~") from error
 
 
+def listening_address(text: str) -> str:
+    """Return a host name or an IP address, or `unix:` with the absolute path of a socket."""
+    if not text.startswith(UNIX_PREFIX):
+        return text
+    socket_path = path(text.removeprefix(UNIX_PREFIX))
+    if socket_path is None:
+        raise ValueError(f"must be followed by a path, such as {UNIX_PREFIX}/run/taskapp/socket")
+    return f"{UNIX_PREFIX}{socket_path}"
+
+
 def data_dir(text: str) -> Path:
     """Return an absolute path, or for an empty text the default folder of this installation."""
     if folder := path(text):
         return folder
     if IS_CHECKOUT:
         return HOME / "data"
-    return platformdirs.user_data_path("taskapp")
+    try:
+        return platformdirs.user_data_path("taskapp").expanduser()
+    except RuntimeError as error:  # HOME is not set, and the user is not in /etc/passwd
+        raise ValueError("cannot determine the home folder; set this to a path") from error
 
 
 def database_url(text: str) -> str:

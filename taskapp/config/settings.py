@@ -1,5 +1,6 @@
 """The settings: a table of name, default and meaning, read from the environment once."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,14 @@ from taskapp.core.client_address import Network
 
 PREFIX = "TASKAPP_"
 MASK = "********"
+# Variables that Kubernetes sets for each Service of a namespace, and Docker for each link, named
+# after it: a Service `taskapp` gives TASKAPP_PORT=tcp://10.43.12.7:8000, one named `taskapp-db`
+# TASKAPP_DB_SERVICE_HOST, a link of that name TASKAPP_DB_ENV_LANG.
+_SERVICE_LINK = re.compile(
+    r"TASKAPP_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d+|PORT=(tcp|udp|sctp)://.*"
+    r"|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*|NAME=/.*|ENV_\w+=.*)",
+    re.DOTALL,
+)
 
 
 class SettingsError(Exception):
@@ -39,8 +48,9 @@ class Settings:
 
     host: str = _setting(
         "127.0.0.1",
-        str,
-        "address to listen on, or unix:/path/of/a/socket; a systemd socket takes precedence",
+        values.listening_address,
+        "address to listen on (0.0.0.0 is any of IPv4, :: any of IPv6, * any), or "
+        "unix:/path/of/a/socket; a systemd socket takes precedence",
     )
     port: int = _setting("8000", values.whole_number(0, 65535), "port to listen on")
     data_dir: Path = _setting(
@@ -149,6 +159,15 @@ SETTINGS = [item for item in fields(Settings) if item.name != "texts"]
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
     return PREFIX + name.upper()
+
+
+def without_service_links(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables but those that Kubernetes or Docker set for a service."""
+    return {
+        name: text
+        for name, text in environment.items()
+        if not _SERVICE_LINK.fullmatch(f"{name}={text}")
+    }
 
 
 def load_settings(environment: Mapping[str, str]) -> Settings:

@@ -22,6 +22,7 @@ from taskapp.db.database import Database
 from taskapp.db.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
 from taskapp.doctor.backups import check_backups
 from taskapp.doctor.check_results import CheckResult, Level
+from taskapp.doctor.open_files import check_open_files
 from taskapp.doctor.port import check_port
 from taskapp.doctor.settings import (
     check_address,
@@ -61,6 +62,7 @@ async def run_checks(settings: Settings) -> list[CheckResult]:
         check_maintenance(settings),
         check_secret_key(settings),
         *await asyncio.to_thread(check_port, settings),
+        check_open_files(settings),
         check_address(settings),
         check_proxies(settings),
         check_origins(settings),

@@ -5,9 +5,10 @@ import socket
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 
+from taskapp.config.parsers import UNIX_PREFIX
 from taskapp.config.settings import Settings
 from taskapp.doctor.check_results import CheckResult, Level
-from taskapp.runtime.listeners import FREE_THE_ADDRESS, UNIX_PREFIX
+from taskapp.runtime.listeners import ANY_ADDRESS, FREE_THE_ADDRESS
 
 TIMEOUT = 2.0  # seconds
 
@@ -18,10 +19,11 @@ def check_port(settings: Settings) -> list[CheckResult]:
         return []  # a check would create the socket, and port 0 is any free one
     where = f"{settings.host}, port {settings.port}"
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    host = "" if settings.host == ANY_ADDRESS else settings.host
     try:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-            probe.bind((settings.host, settings.port))
+            probe.bind((host, settings.port))
     except OSError as error:
         if _is_taskapp(settings):
             return [CheckResult(Level.OK, "port", f"taskapp is listening on {where}")]

@@ -3,10 +3,10 @@
 import ipaddress
 from urllib.parse import urlsplit
 
+from taskapp.config.parsers import UNIX_PREFIX
 from taskapp.config.settings import Settings
 from taskapp.core.client_address import UNIX_SOCKET, Network, is_in
 from taskapp.doctor.check_results import CheckResult, Level
-from taskapp.runtime.listeners import UNIX_PREFIX
 
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 MIN_BCRYPT_ROUNDS = 10  # with fewer, guessing the password of a stolen hash is too cheap

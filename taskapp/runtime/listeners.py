@@ -8,14 +8,24 @@ from pathlib import Path
 
 from tornado.netutil import bind_sockets
 
+from taskapp.config.parsers import UNIX_PREFIX
 from taskapp.config.settings import Settings
+from taskapp.observability.logs import log
 
-UNIX_PREFIX = "unix:"
+ANY_ADDRESS = "*"  # of both IPv4 and IPv6
 FREE_THE_ADDRESS = "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT."
+_CORRECT_THE_UNIT = "Give the .socket unit a ListenStream=, and no Accept=yes."
 BACKLOG = 1024  # connections that may wait to be accepted
 _MAX_DESCRIPTORS = 65_536  # more than one process can serve
 OTHER_FILES = 64  # open files besides the connections
+MIN_CONNECTIONS = 16  # of two browsers with six each, a proxy and a health check
+FEW_CONNECTIONS = 256  # with fewer, forty browsers already wait for each other
+RAISE_THE_LIMIT = (
+    "Raise the limit: `ulimit -n 4096` in a shell, LimitNOFILE= in a unit of systemd, `ulimits` in "
+    "a compose file."
+)
 _FIRST_PASSED = 3  # the first descriptor that systemd passes (sd_listen_fds(3))
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class ListenError(Exception):
@@ -26,14 +36,15 @@ def listening_sockets(settings: Settings) -> list[socket.socket]:
     """Open the listening sockets, or return those that systemd has opened.
 
     Raises:
-        ListenError: the address is taken or not local, or a passed descriptor is no socket.
+        ListenError: the address is taken or not local, or a passed descriptor does not listen.
     """
+    fix = _CORRECT_THE_UNIT if _are_passed() else FREE_THE_ADDRESS
     try:
         return _passed_sockets() or _own_sockets(settings)
     except (OSError, ValueError) as error:
         reason = isinstance(error, OSError) and error.strerror
         raise ListenError(
-            f"Cannot listen on {_wanted(settings)}: {reason or error}. {FREE_THE_ADDRESS}"
+            f"Cannot listen on {_wanted(settings)}: {reason or error}. {fix}"
         ) from error
 
 
@@ -47,7 +58,11 @@ def allow_many_connections() -> None:
 def _own_sockets(settings: Settings) -> list[socket.socket]:
     path = _unix_path(settings)
     if path is None:
-        return bind_sockets(settings.port, settings.host, backlog=BACKLOG)
+        host = None if settings.host == ANY_ADDRESS else settings.host
+        sockets = bind_sockets(settings.port, host, backlog=BACKLOG)
+        if not sockets:  # Tornado passes over addresses of a family that the kernel does not have
+            raise OSError(errno.EAFNOSUPPORT, "this machine has no IPv6")
+        return sockets
     listener = socket.socket(socket.AF_UNIX)
     try:
         _bind(listener, path)
@@ -62,6 +77,8 @@ def _bind(listener: socket.socket, path: str) -> None:
     try:
         listener.bind(path)
     except OSError as error:
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
         if error.errno != errno.EADDRINUSE or not _is_abandoned(path):
             raise
         Path(path).unlink()
@@ -80,8 +97,12 @@ def _is_abandoned(path: str) -> bool:
         return False
 
 
+def _are_passed() -> bool:
+    return os.environ.get("LISTEN_PID") == str(os.getpid())
+
+
 def _wanted(settings: Settings) -> str:
-    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+    if _are_passed():
         return "the sockets of LISTEN_FDS"
     path = _unix_path(settings)
     return f"the socket {path}" if path else f"{settings.host}, port {settings.port}"
@@ -98,24 +119,55 @@ def describe_sockets(settings: Settings, sockets: list[socket.socket]) -> str:
     if settings.public_url:
         return settings.public_url + settings.base_path
     if sockets[0].family == socket.AF_UNIX:
-        return f"the socket {sockets[0].getsockname()}"
+        name = sockets[0].getsockname()
+        if isinstance(name, bytes):  # an abstract one of systemd, without a file (unix(7))
+            name = "@" + os.fsdecode(name[1:])
+        return f"the socket {name}"
     host, port = sockets[0].getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}{settings.base_path}"
 
 
 def _passed_sockets() -> list[socket.socket]:
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    if not _are_passed():
         return []
     count = int(os.environ.get("LISTEN_FDS", "0"))
-    sockets = [socket.socket(fileno=_FIRST_PASSED + number) for number in range(count)]
-    for passed in sockets:
-        passed.settimeout(0)  # the event loop waits, not the socket
-    return sockets
+    return [_passed_socket(_FIRST_PASSED + number) for number in range(count)]
+
+
+def _passed_socket(descriptor: int) -> socket.socket:
+    passed = socket.socket(fileno=descriptor)
+    accepts = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if passed.family not in _FAMILIES or passed.type != socket.SOCK_STREAM or not accepts:
+        passed.close()
+        raise ValueError(f"descriptor {descriptor} is no socket that accepts connections")
+    passed.settimeout(0)  # the event loop waits, not the socket
+    return passed
 
 
 def room_for_connections(wanted: int, of_database: int) -> int:
-    """Raise the limit of open files, and return how many of the wanted connections fit into it."""
+    """Raise the limit of open files, and return how many of the wanted connections fit into it.
+
+    Raises:
+        ListenError: fewer fit than two people need.
+    """
+    room = min(wanted, connections_that_fit(of_database))
+    if room < MIN_CONNECTIONS:
+        raise ListenError(f"Cannot serve: {too_few_files(of_database)}. {RAISE_THE_LIMIT}")
+    if room < FEW_CONNECTIONS:
+        log("connections.few", "warning", max=room, fix=RAISE_THE_LIMIT)
+    return room
+
+
+def connections_that_fit(of_database: int) -> int:
+    """Raise the limit of open files, and return how many connections it leaves room for."""
     allow_many_connections()
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, min(wanted, limit - of_database - OTHER_FILES))
+    return limit - of_database - OTHER_FILES
+
+
+def too_few_files(of_database: int) -> str:
+    """Return the sentence, without a full stop, about a limit that is too low to serve with."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = MIN_CONNECTIONS + of_database + OTHER_FILES
+    return f"this process may open {limit} files and sockets, and needs at least {needed}"

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -43,6 +44,7 @@ from taskapp.runtime.database_server import prepare_database
 from tests.auth.test_rate_limits import redis_server
 from tests.postgres.test_server import execute, owner, url_of
 from tests.support.server_process import (
+    CHECKOUT,
     Client,
     Stopwatch,
     new_data_folder,
@@ -98,6 +100,33 @@ def assert_is(finding: CheckResult, level: Level, words: str) -> None:
     assert finding.fix or finding.level not in {WARNING, PROBLEM} or finding.text.endswith(".")
 
 
+OPEN_FILES = """
+import resource, sys
+from taskapp.config.settings import load_settings
+from taskapp.doctor.open_files import check_open_files
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+found = check_open_files(load_settings({}))
+print(found.level.value, found.text, found.fix)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (20, "FAIL this process may open 20 files and sockets, and needs at least 90 Raise the"),
+        (89, "FAIL this process may open 89 files"),
+        (90, "warn only room for 16 connections Raise the limit: `ulimit -n 4096`"),
+        (1024, "ok room for 950 connections"),
+    ],
+)
+def test_a_limit_of_open_files_that_few_browsers_fit_into_is_found(
+    limit: int, expected: str
+) -> None:
+    command = [sys.executable, "-c", OPEN_FILES, str(limit)]
+    assert subprocess.check_output(command, text=True, cwd=CHECKOUT).startswith(expected)
+
+
 # Whole set-ups
 
 
@@ -145,6 +174,7 @@ def test_every_warning_and_problem_comes_with_what_to_do(folder: Path) -> None:
         "backups": WARNING,
         "maintenance": OK,
         "secret key": PROBLEM,
+        "open files": OK,
         "address": WARNING,
         "proxies": PROBLEM,
         "origins": WARNING,

@@ -4,13 +4,17 @@ import multiprocessing
 import re
 import secrets
 import stat
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
 
+from taskapp.cli.common import read_settings
 from taskapp.config.installation import HOME
 from taskapp.config.secret_key import load_secret_keys
 from taskapp.config.settings import (
@@ -21,6 +25,8 @@ from taskapp.config.settings import (
     load_settings,
     variable,
 )
+from tests.support.environment import inherited_environment
+from tests.support.server_process import PROGRAM, new_data_folder, ordinary_user
 
 # Names and defaults are public: a change of one is a line in CHANGELOG.md.
 DEFAULTS = {
@@ -94,7 +100,10 @@ def test_without_a_checkout_the_data_lies_where_the_user_keeps_data(
     ("name", "text", "expected"),
     [
         ("HOST", "::", "::"),
+        ("HOST", "*", "*"),
         ("HOST", "unix:/run/taskapp.sock", "unix:/run/taskapp.sock"),
+        ("HOST", "unix:socket", f"unix:{Path.cwd() / 'socket'}"),
+        ("HOST", "unix:~/socket", f"unix:{Path.home() / 'socket'}"),
         ("PORT", "0", 0),
         ("PORT", "65535", 65535),
         ("DATA_DIR", "/srv/taskapp", Path("/srv/taskapp")),
@@ -146,6 +155,9 @@ def test_networks_of_both_kinds_and_unix_sockets_are_read() -> None:
 
 
 WRONG = [
+    ("HOST", "unix:", "unix:/run/taskapp/socket"),
+    ("HOST", "unix: ", "unix:/run/taskapp/socket"),
+    ("HOST", "unix:~nobody-of-this-name/socket", "home"),
     ("PORT", "65536", "from 0 to 65535"),
     ("PORT", "-1", "from 0 to 65535"),
     ("PORT", "http", "from 0 to 65535"),
@@ -217,6 +229,104 @@ def test_all_that_is_wrong_is_listed_at_once() -> None:
     found = problems(wrong)
     assert {problem.partition(":")[0] for problem in found} == set(wrong)
     assert len(found) == len(wrong)
+
+
+# What Kubernetes sets for Services of these names, and Docker for links.
+SERVICE_LINKS = {
+    "TASKAPP_PORT": "tcp://10.43.12.7:8000",
+    "TASKAPP_SERVICE_HOST": "10.43.12.7",
+    "TASKAPP_SERVICE_PORT": "8000",
+    "TASKAPP_SERVICE_PORT_HTTP": "8000",
+    "TASKAPP_PORT_8000_TCP": "tcp://10.43.12.7:8000",
+    "TASKAPP_PORT_8000_TCP_ADDR": "10.43.12.7",
+    "TASKAPP_PORT_8000_TCP_PORT": "8000",
+    "TASKAPP_PORT_8000_TCP_PROTO": "tcp",
+    "TASKAPP_PORT_514_UDP": "udp://10.43.12.7:514",
+    "TASKAPP_PORT_36412_SCTP_PROTO": "sctp",
+    "TASKAPP_DB_SERVICE_HOST": "fd00::7",
+    "TASKAPP_DB_SERVICE_PORT_POSTGRESQL": "5432",
+    "TASKAPP_DB_PORT": "tcp://[fd00::7]:5432",
+    "TASKAPP_DB_PORT_5432_TCP_ADDR": "fd00::7",
+    "TASKAPP_NAME": "/nginx/taskapp",
+    "TASKAPP_DB_NAME": "/taskapp/db",
+    "TASKAPP_DB_ENV_POSTGRES_PASSWORD": "secret\nof another container",
+    "TASKAPP_1_PORT": "udp://172.17.0.2:514",
+    "TASKAPP_ENV_PATH": "/usr/bin",
+}
+
+
+def test_what_kubernetes_and_docker_set_for_a_service_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("TASKAPP_PORT=8080\n")  # counts, for the other is not ours
+    for name, text in SERVICE_LINKS.items():
+        monkeypatch.setenv(name, text)
+    assert read_settings().port == 8080
+
+
+@pytest.mark.parametrize("name", ["PORTS", "SERVICE", "PORT_8000", "NAME", "SERVICE_PORTS", "DB"])
+def test_what_only_looks_like_it_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"TASKAPP_{name}", "8000")
+    with pytest.raises(SettingsError, match=f"TASKAPP_{name}: unknown setting"):
+        read_settings()
+
+
+def run_settings_in(folder: Path, user: dict[str, Any], *, closed: bool) -> tuple[int, str]:
+    """Run the command as a user, from a folder entered before it is closed to that user."""
+    become = ["env"]
+    if user:
+        become = [
+            "setpriv",
+            f"--reuid={user['user']}",
+            f"--regid={user['group']}",
+            "--clear-groups",
+        ]
+    folder.mkdir(exist_ok=True)
+    command = [*become, sys.executable, str(PROGRAM), "settings"]
+    mode = 0o700 if user else 0
+    script = f'cd "$0"; chmod {mode if closed else 0o755:o} .; exec "$@"'
+    done = subprocess.run(
+        ["sh", "-ec", script, folder, *command],
+        env=inherited_environment() | {"TASKAPP_DATA_DIR": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    folder.chmod(0o700)
+    return done.returncode, done.stderr
+
+
+def test_a_folder_that_the_user_may_not_enter_has_no_env_file() -> None:
+    """`sudo -u taskapp ... doctor` is typed in root's own folder."""
+    with new_data_folder() as data, ordinary_user(data) as user:
+        folder = data.parent / "of-root"
+        assert run_settings_in(folder, user, closed=True) == (0, "")
+        (folder / ".env").write_text("TASKAPP_PORT=8080\n")
+        (folder / ".env").chmod(0)
+        assert run_settings_in(folder, user, closed=True) == (0, "")
+        code, said = run_settings_in(folder, user, closed=False)
+        assert (code, "The file .env cannot be read: " in said) == (2, True), said
+
+
+HOMELESS = """
+from taskapp.config import parsers
+parsers.IS_CHECKOUT = False
+print(parsers.data_dir(""))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="user namespaces are Linux's")
+def test_a_user_without_a_home_folder_has_to_name_the_data_folder() -> None:
+    nameless = ["unshare", "--user", "--map-user=54321", "env", "--unset=HOME"]
+    done = subprocess.run(
+        [*nameless, sys.executable, "-c", HOMELESS],
+        cwd=HOME,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.endswith("cannot determine the home folder; set this to a path\n")
 
 
 def test_a_name_that_is_no_setting_is_refused_and_others_are_not_ours() -> None:

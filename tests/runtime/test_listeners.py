@@ -5,15 +5,26 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from taskapp.config.settings import load_settings
 from taskapp.runtime.listeners import ListenError, describe_sockets, listening_sockets
-from tests.support.server_process import SYSTEMD, Client, new_data_folder, server_process
+from tests.support.server_process import (
+    CHECKOUT,
+    LONG_ENOUGH,
+    SYSTEMD,
+    Client,
+    new_data_folder,
+    server_process,
+)
+
+WITHOUT_IPV6 = [sys.executable, str(CHECKOUT / "tests" / "support" / "without_ipv6.py")]
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux has what this is about")
 
 
 @pytest.fixture
@@ -44,6 +55,7 @@ def refusal(**changes: str) -> str:
     [
         ({}, "http://127.0.0.1:"),
         ({"HOST": "::1"}, "http://[::1]:"),
+        ({"HOST": "*"}, "http://0.0.0.0:"),
         ({"BASE_PATH": "/tasks"}, "http://127.0.0.1:"),
         (
             {"PUBLIC_URL": "https://tasks.example.com", "BASE_PATH": "/mine"},
@@ -95,10 +107,101 @@ def test_a_path_that_cannot_be_a_socket_is_refused_with_the_reason(tmp_path: Pat
     assert "too long" in refusal(HOST=f"unix:/{'x' * 120}")
 
 
-def test_what_is_passed_but_no_socket_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_no_socket_and_keeps_its_mode(tmp_path: Path) -> None:
+    mode = tmp_path.stat().st_mode
+    assert "Is a directory" in refusal(HOST=f"unix:{tmp_path}")
+    assert tmp_path.stat().st_mode == mode
+
+
+def test_a_star_listens_on_both_families_and_colons_on_ipv6_alone() -> None:
+    for host, families in (
+        ("*", {socket.AF_INET, socket.AF_INET6}),
+        ("0.0.0.0", {socket.AF_INET}),  # noqa: S104  # for a moment
+        ("::", {socket.AF_INET6}),
+    ):
+        sockets, _ = listen(HOST=host, PORT="0")
+        close(sockets)
+        assert {each.family for each in sockets} == families
+
+
+@needs_linux
+@pytest.mark.parametrize("host", ["*", "localhost", "0.0.0.0", "::", "::1"])  # noqa: S104  # as above
+def test_without_ipv6_it_listens_on_ipv4_or_says_what_is_missing(
+    host: str, database_url: str, data_folder: Path
+) -> None:
+    settings = {"TASKAPP_HOST": host, "TASKAPP_DATABASE_URL": database_url}
+    with server_process(
+        data_folder, settings=settings, launcher=[*WITHOUT_IPV6, sys.executable]
+    ) as server:
+        if ":" not in host:
+            assert server.wait_until_ready().end() == 0
+            return
+        assert server.process.wait(LONG_ENOUGH) == 1
+        assert server.log_text == (
+            f"Cannot listen on {host}, port {server.address}: this machine has no IPv6. "
+            "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT.\n"
+        )
+
+
+def test_a_number_of_sockets_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
-    monkeypatch.setenv("LISTEN_FDS", "one")
-    assert refusal().startswith("Cannot listen on the sockets of LISTEN_FDS: ")
+    for count in ("one", "", "1000000"):
+        monkeypatch.setenv("LISTEN_FDS", count)
+        assert refusal().startswith("Cannot listen on the sockets of LISTEN_FDS: ")
+
+
+def datagrams() -> socket.socket:
+    passed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    passed.bind(("127.0.0.1", 0))
+    return passed
+
+
+def packets() -> socket.socket:
+    passed = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    passed.bind("")  # a name of the kernel's choice
+    passed.listen()
+    return passed
+
+
+def bound_only() -> socket.socket:
+    passed = socket.socket()
+    passed.bind(("127.0.0.1", 0))
+    return passed
+
+
+def connected() -> socket.socket:
+    one, other = socket.socketpair()
+    other.close()
+    return one  # as with Accept=yes
+
+
+def no_socket() -> socket.socket:
+    read, write = os.pipe()
+    os.close(write)
+    return cast("socket.socket", os.fdopen(read))
+
+
+@needs_linux
+@pytest.mark.parametrize("passed", [datagrams, packets, bound_only, connected, no_socket])
+def test_what_is_passed_but_does_not_accept_connections_is_refused(
+    passed: Callable[[], socket.socket], data_folder: Path
+) -> None:
+    with closing(passed()) as descriptor:
+        number = descriptor.fileno()
+        launcher = [sys.executable, "-c", SYSTEMD, str(number)]
+        with server_process(data_folder, launcher=launcher, pass_fds=[number]) as server:
+            assert server.process.wait(LONG_ENOUGH) == 1
+            assert server.log_text.startswith("Cannot listen on the sockets of LISTEN_FDS: ")
+            assert server.log_text.endswith(
+                "Give the .socket unit a ListenStream=, and no Accept=yes.\n"
+            )
+            assert len(server.log_text.splitlines()) == 1
+
+
+def test_an_abstract_socket_of_systemd_is_named_as_it_names_it() -> None:
+    with socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind("\0taskapp")
+        assert describe_sockets(load_settings({}), [abstract]) == "the socket @taskapp"
 
 
 def test_sockets_that_were_passed_to_another_process_are_left_alone(

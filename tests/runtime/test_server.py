@@ -6,6 +6,7 @@ import random
 import secrets
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -302,6 +303,24 @@ def test_a_data_folder_in_use_is_a_sentence_that_names_the_process(data_folder: 
             assert len(second.log_text.splitlines()) == 1
         assert first.client().status("/api/health/ready") == 200
         assert first.end() == 0
+
+
+def test_too_few_open_files_are_a_sentence_and_few_a_warning(
+    database_url: str, new_folder: Path
+) -> None:
+    settings = {"TASKAPP_DATABASE_URL": database_url}
+    for limit, room in ((20, 0), (64, 0), (100, 26)):
+        with server_process(
+            new_folder,
+            settings=settings,
+            launcher=["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh", sys.executable],
+        ) as server:
+            if room:
+                assert server.wait_until_ready().end() == 0
+                assert f"'connections.few', {room}, 'Raise the limit" in server.complaints()[0]
+            else:
+                assert server.process.wait(LONG_ENOUGH) == 1
+                assert server.log_text.startswith(f"Cannot serve: this process may open {limit} ")
 
 
 def test_wrong_settings_are_all_listed_at_once(new_folder: Path) -> None:

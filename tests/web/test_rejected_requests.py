@@ -474,7 +474,7 @@ def is_alive(client: Client) -> bool:
     [
         (1024, 4096, 1900),
         (1024, 1024, 1024 - 10 - OTHER_FILES),  # as many as there is room for
-        (64, 64, 1),
+        (90, 90, 16),
     ],
 )
 def test_the_bound_fits_the_limit_of_open_files(limit: int, most: int, room: int) -> None:

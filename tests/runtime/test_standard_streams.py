@@ -1,0 +1,98 @@
+"""Standard input, output and error may be closed, full or unread, and nothing crashes."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.environment import inherited_environment
+from tests.support.server_process import PROGRAM, new_data_folder, server_process
+
+FULL = "Standard output cannot be written: No space left on device\n"
+# How bash starts a program, and what a command that prints a result then ends with.
+REDIRECTIONS = {
+    "<&-": 0,
+    ">&-": 0,
+    "2>&-": 0,
+    "<&- >&- 2>&-": 0,
+    "2>/dev/full": 0,
+    ">/dev/full": 1,
+    ">/dev/full 2>&1": 1,
+    "> >(exec true)": 1,  # a pipe whose reader has gone
+    "2> >(exec true)": 0,
+}
+
+
+@pytest.fixture
+def data_folder() -> Iterator[Path]:
+    with new_data_folder() as folder:
+        yield folder
+
+
+def redirected(redirection: str, *command: str) -> list[str]:
+    """Return the command that runs another with its standard streams redirected."""
+    # The wait lets the reader of a pipe go before anything is written.
+    return ["bash", "-c", f'exec {redirection}; sleep 0.2; exec "$@"', "bash", *command]
+
+
+@pytest.mark.parametrize("redirection", REDIRECTIONS)
+def test_a_command_ends_with_a_code_and_a_sentence(
+    redirection: str, data_folder: Path, database_url: str
+) -> None:
+    settings = {"TASKAPP_DATA_DIR": str(data_folder), "TASKAPP_DATABASE_URL": database_url}
+    for arguments in (["--help"], ["settings"], ["user", "list"]):
+        done = subprocess.run(
+            redirected(redirection, sys.executable, str(PROGRAM), *arguments),
+            env=inherited_environment() | settings,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = FULL if redirection == ">/dev/full" else ""
+        assert (done.returncode, done.stderr) == (REDIRECTIONS[redirection], said), arguments
+        assert done.stdout or ">" in redirection.replace("2>", "")
+
+
+@pytest.mark.parametrize("redirection", REDIRECTIONS)
+def test_the_server_serves_on_and_ends_well(
+    redirection: str, data_folder: Path, database_url: str
+) -> None:
+    with server_process(
+        data_folder,
+        settings={"TASKAPP_DATABASE_URL": database_url},
+        launcher=redirected(redirection, sys.executable, "-W", "error"),
+    ) as server:
+        with server.wait_until_ready().client() as client:
+            assert client.status("/login") == 200
+        assert server.end() == 0
+        assert "Traceback" not in server.log_text
+        assert "Exception" not in server.log_text
+
+
+def test_what_is_closed_is_not_given_to_a_socket_or_a_file(
+    data_folder: Path, database_url: str
+) -> None:
+    with server_process(
+        data_folder,
+        settings={"TASKAPP_DATABASE_URL": database_url},
+        launcher=redirected("<&- >&- 2>&-", sys.executable),
+    ) as server:
+        server.wait_until_ready()
+        opened = [Path(f"/proc/{server.pid}/fd/{number}").readlink() for number in range(3)]
+        assert opened == [Path("/dev/null")] * 3
+
+
+def test_names_in_any_encoding_are_printed(data_folder: Path) -> None:
+    odd = str(data_folder.parent / "d\udce4ta")  # not valid UTF-8
+    for variables in ({}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}):
+        done = subprocess.run(
+            [sys.executable, str(PROGRAM), "settings"],
+            env=inherited_environment() | {"TASKAPP_DATA_DIR": odd} | variables,
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"TASKAPP_DATA_DIR" in done.stdout
