@@ -18,6 +18,7 @@ from tests.support.server_process import (
 )
 
 IDLE, BUSY = 1000, 500
+QUEUES = 3
 SECONDS = 6.0
 # Starts a program with the usual default limit of open files.
 AS_USUAL = ["sh", "-c", 'ulimit -Sn 1024 && exec "$@"', "sh", sys.executable, "-W", "error"]
@@ -50,7 +51,9 @@ def test_a_thousand_idle_and_five_hundred_busy_connections_are_all_served(
     assert asyncio.run(scenario()) > 0
     share = processor_share(server.pid, before)
     assert {*crowd.statuses} == {200, 201}
-    assert crowd.overtaken < 2 * BUSY  # first come, first served
+    # First come, first served: the server's loop, its pool and the client's loop are queues. In
+    # each of them all others may be ahead of a request, and none overtakes it.
+    assert crowd.overtaken < QUEUES * BUSY
     assert crowd.slowest * share < TIMEOUT  # the time in which the server had the processor
     with server.client() as bob:
         bob.sign_up("bob@example.com")
