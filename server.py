@@ -30,7 +30,6 @@ from taskapp.jobs.backup_schedule import run_backup_schedule
 from taskapp.jobs.health_check import watch_limits
 from taskapp.jobs.housekeeping import run_health_checks, run_housekeeping
 from taskapp.observability.logs import configure_logging, log
-from taskapp.runtime.database_server import database_server
 from taskapp.runtime.listeners import describe_sockets, listening_sockets
 from taskapp.runtime.standard_streams import output_problem, prepare_standard_streams
 from taskapp.runtime.startup import install_stop_signals, open_database
@@ -46,9 +45,9 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
         async with (
             WebServer(services, sockets) as web_server,
             services.maintenance.watching(),
-            database_server(settings) as url,
+            open_database(services, stop=stopped) as url,
         ):
-            if await open_database(services, url, stop=stopped):
+            if url:
                 await watch_limits(services)  # the first response of /ready is right, too
                 web_server.open()
                 _announce(settings, describe_sockets(settings, sockets))

@@ -27,6 +27,7 @@ from taskapp.backups.repository import (
 )
 from taskapp.backups.wal_archive import READY, WalSource, archive_lag, prepare_archive
 from taskapp.backups.wal_segments import SEGMENT_BYTES, parse_lsn, segment_name
+from taskapp.core.threads import run_in_daemon_thread
 from taskapp.core.waiting import wait_until
 from taskapp.db.migrations import MigrationError, connected
 from taskapp.postgres.cluster import program
@@ -102,10 +103,10 @@ async def make_base_backup(
 async def _create_restore_point(url: str, name: str) -> _RestorePoint:
     for _ in range(_ATTEMPTS - 1):
         try:
-            return await asyncio.to_thread(_create_restore_point_now, url, name)
+            return await run_in_daemon_thread(_create_restore_point_now, url, name)
         except MigrationError:  # a transaction ran for longer than RESTORE_POINT_TIMEOUT
             await asyncio.sleep(1)
-    return await asyncio.to_thread(_create_restore_point_now, url, name)
+    return await run_in_daemon_thread(_create_restore_point_now, url, name)
 
 
 def _create_restore_point_now(url: str, name: str) -> _RestorePoint:

@@ -17,6 +17,7 @@ from taskapp.backups.status import inspect_backups
 from taskapp.backups.wal_archive import remove_wal
 from taskapp.config.settings import Settings
 from taskapp.core.errors import TaskappError
+from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.migrations import MigrationError
 from taskapp.observability.logs import log
 from taskapp.postgres.cluster import EmbeddedPostgresError
@@ -41,7 +42,7 @@ async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False
             for left in ("verify", "restore") if settings.uses_embedded_database else ():
                 # Left by a killed process: a running one would hold the lock.
                 await asyncio.to_thread(shutil.rmtree, settings.data_dir / left, ignore_errors=True)
-            database = await asyncio.to_thread(find_database, settings) or ""
+            database = await run_in_daemon_thread(find_database, settings) or ""
             report = await asyncio.to_thread(inspect_backups, settings, database)
             if only_if_due and not report.is_due:
                 return None
@@ -65,7 +66,7 @@ async def make_dump_before(settings: Settings, url: str, event: str) -> Backup:
     try:
         folder.make()
         async with folder.lock():
-            database = await asyncio.to_thread(find_database, settings) or ""
+            database = await run_in_daemon_thread(find_database, settings) or ""
             backup = await make_dump(folder, url, database, f"before-{event}")
             folder.note_place()
             await asyncio.to_thread(_remove_old, folder, backup, settings.backup_keep)

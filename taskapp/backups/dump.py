@@ -18,6 +18,7 @@ from taskapp.backups.repository import (
     finished,
     read_backup,
 )
+from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.dsn import is_local, split_password
 from taskapp.postgres.cluster import program
 from taskapp.postgres.processes import (
@@ -57,13 +58,13 @@ async def make_dump(
         OSError: the folder cannot be written to.
     """
     with folder.staging(label) as staging, ExitStack() as stack:
-        connection, seen = await asyncio.to_thread(stack.enter_context, snapshot(url))
+        connection, seen = await run_in_daemon_thread(stack.enter_context, snapshot(url))
         timestamp = datetime.now(UTC)
         (staging / FILE).touch(mode=0o600)
         options = ("--format=custom", f"--snapshot={seen}", f"--file={staging / FILE}")
         await _run_on(url, "pg_dump", options)
-        tables = await asyncio.to_thread(read_tables, connection)
-        revision = await asyncio.to_thread(read_revision, connection, tables)
+        tables = await run_in_daemon_thread(read_tables, connection)
+        revision = await run_in_daemon_thread(read_revision, connection, tables)
         if not revision:
             raise BackupError("The database holds no tables of taskapp: there is nothing to keep.")
         await asyncio.to_thread(
@@ -74,7 +75,7 @@ async def make_dump(
             database=database,
             revision=revision,
             tables=tables,
-            schema=await asyncio.to_thread(read_schema, connection),
+            schema=await run_in_daemon_thread(read_schema, connection),
         )
     return read_backup(finished(staging))
 
@@ -151,7 +152,10 @@ def _programs(name: str) -> Sequence[str]:
 
 
 def _libpq_environment() -> dict[str, str]:
-    """Return the variables that libpq reads, as in the pool: passwords, certificates, services."""
+    """Return the variables that libpq reads, as in the pool: passwords, certificates, services.
+
+    With an embedded PostgreSQL none is left (`EmbeddedPostgres.start`).
+    """
     return {
         name: value
         for name, value in os.environ.items()

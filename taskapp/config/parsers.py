@@ -123,10 +123,14 @@ def data_dir(text: str) -> Path:
 
 
 def database_url(text: str) -> str:
-    """Return the URL of a PostgreSQL database unchanged."""
-    if text and not text.startswith(("postgresql://", "postgres://")):
+    """Return the address of a PostgreSQL database unchanged: a URL, or words such as host=..."""
+    if text and not text.startswith(("postgresql://", "postgres://")) and not _is_dsn(text):
         raise ValueError("must be a URL such as postgresql://user:password@host/database")
     return text
+
+
+def _is_dsn(text: str) -> bool:
+    return re.match(r"\s*[a-z_]+\s*=", text) is not None
 
 
 def secret_keys(text: str) -> tuple[str, ...]:

@@ -203,6 +203,17 @@ class Unavailable(TaskappError):
         self.retry_after = retry_after
 
 
+class TablesUnusable(Unavailable):
+    """The tables are not where this user of the database looks, or not for this user.
+
+    Its text is for operators: users are only told that the database is not responding.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.args = (reason,)
+
+
 class OutcomeUnknown(Unavailable):
     """The connection broke during a change, which may or may not have been committed."""
 

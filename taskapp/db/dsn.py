@@ -1,5 +1,8 @@
 """Addresses of databases, as libpq reads them, and a single connection outside the pool."""
 
+import os
+import socket
+from contextlib import closing, suppress
 from typing import Any
 
 import psycopg2
@@ -9,7 +12,16 @@ from taskapp.config.settings import SettingsError
 from taskapp.core.errors import Unavailable
 from taskapp.db.errors import first_line
 
-CONNECT_TIMEOUT = 3.0  # seconds
+CONNECT_TIMEOUT = 3.0  # seconds for each server that an address names
+# For an address that does not say otherwise. An idle connection sends something before routers
+# forget it, and one whose network is gone is noticed after a minute instead of hours.
+_DEFAULTS = {
+    "connect_timeout": f"{CONNECT_TIMEOUT:.0f}",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",  # milliseconds
+}
 
 
 def connect_once(url: str, purpose: str) -> Any:
@@ -26,21 +38,62 @@ def connect_once(url: str, purpose: str) -> Any:
         )
         raise SettingsError([problem])
     try:
-        return psycopg2.connect(url, connect_timeout=int(CONNECT_TIMEOUT), application_name=purpose)
+        return psycopg2.connect(url, application_name=purpose, **_parameters(url))
     except psycopg2.Error as error:
         raise Unavailable(f"The database cannot be reached: {first_line(error)}") from error
 
 
+def locate_server(url: str) -> dict[str, str]:
+    """Return an address of one server only: the one that libpq chooses of all that `url` names.
+
+    Only a blocking connection tries them all, each for `connect_timeout`.
+
+    Raises SettingsError and Unavailable, as `connect_once` does.
+    """
+    with closing(connect_once(url, "taskapp connect")) as connection:
+        info = connection.info
+        used = info.dsn_parameters  # of the address, a service file and the environment
+        server = {"host": info.host, "port": str(info.port), "options": used.get("options", "")}
+        with socket.socket(fileno=os.dup(info.socket)) as peer:
+            if peer.family != socket.AF_UNIX:
+                numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+                server["hostaddr"], _ = socket.getnameinfo(peer.getpeername(), numeric)
+            connection.close()
+            _wait_for_end(peer)
+    return {**psycopg2.extensions.parse_dsn(url), **_parameters(url), **server}
+
+
+def _wait_for_end(peer: socket.socket) -> None:
+    """Wait until the server has ended a connection, so that it does not count for its limits."""
+    peer.settimeout(CONNECT_TIMEOUT)
+    with suppress(OSError):
+        while peer.recv(4096):
+            pass
+
+
 def split_password(url: str) -> tuple[str, str]:
     """Split an address into one without a password, safe in a process list, and the password."""
-    parts = psycopg2.extensions.parse_dsn(url)
+    parts = psycopg2.extensions.parse_dsn(url) | _parameters(url)
     password = parts.pop("password", "")
     return psycopg2.extensions.make_dsn(**parts), password
 
 
 def is_local(url: str) -> bool:
     """Return whether an address names a Unix socket."""
-    return bool(psycopg2.extensions.parse_dsn(url).get("host", "/").startswith("/"))
+    return bool(psycopg2.extensions.parse_dsn(url).get("host", "").startswith("/"))
+
+
+def _parameters(url: str) -> dict[str, str]:
+    """Return what every connection needs, and the defaults of what an address leaves open.
+
+    What a service file says is not known here, so that it keeps its own defaults.
+    """
+    given = psycopg2.extensions.parse_dsn(url)
+    has_service = "service" in given or "PGSERVICE" in os.environ
+    if "PGCONNECT_TIMEOUT" in os.environ:
+        given.setdefault("connect_timeout", os.environ["PGCONNECT_TIMEOUT"])
+    defaults = {} if has_service else {k: v for k, v in _DEFAULTS.items() if k not in given}
+    return {"client_encoding": "UTF8"} | defaults
 
 
 def _is_valid(url: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 
-from taskapp.core.errors import Unavailable, UniqueViolation
+from taskapp.core.errors import TablesUnusable, Unavailable, UniqueViolation
 from taskapp.observability.logs import log
 
 # SQLSTATE classes (PostgreSQL's manual, appendix A) after which a later attempt at the same
@@ -18,15 +18,16 @@ _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _ROLLED_BACK_CLASSES = ("25", "40", "53")
 _RESOURCES_CLASS = "53"
 _READ_ONLY = "25006"
+# Insufficient privilege, undefined table, invalid schema name: an operator can mend these.
+_TABLES_UNUSABLE = ("42501", "42P01", "3F000")
 
 # A pooler has moved the session to another server connection than the one that ran PREPARE.
 PREPARED_ELSEWHERE = (
     psycopg2.errors.InvalidSqlStatementName,
     psycopg2.errors.DuplicatePreparedStatement,
 )
-# Raised while a connection is opened. The AssertionError is aiopg's: it asserts that a connection
-# is still open right after it was made.
-UNREACHABLE = (psycopg2.Error, TimeoutError, OSError, AssertionError)
+# Raised while a connection is opened.
+UNREACHABLE = (psycopg2.Error, TimeoutError, OSError)
 _CONNECTION_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, OSError)
 
 
@@ -35,7 +36,7 @@ class ConnectionLostError(Exception):
 
 
 class PreparedStatementLost(Exception):
-    """The server connection does not have the prepared statement; nothing was run."""
+    """The server connection cannot run the prepared statement any more; nothing was run."""
 
 
 def translate(error: Exception, level: str = "warning") -> Exception:
@@ -46,6 +47,9 @@ def translate(error: Exception, level: str = "warning") -> Exception:
     if isinstance(error, psycopg2.errors.UniqueViolation):
         return UniqueViolation(error.diag.constraint_name or "")
     code = _sqlstate(error)
+    if code in _TABLES_UNUSABLE:
+        log("database.tables_unusable", "error", error=first_line(error))
+        return TablesUnusable(first_line(error))
     if code == _READ_ONLY or code.startswith(_TRANSIENT_CLASSES):
         log("database.refused", level, code=code)
         return Unavailable() if code.startswith(_ROLLED_BACK_CLASSES) else ConnectionLostError()
@@ -54,6 +58,12 @@ def translate(error: Exception, level: str = "warning") -> Exception:
         log("database.connection_lost", "warning", error=first_line(error))
         return ConnectionLostError()
     return error
+
+
+def is_plan_outdated(error: psycopg2.Error) -> bool:
+    """Return whether a prepared statement was refused because the type of a column has changed."""
+    # "cached plan must not change result type", which PostgreSQL says in its own language.
+    return bool(error.diag.source_function == "RevalidateCachedQuery")
 
 
 def is_rejected_write(error: Exception) -> bool:

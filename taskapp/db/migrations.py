@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -11,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 import schema
 from taskapp.config.installation import COMMAND
 from taskapp.core.errors import Unavailable
+from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.dsn import connect_once
 from taskapp.db.errors import first_line
 from taskapp.observability.logs import log
@@ -48,7 +50,7 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
         SettingsError: the address of the database cannot be parsed.
         Unavailable: the database cannot be reached.
     """
-    revision = await asyncio.to_thread(read_revision, url)
+    revision = await run_in_daemon_thread(read_revision, url)
     if revision == HEAD:
         return False
     if revision is not None and revision > HEAD:
@@ -56,7 +58,7 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
     if revision is not None and back_up is not None:
         await back_up(revision)
     log("database.migrating", before=revision or "", after=HEAD)
-    if not await asyncio.to_thread(_upgrade, url):
+    if not await run_in_daemon_thread(_upgrade, url):
         return False
     log("database.migrated", before=revision or "", after=HEAD)
     return True
@@ -123,7 +125,12 @@ def connected(url: str, purpose: str = "taskapp migrations") -> Iterator[Connect
     )
     try:
         with engine.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                # A thread may wait for a statement, which would have to end before the connection.
+                cast("Any", connection.connection.driver_connection).cancel()
+                raise
     except OperationalError as error:
         reason = first_line(error.orig or error)
         raise Unavailable(f"The database cannot be reached: {reason}") from error

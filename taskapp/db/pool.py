@@ -1,14 +1,18 @@
 """The connection pool, in the only module that uses aiopg."""
 
 import asyncio
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import aiopg
 import psycopg2
 import psycopg2.extensions
 
+from taskapp.core.cancellation import raise_if_cancelled
 from taskapp.core.errors import Unavailable
 from taskapp.db.dsn import CONNECT_TIMEOUT
 from taskapp.db.errors import (
@@ -16,8 +20,16 @@ from taskapp.db.errors import (
     UNREACHABLE,
     PreparedStatementLost,
     first_line,
+    is_plan_outdated,
 )
-from taskapp.db.session_options import OPTIONS, OPTIONS_QUERY, SERVER_TIMEOUT, check_options
+from taskapp.db.server_location import Server, ServerLocation
+from taskapp.db.session_options import (
+    OPTIONS,
+    OPTIONS_QUERY,
+    OVERRIDING_VARIABLES,
+    SERVER_TIMEOUT,
+    check_options,
+)
 from taskapp.db.statements import Statement
 from taskapp.observability.logs import log
 from taskapp.observability.metrics import Metrics
@@ -25,6 +37,8 @@ from taskapp.observability.metrics import Metrics
 Row = tuple[Any, ...]
 
 _TIMESTAMP_WITH_TIME_ZONE = 1184  # the type's oid in pg_type
+_TRUSTED_IDLE_TIME = 1.0  # seconds after which a connection through a network is asked before use
+_ANSWER_TIMEOUT = 1.0  # seconds for its answer
 _CLOSED_BY_US = 1  # psycopg2's `connection.closed` after close(); it is 2 when the connection broke
 
 
@@ -41,7 +55,9 @@ class Connection:
     def __init__(
         self, connection: Any, cursor: Any, prepared_statements: PreparedStatements
     ) -> None:
-        self.aiopg_connection = connection
+        self.is_remote = not connection.raw.info.host.startswith("/")
+        self.idle_since = monotonic()  # seconds of the monotonic clock
+        self._aiopg_connection = connection
         self._raw = connection.raw
         self._cursor = cursor
         self._result = cursor.raw
@@ -77,60 +93,59 @@ class Connection:
         except PREPARED_ELSEWHERE as error:
             self._prepared_statements.are_enabled = False
             raise PreparedStatementLost from error
+        except psycopg2.errors.FeatureNotSupported as error:
+            if is_plan_outdated(error):
+                raise PreparedStatementLost from error
+            raise
 
     def close(self) -> None:
         """Close the connection, even in the middle of a statement."""
-        _close(self.aiopg_connection)
+        _close(self._aiopg_connection)
 
 
 class ConnectionPool:
     """Lends connections, first come, first served.
 
-    aiopg's pool opens and closes them but does not get them back after each statement. That would
-    cost a condition, a task and a check of every free connection, a sixth of a short request, and
-    would hand a connection to the latest caller instead of the one waiting longest (ADR 0021).
+    aiopg's own pool would cost a condition, a task and a check of every free connection, a sixth of
+    a short request, and would hand a connection to the latest caller instead of the one waiting
+    longest (ADR 0021).
     """
 
     def __init__(self, size: int, metrics: Metrics) -> None:
-        self._pool: Any = None
+        self._location = ServerLocation(url="")
         self._prepared_statements = PreparedStatements()
         self._is_open = False
         self._size = size
         self._slots = asyncio.Semaphore(size)
         self._waiting = 0
         self._failure = ""  # why no connection could be opened, since one could
+        self._open_connections = 0  # those that are being opened included
         self._idle: list[Connection] = []  # most recently used last, so that few stay warm
-        metrics.pool_size.set_function(lambda: self._pool.size if self._is_open else 0)
-        metrics.pool_used.set_function(
-            lambda: self._pool.size - len(self._idle) if self._is_open else 0
-        )
+        metrics.pool_size.set_function(lambda: self._open_connections)
+        metrics.pool_used.set_function(lambda: self._open_connections - len(self._idle))
         metrics.pool_waiting.set_function(lambda: self._waiting)
 
     async def open(self, url: str) -> None:
         """Open the first connection and check that it has the session options.
 
         Raises:
-            SettingsError: a pooler between us and the server drops the session options.
+            SettingsError: the address cannot be parsed, or a pooler drops the session options.
             Unavailable: the server cannot be reached, or rejects the connection.
         """
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                self._pool = await aiopg.create_pool(
-                    url,
-                    minsize=1,
-                    maxsize=self._size,
-                    timeout=None,  # type: ignore[arg-type]  # only passed on, and None is allowed
-                    enable_hstore=False,
-                    enable_json=False,
-                    enable_uuid=False,
-                    on_connect=_prepare_connection,
-                    options=OPTIONS,
-                    application_name="taskapp",
-                )
-            async with asyncio.timeout(SERVER_TIMEOUT):
-                await _check_options(self._pool)
-        except UNREACHABLE as error:
-            raise Unavailable(f"The database cannot be reached: {first_line(error)}") from error
+        for name in OVERRIDING_VARIABLES:
+            os.environ.pop(name, None)
+        self._location = ServerLocation(url)
+        async with self._slots:
+            connection = await self._connect()
+            try:
+                with _as_unavailable():
+                    async with asyncio.timeout(SERVER_TIMEOUT):
+                        [options] = await connection.run(OPTIONS_QUERY)
+                check_options(*options)
+            except BaseException:
+                self._retire(connection)
+                raise
+            self._idle.append(connection)
         self._is_open = True
 
     async def close(self) -> None:
@@ -138,13 +153,9 @@ class ConnectionPool:
         if not self._is_open:
             return
         self._is_open = False  # `acquire` raises Unavailable from now on
-        # Wait by our own count: aiopg waits for ever for a connection that comes back broken.
         for _ in range(self._size):
             await self._slots.acquire()
-        while self._idle:
-            self._retire(self._idle.pop())
-        self._pool.close()
-        await self._pool.wait_closed()
+        self._retire_idle()
         for _ in range(self._size):
             self._slots.release()
 
@@ -162,16 +173,16 @@ class ConnectionPool:
         try:
             while self._idle:
                 connection = self._idle.pop()
-                if not connection.is_closed:
+                if await self._is_usable(connection):
                     return connection
-                self._retire(connection)
-            return await self._connect()
+            return await self._connect_for_request()
         except BaseException:
             self._slots.release()
             raise
 
     def release(self, connection: Connection) -> None:
         """Return a connection to the pool, with nothing running on it."""
+        connection.idle_since = monotonic()
         self._idle.append(connection)
         self._slots.release()
 
@@ -180,18 +191,73 @@ class ConnectionPool:
         self._retire(connection)
         self._slots.release()
 
-    async def _connect(self) -> Connection:
+    async def _connect_for_request(self) -> Connection:
         if not self._is_open:
             raise Unavailable
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                connection = await self._pool.acquire()
+            connection = await self._connect()
+        except Unavailable as error:
+            self._note_failure(error.detail)
+            raise Unavailable from error  # the details are for operators
+        self._failure = ""
+        return connection
+
+    async def _connect(self) -> Connection:
+        """Open a connection to the server of before, or else to the one that is there now."""
+        self._open_connections += 1
+        try:
+            server = await self._location.find()
+            try:
+                return await self._connect_to(server)
+            except UNREACHABLE:
+                raise_if_cancelled()
+                self._location.forget(server)
+            server = await self._location.find()
+            with _as_unavailable():
+                return await self._connect_to(server)
+        except BaseException:
+            self._open_connections -= 1
+            raise
+
+    async def _connect_to(self, server: Server) -> Connection:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            connection = await _open_connection(server.parameters)
+            try:
+                await _prepare_connection(connection)
                 cursor = await connection.cursor()
-            self._failure = ""
-            return Connection(connection, cursor, self._prepared_statements)
+            except BaseException:
+                _close(connection)
+                raise
+        return Connection(connection, cursor, self._prepared_statements)
+
+    async def _is_usable(self, connection: Connection) -> bool:
+        """Return whether an idle connection still leads to the server; close it if it does not.
+
+        A router on the way may have forgotten it: then nothing comes back, not even an error.
+        """
+        if connection.is_closed:
+            self._retire(connection)
+            return False
+        is_trusted = monotonic() - connection.idle_since < _TRUSTED_IDLE_TIME
+        if is_trusted or not connection.is_remote:
+            return True
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT):
+                await connection.run("SELECT 1")
         except UNREACHABLE as error:
-            self._note_failure(first_line(error))
-            raise Unavailable from error
+            self._retire(connection)
+            raise_if_cancelled()
+            log("database.connection_lost", "warning", error=first_line(error))
+            self._retire_idle()  # they were idle for longer
+            return False
+        except BaseException:
+            self._retire(connection)
+            raise
+        return True
+
+    def _retire_idle(self) -> None:
+        while self._idle:
+            self._retire(self._idle.pop())
 
     def _note_failure(self, reason: str) -> None:
         """Log why the server cannot be reached, once until it can: every request tries."""
@@ -201,18 +267,55 @@ class ConnectionPool:
 
     def _retire(self, connection: Connection) -> None:
         connection.close()
-        self._pool.release(connection.aiopg_connection)
+        self._open_connections -= 1
 
 
-async def _check_options(pool: Any) -> None:
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    """Raise Unavailable for an error of a connection."""
     try:
-        async with pool.acquire() as connection, connection.cursor() as cursor:
-            await cursor.execute(OPTIONS_QUERY)
-            check_options(*await cursor.fetchone())
+        yield
+    except UNREACHABLE as error:
+        raise_if_cancelled()
+        raise Unavailable(f"The database cannot be reached: {first_line(error)}") from error
+
+
+async def _open_connection(parameters: dict[str, str]) -> Any:
+    """Open a connection, and hand it to aiopg when it is open.
+
+    libpq takes another socket for each attempt, such as with TLS and then without; aiopg would keep
+    waiting for the first one (aio-libs/aiopg#837).
+    """
+    options = f"{parameters['options']} {OPTIONS}"  # of the same options the last one counts
+    ours = {"options": options, "application_name": "taskapp"}
+    raw = psycopg2.connect(async_=True, **parameters | ours)
+    try:
+        while (state := raw.poll()) != psycopg2.extensions.POLL_OK:
+            await _until_ready(raw.fileno(), state)
+        cursor = raw.cursor()
+        cursor.execute("SELECT 1")  # aiopg only takes a connection that is waiting
+        return await aiopg.connect(
+            "",
+            connection_factory=lambda *_arguments, **_options: raw,
+            timeout=None,  # type: ignore[arg-type]  # only passed on, and None is allowed
+            enable_hstore=False,
+            enable_json=False,
+            enable_uuid=False,
+        )
     except BaseException:
-        pool.terminate()
-        await pool.wait_closed()
+        raw.close()
         raise
+
+
+async def _until_ready(descriptor: int, state: int) -> None:
+    loop = asyncio.get_running_loop()
+    is_read = state == psycopg2.extensions.POLL_READ
+    ready = asyncio.Event()
+    (loop.add_reader if is_read else loop.add_writer)(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        (loop.remove_reader if is_read else loop.remove_writer)(descriptor)
 
 
 async def _prepare_connection(connection: Any) -> None:

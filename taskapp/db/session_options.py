@@ -9,6 +9,8 @@ from taskapp.config.settings import SettingsError
 # Seconds. Less than STATEMENT_TIMEOUT: what the server itself cancels is known to be rolled back.
 SERVER_TIMEOUT = 3.5
 OPTIONS = f"-c timezone=UTC -c datestyle=ISO -c statement_timeout={int(SERVER_TIMEOUT * 1000)}"
+# libpq sends these variables of the environment after the options, which they would override.
+OVERRIDING_VARIABLES = ("PGDATESTYLE", "PGTZ")
 OPTIONS_QUERY = (
     "SELECT current_setting('TimeZone'), current_setting('DateStyle'), setting::bigint"
     " FROM pg_settings WHERE name = 'statement_timeout'"

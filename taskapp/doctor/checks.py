@@ -16,7 +16,8 @@ from taskapp.auth.rate_limits import RedisWindows
 from taskapp.config.installation import COMMAND
 from taskapp.config.secret_key import load_secret_keys
 from taskapp.config.settings import Settings, SettingsError
-from taskapp.core.errors import TaskappError
+from taskapp.core.errors import TablesUnusable, TaskappError
+from taskapp.core.threads import run_in_daemon_thread
 from taskapp.core.units import format_size
 from taskapp.db.database import Database
 from taskapp.db.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
@@ -37,7 +38,7 @@ from taskapp.maintenance_mode import maintenance_file, read_window
 from taskapp.observability.metrics import Metrics
 from taskapp.postgres.cluster import EmbeddedPostgresError
 from taskapp.postgres.server import DataFolderInUse
-from taskapp.queries.server import ServerFacts, require_facts
+from taskapp.queries.server import ServerFacts, ping_server, require_facts
 from taskapp.runtime.database_server import database_server
 
 MIN_POSTGRESQL = 15
@@ -93,20 +94,32 @@ async def check_database(settings: Settings) -> list[CheckResult]:
 
 
 async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
-    revision = await asyncio.to_thread(read_revision, url)
+    revision = await run_in_daemon_thread(read_revision, settings.migration_database_url or url)
     database = Database(1, Metrics())
     await database.open(url)
     try:
         before = time()
         facts = await require_facts(database)
         ours = (before + time()) / 2
+        tables = await _check_tables(database) if revision == HEAD else []
     finally:
         await database.close()
     return [
         check_server(facts, settings.database_pool),
         check_revision(revision),
+        *tables,
         check_clock(facts.clock - ours),
     ]
+
+
+async def _check_tables(database: Database) -> list[CheckResult]:
+    """Return a problem if the server would not find, or may not read, the tables."""
+    try:
+        await ping_server(database)
+    except TablesUnusable as error:
+        fix = "Set search_path, or grant the tables, to the user of TASKAPP_DATABASE_URL."
+        return [CheckResult(Level.PROBLEM, "tables", str(error), fix)]
+    return []
 
 
 def check_server(facts: ServerFacts, wanted: int) -> CheckResult:

@@ -1,18 +1,14 @@
 """Background jobs: each goes on after any failure, which is logged and counted."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
+from taskapp.core.cancellation import raise_if_cancelled
 from taskapp.core.errors import TaskappError
 from taskapp.observability.logs import log
 from taskapp.observability.metrics import Metrics
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -54,41 +50,23 @@ async def _run(job: Job, metrics: Metrics) -> bool:
     """Run a job once, and return whether it succeeded."""
     try:
         result = await (asyncio.shield(_awaited(job)) if job.ends_by_itself else job.work())
-    except TaskappError as error:
-        log("job.failed", "warning", job=job.name, error=error.detail)
-    except Exception as error:  # an unknown one must not end the job
-        log("job.failed", "error", job=job.name, error=f"{type(error).__name__}: {error}")
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task and task.cancelling():  # the stop; otherwise a library cancelled something
-            raise
-        log("job.failed", "error", job=job.name, error="CancelledError")
+    except (Exception, asyncio.CancelledError) as error:  # an unknown one must not end the job
+        raise_if_cancelled()  # the stop; otherwise a library cancelled something
+        _log_failure(job, error)
     else:
+        raise_if_cancelled()
         if result is not False:
             return True
     metrics.job_failures.labels(job.name).inc()
     return False
 
 
+def _log_failure(job: Job, error: BaseException) -> None:
+    if isinstance(error, TaskappError):
+        log("job.failed", "warning", job=job.name, error=error.detail)
+    else:
+        log("job.failed", "error", job=job.name, error=f"{type(error).__name__}: {error}")
+
+
 async def _awaited(job: Job) -> object:
     return await job.work()
-
-
-async def run_in_daemon_thread(function: Callable[[], Result]) -> Result:
-    """Run a function that may hang, such as on an unreachable network disk, in a daemon thread.
-
-    A thread of `asyncio.to_thread` keeps the process alive until the function returns.
-    """
-    outcome: Future[Result] = Future()
-    outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            result = function()
-        except Exception as error:  # the caller handles it
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(result)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await asyncio.wrap_future(outcome)

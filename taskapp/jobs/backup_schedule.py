@@ -7,9 +7,11 @@ from functools import partial
 from taskapp.backups.create import make_backup
 from taskapp.backups.repository import BackupError
 from taskapp.backups.status import ARCHIVE_TIMEOUT
+from taskapp.core.cancellation import raise_if_cancelled
 from taskapp.core.errors import TaskappError, Unavailable
+from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.migrations import MigrationError
-from taskapp.jobs.background import Job, run_in_daemon_thread, running_jobs
+from taskapp.jobs.background import Job, running_jobs
 from taskapp.observability.logs import log
 from taskapp.queries.server import find_archiver_state
 from taskapp.queries.users import count_users
@@ -54,6 +56,7 @@ async def _back_up_if_due(services: Services, url: str) -> bool:
     else:
         backups.has_failed = False
         return True
+    raise_if_cancelled()
     backups.has_failed = True
     services.metrics.backup_failures.inc()
     log("backup.failed", "error", reason=reason)

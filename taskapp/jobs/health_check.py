@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Literal
 
-from taskapp.core.errors import TaskappError, Unavailable
+from taskapp.core.errors import TablesUnusable, TaskappError, Unavailable
 from taskapp.db.migrations import HEAD
 from taskapp.observability.availability import Problem
 from taskapp.queries.server import find_revision, ping_server
@@ -42,7 +42,9 @@ async def find_database_problem(services: Services) -> Problem | None:
         ping.cancel()
     problem: Problem | None
     if not ping.done() or isinstance(ping.exception(), TaskappError):
-        problem, reason = "disconnected", ""
+        error = ping.exception() if ping.done() else None
+        reason = str(error) if isinstance(error, TablesUnusable) else ""
+        problem = "disconnected"
     else:
         reason = _find_reason(services, is_read_only=ping.result())
         problem = "read-only" if reason else None

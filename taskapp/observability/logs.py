@@ -24,7 +24,9 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 Value = str | int | float | bool | None
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(
+    enc_hook=str
+).encode  # a Message is a str, which msgspec does not see
 
 
 class _Output:

@@ -38,6 +38,8 @@ _SEVERITIES = {
     "FATAL": logging.ERROR,
     "PANIC": logging.ERROR,
 }
+# PostgreSQL calls this FATAL. All its clients are ours, and whoever ends one tells why.
+_CLIENT_ENDED = "connection to client lost"
 _OWN_NAME = re.compile(r"(^|/)(postgres|initdb)([: ]|$)")
 _LAUNCHER = (
     (str(Path(sys.executable).with_name("launcher")),)
@@ -215,6 +217,8 @@ class _LogForwarder(asyncio.Protocol):
             level = _SEVERITIES.get(severity.rstrip("12345")) if colon else None
             if level is None:
                 level, words = logging.WARNING, text
+            elif words.strip() == _CLIENT_ENDED:
+                level = logging.INFO
             _logger.log(level, "%s", words.strip())
 
 

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from taskapp.core.cancellation import raise_if_cancelled
 from taskapp.postgres.backoff import RestartBackoff
 from taskapp.postgres.cluster import (
     EmbeddedPostgresError,
@@ -128,6 +129,7 @@ class EmbeddedPostgres:
         Call it in the main thread: PostgreSQL stops when the thread that started it ends. Raises
         DataFolderInUse and EmbeddedPostgresError.
         """
+        _forget_libpq_variables()
         try:
             self._prepare_folders()
             await self._stop_orphans()
@@ -288,6 +290,7 @@ class EmbeddedPostgres:
                 await self._stop_orphans()
                 await self._launch()
             except (OSError, EmbeddedPostgresError) as error:
+                raise_if_cancelled()
                 _logger.error("%s", error)  # noqa: TRY400  # the sentence says all there is to say
 
     def _explain(self, error: OSError | FolderAccessError) -> str:
@@ -299,6 +302,16 @@ class EmbeddedPostgres:
         if isinstance(error, OSError):
             return f"PostgreSQL can't run in the data folder {self._folder}: {error}"
         return str(error)
+
+
+def _forget_libpq_variables() -> None:
+    """Remove from the environment what libpq would take for the address or options of a server.
+
+    Who has a PostgreSQL besides may have set them for it: with PGHOSTADDR, its database would be
+    migrated instead of the embedded one.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 async def _start_or_share(postgres: EmbeddedPostgres, *, share: bool) -> bool:

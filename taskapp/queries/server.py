@@ -2,19 +2,21 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import column, exists, extract, false, func, select, table, text
+from sqlalchemy import column, extract, func, select, table, text
 
 from schema.tables import tasks
+from taskapp.core.errors import TablesUnusable
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
 from taskapp.observability.metrics import DatabaseStatistics
 
-# On while a standby recovers, too. One of our tables has to be there; it is not read.
 _PING = Statement(
     "server.ping",
     select(
-        func.current_setting("transaction_read_only") == "on",
-        exists().select_from(tasks).where(false()),
+        func.current_setting("transaction_read_only") == "on",  # also while a standby recovers
+        # Of one of our tables, without waiting for whoever has locked it.
+        func.has_table_privilege(func.to_regclass(tasks.name), "SELECT"),
+        func.current_setting("search_path"),
     ),
 )
 _HAS_REVISION = Statement(
@@ -74,9 +76,17 @@ class ArchiverState(NamedTuple):
 
 
 async def ping_server(database: Database) -> bool:
-    """Return whether the server, which responds, is read-only."""
+    """Return whether the server, which responds, is read-only.
+
+    Raises TablesUnusable if it has no table of ours for this user.
+    """
     row = await database.fetch_one(_PING)
-    return bool(row and row[0])
+    is_read_only, may_read, search_path = row or (False, None, "")
+    if may_read is None:
+        raise TablesUnusable(f'search_path ({search_path}) leads to no table "{tasks.name}"')
+    if not may_read:
+        raise TablesUnusable(f'permission denied for table "{tasks.name}"')
+    return bool(is_read_only)
 
 
 async def find_revision(database: Database) -> str | None:

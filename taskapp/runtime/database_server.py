@@ -5,7 +5,6 @@ creates the tables of an empty database, and refuses one at an older or newer re
 accounts must not change the tables under a running server.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from taskapp.backups.repository import backup_repository
 from taskapp.backups.wal_archive import archive_settings
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
+from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.database import Database
 from taskapp.db.migrations import HEAD, NewerDatabaseError, migrate, read_revision
 from taskapp.observability.metrics import Metrics
@@ -99,7 +99,7 @@ async def require_prepared_database(settings: Settings, url: str) -> None:
         SettingsError: the address of the database cannot be parsed.
         Unavailable: the database cannot be reached.
     """
-    revision = await asyncio.to_thread(read_revision, url)
+    revision = await run_in_daemon_thread(read_revision, url)
     if revision is None:
         await prepare_database(settings, url)
     elif revision > HEAD:

@@ -2,12 +2,16 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 
+from taskapp.core.cancellation import raise_if_cancelled
 from taskapp.core.errors import Unavailable
+from taskapp.db.database import Database
 from taskapp.db.errors import handle_loop_error
 from taskapp.observability.logs import log
-from taskapp.runtime.database_server import prepare_database
+from taskapp.queries.server import ping_server
+from taskapp.runtime.database_server import database_server, prepare_database
 from taskapp.services import Services
 
 RETRY_INTERVAL = 2.0  # seconds between attempts
@@ -38,10 +42,22 @@ async def run_until(event: asyncio.Event, work: Coroutine[object, object, object
     return not event.is_set()
 
 
-async def open_database(services: Services, url: str, *, stop: asyncio.Event) -> bool:
-    """Migrate and open the database; return False if the event is set first."""
+@asynccontextmanager
+async def open_database(services: Services, *, stop: asyncio.Event) -> AsyncIterator[str]:
+    """Start, migrate and open the database, and yield its address; "" if the event is set first.
+
+    The embedded server runs for the length of the block.
+    """
     install_loop_error_handler()
-    return await run_until(stop, _open(services, url))
+    url = ""
+
+    async def start() -> None:
+        nonlocal url
+        url = await stack.enter_async_context(database_server(services.settings))
+        await _open(services, url)
+
+    async with AsyncExitStack() as stack:
+        yield url if await run_until(stop, start()) else ""
 
 
 async def _open(services: Services, url: str) -> None:
@@ -49,9 +65,19 @@ async def _open(services: Services, url: str) -> None:
     while True:
         try:
             await prepare_database(services.settings, url)
-            await services.database.open(url)
+            await _open_once(services.database, url)
         except Unavailable as error:
-            log("database.waiting", "warning", reason=error.detail, retrySeconds=RETRY_INTERVAL)
+            raise_if_cancelled()
+            log("database.waiting", "warning", reason=str(error), retrySeconds=RETRY_INTERVAL)
             await asyncio.sleep(RETRY_INTERVAL)
         else:
             return
+
+
+async def _open_once(database: Database, url: str) -> None:
+    await database.open(url)
+    try:
+        await ping_server(database)
+    except BaseException:
+        await database.close()
+        raise

@@ -29,7 +29,14 @@ from tests.support.backup_tools import (
     original,
     short_parent,
 )
-from tests.support.server_process import LONG_ENOUGH, Client, server_process, wait_until
+from tests.support.server_process import (
+    LONG_ENOUGH,
+    Client,
+    new_data_folder,
+    server_process,
+    stopped_processes,
+    wait_until,
+)
 
 __all__ = ["instance", "original"]  # fixtures
 
@@ -44,6 +51,27 @@ def verify(instance: Instance) -> str:
         assert not (instance.data_dir / "verify").exists()
         return str(error)
     return ""
+
+
+def copying(data_dir: Path) -> list[int]:
+    """List the processes that copy the cluster of a data folder."""
+    commands = {
+        path.parent.name: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")
+    }
+    wanted = (b"pg_basebackup", os.fsencode(data_dir))
+    return [int(pid) for pid, words in commands.items() if all(word in words for word in wanted)]
+
+
+def test_a_stop_in_the_middle_of_a_backup_complains_of_nothing() -> None:
+    with (
+        new_data_folder() as folder,
+        server_process(folder, settings={"TASKAPP_BACKUP_EVERY": "1s"}) as server,
+    ):
+        server.wait_until_ready().client().sign_up("alice@example.com")
+        wait_until(lambda: bool(copying(folder)))
+        with stopped_processes(lambda: copying(folder)):
+            assert server.end() == 0
+        assert server.complaints() == []
 
 
 # Verifying

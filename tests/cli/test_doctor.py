@@ -227,6 +227,17 @@ def test_a_guest_who_may_not_read_the_revision_is_told(served: tuple[Settings, s
     execute(url, "REVOKE ALL ON SCHEMA public FROM guest; DROP ROLE guest")
 
 
+def test_tables_that_the_user_of_the_process_does_not_find_are_missed(
+    served: tuple[Settings, str],
+) -> None:
+    _, owner_url = served
+    url = f"{owner_url}&options=-csearch_path%3Dnowhere"
+    settings = make_settings(database_url=url, migration_database_url=owner_url)
+    findings = {finding.subject: finding for finding in asyncio.run(check_database(settings))}
+    assert_is(findings["tables"], PROBLEM, "Set search_path, or grant the tables")
+    assert findings["tables"].text == 'search_path (nowhere) leads to no table "tasks"'
+
+
 def test_an_embedded_database_that_cannot_run_is_said(folder: Path) -> None:
     (folder / "postgres").mkdir()
     (finding,) = asyncio.run(check_database(make_settings(data_dir=str(folder))))

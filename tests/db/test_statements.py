@@ -4,10 +4,24 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import ARRAY, DateTime, Integer, all_, bindparam, func, literal, select, text
+from sqlalchemy import (
+    ARRAY,
+    DateTime,
+    Integer,
+    all_,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    select,
+    table,
+    text,
+)
 
+from taskapp.db.database import Database
 from taskapp.db.statements import Statement
-from tests.support.database_fixtures import open_database
+from tests.support.database_fixtures import execute, open_database
 
 DOUBLE = Statement("double", select(literal(2) * bindparam("number", type_=Integer)))
 PASSED = Statement(
@@ -60,6 +74,29 @@ def test_behind_a_pooler_that_changes_servers_each_statement_is_run_and_none_kep
     assert [first, second, third, fourth] == [[(True,)], [(42,)], [(True,)], [(42,)]]
     assert DOUBLE.key not in dict(kept)
     assert "connection_lost" not in capsys.readouterr().err
+
+
+def test_the_type_of_a_column_may_change_under_running_connections(empty_database: str) -> None:
+    numbers = table("numbers", column("number", Integer))
+    read = Statement("read", select(numbers.c.number))
+    write = Statement("write", insert(numbers).values(number=3).returning(numbers.c.number))
+
+    async def on_all(database: Database, statement: Statement) -> list[Any]:
+        return await asyncio.gather(*(database.fetch_value(statement) for _ in range(20)))
+
+    async def scenario() -> None:
+        async with open_database(empty_database, 4) as database:
+            for type_ in ("integer", "bigint", "smallint"):
+                execute(empty_database, f"ALTER TABLE numbers ALTER number TYPE {type_}")
+                assert await on_all(database, read) == [3] * 20
+                assert await on_all(database, write) == [3] * 20
+        assert execute(empty_database, "SELECT count(*) FROM numbers") == [(61,)]
+
+    execute(empty_database, "CREATE TABLE numbers AS SELECT 3 AS number")
+    try:
+        asyncio.run(scenario())
+    finally:
+        execute(empty_database, "DROP TABLE numbers")
 
 
 def test_statements_of_the_same_words_have_one_name_and_no_others() -> None:

@@ -14,7 +14,7 @@ from tests.support.server_process import LONG_ENOUGH, reserved_port, wait_until
 
 PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 PASSWORDS = {"taskapp": "of-the-process", "taskapp_owner": "of-the-owner"}
-ACCESS = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+ACCESS = "local all,replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 class OwnPostgres:
@@ -68,6 +68,18 @@ def running_postgres(folder: Path, certificate: Certificate | None = None) -> It
     (cluster / "pg_hba.conf").write_text(ACCESS)
     with reserved_port() as port:
         yield from _serving(OwnPostgres(folder, port), cluster, certificate)
+
+
+@contextmanager
+def running_standby(folder: Path, primary: OwnPostgres) -> Iterator[OwnPostgres]:
+    """Run a read-only copy that follows another server."""
+    give_to_postgres(folder)
+    cluster = folder / "cluster"
+    follow = ["--write-recovery-conf", "--no-sync", "--checkpoint=fast", "--pgdata", str(cluster)]
+    command = as_postgres(PROGRAMS / "pg_basebackup", *follow, "-d", primary.administrator())
+    subprocess.run(command, check=True, capture_output=True)
+    with reserved_port() as port:
+        yield from _serving(OwnPostgres(folder, port), cluster, None)
 
 
 def _serving(

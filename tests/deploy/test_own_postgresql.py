@@ -1,25 +1,30 @@
 """Your own PostgreSQL: roles with few privileges, TLS, and PgBouncer in between."""
 
+import asyncio
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg2
 import pytest
+from sqlalchemy import select, text
 
 from taskapp.config.settings import SettingsError
 from taskapp.db.session_options import check_options
+from taskapp.db.statements import Statement
 from tests.deploy.certificates import Certificate, make_authority, make_certificate
 from tests.deploy.postgres import (
+    ACCESS,
     PASSWORDS,
     OwnPostgres,
     as_postgres,
     give_to_postgres,
     running_postgres,
+    running_standby,
 )
-from tests.support.database_fixtures import add_user, execute
+from tests.support.database_fixtures import add_user, execute, open_database
 from tests.support.server_process import (
     CHECKOUT,
     LONG_ENOUGH,
@@ -180,6 +185,95 @@ def test_dumps_are_made_and_restored_over_tls_by_whatever_programs_are_installed
         assert " is good: " in run(owner, "backup", "verify", name)
         run(owner, "restore", "--replace", "--backup", name)
         assert execute(owner, emails) == [(f"{account}@example.com",) for account in accounts]
+
+
+@pytest.mark.parametrize(
+    ("access", "mode", "is_encrypted"),
+    [
+        ("hostnossl", "prefer", False),  # TLS is refused after the handshake
+        ("hostnossl", "disable", False),
+        ("hostnossl", "allow", False),
+        ("hostssl", "allow", True),  # an unencrypted connection is refused at its log-in
+        ("hostssl", "prefer", True),
+        ("hostssl", "require", True),
+        ("hostssl", "verify-ca", True),
+        ("hostssl", "verify-full", True),
+    ],
+)
+def test_each_sslmode_ends_up_with_what_the_server_accepts(
+    access: str, mode: str, is_encrypted: bool, postgres: OwnPostgres, authority: Certificate
+) -> None:
+    rules = postgres.folder / "cluster" / "pg_hba.conf"
+    rules.write_text(ACCESS.replace("host all", f"{access} all"))
+    execute(postgres.administrator(), "SELECT pg_reload_conf()")
+    asked = Statement("tls", select(text("ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")))
+    url = postgres.url(
+        "taskapp", host="localhost", options=f"?sslmode={mode}&sslrootcert={authority.path}"
+    )
+
+    async def scenario() -> None:
+        async with open_database(url, 1) as database:
+            assert await database.fetch_value(asked) is is_encrypted
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        rules.write_text(ACCESS)
+        execute(postgres.administrator(), "SELECT pg_reload_conf()")
+
+
+def test_a_password_file_and_a_service_are_read(
+    postgres: OwnPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.touch(mode=0o600)
+    passwords.write_text(f"localhost:{postgres.port}:taskapp:taskapp:{PASSWORDS['taskapp']}\n")
+    services = tmp_path / "services"
+    services.write_text(f"[tasks]\nhost=localhost\nport={postgres.port}\nuser=taskapp\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+
+    async def scenario(url: str) -> None:
+        async with open_database(url, 2) as database:
+            one = Statement("one", select(text("1")))
+            assert await asyncio.gather(*(database.fetch_one(one) for _ in range(2))) == [(1,)] * 2
+
+    asyncio.run(scenario(f"service=tasks dbname=taskapp passfile={passwords}"))
+    monkeypatch.setenv("PGPASSFILE", str(passwords))
+    asyncio.run(scenario(f"postgresql://taskapp@localhost:{postgres.port}/taskapp"))
+
+
+# Two servers
+
+
+def test_a_standby_that_is_promoted_takes_over(authority: Certificate) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as first,
+        tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as second,
+        ExitStack() as primary_end,
+    ):
+        primary = primary_end.enter_context(running_postgres(Path(first)))
+        primary.add_roles(ROLES)
+        with running_standby(Path(second), primary) as standby:
+            hosts = f"127.0.0.1:{standby.port},127.0.0.1:{primary.port}"
+            address = f"postgresql://{{}}:{{}}@{hosts}/taskapp?target_session_attrs=read-write"
+            url, owner = (address.format(*item) for item in PASSWORDS.items())
+            with taskapp(url, TASKAPP_MIGRATION_DATABASE_URL=owner) as process:
+                alice = process.wait_until_ready().client().sign_up("alice@example.com")
+                assert alice.send("POST", "/api/tasks", {"title": "before"}).status == 201
+                wait_until(
+                    lambda: (
+                        execute(standby.administrator("taskapp"), "SELECT title FROM tasks")
+                        == [("before",)]
+                    )
+                )
+                primary_end.close()
+                wait_until(lambda: alice.send("GET", "/api/tasks").status == 503)
+                execute(standby.administrator(), "SELECT pg_promote()")
+                wait_until(
+                    lambda: alice.send("POST", "/api/tasks", {"title": "after"}).status == 201
+                )
+                assert alice.titles() == ["after", "before"]
+                assert process.end() == 0
 
 
 # PgBouncer

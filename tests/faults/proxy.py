@@ -5,6 +5,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ class Proxy:
         self.heal()
         self._target = target
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._last_used: dict[object, float] = {}  # pair: seconds of the monotonic clock
+        self._forgotten: set[object] = set()  # pairs
         self._tasks: set[asyncio.Task[None]] = set()
         self._started: Future[int] = Future()
         self._loop = asyncio.new_event_loop()
@@ -37,6 +40,7 @@ class Proxy:
         self.is_black_hole = False  # holds data back, like TCP before a retransmission
         self.refuses = False
         self.cuts_replies = False  # of writes: committed, but without a reply
+        self.forgets_after = float("inf")  # seconds without data; then it swallows what comes
 
     @property
     def url(self) -> str:
@@ -93,6 +97,8 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while data := await source.read(65536):
+                if self._has_forgotten(pair):
+                    continue
                 await asyncio.sleep(self.delay)
                 while self.is_black_hole:  # noqa: ASYNC110  # another thread ends it
                     await asyncio.sleep(DRIP)
@@ -100,6 +106,14 @@ class Proxy:
                     break
                 await self._send(target, data)
         self._reset_pair(pair)
+
+    def _has_forgotten(self, pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> bool:
+        """Return whether a connection was idle for too long once; note that it is used."""
+        now = time.monotonic()
+        if now - self._last_used.get(pair, now) > self.forgets_after:
+            self._forgotten.add(pair)
+        self._last_used[pair] = now
+        return pair in self._forgotten
 
     async def _send(self, target: asyncio.StreamWriter, data: bytes) -> None:
         while data:
@@ -116,6 +130,8 @@ class Proxy:
 
     def _reset_pair(self, pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> None:
         self._pairs.discard(pair)
+        self._last_used.pop(pair, None)
+        self._forgotten.discard(pair)
         for writer in pair:
             _reset(writer)
 

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -12,8 +13,9 @@ from tests.faults.ledger import Outcome, writing
 from tests.faults.outage import TIMEOUT, Watchers
 from tests.faults.own_postgres import own_postgres
 from tests.faults.proxy import Proxy
-from tests.support.server_process import ServerProcess, new_data_folder, server_process
+from tests.support.server_process import Client, ServerProcess, new_data_folder, server_process
 
+FORGETS_AFTER = 3.0  # seconds
 SWALLOWS_FOR = 6.0  # seconds, longer than the timeout of a statement
 MOST_CUTS = 1000
 
@@ -86,6 +88,26 @@ def test_a_database_that_is_gone_is_missed_in_words_and_found_again(
         watchers.assert_first_requests_succeed()
         ledger.wait_for_writes()
     assert_all_is_well(ledger, site.url)
+
+
+def test_connections_that_the_network_forgot_are_noticed_before_a_request_is_lost(
+    site: Site, chance: random.Random
+) -> None:
+    def write(number: int) -> int:
+        with Client(site.server.address) as client:
+            client.token = alice.token
+            return client.send("POST", "/api/tasks", {"title": f"task {number}"}).status
+
+    with (
+        writing(site.server.address, chance) as ledger,  # opens every connection of the pool
+        Client(site.server.address) as alice,
+    ):
+        alice.sign_up("alice-of-the-forgetful-network@example.com")
+        ledger.wait_for_writes(30)
+    site.network.forgets_after = FORGETS_AFTER
+    time.sleep(FORGETS_AFTER + 1)
+    with ThreadPoolExecutor(8) as at_once:
+        assert [*at_once.map(write, range(8))] == [201] * 8
 
 
 def test_a_slow_network_slows_and_refuses_nothing(site: Site, chance: random.Random) -> None:

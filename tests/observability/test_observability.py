@@ -28,6 +28,7 @@ from tests.support.api_tools import (
     with_settings,
 )
 from tests.support.clients import ApiClient
+from tests.support.database_fixtures import execute
 from tests.support.metrics_reader import Metrics, read_metrics
 from tests.support.server_process import ServerProcess, server_process
 
@@ -399,6 +400,16 @@ async def test_a_server_that_stops_asks_its_clients_to_hang_up(
         writer.close()
         await writer.wait_closed()
         assert (b"Connection: close" in head) == is_asked
+
+
+async def test_tables_that_are_missing_are_unhealthy(api: ApiClient, empty_database: str) -> None:
+    execute(empty_database, "ALTER TABLE tasks RENAME TO hidden")
+    try:
+        assert (await api.get("/api/health")).json["status"] == "unhealthy"
+        assert (await api.get("/api/health/ready")).status == 503
+    finally:
+        execute(empty_database, "ALTER TABLE hidden RENAME TO tasks")
+    assert (await api.get("/api/health/ready")).status == 200
 
 
 async def test_health_answers_within_five_seconds_when_the_database_hangs(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from taskapp.core.errors import Unavailable
+from taskapp.core.threads import run_in_daemon_thread
 from taskapp.jobs import backup_schedule, housekeeping
-from taskapp.jobs.background import Job, run_in_daemon_thread, running_jobs
+from taskapp.jobs.background import Job, running_jobs
 from taskapp.observability.metrics import Metrics
 from taskapp.services import Services
 from tests.support.server_process import Stopwatch, wait_until
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.gen_test
 
 
 async def fail_of_ours() -> None:
-    raise Unavailable("The database is away")
+    raise Unavailable  # with a Message, which is translated for users
 
 
 async def fail_unexpectedly() -> None:
@@ -80,6 +81,22 @@ async def test_a_stop_ends_a_job_wherever_it_is() -> None:
     async with running_jobs(Metrics(), Job("x", hang, 1, delay=60)):
         pass
     assert stopwatch.seconds < 5
+
+
+@pytest.mark.parametrize("error", [OSError(), Unavailable(), None])
+async def test_a_stop_ends_a_job_whose_clean_up_hides_the_cancel(error: Exception | None) -> None:
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if error:
+                raise error from None
+
+    async with running_jobs(Metrics(), Job("x", hang, 60, ends_by_itself=False)):
+        await begun.wait()
 
 
 async def test_after_a_failure_a_job_may_wait_longer() -> None:

@@ -260,6 +260,15 @@ def test_a_stop_under_load_loses_nothing_and_complains_of_nothing(data_folder: P
             assert_all_is_well(ledger, EmbeddedPostgres(data_folder).url)
 
 
+def test_a_stop_ends_a_start_that_is_still_making_the_database(new_folder: Path) -> None:
+    with server_process(new_folder) as server:
+        wait_until(lambda: bool(postgres_processes(new_folder)))
+        with stopped_processes(lambda: postgres_processes(new_folder)):
+            assert server.end() == 0
+        assert server.log[-1]["event"] == "stopped"
+        assert postgres_processes(new_folder) == []
+
+
 def test_a_stop_does_not_wait_for_a_statement_that_hangs(data_folder: Path) -> None:
     with server_process(data_folder, constant=SHORT_DRAIN) as server:
         user = server.wait_until_ready().client().sign_up(somebody())

@@ -1,0 +1,14 @@
+"""Giving way to the cancellation of a task."""
+
+import asyncio
+
+
+def raise_if_cancelled() -> None:
+    """Raise CancelledError if the current task has been cancelled.
+
+    Whoever handles an error and goes on calls this first. The clean-up of a cancelled task may
+    raise an error in place of the CancelledError, and a task is cancelled only once.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
