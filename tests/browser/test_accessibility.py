@@ -102,6 +102,27 @@ def test_letters_of_twice_the_size_are_all_seen(visit: Visit, width: int) -> Non
     assert found == []
 
 
+@pytest.mark.parametrize(
+    ("style", "is_cut"),
+    [
+        ("line-height: 1.5", False),
+        ("line-height: 0.8", False),  # letters are higher than their line, and seen
+        ("line-height: 0.8; overflow: hidden", True),
+        ("height: 1em; line-height: 1", False),
+        ("height: 1.2em; width: 5em; line-height: 1", True),  # a line is below the box
+        ("height: 1.2em; width: 5em; line-height: 1; overflow: hidden", True),
+        ("height: 1.2em; width: 5em; line-height: 1; overflow: auto", False),
+        ("width: 2em; white-space: nowrap", True),
+    ],
+)
+def test_only_text_that_is_cut_off_or_sticks_out_by_a_line_counts_as_cut(
+    pixels: Page, style: str, is_cut: bool
+) -> None:
+    text = "Log in to see all of this"
+    pixels.set_content(f"<div style='font: 20px sans-serif; {style}'>{text}</div>")
+    assert (ask(pixels, "findCutText") == [f"div: {text}"]) == is_cut
+
+
 # The last test of a visit, because it checks the whole visit
 
 
