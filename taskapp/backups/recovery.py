@@ -7,7 +7,6 @@ refused before any work.
 import asyncio
 import shutil
 import tarfile
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -148,40 +147,37 @@ async def recovered(plan: RestorePlan, aside: Path, owner: UnixUser | None) -> A
     damaged = await asyncio.to_thread(plan.backup.damage)
     if damaged:
         raise BackupError(f"The backup {plan.backup.path} is damaged: {', '.join(damaged)}.")
-    with tempfile.TemporaryDirectory(prefix="taskapp-") as socket_folder:
-        try:
-            postgres = await _start(plan, aside, Path(socket_folder), owner)
-        except (EmbeddedPostgresError, OSError, tarfile.TarError) as error:
-            raise BackupError(f"The backup {plan.backup.path} can't be started: {error}") from error
-        try:
-            if plan.backup.kind == "dump":
-                await restore_dump(plan.backup, postgres.url)
-                if plan.backup.schema != PUBLIC:
-                    await asyncio.to_thread(_set_schema, postgres.url, plan.backup.schema)
-            yield postgres.url
-        finally:
-            await postgres.stop()
+    try:
+        postgres = await _start(plan, aside, owner)
+    except (EmbeddedPostgresError, OSError, tarfile.TarError) as error:
+        raise BackupError(f"The backup {plan.backup.path} can't be started: {error}") from error
+    try:
+        if plan.backup.kind == "dump":
+            await restore_dump(plan.backup, postgres.url)
+            if plan.backup.schema != PUBLIC:
+                await asyncio.to_thread(_set_schema, postgres.url, plan.backup.schema)
+        yield postgres.url
+    finally:
+        await postgres.stop()
 
 
-async def _start(
-    plan: RestorePlan, aside: Path, socket_folder: Path, owner: UnixUser | None
-) -> EmbeddedPostgres:
+async def _start(plan: RestorePlan, aside: Path, owner: UnixUser | None) -> EmbeddedPostgres:
     if plan.backup.kind == "dump":
         _make_anew(aside)
-        postgres = EmbeddedPostgres(aside, socket_folder=socket_folder)
+        postgres = EmbeddedPostgres(aside, socket_folder=aside)
         await postgres.start()
         return postgres
     try:
-        return await _start_recovery(plan, aside, socket_folder, owner)
+        return await _start_recovery(plan, aside, owner)
     except EmbeddedPostgresError as error:
         # No transaction after the target time: recovering everything gives the same state.
         if _TARGET_NOT_REACHED not in str(error) or "recovery_target_time" not in plan.target:
             raise
-    return await _start_recovery(replace(plan, target={}), aside, socket_folder, owner)
+    return await _start_recovery(replace(plan, target={}), aside, owner)
 
 
 async def _start_recovery(
-    plan: RestorePlan, aside: Path, socket_folder: Path, owner: UnixUser | None
+    plan: RestorePlan, aside: Path, owner: UnixUser | None
 ) -> EmbeddedPostgres:
     _make_anew(aside)
     cluster = aside / "postgres"
@@ -200,7 +196,7 @@ async def _start_recovery(
         **plan.target,
     }
     postgres = EmbeddedPostgres(
-        aside, socket_folder=socket_folder, extra_settings=lambda _cluster: settings
+        aside, socket_folder=aside, extra_settings=lambda _cluster: settings
     )
     await postgres.start()
     try:

