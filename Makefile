@@ -13,7 +13,10 @@ REPOSITORY_URL ?=
 CORE := tests/api/test_auth_api.py tests/api/test_task_api.py tests/auth tests/backups tests/config tests/forms \
     tests/postgres tests/runtime/test_background.py
 
-.PHONY: run test test-deploy test-postgres test-python test-binary binary wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages images clean help
+# What a person has set for other programs would find other packages, or another folder.
+unexport CDPATH GREP_OPTIONS $(filter-out PYTHON PYTHONS,$(filter PYTHON%,$(.VARIABLES)))
+
+.PHONY: FORCE run test test-deploy test-postgres test-python test-binary binary wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages images clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
@@ -65,11 +68,11 @@ release-files: $(VENV)/.release  ## complete dist/ for the release of TAG: list 
 
 wheel: $(VENV)/.development  ## build dist/taskapp-*.whl, for pipx install
 	rm -rf build taskapp.egg-info dist/taskapp-*.whl
-	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python deploy/run_pip.py wheel --no-deps --no-build-isolation --wheel-dir dist .
 	rm -rf build taskapp.egg-info
 
 binary: wheel $(VENV)/.binary  ## build dist/taskapp, one file that needs no Python
-	$(VENV)/binary/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/taskapp-*.whl
+	$(VENV)/binary/bin/python deploy/run_pip.py install --no-deps --force-reinstall dist/taskapp-*.whl
 	$(VENV)/binary/bin/pyinstaller --noconfirm --log-level ERROR --distpath build/collected --workpath build/work deploy/binary/taskapp.spec
 	$(VENV)/binary/bin/python deploy/binary/pack.py build/collected/taskapp dist/taskapp
 	ln -f dist/taskapp dist/taskapp-linux-$(MACHINE)
@@ -113,39 +116,36 @@ clean:  ## remove the environment and caches; the data folder stays
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
 
-$(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	    || { echo "taskapp needs Python 3.11 or later; set PYTHON=/path/to/it" >&2; exit 1; }
-	@echo "Creating the environment in $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV) \
-	    || { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt install python3-venv" >&2; exit 1; }
+# Looked at each time: after an upgrade of Python, an environment has no packages for the new one.
+$(VENV)/pyvenv.cfg: FORCE
+	@sh deploy/environment.sh "$(PYTHON)" $(VENV)
 
-$(VENV)/.runtime: requirements.lock | $(VENV)/bin/python
+$(VENV)/.runtime: requirements.lock $(VENV)/pyvenv.cfg
 	@echo "Installing taskapp's dependencies; this takes a minute, once ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python deploy/run_pip.py install --require-hashes -r requirements.lock
 	@touch $@
 
-$(VENV)/.development: requirements-dev.lock | $(VENV)/bin/python
+$(VENV)/.development: requirements-dev.lock $(VENV)/pyvenv.cfg
 	@echo "Installing the dependencies of the tests; this takes some minutes, once ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python deploy/run_pip.py install --require-hashes -r requirements-dev.lock
 	@touch $@ $(VENV)/.runtime
 
-$(VENV)/.deploy: tests/deploy/requirements.lock | $(VENV)/bin/python
+$(VENV)/.deploy: tests/deploy/requirements.lock $(VENV)/pyvenv.cfg
 	@echo "Installing the dependencies of the tests of deploy/; this takes some minutes, once ..."
-	@$(PYTHON) -m venv $(VENV)/deploy
-	@$(VENV)/deploy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/requirements.lock
+	@$(BIN)/python -m venv $(VENV)/deploy
+	@$(VENV)/deploy/bin/python deploy/run_pip.py install --require-hashes -r tests/deploy/requirements.lock
 	@touch $@
 
-$(VENV)/.release: deploy/release/requirements.lock | $(VENV)/bin/python
+$(VENV)/.release: deploy/release/requirements.lock $(VENV)/pyvenv.cfg
 	@echo "Installing the tools for a release; this takes a minute, once ..."
-	@$(PYTHON) -m venv $(VENV)/release
-	@$(VENV)/release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/release/requirements.lock
+	@$(BIN)/python -m venv $(VENV)/release
+	@$(VENV)/release/bin/python deploy/run_pip.py install --require-hashes -r deploy/release/requirements.lock
 	@touch $@
 
-$(VENV)/.binary: requirements.lock deploy/binary/requirements.lock | $(VENV)/bin/python
+$(VENV)/.binary: requirements.lock deploy/binary/requirements.lock $(VENV)/pyvenv.cfg
 	@echo "Installing the tools for the one file; this takes a minute, once ..."
-	@$(PYTHON) -m venv $(VENV)/binary
-	@$(VENV)/binary/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock -r deploy/binary/requirements.lock
+	@$(BIN)/python -m venv $(VENV)/binary
+	@$(VENV)/binary/bin/python deploy/run_pip.py install --require-hashes -r requirements.lock -r deploy/binary/requirements.lock
 	@touch $@
 
 $(NODE_MODULES)/.installed: tests/package-lock.json tests/.npmrc | system

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# in_turn.sh COMMAND...: runs each command, also after one that failed, and ends with what failed.
+# in_turn.sh COMMAND...: runs each command, also after one that failed, and ends with the tests that
+# were skipped and with what failed.
 set -uo pipefail
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
@@ -7,11 +8,17 @@ failed=()
 for command in "$@"; do
     bash -c "$command" 2>&1 | tee -a "$said" || failed+=("$command")
 done
+# The lines of pytest's summaries that match, each once: an in_turn.sh inside has said them before.
+summary() {
+    grep -E "$1" "$said" | awk '!seen[$0]++'
+}
+if grep -qE '^SKIPPED ' "$said"; then
+    printf '\nWhat was skipped:\n'
+    summary '^SKIPPED '
+fi
 [ "${#failed[@]}" != 0 ] || exit 0
 printf '\nWhat failed:\n'
 printf '%s\n' "${failed[@]}"
-# Lines of make and of coverage, and of the summaries of pytest. An in_turn.sh inside has said them before.
-for pattern in '^(make.*\*\*\* |FAIL |ERROR: )' '^(FAILED|ERROR) [^ ]+\.py'; do
-    grep -E "$pattern" "$said" | awk '!seen[$0]++'
-done
+summary '^(make.*\*\*\* |FAIL |ERROR: )'  # of make, and of coverage
+summary '^(FAILED|ERROR) [^ ]+\.py'
 exit 1

@@ -18,10 +18,14 @@ RETRY_INTERVAL = 2.0  # seconds between attempts
 
 
 def install_stop_signals() -> asyncio.Event:
-    """Install handlers for SIGTERM and SIGINT, and return the event that they set."""
+    """Install handlers for SIGTERM, SIGINT and SIGHUP, and return the event that they set.
+
+    SIGHUP comes when the terminal is closed. If it is ignored, as below `nohup`, it stays so.
+    """
     stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     return stopped
 
 

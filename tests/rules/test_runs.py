@@ -56,7 +56,7 @@ def test_a_run_ends_with_the_names_of_all_that_failed_in_whichever_command(tmp_p
     second = pytest_command(tmp_path, "test_second.py", "def test_good():\n    pass\n")
     code, said = run(first, second, "echo 'make: *** [Makefile:1: types] Error 1'; false")
     assert code == 1
-    assert "1 passed" in said[said.index("What failed:") - 3]  # of the second
+    assert "1 passed" in said[said.index("What was skipped:") - 3]  # of the second
     named = said[said.index("What failed:") + 1 :]
     assert named[:2] == [first, "echo 'make: *** [Makefile:1: types] Error 1'; false"]
     assert named[2] == "make: *** [Makefile:1: types] Error 1"
@@ -64,6 +64,19 @@ def test_a_run_ends_with_the_names_of_all_that_failed_in_whichever_command(tmp_p
         ["ERROR", "test_first.py::test_never_begun"],
         ["FAILED", "test_first.py::test_bad"],
     ]
+
+
+def test_a_run_ends_with_what_was_skipped_in_whichever_command_also_if_nothing_failed(
+    tmp_path: Path,
+) -> None:
+    skips = "import pytest\n\ndef test_left_out():\n    pytest.skip('for another machine')\n"
+    first = pytest_command(tmp_path, "test_first.py", skips)
+    second = pytest_command(tmp_path, "test_second.py", "def test_good():\n    pass\n")
+    inside = f"bash {IN_TURN} '{first}'"  # as .ci/run does, whose end is another's middle
+    code, said = run(inside, second)
+    assert code == 0
+    assert said[-2] == "What was skipped:"
+    assert re.fullmatch(r"SKIPPED \[1\] \S*test_first\.py:4: for another machine", said[-1])
 
 
 def test_a_run_in_which_nothing_failed_says_no_more_than_its_commands() -> None:
