@@ -35,10 +35,10 @@ def launch(
 
 
 def _enter_namespace() -> None:
-    """Give this user the number of a user who has a name, in a namespace of its own.
+    """Enter a user namespace, in which this user has the number of a user with a name.
 
-    For PostgreSQL refuses root, and its initdb a user without a name. Files still get the number
-    that this user has outside (user_namespaces(7)).
+    PostgreSQL refuses root, and its initdb a user without a name. Files still get the number that
+    this user has outside (user_namespaces(7)).
     """
     from pathlib import Path  # noqa: PLC0415  # slow to import, and rarely needed
 
