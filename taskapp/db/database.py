@@ -6,7 +6,7 @@ from time import monotonic, perf_counter
 from typing import Any, TypeVar, cast
 
 from taskapp.core.deadlines import DeadlineTimer
-from taskapp.core.errors import OutcomeUnknown, Unavailable
+from taskapp.core.errors import OutcomeUnknown, TablesUnusable, Unavailable
 from taskapp.db.errors import (
     ConnectionLostError,
     PreparedStatementLost,
@@ -15,6 +15,7 @@ from taskapp.db.errors import (
 )
 from taskapp.db.pool import Connection, ConnectionPool, Row
 from taskapp.db.statements import Statement
+from taskapp.observability.logs import log
 from taskapp.observability.metrics import Metrics
 
 Result = TypeVar("Result")
@@ -49,6 +50,7 @@ class Database:
         self._connections = ConnectionPool(pool_size, metrics)
         self._deadlines: DeadlineTimer[asyncio.Task[Any]] = DeadlineTimer(asyncio.Task.cancel)
         self._rejected_writes: dict[str, float] = {}  # statement name: monotonic time in seconds
+        self._unusable: set[str] = set()  # why tables could not be used, as logged
         self._statements = metrics.statements
         self._children: dict[str, Any] = {}
 
@@ -178,12 +180,21 @@ class Database:
             return error if task is None or task.cancelling() else Unavailable()
         if not isinstance(error, Exception):
             return error
-        if not is_rejected_write(error):
-            return translate(error)
-        # A full disk or a read-only server rejects every write: the first one warns.
-        level = "warning" if self.accepts_writes else "debug"
-        self._rejected_writes[name] = monotonic()
-        return translate(error, level)
+        level = "warning"
+        if is_rejected_write(error):
+            # A full disk or a read-only server rejects every write: the first one warns.
+            level = "warning" if self.accepts_writes else "debug"
+            self._rejected_writes[name] = monotonic()
+        translated = translate(error, level)
+        if isinstance(translated, TablesUnusable):
+            self._log_unusable(str(translated))
+        return translated
+
+    def _log_unusable(self, reason: str) -> None:
+        """Log why a table cannot be used, once: every request finds that out."""
+        if reason not in self._unusable:
+            self._unusable.add(reason)
+            log("database.tables_unusable", "error", error=reason)
 
     def _observe(self, name: str, seconds: float) -> None:
         child = self._children.get(name)

@@ -48,7 +48,6 @@ def translate(error: Exception, level: str = "warning") -> Exception:
         return UniqueViolation(error.diag.constraint_name or "")
     code = _sqlstate(error)
     if code in _TABLES_UNUSABLE:
-        log("database.tables_unusable", "error", error=first_line(error))
         return TablesUnusable(first_line(error))
     if code == _READ_ONLY or code.startswith(_TRANSIENT_CLASSES):
         log("database.refused", level, code=code)

@@ -205,7 +205,9 @@ def test_a_database_that_may_not_be_read_is_not_taken_for_an_empty_one(url: str)
         execute(url, "DROP ROLE stranger")
 
 
-def test_a_connection_that_is_lost_while_it_waits_is_unavailable(url: str) -> None:
+def test_a_connection_that_is_lost_while_it_waits_is_unavailable_and_the_wait_is_logged(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     waiting = "FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
 
     async def scenario() -> None:
@@ -220,7 +222,10 @@ def test_a_connection_that_is_lost_while_it_waits_is_unavailable(url: str) -> No
                 await attempt
 
     asyncio.run(scenario())
+    logged = capsys.readouterr().err
+    assert logged.count("database.migration_waits") == 1
     assert asyncio.run(migrate(url)) is True
+    assert "database.migration_waits" not in capsys.readouterr().err
 
 
 def test_no_column_has_a_value_that_only_python_knows() -> None:

@@ -215,6 +215,13 @@ def database_at(site: Site, revision: str) -> Iterator[None]:
     execute(site.database, "UPDATE alembic_version SET version_num = %s", now)
 
 
+@contextmanager
+def table_away(site: Site) -> Iterator[None]:
+    execute(site.database, "ALTER TABLE tasks RENAME TO gone")
+    yield
+    execute(site.database, "ALTER TABLE gone RENAME TO tasks")
+
+
 @dataclass(frozen=True)
 class State:
     """A way to break something, and what each place says of it then."""
@@ -251,6 +258,11 @@ STATES = {
         *(database_away, "database", "disconnected", ("database", "disconnected")),
         *("database unavailable", ("database_up", 0), "taskapp is temporarily unavailable"),
         doctor=("database", "not currently accepting connections"),
+    ),
+    "a table out of reach": State(
+        *(table_away, "database", "disconnected", ("database", "disconnected")),
+        *("database unavailable", ("database_up", 0), "taskapp is temporarily unavailable"),
+        doctor=("tables", 'leads to no table "tasks"'),
     ),
     "database read-only": State(
         *(database_read_only, "database", "read-only", ("database", "read-only")),
