@@ -24,13 +24,13 @@ SEND_AGAIN = "Try again. If that does not help, allow cookies for this site"
 
 
 @contextmanager
-def no_table_of_tasks(url: str) -> Iterator[None]:
+def no_column_of_titles(url: str) -> Iterator[None]:
     """Make the server raise an unexpected error."""
-    execute(url, "ALTER TABLE tasks RENAME TO gone")
+    execute(url, "ALTER TABLE tasks RENAME title TO gone")
     try:
         yield
     finally:
-        execute(url, "ALTER TABLE gone RENAME TO tasks")
+        execute(url, "ALTER TABLE tasks RENAME gone TO title")
 
 
 async def leads_back(visitor: PageClient, page: Page, status: int, words: str) -> None:
@@ -137,7 +137,7 @@ async def test_an_unexpected_error_says_nothing_of_its_cause_and_keeps_what_was_
     mine: PageClient, alice: ApiClient, empty_database: str
 ) -> None:
     form = await mine.open("/tasks")
-    with no_table_of_tasks(empty_database):
+    with no_column_of_titles(empty_database):
         pages = [await mine.open("/tasks")]
         mine.page = form
         pages.append(await mine.send("Add", title="Typed"))

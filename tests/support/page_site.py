@@ -223,13 +223,13 @@ class Site:
             execute(self._database_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
     @contextmanager
-    def no_table_of_tasks(self) -> Iterator[None]:
+    def no_column_of_titles(self) -> Iterator[None]:
         """Make the failing server raise an unexpected error."""
-        execute(self._failing_database, "ALTER TABLE tasks RENAME TO gone")
+        execute(self._failing_database, "ALTER TABLE tasks RENAME title TO gone")
         try:
             yield
         finally:
-            execute(self._failing_database, "ALTER TABLE gone RENAME TO tasks")
+            execute(self._failing_database, "ALTER TABLE tasks RENAME gone TO title")
 
 
 def _add_tasks(request: APIRequestContext, owner: Owner, tasks: list[tuple[str, str]]) -> None:

@@ -464,7 +464,7 @@ def send_too_much(visit: Visit) -> None:
 
 @state("server-error", FILLED, server=FAILING, status=500, shows=ERROR_PAGE)
 def meet_a_server_that_fails(visit: Visit) -> None:
-    with visit.site.no_table_of_tasks():
+    with visit.site.no_column_of_titles():
         visit.open("/tasks")
 
 
