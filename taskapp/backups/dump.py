@@ -5,7 +5,6 @@ import os
 import shutil
 from asyncio import IncompleteReadError
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 
@@ -18,7 +17,7 @@ from taskapp.backups.repository import (
     finished,
     read_backup,
 )
-from taskapp.core.threads import run_in_daemon_thread
+from taskapp.core.threads import entered_in_daemon_thread, run_in_daemon_thread
 from taskapp.db.dsn import is_local, split_password
 from taskapp.postgres.cluster import program
 from taskapp.postgres.processes import (
@@ -57,26 +56,28 @@ async def make_dump(
         MigrationError, SettingsError, Unavailable: the database cannot be asked.
         OSError: the folder cannot be written to.
     """
-    with folder.staging(label) as staging, ExitStack() as stack:
-        connection, seen = await run_in_daemon_thread(stack.enter_context, snapshot(url))
-        timestamp = datetime.now(UTC)
-        (staging / FILE).touch(mode=0o600)
-        options = ("--format=custom", f"--snapshot={seen}", f"--file={staging / FILE}")
-        await _run_on(url, "pg_dump", options)
-        tables = await run_in_daemon_thread(read_tables, connection)
-        revision = await run_in_daemon_thread(read_revision, connection, tables)
-        if not revision:
-            raise BackupError("The database holds no tables of taskapp: there is nothing to keep.")
-        await asyncio.to_thread(
-            describe,
-            staging,
-            kind="dump",
-            timestamp=timestamp,
-            database=database,
-            revision=revision,
-            tables=tables,
-            schema=await run_in_daemon_thread(read_schema, connection),
-        )
+    with folder.staging(label) as staging:
+        async with entered_in_daemon_thread(snapshot(url)) as (connection, seen):
+            timestamp = datetime.now(UTC)
+            (staging / FILE).touch(mode=0o600)
+            options = ("--format=custom", f"--snapshot={seen}", f"--file={staging / FILE}")
+            await _run_on(url, "pg_dump", options)
+            tables = await run_in_daemon_thread(read_tables, connection)
+            revision = await run_in_daemon_thread(read_revision, connection, tables)
+            if not revision:
+                raise BackupError(
+                    "The database holds no tables of taskapp: there is nothing to keep."
+                )
+            await asyncio.to_thread(
+                describe,
+                staging,
+                kind="dump",
+                timestamp=timestamp,
+                database=database,
+                revision=revision,
+                tables=tables,
+                schema=await run_in_daemon_thread(read_schema, connection),
+            )
     return read_backup(finished(staging))
 
 

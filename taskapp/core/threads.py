@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -36,3 +37,20 @@ async def run_in_daemon_thread(
 ) -> Result:
     """Run a function in a daemon thread, and return its result; a cancel does not wait for it."""
     return await asyncio.wrap_future(start_daemon_thread(partial(function, *args, **kwargs)))
+
+
+@asynccontextmanager
+async def entered_in_daemon_thread(
+    context: AbstractContextManager[Result],
+) -> AsyncIterator[Result]:
+    """Enter and leave a context that may hang in daemon threads; a cancel does not wait for it."""
+    value = await run_in_daemon_thread(context.__enter__)
+    try:
+        yield value
+    except asyncio.CancelledError as error:
+        start_daemon_thread(partial(context.__exit__, type(error), error, None))
+        raise
+    except BaseException as error:
+        await run_in_daemon_thread(context.__exit__, type(error), error, error.__traceback__)
+        raise
+    await run_in_daemon_thread(context.__exit__, None, None, None)

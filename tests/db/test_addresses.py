@@ -332,6 +332,27 @@ def test_a_stop_ends_the_wait_for_a_lock_of_a_migration(network: Network) -> Non
         assert server.end() == 0
 
 
+def test_a_stop_ends_a_backup_whose_server_falls_silent(
+    network: Network, database_url: str
+) -> None:
+    dumping = (
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'pg_dump'"
+        " AND wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with new_database(database_url) as url, Proxy(network.target) as proxy:
+        address = f"postgresql://{network.user}@127.0.0.1:{proxy.port}{urlsplit(url).path}"
+        settings = {"TASKAPP_DATABASE_URL": address, "TASKAPP_BACKUP_EVERY": "1s"}
+        with new_data_folder() as folder, server_process(folder, settings=settings) as server:
+            with server.wait_until_ready().client() as alice:
+                alice.register("alice@example.com")
+            with connect_locked(url):
+                wait_until(lambda: execute(url, dumping) != [])
+                proxy.is_black_hole = True
+                assert server.end() == 0
+                assert server.log[-1]["event"] == "stopped"
+            proxy.heal()
+
+
 def test_tables_that_the_user_of_the_process_does_not_find_are_waited_for_in_words(
     network: Network, empty_database: str
 ) -> None:
