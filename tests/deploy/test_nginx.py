@@ -1,6 +1,8 @@
 """nginx with deploy/nginx.conf, in front of two processes on one PostgreSQL."""
 
 import json
+import re
+import subprocess
 import tempfile
 import threading
 from collections import Counter
@@ -9,12 +11,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # its stubs would be another package
 
 from handlers.rendering.static_assets import digest
+from tests.deploy.certificates import make_authority, make_certificate
 from tests.deploy.proxy import HOST, Proxy, running_proxy, write_configuration
 from tests.deploy.tools import run_tool
-from tests.support.server_process import ServerProcess, server_process, wait_until
+from tests.runtime.test_listeners import WITHOUT_IPV6
+from tests.support.server_process import CHECKOUT, ServerProcess, server_process, wait_until
 
+PORTS = {"80": 8080, "443": 8443, "8001": 8001, "8002": 8002}  # nothing is bound by `nginx -t`
 KEY = "only-for-tests-0123456789-abcdefghijklmnop"
 JSON = ("-H", "Content-Type: application/json")
 READERS = 4
@@ -212,3 +218,57 @@ def test_gixy_finds_nothing_that_is_not_explained(tmp_path: Path, name: str) -> 
     issues = [issue for issue in json.loads(done.stdout) if issue["severity"] != "LOW"]
     assert {issue["severity"] for issue in issues} <= {"MEDIUM"}
     assert {issue["plugin"] for issue in issues} == set(EXPLAINED)
+
+
+@pytest.fixture
+def configured() -> Iterator[Path]:
+    """Yield the folder of a configuration with its certificate."""
+    with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name:
+        folder = Path(name)
+        certificate = make_certificate(folder, make_authority(folder), HOST)
+        certificate.path.rename(folder / "fullchain.pem")
+        certificate.key.rename(folder / "privkey.pem")
+        yield folder
+
+
+def check_without_ipv6(configuration: Path) -> tuple[int, str]:
+    """Run `nginx -t` as on a machine without IPv6."""
+    done = subprocess.run(
+        [*WITHOUT_IPV6, "nginx", "-t", "-c", configuration],
+        env={"PATH": "/usr/sbin:/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("site", ["site.conf", "subpath-site.conf"])
+def test_without_ipv6_its_lines_are_deleted_as_the_page_says(configured: Path, site: str) -> None:
+    configuration = write_configuration(configured, PORTS, site)
+    code, said = check_without_ipv6(configuration)
+    assert (code, "Address family not supported by protocol" in said) == (1, True), said
+    page = (CHECKOUT / "docs/how-to/behind-nginx.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^ *(sed -i .*)$", page, re.MULTILINE)
+    here = command.replace("/etc/nginx/taskapp/site.conf", str(configured / site))
+    subprocess.run(["sh", "-c", here], check=True)
+    code, said = check_without_ipv6(configuration)
+    assert (code, "[warn]" in said) == (0, False), said
+    left = (configured / site).read_text()
+    assert left.count("server {") == 2
+    assert "::" not in left
+
+
+def test_the_compose_file_needs_no_ipv6(configured: Path) -> None:
+    configuration = write_configuration(configured, PORTS, "site.conf")
+    compose = yaml.safe_load((CHECKOUT / "deploy/compose.yaml").read_text(encoding="utf-8"))
+    content = compose["configs"]["site"]["content"].replace("$$", "$")
+    for written, here in {
+        "${TASKAPP_DOMAIN}": HOST,
+        "server taskapp-": "server 127.0.0.",
+        "/etc/nginx/taskapp/": f"{configured}/",
+        "/etc/nginx/tls/": f"{configured}/",
+    }.items():
+        content = content.replace(written, here)
+    (configured / "site.conf").write_text(content)
+    assert check_without_ipv6(configuration)[0] == 0
