@@ -16,6 +16,8 @@ LABEL org.opencontainers.image.title="taskapp" \
 RUN groupadd --system --gid 10001 taskapp \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/taskapp taskapp \
     && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/taskapp /var/lib/taskapp/backups
+# PostgreSQL's initdb wants a name for its user: every number that `user:` may give has one (ADR 0036).
+RUN python -c "print(*(f'user{n}:x:{n}:{n}::/var/lib/taskapp:/usr/sbin/nologin' for n in range(1, 65536)), sep='\n')" >> /etc/passwd
 WORKDIR /app
 COPY --from=build /app/.venv ./.venv
 COPY pyproject.toml server.py ./

@@ -73,7 +73,7 @@ wheel: $(VENV)/.development  ## build dist/taskapp-*.whl, for pipx install
 
 binary: wheel $(VENV)/.binary  ## build dist/taskapp, one file that needs no Python
 	$(VENV)/binary/bin/python deploy/run_pip.py install --no-deps --force-reinstall dist/taskapp-*.whl
-	$(VENV)/binary/bin/pyinstaller --noconfirm --log-level ERROR --distpath build/collected --workpath build/work deploy/binary/taskapp.spec
+	$(VENV)/binary/bin/python -m PyInstaller --noconfirm --log-level ERROR --distpath build/collected --workpath build/work deploy/binary/taskapp.spec
 	$(VENV)/binary/bin/python deploy/binary/pack.py build/collected/taskapp dist/taskapp
 	ln -f dist/taskapp dist/taskapp-linux-$(MACHINE)
 	rm -rf build

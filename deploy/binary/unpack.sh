@@ -8,6 +8,7 @@ damaged=65  # sysexits.h: EX_DATAERR
 
 PATH=${PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export PATH
+unset GZIP TAR_OPTIONS  # options that a person has for these programs
 
 fail() {
     echo "$1" >&2
@@ -25,6 +26,11 @@ case $data in
     "~"*) fail "It is not known where $data is: set TASKAPP_DATA_DIR to a path without ~." ;;
     *) data=$PWD/$data ;;
 esac
+line_break='
+'
+case $data in
+    *"$line_break"*) fail "The path $data has a line break: set TASKAPP_DATA_DIR to another folder." ;;
+esac
 program=$data/program-$release
 
 is_whole() (
@@ -36,7 +42,7 @@ archive() {
 }
 
 unpack() (
-    mkdir -p -m 700 "$data" && exec 9>"$data/program.lock" && flock 9 || return 1
+    mkdir -p -m 700 "$data" && exec 9>>"$data/program.lock" && flock 9 || return 1
     is_whole "$program" && return  # another process has unpacked it meanwhile
     archive | gzip -t || return "$damaged"
     rm -rf "$data/program.new" && mkdir -m 755 "$data/program.new" \
@@ -59,4 +65,7 @@ is_whole "$program" || unpack || case $? in
     *) fail "taskapp cannot unpack itself into $data. Set TASKAPP_DATA_DIR to a folder of this
 user's, on a disk with 200 MB free, from which programs may be run." ;;
 esac
+[ -x "$program/taskapp" ] \
+    || fail "Programs may not be run from $data, as on a disk that is mounted with noexec.
+Set TASKAPP_DATA_DIR to a folder on another disk."
 exec "$program/taskapp" "$@"

@@ -180,3 +180,49 @@ def test_without_any_environment_the_data_belongs_to_the_user(one_file: OneFile)
     data = home / ".local" / "share" / "taskapp"
     assert str(data) in done.stdout
     assert [*data.glob("program-*")] != []
+
+
+def test_a_disk_that_runs_no_programs_is_told(one_file: OneFile) -> None:
+    assert one_file.run("--version") == VERSION
+    script = 'mount --bind "$0" "$0" && mount -o remount,bind,noexec "$0" && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, one_file.data, one_file.path, "--version"],
+        env={"TASKAPP_DATA_DIR": str(one_file.data), "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Programs may not be run from {one_file.data}, as on a disk")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"GZIP": "--nonsense", "TAR_OPTIONS": "--nonsense", "CDPATH": "/"},
+        {"SHELLOPTS": "noclobber", "POSIXLY_CORRECT": "1"},
+    ],
+)
+def test_options_that_a_person_has_for_other_programs_do_not_count(
+    one_file: OneFile, variables: dict[str, str]
+) -> None:
+    for _ in range(2):
+        done = subprocess.run(
+            [one_file.path, "--version"],
+            env={"TASKAPP_DATA_DIR": str(one_file.data), "PATH": os.defpath} | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == VERSION, done.stderr
+
+
+def test_a_line_break_in_the_path_is_refused(one_file: OneFile) -> None:
+    done = subprocess.run(
+        [one_file.path, "--version"],
+        env={"TASKAPP_DATA_DIR": f"{one_file.data}\nrest", "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "has a line break" in done.stderr) == (1, True)

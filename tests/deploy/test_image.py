@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import tempfile
+from dataclasses import replace
 
 from tests.deploy.conftest import DOCKERFILE
 from tests.deploy.image import Image, exec_form, first_process_of
@@ -74,3 +75,24 @@ def test_what_was_built_serves_without_root_on_a_read_only_file_system(image: Im
     assert code == 0, text
     assert '"stopped"' in text
     assert "Traceback" not in text
+
+
+def test_it_runs_as_any_user_number_on_a_folder_of_that_user(image: Image) -> None:
+    """As with `user: "1000:1000"` and a folder of the host in the place of the volume."""
+    volume = image.stage.root + image.stage.said["VOLUME"]
+    # Docker allows no user namespace, in which PostgreSQL could have the number of another.
+    named = ["python", "-c", "import os, pwd; print(pwd.getpwuid(os.getuid()).pw_name)"]
+    for uid in ("12345", "65535"):
+        subprocess.run([*image.enter, "rm", "-rf", f"{volume}/data"], check=True)
+        subprocess.run([*image.enter, "chown", "-R", f"{uid}:{uid}", volume], check=True)
+        theirs = replace(image, stage=replace(image.stage, user=f"{uid}:{uid}"))
+        assert subprocess.check_output(theirs.command(named, {}), text=True) == f"user{uid}\n"
+        migrated = subprocess.run(
+            theirs.command(["python", "server.py", "migrate"], {}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert migrated.returncode == 0, migrated.stderr
+    subprocess.run([*image.enter, "rm", "-rf", f"{volume}/data"], check=True)
+    subprocess.run([*image.enter, "chown", "-R", "10001:10001", volume], check=True)
