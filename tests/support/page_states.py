@@ -163,6 +163,11 @@ def add_after_the_end_of_the_session(visit: Visit) -> None:
     visit.send(title="Typed for a long time", description="And with care")
 
 
+SHARED = "/tasks?title=Read+about+tea&url=https%3A%2F%2Ftea.example%2F"
+opened("shared-text", SHARED, FILLED, shows="main [name=version]")
+opened("shared-text-login", SHARED, status=401, shows="main [name=draft_given]")
+
+
 @state("typed-text-back", FILLED, shows="main form:not(:has([name=draft_action])) [name=title]")
 def log_in_again(visit: Visit) -> None:
     add_after_the_end_of_the_session(visit)
