@@ -82,8 +82,8 @@ ADDRESSES = {
     "keywords in quotes": "host = '127.0.0.1' port='{open}' user = '{user}' dbname='{database}'",
     "all in the query": "postgresql:///?host=127.0.0.1&port={open}&user={user}&dbname={database}",
     "percent-encoded": "postgresql://{encoded_user}@%31%327.0.0.1:{open}/{database}",
-    "a Unix socket": "postgresql://{user}@{quoted_socket}/{database}",
-    "a Unix socket in the query": "postgresql://{user}@/{database}?host={quoted_socket}",
+    "a Unix socket": "postgresql://{user}@{quoted_socket}:{socket_port}/{database}",
+    "a Unix socket in the query": "postgresql://{user}@/{database}?host={quoted_socket}&port={socket_port}",
     "hostaddr alone": "hostaddr=127.0.0.1 port={open} user={user} dbname={database}",
     "hostaddr besides a name": (
         "host=database.invalid hostaddr=127.0.0.1 port={open} user={user} dbname={database}"
@@ -137,6 +137,7 @@ def fill_in(address: str, network: Network, **more: object) -> str:
         closed=network.closed,
         silent=network.silent,
         quoted_socket=quote(str(network.target.parent), safe=""),
+        socket_port=network.target.name.rpartition(".")[2],
         **more,
     )
 
