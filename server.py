@@ -25,12 +25,13 @@ from handlers.web_server import WebServer
 from taskapp.cli.commands import COMMANDS
 from taskapp.cli.common import EPILOG, read_settings, report_errors
 from taskapp.config.installation import version
-from taskapp.config.settings import Settings
+from taskapp.config.settings import Settings, SettingsError
 from taskapp.jobs.backup_schedule import run_backup_schedule
 from taskapp.jobs.health_check import watch_limits
 from taskapp.jobs.housekeeping import run_health_checks, run_housekeeping
 from taskapp.observability.logs import configure_logging, log
 from taskapp.runtime.listeners import describe_sockets, listening_sockets
+from taskapp.runtime.privileges import step_down
 from taskapp.runtime.standard_streams import output_problem, prepare_standard_streams
 from taskapp.runtime.startup import install_stop_signals, open_database
 from taskapp.runtime.systemd import notify_systemd
@@ -99,9 +100,12 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line, whatever the standard streams are."""
+    """Run the command line; root becomes the owner of the data folder first."""
     prepare_standard_streams()
     try:
+        if os.geteuid() == 0:
+            with suppress(SettingsError):  # the command reports it
+                step_down(read_settings().data_dir)
         cli()
     except OSError:
         if reason := output_problem():

@@ -7,6 +7,7 @@ import asyncio
 import functools
 import logging
 import os
+import stat
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -109,6 +110,8 @@ def _read_env_file(path: Path) -> dict[str, str]:
         from dotenv.parser import parse_stream  # noqa: PLC0415  # few have such a file
 
         with path.open(encoding="utf-8") as file:
+            _require_own(path.lstat(), path)
+            _require_own(os.fstat(file.fileno()), path)
             bindings = list(parse_stream(file))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"The file {path} cannot be read: {error}"]) from error
@@ -123,6 +126,22 @@ def _read_env_file(path: Path) -> dict[str, str]:
     if problems:
         raise SettingsError(problems)
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _require_own(status: os.stat_result, path: Path) -> None:
+    """Reject a file of settings that another user has written, or may write.
+
+    Raises:
+        SettingsError: it is not safe to use.
+    """
+    if status.st_uid not in {0, os.geteuid()}:
+        owner = f"it belongs to user {status.st_uid}. Delete it, or run this in another folder."
+        raise SettingsError([f"The file {path} is not safe to use: {owner}"])
+    is_link = stat.S_ISLNK(status.st_mode)  # whose mode means nothing
+    if not is_link and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SettingsError(
+            [f"The file {path} is not safe to use: others may write it. Run `chmod go-w {path}`."]
+        )
 
 
 def _without_overridden(values: dict[str, str], environment: Mapping[str, str]) -> dict[str, str]:

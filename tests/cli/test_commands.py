@@ -438,6 +438,16 @@ def test_a_file_of_settings_that_is_wrong_is_refused(content: bytes, said: str) 
     assert said in fail("settings", code=2)
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o660, 0o664, 0o606, 0o666])
+def test_a_file_of_settings_that_others_may_write_is_refused(mode: int) -> None:
+    Path(".env").write_text("TASKAPP_PORT=8001\n")
+    Path(".env").chmod(mode)
+    if mode & 0o022:
+        assert "others may write it. Run `chmod go-w .env`." in fail("settings", code=2)
+    else:
+        assert shown_setting("TASKAPP_PORT") == "8001"
+
+
 # The revision of the database
 
 

@@ -1,0 +1,49 @@
+"""Root works in nobody else's folder: it becomes the user to whom the data folder belongs."""
+
+import os
+import pwd
+import sys
+import sysconfig
+from pathlib import Path
+
+from taskapp.config.installation import HOME
+
+_PROGRAM = (HOME / "templates", sysconfig.get_path("purelib"))
+
+
+def step_down(data_dir: Path) -> None:
+    """Become the owner of a data folder, for good, if this process is root and the owner is not.
+
+    Whoever owns a folder can replace what is in it by links, and root would follow them. Of a
+    folder that is not there yet, the owner of the folder above it counts.
+
+    It exits if that user may not read this program.
+    """
+    if os.geteuid() != 0:
+        return
+    owner = _find_owner(data_dir)
+    if owner.st_uid == 0:
+        return
+    try:
+        account = pwd.getpwuid(owner.st_uid)
+        os.initgroups(account.pw_name, account.pw_gid)
+        os.setgid(account.pw_gid)
+    except KeyError:  # as in a container
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+    if not all(os.access(folder, os.R_OK | os.X_OK) for folder in _PROGRAM):
+        sys.exit(
+            f"The data folder {data_dir} belongs to user {owner.st_uid}, who may not read the "
+            f"program in {HOME}. Install it where that user can read it."
+        )
+
+
+def _find_owner(folder: Path) -> os.stat_result:
+    for path in (folder, *folder.parents):
+        try:
+            link, target = path.lstat(), path.stat()
+        except FileNotFoundError:
+            continue
+        return target if link.st_uid == 0 else link
+    raise FileNotFoundError(folder)
