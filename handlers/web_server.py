@@ -14,7 +14,6 @@ from taskapp.services import Services
 
 MAX_CONNECTIONS = 2_000  # 1,500 clients and some room; half a GB of bodies at worst (ADR 0017)
 MAX_HEADER_SIZE = 16 * 1024  # bytes
-IDLE_TIMEOUT = 75.0  # seconds; nginx closes after 60, and has to be first, or it loses a request
 # Seconds for clients to close their idle connections: they do not know yet that this server stops.
 HANG_UP_TIMEOUT = 1.0
 # Seconds for requests that have begun; with HANG_UP_TIMEOUT less than the ten of Docker.
@@ -27,7 +26,6 @@ def make_server(application: Application) -> LimitedHTTPServer:
     return LimitedHTTPServer(
         application,
         max_connections=room_for_connections(MAX_CONNECTIONS, pool),
-        idle_timeout=IDLE_TIMEOUT,
         max_header_size=MAX_HEADER_SIZE,
     )
 

@@ -2,6 +2,7 @@
 
 from handlers.api.base import ApiHandler
 from taskapp.core.errors import NotAuthenticated
+from taskapp.forms.accounts import LOGIN, REGISTRATION
 from taskapp.operations.accounts import log_in, log_out, register
 
 
@@ -9,6 +10,7 @@ class RegisterApi(ApiHandler):
     """POST /api/auth/register."""
 
     is_public = True
+    max_body_size = REGISTRATION.max_body_size
 
     async def post(self) -> None:
         """Create an account."""
@@ -20,6 +22,7 @@ class LoginApi(ApiHandler):
     """POST /api/auth/login."""
 
     is_public = True
+    max_body_size = LOGIN.max_body_size
 
     async def post(self) -> None:
         """Create a session and return its token."""

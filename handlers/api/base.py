@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -42,6 +42,7 @@ class ApiHandler(BaseHandler):
     """
 
     content_type = "application/json"
+    challenge: ClassVar[str] = 'Bearer realm="taskapp"'  # WWW-Authenticate of a 401
     _rate_limit_headers: Mapping[str, str] = MappingProxyType({})
 
     def set_default_headers(self) -> None:
@@ -151,7 +152,7 @@ class ApiHandler(BaseHandler):
                 {"field": field, "message": str(message)} for field, message in error.errors.items()
             ]
         if error.status == 401:
-            self.set_header("WWW-Authenticate", 'Bearer realm="taskapp"')
+            self.set_header("WWW-Authenticate", self.challenge)
         self.set_header("Content-Type", "application/problem+json")
         self.finish(_encode(problem))
 
@@ -186,6 +187,7 @@ class NotFoundApi(ApiHandler):
 
     async def prepare(self) -> None:
         """Raise for every method."""
+        self.check_host()
         raise NotFound
 
 
@@ -196,6 +198,7 @@ class PayloadTooLargeApi(ApiHandler):
 
     async def prepare(self) -> None:
         """Raise for every method."""
+        self.check_host()
         raise BodyTooLarge
 
 

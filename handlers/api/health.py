@@ -1,9 +1,13 @@
 """Health checks and metrics, for monitoring and orchestrators."""
 
+from base64 import b64decode
+from hmac import compare_digest
+
 from handlers.api.base import ApiHandler
 from taskapp.config.installation import version
 from taskapp.core.client_address import is_in
-from taskapp.core.errors import NotFound
+from taskapp.core.errors import NotAuthenticated, NotFound
+from taskapp.core.messages import Message
 from taskapp.jobs.health_check import find_problem, uptime
 from taskapp.jobs.metrics_refresh import refresh_gauges
 from taskapp.observability.logs import now_text
@@ -80,10 +84,26 @@ class ReadyApi(ApiHandler):
 class MetricsHandler(_OperatorHandler):
     """GET /metrics, for networks in `metrics_allow`; 404 for others."""
 
+    challenge = 'Basic realm="metrics of taskapp"'
+
     async def get(self) -> None:
         """Write all metrics in the text format of Prometheus."""
         if not self.is_from_operator():
             raise NotFound
+        if not self._has_password():
+            raise NotAuthenticated(Message("The password of the metrics is missing or wrong."))
         await refresh_gauges(self.services)
         self.set_header("Content-Type", CONTENT_TYPE)
         self.finish(self.services.metrics.render())
+
+    def _has_password(self) -> bool:
+        """Return whether the request has the password, if there is one, with any user name."""
+        wanted = self.services.settings.metrics_password
+        scheme, _, sent = self.request.headers.get("Authorization", "").partition(" ")
+        if not wanted:
+            return True
+        try:
+            _, _, password = b64decode(sent).partition(b":")
+        except ValueError:
+            return False
+        return scheme.lower() == "basic" and compare_digest(password, wanted.encode())

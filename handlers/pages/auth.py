@@ -1,16 +1,19 @@
 """The pages on which people register, log in and log out."""
 
+import re
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from handlers.pages.base import Draft, PageHandler, is_path_of_this_site
 from taskapp.auth.passwords import MIN_PASSWORD_LENGTH
 from taskapp.core.errors import Invalid, RegistrationClosed, TaskappError
+from taskapp.forms.accounts import REGISTRATION
 from taskapp.operations.accounts import log_in, log_out, register
 from taskapp.queries.sessions import find_session_user
 
 _CREDENTIALS = ("email", "password")
 _DRAFT_PREFIX = "draft_"
+_FORM_WITH_TEXT = re.compile("/tasks(/several|/[0-9A-Fa-f-]{36}/edit)?")  # a path of a form
 _DRAFT_FIELDS = ("title", "description", "titles", "status", "key", "version", "given")
 
 
@@ -33,7 +36,8 @@ class CredentialsPage(PageHandler):
 
     def render_error(self, error: TaskappError) -> None:
         """Render the form again if it was sent, else an error page."""
-        if self.request.method != "POST" or isinstance(error, RegistrationClosed):
+        is_shown = self.request.method == "POST" and not self.is_foreign_form
+        if not is_shown or isinstance(error, RegistrationClosed):
             super().render_error(error)
         else:
             self.render_credentials(self.read_form_lenient("email"), error)
@@ -51,6 +55,7 @@ class RegisterPage(CredentialsPage):
     """/register."""
 
     template = "register.html"
+    max_body_size = REGISTRATION.max_body_size
 
     async def get(self) -> None:
         """Render the form; a user who is logged in has an account already."""
@@ -134,9 +139,8 @@ class LoginPage(CredentialsPage):
             "draft_action", *(_DRAFT_PREFIX + name for name in _DRAFT_FIELDS)
         )
         action = kept.pop("draft_action", "")
-        tasks = self.application.path("/tasks")
-        path = action.partition("?")[0]
-        if not is_path_of_this_site(action) or not f"{path}/".startswith(f"{tasks}/"):
+        path = self.local_path(action)
+        if path is None or not _FORM_WITH_TEXT.fullmatch(path.partition("?")[0]):
             return None
         return Draft(
             action, {name.removeprefix(_DRAFT_PREFIX): value for name, value in kept.items()}
@@ -154,10 +158,7 @@ class LogoutPage(PageHandler):
             super().check_form()
 
     async def post(self) -> None:
-        """End the session in the browser and in the database.
-
-        Another site's form comes without the cookie (SameSite), so it must not remove the cookie.
-        """
+        """End the session in the browser and in the database."""
         if self.session_token is not None:
             await log_out(self.services, self.session_token)
             self.end_session()

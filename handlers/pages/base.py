@@ -44,6 +44,9 @@ PAGE_CODINGS: dict[str, Callable[[bytes], bytes]] = {  # the best first
     "identity": bytes,
 }
 THEMES = ("light", "dark")
+# Characters, before they are quoted. Paths of this site have fewer, and a proxy takes a response
+# whose headers do not fit into its buffer for a failure of the server.
+MAX_PATH_LENGTH = 500
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,28 @@ class PageHandler(BaseHandler):
     may_compress = True
 
     async def prepare(self) -> None:
-        """Authenticate the request, and reject a form that no page of ours sent."""
+        """Reject what another site sent, authenticate, and reject a form without a CSRF token."""
+        if self.is_foreign_form:
+            raise FormNotTrusted
         await super().prepare()
         if not self.is_safe():
             self.check_form()
 
+    @cached_property
+    def is_foreign_form(self) -> bool:
+        """Return whether another site sent a form.
+
+        Its browser gets nothing of what was sent, and no cookie: it sends such a form without
+        ours (SameSite), so that a new one would replace that of the pages that are open.
+        """
+        return not self.is_safe() and self.is_cross_site()
+
     def check_form(self) -> None:
-        """Reject a request that another site's page may have sent.
+        """Reject a form without a CSRF token of this browser and session.
 
         Raises:
-            FormNotTrusted: it comes from another site, or without a valid CSRF token.
+            FormNotTrusted: the token is missing or not valid.
         """
-        if self.is_cross_site():
-            raise FormNotTrusted
         sent = self.request.body_arguments.get("csrf_token", [])
         token = sent[0].decode("utf-8", "replace") if len(sent) == 1 else ""
         if not self.is_valid_csrf_token(token, self.session_token):
@@ -112,6 +124,8 @@ class PageHandler(BaseHandler):
 
     def read_form_lenient(self, *names: str) -> dict[str, str]:
         """Return those of the named fields that were sent, to show them again beside an error."""
+        if self.is_foreign_form:
+            return {}
         return _decode_lenient(self.request.body_arguments, names)
 
     def read_query(self, name: str) -> str:
@@ -260,6 +274,8 @@ class PageHandler(BaseHandler):
 
     def set_site_cookie(self, purpose: str, value: str, *, max_age: int | None) -> None:
         """Set a cookie for so many seconds; None removes it."""
+        if self.is_foreign_form:
+            return
         self.set_cookie(
             self.application.cookie_name(purpose),
             value,
@@ -299,8 +315,9 @@ class PageHandler(BaseHandler):
             self.end_session()
         draft = self.read_draft()
         if draft is None:
-            query = f"?next={quote(self.request.uri or '/', safe='/')}" if self.is_safe() else ""
-            self.redirect_to(f"/login{query}")
+            uri = self.request.uri or "/"
+            is_kept = self.is_safe() and is_path_of_this_site(uri)
+            self.redirect_to(f"/login?next={quote(uri, safe='/')}" if is_kept else "/login")
             return
         self.render_page(
             "login.html", error.status, values={}, errors={}, problem=None, next="", draft=draft
@@ -315,10 +332,11 @@ def read_theme(text: str | None) -> str:
 def is_path_of_this_site(text: str) -> bool:
     r"""Return whether a browser that is sent to this path stays on this site.
 
-    "//evil" and "/\evil" name other sites, and browsers drop tabs and line ends (CWE-601).
+    "//evil" and "/\evil" name other sites, and browsers drop tabs and line ends (CWE-601). A path
+    becomes part of a response header, so it is not longer than MAX_PATH_LENGTH.
     """
     is_path = text.startswith("/") and text[1:2] not in {"/", "\\"}
-    return is_path and text.isascii() and text.isprintable()
+    return is_path and len(text) <= MAX_PATH_LENGTH and text.isascii() and text.isprintable()
 
 
 def _only_texts(fields: dict[str, str]) -> dict[str, str]:
@@ -345,6 +363,7 @@ class NotFoundPage(PageHandler):
 
     async def prepare(self) -> None:
         """Reject the request for any method."""
+        self.check_host()
         self.session_token = self.authenticate()
         raise NotFound
 
@@ -356,6 +375,7 @@ class PayloadTooLargePage(PageHandler):
 
     async def prepare(self) -> None:
         """Reject the request for any method."""
+        self.check_host()
         self.session_token = self.authenticate()
         raise BodyTooLarge
 

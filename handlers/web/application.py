@@ -6,18 +6,17 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
-from weakref import WeakSet
 
 import tornado.httputil
 import tornado.web
 from prometheus_client import Histogram
 from tornado.httputil import HTTPInputError, HTTPServerRequest, RequestStartLine
-from tornado.iostream import IOStream
 from tornado.routing import URLSpec
 
 from handlers.rendering.templates import Templates
 from handlers.web.body_limit import BodyLimit
-from taskapp.core.deadlines import DeadlineTimer
+from handlers.web.connections import Connections
+from handlers.web.hosts import Hosts
 from taskapp.core.waiting import wait_until
 from taskapp.observability.logs import log
 from taskapp.operations.session_activity import SessionActivity
@@ -44,8 +43,7 @@ class Application(tornado.web.Application):
     """What all handlers share.
 
     It finds the handler of a path, names cookies and paths below the base path, has the state of
-    the process from start to drain, times out connections that wait for bytes, and logs and
-    measures each request.
+    the process from start to drain and the open connections, and logs and measures each request.
     """
 
     def __init__(
@@ -63,15 +61,14 @@ class Application(tornado.web.Application):
         """
         self.services = services
         self.is_https = services.settings.is_https
+        self.hosts = Hosts(services.settings)
         base = services.settings.base_path.replace("/", "-")
         self._cookie_prefix = f"{'__Host-' if self.is_https else ''}taskapp{base}-"
         self._fixed = fixed
         self._state = "starting"
         self._has_started = asyncio.Event()
         self.in_flight = 0  # requests
-        self.idle_connections: DeadlineTimer[IOStream] = DeadlineTimer(IOStream.close)
-        self.incoming_bodies: DeadlineTimer[IOStream] = DeadlineTimer(IOStream.close)
-        self._sending: WeakSet[IOStream] = WeakSet()
+        self.connections = Connections()
         self.session_activity = SessionActivity(services)
         self._histograms: dict[tuple[str, str, int], Histogram] = {}
         services.metrics.in_flight.set_function(lambda: self.in_flight)
@@ -122,13 +119,12 @@ class Application(tornado.web.Application):
         self, request: Any, target_class: Any, *args: Any, **kwargs: Any
     ) -> Any:
         """Return what receives a request for a handler, with a limit on its body."""
-        stream = request.connection.context.stream
-        self.idle_connections.discard(stream)
         return BodyLimit(
-            self.incoming_bodies,
-            stream,
+            self.connections,
+            request.connection.context.stream,
             super().get_handler_delegate(request, target_class, *args, **kwargs),
             partial(super().get_handler_delegate, request, target_class.too_large),
+            target_class.max_body_size,
         )
 
     def log_request(self, handler: tornado.web.RequestHandler) -> None:
@@ -140,9 +136,6 @@ class Application(tornado.web.Application):
         method = request.method if request.method in METHODS else "OTHER"
         session = getattr(handler, "session_token", None)
         self.in_flight -= 1
-        stream = cast("Any", request.connection).context.stream
-        if stream.writing():
-            self._sending.add(stream)
         self._histogram(method, route, status).observe(seconds)
         log(
             "request",
@@ -161,10 +154,7 @@ class Application(tornado.web.Application):
 
     def _is_busy(self) -> bool:
         return bool(
-            self.incoming_bodies
-            or self.in_flight
-            or self.session_activity.is_writing
-            or any(stream.writing() for stream in self._sending)
+            self.connections.is_any_busy() or self.in_flight or self.session_activity.is_writing
         )
 
     def _histogram(self, method: str, route: str, status: int) -> Histogram:

@@ -7,16 +7,18 @@ from functools import cache, cached_property
 from typing import Any, ClassVar, cast
 
 import tornado.web
-from tornado.httputil import parse_cookie
 from uuid_utils import uuid7
 
 from handlers.web.application import Application
+from handlers.web.body_limit import MAX_BODY_SIZE
+from handlers.web.cookies import read_cookies
 from handlers.web.entity_tags import is_known
 from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import client_address, is_in
 from taskapp.core.errors import (
     BadRequest,
     MethodNotAllowed,
+    Misdirected,
     NotAuthenticated,
     NotFound,
     TaskappError,
@@ -52,6 +54,7 @@ class BaseHandler(tornado.web.RequestHandler):
     needs_database: ClassVar[bool] = True
     content_security_policy: ClassVar[str] = CSP_NOTHING
     content_type: ClassVar[str] = "text/html; charset=UTF-8"
+    max_body_size: ClassVar[int] = MAX_BODY_SIZE
     too_large: ClassVar[type["BaseHandler"]]  # the handler when the body is too large
 
     application: Application
@@ -145,10 +148,12 @@ class BaseHandler(tornado.web.RequestHandler):
         """Authenticate the request, and reject it if it cannot be handled.
 
         Raises:
+            Misdirected: the request is for another host.
             UnderMaintenance: the handler needs the database.
             MethodNotAllowed: the handler does not implement the method.
             NotAuthenticated: the handler is not public, and there is no session.
         """
+        self.check_host()
         if self.request.method == "OPTIONS":
             return
         self.session_token = self.authenticate()
@@ -162,13 +167,22 @@ class BaseHandler(tornado.web.RequestHandler):
         if self.session_token is None and not self.is_public:
             raise NotAuthenticated
 
+    def check_host(self) -> None:
+        """Reject a request for another host.
+
+        Raises:
+            Misdirected: this site has no such name.
+        """
+        if not self.application.hosts.includes(self.request.host):
+            raise Misdirected
+
     def authenticate(self) -> SessionToken | None:
         """Return the session of the request: pages read a cookie, the API a token."""
         return None
 
     @cached_property
     def _sent_cookies(self) -> Mapping[str, str]:
-        return parse_cookie(self.request.headers.get("Cookie", ""))
+        return read_cookies(";".join(self.request.headers.get_list("Cookie")))
 
     def read_cookie(self, purpose: str) -> str | None:
         """Return the value of one of our cookies, without building `Morsel` objects."""
@@ -231,9 +245,10 @@ class BaseHandler(tornado.web.RequestHandler):
         origin = self.request.headers.get("Origin")
         if origin is None:
             return False
-        scheme, _, host = origin.lower().partition("://")
-        is_ours = host == self.request.host.lower() and (scheme == "https" or not self.is_https)
-        return not is_ours and origin != self.services.settings.public_url
+        schemes = ("https",) if self.is_https else ("https", "http")
+        ours = [f"{scheme}://{self.request.host}".lower() for scheme in schemes]
+        public_url = self.services.settings.public_url
+        return origin.lower() not in ours and (not public_url or origin != public_url)
 
     def is_valid_csrf_token(self, sent: str, session: SessionToken | None) -> bool:
         """Return whether a CSRF token was issued to this browser in this session."""

@@ -1,22 +1,19 @@
-"""Limits the size of a request body, and the time in which it has to arrive."""
+"""Limits the size of a request body, and knows when it is received."""
 
-import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
 
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate
-from tornado.iostream import IOStream
 
+from handlers.web.connections import Connections, ConnectionState
 from handlers.web.request_stream import RequestStream
-from taskapp.core.deadlines import DeadlineTimer
 
 MAX_BODY_SIZE = 256 * 1024  # bytes: a description of 10,000 emoji, each escaped as \ud83d\ude00
 # Bytes of a body that is too large which are read and dropped, so that the connection can be used
 # again; of a larger one the response comes at once, and the connection is closed after it.
 MAX_DROPPED_SIZE = 64 * 1024 * 1024
 _SIZE = re.compile("[0-9]{1,4300}")  # Python reads no number of more digits
-BODY_TIMEOUT = 30.0  # seconds for a whole body of any size
 
 
 class BodyLimit(HTTPMessageDelegate):
@@ -27,24 +24,25 @@ class BodyLimit(HTTPMessageDelegate):
 
     def __init__(
         self,
-        incoming_bodies: DeadlineTimer[IOStream],
+        connections: Connections,
         stream: RequestStream,
         handler: HTTPMessageDelegate,
         make_rejection: Callable[[], HTTPMessageDelegate],
+        max_size: int,
     ) -> None:
-        self._incoming_bodies = incoming_bodies
+        self._connections = connections
         self._stream = stream
         self._handler = handler
         self._make_rejection = make_rejection
+        self._max_size = max_size  # bytes
         self._received = 0  # bytes
         self._is_rejected = False
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Any:
-        """Start the timeout of the body, or respond if it will be too large."""
-        deadline = asyncio.get_running_loop().time() + BODY_TIMEOUT
-        self._incoming_bodies.begin(self._stream, deadline)
+        """Begin to receive the body, or respond if it will be too large."""
+        self._connections.enter(self._stream, ConnectionState.RECEIVED)
         size = _declared_size(headers)
-        if size > MAX_BODY_SIZE and ("Expect" in headers or size > MAX_DROPPED_SIZE):
+        if size > self._max_size and ("Expect" in headers or size > MAX_DROPPED_SIZE):
             headers.pop("Expect", None)  # Tornado would invite the body
             self._reject_at_once()
         return self._handler.headers_received(start_line, headers)
@@ -52,7 +50,7 @@ class BodyLimit(HTTPMessageDelegate):
     def data_received(self, chunk: bytes) -> Any:
         """Pass a part of the body on, or drop it when the body has become too large."""
         self._received += len(chunk)
-        if self._received <= MAX_BODY_SIZE:
+        if self._received <= self._max_size:
             return self._handler.data_received(chunk)
         if self._received > MAX_DROPPED_SIZE:
             self._reject_at_once()
@@ -60,14 +58,13 @@ class BodyLimit(HTTPMessageDelegate):
 
     def finish(self) -> None:
         """Run the handler of the route, or the one that answers 413."""
-        self._incoming_bodies.discard(self._stream)
+        self._connections.enter(self._stream, ConnectionState.ANSWERED)
         if not self._is_rejected:
-            is_too_large = self._received > MAX_BODY_SIZE
+            is_too_large = self._received > self._max_size
             (self._make_rejection() if is_too_large else self._handler).finish()
 
     def on_connection_close(self) -> None:
-        """Stop the timeout: the client is gone."""
-        self._incoming_bodies.discard(self._stream)
+        """Tell the handler that the client is gone."""
         self._handler.on_connection_close()
 
     def _reject_at_once(self) -> None:

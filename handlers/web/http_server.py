@@ -17,6 +17,7 @@ from uuid_utils import uuid7
 
 from handlers.web.application import Application
 from handlers.web.base import CSP_NOTHING, HSTS, SAFE_HEADERS
+from handlers.web.connections import ConnectionState, limit_kernel_buffer
 from handlers.web.problem import make_problem
 from handlers.web.request_stream import LingeringSockets, RequestStream
 from taskapp.core.client_address import UNIX_SOCKET
@@ -56,24 +57,25 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
         application: Application,
         *,
         max_connections: int,
-        idle_timeout: float,
         max_header_size: int,
     ) -> None:
-        """Set the limits: the timeout is in seconds, the size is in bytes."""
+        """Set the limits; the size is in bytes."""
         self._application = application
+        self._connections = application.connections
         self._max_connections = max_connections
-        self._idle_timeout = idle_timeout
         self._parameters = HTTP1ConnectionParameters(
             max_header_size=max_header_size, max_body_size=_ANY_SIZE
         )
         self._listeners: list[tuple[socket.socket, Callable[[], None]]] = []
-        self._open_connections: dict[HTTP1ServerConnection, RequestStream] = {}
+        self._open_connections: set[HTTP1ServerConnection] = set()
         self._has_no_connections = asyncio.Event()
         self._has_no_connections.set()
         self._lingering = LingeringSockets()
 
     def add_sockets(self, listeners: Sequence[socket.socket]) -> None:
         """Accept connections on these listening sockets, which `stop` closes."""
+        for listener in listeners:
+            limit_kernel_buffer(listener)  # connections inherit it
         self._listeners += [
             (listener, add_accept_handler(listener, self._accept)) for listener in listeners
         ]
@@ -102,21 +104,25 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
         self._lingering.close()
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
-        """Start the timeout in which the headers of the next request have to arrive."""
-        deadline = asyncio.get_running_loop().time() + self._idle_timeout
-        self._application.idle_connections.begin(request_conn.context.stream, deadline)
+        """Begin to wait for the headers of the next request."""
+        self._connections.enter(request_conn.context.stream, ConnectionState.AWAITED)
         return self._application.start_request(server_conn, request_conn)
 
     def on_close(self, server_conn: Any) -> None:
         """Forget a connection that is closed."""
-        self._application.idle_connections.discard(self._open_connections.pop(server_conn))
+        self._open_connections.remove(server_conn)
         if not self._open_connections:
             self._has_no_connections.set()
 
     def _accept(self, connection: socket.socket, address: Any) -> None:
         stream = RequestStream(
-            connection, self._reject_unreadable, self._lingering, read_chunk_size=READ_SIZE
+            connection,
+            self._connections,
+            self._reject_unreadable,
+            self._lingering,
+            read_chunk_size=READ_SIZE,
         )
+        self._connections.enter(stream, ConnectionState.AWAITED)
         if len(self._open_connections) >= self._max_connections:
             error = Unavailable(Message("Too many open connections."))
             stream.lingers = True
@@ -126,12 +132,12 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
         remote_ip = UNIX_SOCKET if connection.family == socket.AF_UNIX else address[0]
         context = ConnectionContext(stream, remote_ip)
         served = HTTP1ServerConnection(stream, self._parameters, context)
-        self._open_connections[served] = stream
+        self._open_connections.add(served)
         self._has_no_connections.clear()
         served.start_serving(self)
 
     def _reject_unreadable(self, stream: RequestStream) -> bytes:
-        is_header = stream in self._application.idle_connections
+        is_header = self._connections.states.get(stream) is ConnectionState.AWAITED
         if is_header and type(stream.error) is UnsatisfiableReadError:
             return self._make_rejection(HeadersTooLarge())
         return self._make_rejection(BadRequest())

@@ -2,11 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from string import ascii_letters, digits
 
+from tornado.httputil import HTTPInputError
 from tornado.iostream import IOStream, UnsatisfiableReadError
+
+from handlers.web.connections import Connections
 
 # What Tornado writes when it cannot parse a request. It has no hook for that, so the stream looks
 # for these bytes; tests/web/test_rejected_requests.py fails when a Tornado writes others.
@@ -16,6 +19,8 @@ _FIRST_BYTES = frozenset((ascii_letters + digits + "!#$%&'*+-.^_`|~\r\n").encode
 LINGER_TIMEOUT = 30.0  # seconds, as for a body
 MAX_LINGERING = 32  # sockets, which the limit of connections does not count
 _DROP_SIZE = 64 * 1024  # bytes
+# Chunks of a body: each costs 15 µs, however short it is. Clients send chunks of 4 KB and more.
+MAX_CHUNKS = 1_000
 
 
 class NotHttpError(UnsatisfiableReadError):
@@ -65,7 +70,7 @@ class LingeringSockets:
 
 
 class RequestStream(IOStream):
-    """A connection that rejects what Tornado cannot read as all other requests are rejected.
+    """A connection that counts what its client has not taken, and rejects as handlers reject.
 
     Tornado answers a malformed request with a bare 400, closes a connection whose headers are too
     large without a response, and waits for the end of a line in what is no HTTP.
@@ -74,6 +79,7 @@ class RequestStream(IOStream):
     def __init__(
         self,
         connection: socket.socket,
+        connections: Connections,
         make_rejection: Callable[["RequestStream"], bytes],
         lingering: LingeringSockets,
         *,
@@ -81,7 +87,10 @@ class RequestStream(IOStream):
     ) -> None:
         """`make_rejection` returns the response to what cannot be read; `error` says why."""
         super().__init__(connection, read_chunk_size=read_chunk_size)
+        self._connections = connections
         self._make_rejection = make_rejection
+        self._unsent = 0  # bytes
+        self._chunks = 0  # of the body that is being received
         self._lingering = lingering
         self._is_new = True
         self.lingers = False  # whether the client may still be sending when the stream is closed
@@ -99,12 +108,39 @@ class RequestStream(IOStream):
                 raise NotHttpError
         return count
 
+    def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
+        """Read the headers of the next request."""
+        self._chunks = 0
+        return super().read_until_regex(regex, max_bytes)
+
+    def read_until(self, delimiter: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
+        """Read the length of a chunk.
+
+        Raises:
+            HTTPInputError: the body has too many chunks.
+        """
+        self._chunks += 1
+        if self._chunks > MAX_CHUNKS:
+            raise HTTPInputError("too many chunks")
+        return super().read_until(delimiter, max_bytes)
+
     def write(self, data: bytes | memoryview) -> "asyncio.Future[None]":
         """Write the data, or our own response to a malformed request in place of Tornado's."""
         if data == _TORNADO_REJECTION:
             data = self._make_rejection(self)
             self.lingers = True
-        return super().write(data)
+        self._unsent += len(data)
+        written = super().write(data)
+        if self._unsent and not self.closed():
+            self._connections.wait_for_client(self, self._unsent)
+        return written
+
+    def write_to_fd(self, data: memoryview) -> int:
+        """Pass bytes to the kernel, and return how many it has taken."""
+        taken = super().write_to_fd(data)
+        self._unsent -= taken
+        self._connections.record_progress(self, self._unsent)
+        return taken
 
     def close_fd(self) -> None:
         """Close the socket, after a response if Tornado closes it for what it could not read."""
@@ -114,4 +150,5 @@ class RequestStream(IOStream):
                 self.socket.send(self._make_rejection(self))
         if self.lingers:
             self._lingering.add(self.socket)
+        self._connections.leave(self)
         super().close_fd()

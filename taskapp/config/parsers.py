@@ -203,6 +203,14 @@ def origins(text: str) -> frozenset[str]:
     return frozenset(_origin(word) for word in _words(text))
 
 
+def host_names(text: str) -> frozenset[str]:
+    """Return host names without ports, which are separated by commas."""
+    names = frozenset(word.lower() for word in _words(text))
+    if not all(re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) for name in names):
+        raise ValueError("must be host names without ports, such as tasks.example.com, nas.lan")
+    return names
+
+
 def read_text_file(path: Path) -> str:
     """Return the text of a file without outer white space; an empty one raises ValueError."""
     try:

@@ -120,6 +120,12 @@ class Settings:
     public_url: str = _setting(
         "", values.public_url, "https://... in production; enables Secure cookies and HSTS"
     )
+    allowed_hosts: frozenset[str] = _setting(
+        "",
+        values.host_names,
+        "more host names of the site, besides those of TASKAPP_PUBLIC_URL, this machine, loopback "
+        "and IP addresses",
+    )
     cors_origins: frozenset[str] = _setting(
         "", values.origins, "origins allowed to call the API from a browser"
     )
@@ -131,6 +137,12 @@ class Settings:
     )
     metrics_allow: tuple[Network, ...] = _setting(
         "127.0.0.0/8,::1", values.networks, "networks allowed to read /metrics"
+    )
+    metrics_password: str = _setting(
+        "",
+        str,
+        "password of /metrics (HTTP Basic, with any user name); empty: none",
+        secret=True,
     )
     maintenance_flag: Path | None = _setting(
         "", values.path, "file that `maintenance on` creates; empty: in the data folder"

@@ -1,7 +1,8 @@
 """Deadlines of many items at once, with a single timer."""
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 TICK = 0.1  # seconds between checks; a deadline may be noticed this much late
@@ -24,9 +25,10 @@ class DeadlineTimer(Generic[Item]):
         """Return the number of watched items, late ones included."""
         return len(self._deadlines)
 
-    def __contains__(self, item: Item) -> bool:
-        """Return whether an item is watched."""
-        return item in self._deadlines
+    @property
+    def deadlines(self) -> Mapping[Item, float]:
+        """Return the deadline of each watched item, in seconds of the event loop's clock."""
+        return MappingProxyType(self._deadlines)
 
     def begin(self, item: Item, deadline: float) -> None:
         """Watch an item; `deadline` is in seconds of the event loop's clock."""

@@ -148,6 +148,17 @@ class HeadersTooLarge(TaskappError):
     detail = Message("The headers of the request exceed the size limit.")
 
 
+class Misdirected(TaskappError):
+    """The request names a host that is not this site's."""
+
+    status = 421
+    title = Message("Unknown host name")
+    detail = Message(
+        "This server does not know the host name in the address. Its administrator can add it to "
+        "TASKAPP_ALLOWED_HOSTS."
+    )
+
+
 class UnsupportedMediaType(TaskappError):
     """The request body is not JSON."""
 

@@ -1,7 +1,6 @@
 """The forms of registration, login and the account page."""
 
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from schema.tables import EMAIL_LENGTH, TOKEN_NAME_LENGTH
@@ -9,10 +8,11 @@ from taskapp.auth.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from taskapp.core.messages import Message
 from taskapp.forms.fields import (
     REQUIRED,
+    SENT_PER_KEPT,
     Field,
     FieldError,
     Form,
-    read_choice,
+    choice,
     read_text,
     require_length,
 )
@@ -66,10 +66,6 @@ def _read_token_name(value: Any) -> str:
     return require_length(name, 1, TOKEN_NAME_LENGTH)
 
 
-def _choice(*choices: str) -> Field:
-    return Field(partial(read_choice, choices=choices), {"type": "string", "enum": list(choices)})
-
-
 EMAIL = Field(
     _read_email,
     {
@@ -79,6 +75,8 @@ EMAIL = Field(
         "maxLength": EMAIL_LENGTH,
         "description": "Email address of the account. Upper and lower case are the same.",
     },
+    max_length=EMAIL_LENGTH,
+    max_sent_length=SENT_PER_KEPT * EMAIL_LENGTH,
 )
 NEW_PASSWORD = Field(
     _read_new_password,
@@ -91,6 +89,8 @@ NEW_PASSWORD = Field(
         "description": f"New password: {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters "
         "of any kind. A password that is easy to guess is rejected.",
     },
+    max_length=MAX_PASSWORD_LENGTH,
+    max_sent_length=MAX_PASSWORD_LENGTH,
 )
 PASSWORD = Field(
     _read_password,
@@ -98,9 +98,12 @@ PASSWORD = Field(
         "type": "string",
         "format": "password",
         "minLength": 1,
+        "maxLength": SENT_PER_KEPT * MAX_PASSWORD_LENGTH,
         "pattern": f"^{STORABLE}$",
         "description": "Password of the account.",
     },
+    max_length=MAX_PASSWORD_LENGTH,
+    max_sent_length=SENT_PER_KEPT * MAX_PASSWORD_LENGTH,
 )
 
 REGISTRATION = Form("Registration", {"email": EMAIL, "password": NEW_PASSWORD}, {})
@@ -112,8 +115,13 @@ CONFIRMATION = Form("Confirmation", {"password": PASSWORD}, {})
 NEW_TOKEN = Form(
     "NewToken",
     {
-        "name": Field(_read_token_name, {"type": "string", "maxLength": TOKEN_NAME_LENGTH}),
-        "expires": _choice(*TOKEN_LIFETIMES),
+        "name": Field(
+            _read_token_name,
+            {"type": "string", "maxLength": TOKEN_NAME_LENGTH},
+            max_length=TOKEN_NAME_LENGTH,
+            max_sent_length=SENT_PER_KEPT * TOKEN_NAME_LENGTH,
+        ),
+        "expires": choice(*TOKEN_LIFETIMES),
     },
-    {"read_only": _choice("yes")},
+    {"read_only": choice("yes")},
 )

@@ -6,6 +6,8 @@ every field that is wrong.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from taskapp.core.errors import Invalid
@@ -19,6 +21,15 @@ NOT_A_STRING = Message("Must be text")
 NOT_STORABLE = Message("Contains unsupported characters (NUL or an unpaired surrogate)")
 UNKNOWN_FIELD = Message("Unknown field")
 
+# Characters sent for each one kept. NFC makes a text at most three times as short (UAX 15), and
+# spaces around it are not kept.
+SENT_PER_KEPT = 4
+_MAX_CHOICE_LENGTH = 100  # characters; the response to a wrong choice names the right ones
+MAX_UNKNOWN_NAMED = 10  # unknown fields that a response names
+MAX_NAME_SHOWN = 100  # characters of an unknown field's name
+_BYTES_PER_CHARACTER = 12  # an emoji escaped in JSON (\ud83d\ude00) or in a form (%F0%9F%98%80)
+_BYTES_AROUND = 1024  # of names, quotes, spaces and a CSRF token
+
 
 class FieldError(ValueError):
     """The value of one field is not accepted; `message` is shown beside the field."""
@@ -30,10 +41,27 @@ class FieldError(ValueError):
 
 @dataclass(frozen=True)
 class Field:
-    """How one field is read, and its JSON Schema; `read` raises FieldError."""
+    """How one field is read, and its JSON Schema; lengths are in characters.
 
-    read: Callable[[Any], str]
+    `max_length` is that of a clean value, `max_sent_length` that of what is sent: with spaces
+    around it, and accents that are not composed. What is longer is not even parsed, because parsing
+    may take more than linear time (UAX 15 sorts combining marks).
+    """
+
+    parse: Callable[[Any], str]
     schema: JsonSchema
+    max_length: int
+    max_sent_length: int
+
+    def read(self, sent: Any) -> str:
+        """Return the clean value of what was sent.
+
+        Raises:
+            FieldError: it is not accepted.
+        """
+        if isinstance(sent, str) and len(sent) > self.max_sent_length:
+            raise _too_long(sent, self.max_length)
+        return self.parse(sent)
 
 
 def read_text(value: Any) -> str:
@@ -58,14 +86,18 @@ def require_length(text: str, minimum: int, maximum: int) -> str:
     if len(text) < minimum:
         raise FieldError(Message("Must be at least %(limit)s characters", limit=minimum))
     if len(text) > maximum:
-        raise FieldError(
-            Message(
-                "Must be at most %(limit)s characters (currently %(length)s)",
-                limit=maximum,
-                length=len(text),
-            )
-        )
+        raise _too_long(text, maximum)
     return text
+
+
+def _too_long(text: str, maximum: int) -> FieldError:
+    return FieldError(
+        Message(
+            "Must be at most %(limit)s characters (currently %(length)s)",
+            limit=maximum,
+            length=len(text),
+        )
+    )
 
 
 def read_choice(value: Any, choices: Sequence[str]) -> str:
@@ -77,6 +109,16 @@ def read_choice(value: Any, choices: Sequence[str]) -> str:
     if value not in choices:
         raise FieldError(Message("Must be one of: %(choices)s", choices=", ".join(choices)))
     return str(value)
+
+
+def choice(*choices: str) -> Field:
+    """Return a field whose value is one of the choices."""
+    return Field(
+        partial(read_choice, choices=choices),
+        {"type": "string", "enum": list(choices)},
+        max_length=max(map(len, choices)),
+        max_sent_length=_MAX_CHOICE_LENGTH,
+    )
 
 
 @dataclass(frozen=True)
@@ -108,10 +150,17 @@ class Form:
             elif name in self.required:
                 errors[name] = REQUIRED
         known = {*self.required, *self.optional, *self.ignored}
-        errors |= {_replace_surrogates(name): UNKNOWN_FIELD for name in sent if name not in known}
+        unknown = (name for name in sent if name not in known)
+        errors |= {_shown(name): UNKNOWN_FIELD for name in islice(unknown, MAX_UNKNOWN_NAMED)}
         if errors:
             raise Invalid(errors)
         return values
+
+    @property
+    def max_body_size(self) -> int:
+        """Return the number of bytes of the largest body in which this form can be sent."""
+        fields = (*self.required.values(), *self.optional.values())
+        return _BYTES_AROUND + sum(_BYTES_PER_CHARACTER * each.max_sent_length for each in fields)
 
     def schema(self) -> JsonSchema:
         """Return the form as a JSON Schema (2020-12), the dialect of OpenAPI 3.1."""
@@ -129,6 +178,6 @@ class Form:
         return schema
 
 
-def _replace_surrogates(name: str) -> str:
-    """Return the name of a field in a form that UTF-8 can encode, for the error response."""
-    return name.encode("utf-8", "replace").decode("utf-8")
+def _shown(name: str) -> str:
+    """Return the beginning of a field's name as UTF-8 can encode it, for the error response."""
+    return name[:MAX_NAME_SHOWN].encode("utf-8", "replace").decode("utf-8")

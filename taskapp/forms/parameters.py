@@ -7,7 +7,7 @@ from schema.tables import IDEMPOTENCY_KEY_LENGTH
 from taskapp.core.errors import BadRequest, Invalid
 from taskapp.core.messages import Message
 from taskapp.forms.fields import FieldError
-from taskapp.forms.tasks import read_status
+from taskapp.forms.tasks import STATUS
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100
@@ -30,7 +30,7 @@ def read_status_filter(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        return read_status(text)
+        return STATUS.read(text)
     except FieldError as error:
         raise Invalid({"status": error.message}) from error
 

@@ -2,7 +2,6 @@
 
 import re
 
-from schema.tables import TITLE_LENGTH
 from taskapp.core.errors import Invalid
 from taskapp.core.messages import Message
 from taskapp.forms.fields import NOT_STORABLE, FieldError
@@ -10,6 +9,7 @@ from taskapp.forms.tasks import TITLE
 from taskapp.forms.text_rules import is_visible
 
 MAX_TITLES = 100  # of one text
+MAX_LINES = 10 * MAX_TITLES  # of one text, empty ones included; a text with more is not parsed
 _LINE_END = re.compile(r"\r\n?|\n")
 
 
@@ -19,20 +19,18 @@ def read_titles(text: str) -> list[str]:
     Raises:
         Invalid: a line is not a valid title, or there are none, or more than MAX_TITLES.
     """
-    lines = [
-        (number, line)
-        for number, line in enumerate(_LINE_END.split(text), start=1)
-        if is_visible(line)
-    ]
+    split = _LINE_END.split(text, MAX_LINES)
+    lines = [(number, line) for number, line in enumerate(split, start=1) if is_visible(line)]
     if not lines:
         raise Invalid({"titles": Message("Enter at least one task")})
-    if len(lines) > MAX_TITLES:
+    number_of_lines = len(lines) if len(split) <= MAX_LINES else len(split)
+    if number_of_lines > MAX_TITLES:
         raise Invalid(
             {
                 "titles": Message(
                     "You can add at most %(limit)s tasks at once (currently %(number_of_lines)s)",
                     limit=MAX_TITLES,
-                    number_of_lines=len(lines),
+                    number_of_lines=number_of_lines,
                 )
             }
         )
@@ -43,10 +41,10 @@ def _read_line(number: int, line: str) -> str:
     try:
         return TITLE.read(line)
     except FieldError as error:
-        raise Invalid({"titles": _about_line(number, line, error.message)}) from error
+        raise Invalid({"titles": _about_line(number, error.message)}) from error
 
 
-def _about_line(number: int, line: str, problem: Message) -> Message:
+def _about_line(number: int, problem: Message) -> Message:
     """Return the message with the line's number; a visible line has one of two problems only."""
     if problem == NOT_STORABLE:
         return Message(
@@ -56,6 +54,5 @@ def _about_line(number: int, line: str, problem: Message) -> Message:
     return Message(
         "Line %(line)s must be at most %(limit)s characters (currently %(length)s)",
         line=number,
-        length=len(line.strip()),
-        limit=TITLE_LENGTH,
+        **problem.values,
     )

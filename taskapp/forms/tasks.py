@@ -8,11 +8,13 @@ from taskapp.forms.fields import (
     Field,
     FieldError,
     Form,
-    read_choice,
+    choice,
     read_text,
     require_length,
 )
 from taskapp.forms.text_rules import INVISIBLE, STORABLE, is_visible, trimmed_within
+
+_MAX_SENT_TITLE_LENGTH = 20_000  # spaces around a title may be many
 
 
 def _read_title(value: Any) -> str:
@@ -26,26 +28,20 @@ def _read_description(value: Any) -> str:
     return require_length(read_text(value), 0, DESCRIPTION_LENGTH)
 
 
-def read_status(value: Any) -> str:
-    """Return a value that is a status.
-
-    Raises:
-        FieldError: it is not.
-    """
-    return read_choice(value, STATUSES)
-
-
 TITLE = Field(
     _read_title,
     {
         "type": "string",
         "minLength": 1,
+        "maxLength": _MAX_SENT_TITLE_LENGTH,
         "pattern": f"^{trimmed_within(TITLE_LENGTH)}$",
         # Not in the pattern: that would need a look-ahead, which RE2 does not have.
         "not": {"pattern": f"^{INVISIBLE}$"},
         "description": f"Title of the task: at most {TITLE_LENGTH} characters, at least one of "
         "them visible. Spaces around it are removed and not counted.",
     },
+    max_length=TITLE_LENGTH,
+    max_sent_length=_MAX_SENT_TITLE_LENGTH,
 )
 DESCRIPTION = Field(
     _read_description,
@@ -56,8 +52,10 @@ DESCRIPTION = Field(
         "description": f"Details of the task: at most {DESCRIPTION_LENGTH:,} characters, which "
         "are kept as sent.",
     },
+    max_length=DESCRIPTION_LENGTH,
+    max_sent_length=DESCRIPTION_LENGTH,
 )
-STATUS = Field(read_status, {"type": "string", "enum": list(STATUSES)})
+STATUS = choice(*STATUSES)
 
 READ_ONLY = ("id", "createdAt", "updatedAt")
 NEW_TASK = Form(

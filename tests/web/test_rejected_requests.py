@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 import pytest
 
 from handlers.web.base import CSP_NOTHING, HSTS, SAFE_HEADERS
+from handlers.web.connections import IDLE_TIMEOUT
 from handlers.web.request_stream import MAX_LINGERING
-from handlers.web_server import IDLE_TIMEOUT
 from taskapp.runtime.listeners import OTHER_FILES
 from tests.support.server_process import (
     CHECKOUT,
@@ -32,9 +32,10 @@ from tests.support.server_process import (
 HOST = b"Host: localhost\r\n"
 HASTY = 1.0  # seconds, where the real server waits 30 or 75
 CONSTANTS = {
-    "IDLE_TIMEOUT": "handlers.web_server",
+    "IDLE_TIMEOUT": "handlers.web.connections",
     "MAX_CONNECTIONS": "handlers.web_server",
-    "BODY_TIMEOUT": "handlers.web.body_limit",
+    "BODY_TIMEOUT": "handlers.web.connections",
+    "SENDING_TIMEOUT": "handlers.web.connections",
 }
 MALFORMED = {
     "no request line": b"\r\n\r\n",
@@ -367,7 +368,7 @@ def test_two_requests_are_never_made_of_one(server: ServerProcess) -> None:
 @pytest.fixture(scope="module")
 def hasty_server(short_folder: Path, database_url: str) -> Iterator[ServerProcess]:
     settings = {"TASKAPP_DATABASE_URL": database_url}
-    hasty = with_constants(IDLE_TIMEOUT=HASTY, BODY_TIMEOUT=HASTY)
+    hasty = with_constants(IDLE_TIMEOUT=HASTY, BODY_TIMEOUT=HASTY, SENDING_TIMEOUT=HASTY)
     with server_process(short_folder / "hasty", settings=settings, launcher=hasty) as running:
         yield running.wait_until_ready()
 
@@ -417,6 +418,35 @@ def slow_clients(server: ServerProcess, beginning: bytes) -> Iterator[list[socke
             feeder.join()
         for connection in slow:
             connection.close()
+
+
+def test_whoever_never_reads_is_hung_up_on_and_keeps_nobody_waiting(
+    hasty_server: ServerProcess,
+) -> None:
+    many = b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n" * 300
+    before = number_of_descriptors(hasty_server)
+    deaf = [socket.socket() for _ in range(100)]
+    try:
+        for connection in deaf:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            connection.settimeout(LONG_ENOUGH)
+            connection.connect(("127.0.0.1", int(hasty_server.address)))
+            connection.setblocking(False)
+            connection.send(many)
+        wait_until(lambda: number_of_descriptors(hasty_server) >= before + len(deaf))
+        took = [hasty_server.client().send("GET", "/login").seconds for _ in range(50)]
+        assert max(took) < HASTY
+        wait_until(lambda: number_of_descriptors(hasty_server) <= before)
+        closed = [line for line in hasty_server.log if line["event"] == "connection.closed"]
+        assert "sent" in {line["state"] for line in closed}
+    finally:
+        for connection in deaf:
+            connection.close()
+    assert hasty_server.surprises() == []
+
+
+def number_of_descriptors(server: ServerProcess) -> int:
+    return len([*Path(f"/proc/{server.pid}/fd").iterdir()])
 
 
 def feed(connections: list[socket.socket], stopped: threading.Event, is_wanted: bool) -> None:

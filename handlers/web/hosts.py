@@ -1,0 +1,40 @@
+"""The host names under which this site is requested, against DNS rebinding."""
+
+import ipaddress
+import re
+import socket
+from urllib.parse import urlsplit
+
+from taskapp.config.settings import Settings
+
+
+class Hosts:
+    """The names of this site: of the settings, of this machine, and of loopback.
+
+    An IP address is always one of them. A page that made its own name point to this server, to read
+    its responses, cannot send another name than that.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        machine = socket.gethostname().lower()
+        public = urlsplit(settings.public_url).hostname
+        self._names = {*settings.allowed_hosts, "localhost", machine, f"{machine}.local"}
+        if public:
+            self._names.add(public)
+
+    def includes(self, header: str) -> bool:
+        """Return whether a `Host` header names this site; its port does not matter."""
+        name = _without_port(header.lower()).removesuffix(".")
+        return name in self._names or name.endswith(".localhost") or _is_address(name)
+
+
+def _without_port(host: str) -> str:
+    return re.sub(r":[0-9]*$", "", host, count=1, flags=re.ASCII)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
