@@ -158,6 +158,25 @@ def test_guessing_passwords_is_slowed_down(proxy: Proxy) -> None:
     assert proxy.curl("/login", come_from="127.0.0.78").status == 200  # others are not affected
 
 
+def test_no_address_and_no_header_takes_taskapp_from_others(proxy: Proxy) -> None:
+    hostile = [
+        *(f"/tasks?{text}" for text in ("a" * 6000, "%22" * 2000, "/" * 6000)),
+        f"/login?next=/{'a' * 6000}",
+        f"/{'a' * 6000}",
+    ]
+    for number, address in enumerate(hostile * 3):
+        assert proxy.curl(address, come_from=f"127.0.1.{number}").status in {200, 303, 404}
+        others = [proxy.curl("/status", come_from="127.0.0.88").status for _ in range(3)]
+        assert others == [200] * 3, address
+
+
+@pytest.mark.parametrize("name", ["nginx/site.conf", "nginx/subpath-site.conf", "compose.yaml"])
+def test_no_number_of_failures_takes_a_process_out(name: str) -> None:
+    text = (CHECKOUT / "deploy" / name).read_text()
+    servers = re.findall(r"^ +server (?:127\.0\.0\.1|taskapp-\d):\d+(.*);", text, re.MULTILINE)
+    assert servers == [" max_fails=0"] * 2
+
+
 def read_until(stopped: threading.Event, proxy: Proxy, codes: "Counter[int]") -> None:
     while not stopped.is_set():
         with proxy.connected() as connection:
