@@ -28,7 +28,7 @@ _MAX_CHOICE_LENGTH = 100  # characters; the response to a wrong choice names the
 MAX_UNKNOWN_NAMED = 10  # unknown fields that a response names
 MAX_NAME_SHOWN = 100  # characters of an unknown field's name
 _BYTES_PER_CHARACTER = 12  # an emoji escaped in JSON (\ud83d\ude00) or in a form (%F0%9F%98%80)
-_BYTES_AROUND = 1024  # of names, quotes, spaces and a CSRF token
+_BYTES_AROUND = 60 * 1024  # of names, spaces, a CSRF token, and what is wrong but can be explained
 
 
 class FieldError(ValueError):

@@ -51,10 +51,12 @@ DEFAULTS = {
     "TASKAPP_TRUSTED_PROXIES": "",
     "TASKAPP_BASE_PATH": "/",
     "TASKAPP_PUBLIC_URL": "",
+    "TASKAPP_ALLOWED_HOSTS": "",
     "TASKAPP_CORS_ORIGINS": "",
     "TASKAPP_LOG_FORMAT": "auto",
     "TASKAPP_LOG_LEVEL": "info",
     "TASKAPP_METRICS_ALLOW": "127.0.0.0/8,::1",  # loopback
+    "TASKAPP_METRICS_PASSWORD": "",
     "TASKAPP_MAINTENANCE_FLAG": "",
 }
 KEY = "kMp4vX9qLz2Ws7Tn5Bf8Gh3Jd6Rc1Yae"
@@ -133,6 +135,7 @@ def test_without_a_checkout_the_data_lies_where_the_user_keeps_data(
         ("PUBLIC_URL", "http://[::1]:80", "http://[::1]"),
         ("PUBLIC_URL", "http://localhost:8080", "http://localhost:8080"),
         ("CORS_ORIGINS", "https://a.org, http://b.org:1", {"https://a.org", "http://b.org:1"}),
+        ("ALLOWED_HOSTS", "NAS.lan, taskapp-1", {"nas.lan", "taskapp-1"}),
         ("LOG_FORMAT", "json", "json"),
         ("LOG_LEVEL", "debug", "debug"),
     ],
@@ -215,6 +218,8 @@ WRONG = [
     ("LOG_FORMAT", "xml", "auto, text, json"),
     ("LOG_LEVEL", "trace", "debug, info, warning, error"),
     ("METRICS_ALLOW", "everybody", "127.0.0.1"),
+    ("ALLOWED_HOSTS", "https://nas.lan", "nas.lan"),
+    ("ALLOWED_HOSTS", "nas.lan:8000", "without ports"),
 ]
 
 
