@@ -19,7 +19,7 @@ sys.exit(sys.version_info < (3, 11))' 2>/dev/null) || continue
         echo "Installing what the tests need for Python $version ($path) ..."
         rm -rf "$venv"
         "$path" -m venv "$venv" || { echo "$path has no venv module; on Debian: apt install python3-venv" >&2; exit 1; }
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+        "$venv/bin/python" deploy/run_pip.py install --require-hashes -r requirements-dev.lock
         cp requirements-dev.lock "$venv/installed"
     fi
     echo "Python $version ($path)"

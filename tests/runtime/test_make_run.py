@@ -193,6 +193,11 @@ def test_nor_do_others_of_its_configuration_files(
     assert not elsewhere.exists()
 
 
+def test_nothing_is_installed_but_by_the_program_that_keeps_to_these_settings() -> None:
+    for name in ("Makefile", "tests/each_python.sh"):
+        assert not re.search(r"-m pip\b|bin/pip\b", (CHECKOUT / name).read_text()), name
+
+
 def test_what_is_reached_in_no_way_is_an_error_and_the_next_make_goes_on(
     checkout: Path, packages: Path
 ) -> None:
