@@ -8,7 +8,10 @@ from pathlib import Path
 
 from taskapp.config.installation import HOME
 
-_PROGRAM = (HOME / "templates", sysconfig.get_path("purelib"))
+# The one file has no folder of packages.
+_PROGRAM = [
+    path for path in (HOME / "templates", Path(sysconfig.get_path("purelib"))) if path.exists()
+]
 
 
 def step_down(data_dir: Path) -> None:
