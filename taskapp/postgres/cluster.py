@@ -44,14 +44,14 @@ def program(name: str) -> Path:
 def check_version(cluster: Path) -> None:
     """Raise EmbeddedPostgresError if our programs cannot read a cluster."""
     try:
-        found = (cluster / "PG_VERSION").read_text().strip()
+        found = (cluster / "PG_VERSION").read_text(encoding="ascii").strip()
     except FileNotFoundError:
         raise EmbeddedPostgresError(
             f"The folder {cluster} is there, but holds no database. Move it away, or set "
             f"TASKAPP_DATA_DIR to another folder."
         ) from None
     catalog = program("postgres").parents[1] / "share" / "postgres.bki"
-    with catalog.open() as lines:
+    with catalog.open(encoding="utf-8") as lines:
         ours = next(lines).split()[-1]  # of "# PostgreSQL 18"
     if found != ours:
         raise EmbeddedPostgresError(

@@ -96,8 +96,9 @@ def _can_change_user() -> bool:
     (user_namespaces(7)).
     """
     try:
-        users = _UID_MAP.read_text().split()[2::3]
-        [capabilities] = re.findall(r"^CapEff:\s*(\w+)$", _STATUS.read_text(), re.MULTILINE)
+        users = _UID_MAP.read_text(encoding="ascii").split()[2::3]
+        status = _STATUS.read_text(encoding="ascii", errors="replace")  # with our own name
+        [capabilities] = re.findall(r"^CapEff:\s*(\w+)$", status, re.MULTILINE)
     except OSError:  # no Linux, or no /proc
         return True
     is_capable = int(capabilities, 16) & _TO_CHANGE_USER == _TO_CHANGE_USER

@@ -281,8 +281,8 @@ class EmbeddedPostgres:
 
     def _is_ready(self, pid: int | None = None) -> bool:
         with suppress(OSError):
-            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
-            return lines[7:8] == ["ready   "] and pid in (None, int(lines[0]))
+            lines = (self._cluster / "postmaster.pid").read_bytes().split(b"\n")
+            return lines[7:8] == [b"ready   "] and pid in (None, int(lines[0]))
         return False
 
     async def _supervise(self) -> None:

@@ -93,7 +93,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> str:
             "a\\b",
         ),
         *("$HOME", "a&b=c", "a?b#c", "a@b", "a;b|c", "*", "~", "line\nbreak", "tab\tulator"),
-        *("größe", "漢字", "\N{GRINNING FACE}", "e\N{COMBINING ACUTE ACCENT}"),
+        *("größe", "漢字", "a\x85b\u2028c", "\N{GRINNING FACE}", "e\N{COMBINING ACUTE ACCENT}"),
     ],
 )
 def test_a_data_folder_may_have_any_name(used_folder: Path, name: str) -> None:
@@ -155,6 +155,23 @@ def test_a_machine_without_shared_memory_runs_what_one_with_it_made(used_folder:
     with server_process(used_folder) as other:
         other.wait_until_ready()
         assert execute(url, "SHOW dynamic_shared_memory_type") == [("posix",)]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        ["LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0"],  # its encoding is ASCII
+        ["LC_ALL=POSIX"],
+        ["PYTHONIOENCODING=ascii:strict"],
+    ],
+)
+def test_names_need_no_locale(used_folder: Path, variables: list[str]) -> None:
+    with (
+        renamed(used_folder, "größe 漢字") as folder,
+        server_below("env", *variables, folder=folder) as server,
+    ):
+        assert server.wait_until_ready().end() == 0
+        assert "Traceback" not in server.log_text
 
 
 @needs_linux
