@@ -33,7 +33,7 @@ from taskapp.services import Services, make_services
 from tests.support.clients import ApiClient
 from tests.support.compiled_templates import CompiledTemplates
 from tests.support.database_fixtures import new_database
-from tests.support.environment import MEASURED
+from tests.support.environment import MACHINE, MEASURED, POSTGRESQL
 from tests.support.server_process import LONG_ENOUGH
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # for busy machines
@@ -66,6 +66,7 @@ TEST_SETTINGS = {
     "TASKAPP_ACCOUNT_LOGIN_LIMIT": "1000000/minute",
     "TASKAPP_SECRET_KEY": "only-for-tests-0123456789-abcdefghijklmnop",
     "TASKAPP_LOG_LEVEL": "error",
+    **POSTGRESQL,
 }
 
 
@@ -144,7 +145,8 @@ def database_url(short_folder: Path, named_server: str) -> Iterator[str]:
 
 def embedded_database(short_folder: Path) -> Iterator[str]:
     """Run the PostgreSQL inside, on an event loop and a thread of its own."""
-    postgres = EmbeddedPostgres(short_folder / "data")
+    bin_folder = Path(MACHINE) if MACHINE else None
+    postgres = EmbeddedPostgres(short_folder / "data", bin_folder=bin_folder)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

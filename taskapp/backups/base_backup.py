@@ -2,22 +2,24 @@
 
 import asyncio
 import json
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from taskapp.backups.checksums import (
     PURPOSE,
-    Tables,
+    export_snapshot,
     read_revision,
+    read_schema,
     read_tables,
     restore_point_snapshot,
 )
-from taskapp.backups.dump import NICENESS
+from taskapp.backups.dump import NICENESS, dump_snapshot
 from taskapp.backups.identity import read_identity
 from taskapp.backups.repository import (
+    DUMP,
     Backup,
     BackupError,
     BackupRepository,
@@ -27,12 +29,14 @@ from taskapp.backups.repository import (
 )
 from taskapp.backups.wal_archive import READY, WalSource, archive_lag, prepare_archive
 from taskapp.backups.wal_segments import SEGMENT_BYTES, parse_lsn, segment_name
-from taskapp.core.threads import run_in_daemon_thread
+from taskapp.config.settings import Settings
+from taskapp.core.threads import entered_in_daemon_thread, run_in_daemon_thread
 from taskapp.core.waiting import wait_until
 from taskapp.db.migrations import MigrationError, connected
-from taskapp.postgres.cluster import program
+from taskapp.observability.logs import log
 from taskapp.postgres.permissions import FolderAccessError, postgres_account
 from taskapp.postgres.processes import run_program
+from taskapp.postgres.programs import EmbeddedPostgresError, programs_for
 
 ARCHIVE_TIMEOUT = 60.0  # seconds that a WAL segment may take to be in the archive
 _ATTEMPTS = 5  # to lock the tables while transactions run
@@ -42,30 +46,23 @@ _OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class _RestorePoint:
-    """A state that a backup can be recovered to: its place in the WAL, and its contents."""
-
-    timestamp: datetime
-    revision: str
-    tables: Tables
-    wal: str
-    lsn: int
-
-
 async def make_base_backup(
-    folder: BackupRepository, data_dir: Path, url: str, database: str
+    folder: BackupRepository, settings: Settings, url: str, database: str
 ) -> Backup:
     """Copy the embedded cluster while it is used. Call it with the folder's lock held.
 
-    It is complete when its restore point is in the archive, which proves that archiving works.
+    It is complete when its restore point is in the archive, which proves that archiving works. It
+    contains a dump of the state at the restore point, which other major versions of PostgreSQL can
+    restore; if that fails, the backup is kept without it, and says why.
 
     Raises:
         BackupError: a program fails, or WAL is not archived.
+        EmbeddedPostgresError: the programs of this PostgreSQL are not installed.
         MigrationError, Unavailable: the database cannot be asked.
         OSError: a folder cannot be written to.
     """
-    cluster = data_dir / "postgres"
+    cluster = settings.data_dir / "postgres"
+    programs = programs_for(cluster, settings.postgresql_bin)
     archive = folder.archive(read_identity(cluster))
     try:
         prepare_archive(archive, cluster, postgres_account(cluster))
@@ -74,7 +71,7 @@ async def make_base_backup(
     folder.note_place()  # from now on a missing archive is noticed
     with folder.staging("base") as staging:
         command = (
-            str(program("pg_basebackup")),
+            str(programs.path("pg_basebackup")),
             *_OPTIONS,
             f"--pgdata={staging}",
             f"--dbname={url}",
@@ -83,45 +80,62 @@ async def make_base_backup(
         if code != 0:
             raise BackupError(" ".join(complaint.split()) or f"pg_basebackup ended with {code}")
         name = f"taskapp {staging.name.partition('-')[0]}"
-        restore_point = await _create_restore_point(url, name)
-        await _await_archived(archive, cluster, restore_point.wal)
-        await asyncio.to_thread(
-            describe,
-            staging,
-            kind="base",
-            timestamp=restore_point.timestamp,
-            database=database,
-            revision=restore_point.revision,
-            tables=restore_point.tables,
-            first_wal=_first_wal(staging),
-            restore_point_segment=restore_point.wal,
-            restore_point_lsn=restore_point.lsn,
-        )
+        async with AsyncExitStack() as stack:
+            connection, lsn = await _enter_restore_point(stack, url, name)
+            timestamp = datetime.now(UTC)
+            segment = await run_in_daemon_thread(_switch_segment, url)
+            tables = await run_in_daemon_thread(read_tables, connection)
+            failure = await _try_dump(staging, url, connection, settings.postgresql_bin)
+            await _await_archived(archive, cluster, segment)
+            await asyncio.to_thread(
+                describe,
+                staging,
+                kind="base",
+                timestamp=timestamp,
+                database=database,
+                revision=await run_in_daemon_thread(read_revision, connection, tables),
+                tables=tables,
+                schema=await run_in_daemon_thread(read_schema, connection),
+                first_wal=_first_wal(staging),
+                restore_point_segment=segment,
+                restore_point_lsn=parse_lsn(lsn),
+                postgresql=programs.major,
+                dump_failure=failure,
+            )
     return read_backup(finished(staging))
 
 
-async def _create_restore_point(url: str, name: str) -> _RestorePoint:
+async def _enter_restore_point(
+    stack: AsyncExitStack, url: str, name: str
+) -> tuple[Connection, str]:
     for _ in range(_ATTEMPTS - 1):
         try:
-            return await run_in_daemon_thread(_create_restore_point_now, url, name)
+            point = entered_in_daemon_thread(restore_point_snapshot(url, name))
+            return await stack.enter_async_context(point)
         except MigrationError:  # a transaction ran for longer than RESTORE_POINT_TIMEOUT
             await asyncio.sleep(1)
-    return await run_in_daemon_thread(_create_restore_point_now, url, name)
+    point = entered_in_daemon_thread(restore_point_snapshot(url, name))
+    return await stack.enter_async_context(point)
 
 
-def _create_restore_point_now(url: str, name: str) -> _RestorePoint:
-    with restore_point_snapshot(url, name) as (connection, lsn):
-        timestamp = datetime.now(UTC)
-        with connected(url, PURPOSE) as other:
-            wal = str(other.execute(text("SELECT pg_walfile_name(pg_switch_wal())")).scalar())
-        tables = read_tables(connection)
-        return _RestorePoint(
-            timestamp,
-            read_revision(connection, tables),
-            tables,
-            wal,
-            parse_lsn(lsn),
-        )
+def _switch_segment(url: str) -> str:
+    """End the WAL segment that is written to, so that it is archived; return its name."""
+    with connected(url, PURPOSE) as connection:
+        return str(connection.execute(text("SELECT pg_walfile_name(pg_switch_wal())")).scalar())
+
+
+async def _try_dump(
+    staging: Path, url: str, connection: Connection, bin_folder: Path | None
+) -> str:
+    """Dump what a connection sees beside the base; return why that failed, else nothing."""
+    try:
+        seen = await run_in_daemon_thread(export_snapshot, connection)
+        await dump_snapshot(staging, url, seen, bin_folder)
+    except (BackupError, EmbeddedPostgresError) as error:
+        (staging / DUMP).unlink(missing_ok=True)
+        log("backup.dump_failed", "error", reason=str(error))
+        return str(error)
+    return ""
 
 
 async def _await_archived(archive: Path, cluster: Path, name: str) -> None:

@@ -119,7 +119,7 @@ class Catalog:
         )
 
     def problems(self) -> list[str]:
-        """Return a sentence for each entry that does not count, and should."""
+        """Return a sentence for each entry that does not count as it should."""
         sentences = [
             f"The backup {entry.path} is damaged: {entry.reason}. Move it away."
             for entry in self.damaged
@@ -129,6 +129,11 @@ class Catalog:
             f"to come. Set the clock, or move it away."
             for backup in self.future
         ]
+        if self.routine and (reason := self.routine[0].dump_failure):
+            sentences.append(
+                f"The newest backup {self.routine[0].path} is good, but lacks the dump that other "
+                f"versions of PostgreSQL take: {reason}"
+            )
         return sentences
 
     def _say_damaged(self) -> str:

@@ -74,7 +74,12 @@ def snapshot(url: str) -> Iterator[tuple[Connection, str]]:
     """Yield a transaction that sees one state, and the name by which others see the same."""
     with connected(url, PURPOSE) as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        yield connection, str(connection.execute(text("SELECT pg_export_snapshot()")).scalar())
+        yield connection, export_snapshot(connection)
+
+
+def export_snapshot(connection: Connection) -> str:
+    """Return the name by which others see what a connection's transaction sees, while it lasts."""
+    return str(connection.execute(text("SELECT pg_export_snapshot()")).scalar())
 
 
 @contextmanager
@@ -94,7 +99,7 @@ def restore_point_snapshot(url: str, restore_point: str) -> Iterator[tuple[Conne
             names = _locked_names(url)
             if names:
                 writer.execute(text(f"LOCK TABLE {', '.join(names)} IN SHARE MODE"))
-            seen = writer.execute(text("SELECT pg_export_snapshot()")).scalar()
+            seen = export_snapshot(writer)
             point = text("SELECT pg_create_restore_point(:restore_point)")
             lsn = str(writer.execute(point, {"restore_point": restore_point}).scalar())
             reader.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))

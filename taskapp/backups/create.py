@@ -20,7 +20,7 @@ from taskapp.core.errors import TaskappError
 from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.migrations import MigrationError
 from taskapp.observability.logs import log
-from taskapp.postgres.cluster import EmbeddedPostgresError
+from taskapp.postgres.programs import EmbeddedPostgresError
 
 
 def read_own_catalog(settings: Settings) -> Catalog:
@@ -39,7 +39,7 @@ async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False
     try:
         folder.make()
         async with folder.lock():
-            for left in ("verify", "restore") if settings.uses_embedded_database else ():
+            for left in ("verify", "restore", "upgrade") if settings.uses_embedded_database else ():
                 # Left by a killed process: a running one would hold the lock.
                 await asyncio.to_thread(shutil.rmtree, settings.data_dir / left, ignore_errors=True)
             database = await run_in_daemon_thread(find_database, settings) or ""
@@ -47,9 +47,9 @@ async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False
             if only_if_due and not report.is_due:
                 return None
             if settings.archives_wal:
-                backup = await make_base_backup(folder, settings.data_dir, url, database)
+                backup = await make_base_backup(folder, settings, url, database)
             else:
-                backup = await make_dump(folder, url, database)
+                backup = await make_dump(folder, url, database, bin_folder=settings.postgresql_bin)
             folder.note_place()
             await asyncio.to_thread(_remove_old, folder, backup, settings.backup_keep)
     except (OSError, EmbeddedPostgresError, MigrationError) as error:
@@ -67,12 +67,14 @@ async def make_dump_before(settings: Settings, url: str, event: str) -> Backup:
         folder.make()
         async with folder.lock():
             database = await run_in_daemon_thread(find_database, settings) or ""
-            backup = await make_dump(folder, url, database, f"before-{event}")
+            backup = await make_dump(
+                folder, url, database, f"before-{event}", bin_folder=settings.postgresql_bin
+            )
             folder.note_place()
             await asyncio.to_thread(_remove_old, folder, backup, settings.backup_keep)
     except (OSError, BackupError, EmbeddedPostgresError, MigrationError) as error:
         raise BackupError(
-            f"The backup in {folder.path} that has to precede a {event.partition('-')[0]} could "
+            f"The backup in {folder.path} that has to precede the {event.partition('-')[0]} could "
             f"not be made, so the database was left as it is: {error}"
         ) from error
     log("backup.made", path=str(backup.path), bytes=backup.bytes)

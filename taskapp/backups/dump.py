@@ -2,14 +2,15 @@
 
 import asyncio
 import os
-import shutil
 from asyncio import IncompleteReadError
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from taskapp.backups.checksums import PUBLIC, read_revision, read_schema, read_tables, snapshot
 from taskapp.backups.repository import (
+    DUMP,
     Backup,
     BackupError,
     BackupRepository,
@@ -19,15 +20,14 @@ from taskapp.backups.repository import (
 )
 from taskapp.core.threads import entered_in_daemon_thread, run_in_daemon_thread
 from taskapp.db.dsn import is_local, split_password
-from taskapp.postgres.cluster import program
 from taskapp.postgres.processes import (
     ProgramError,
     describe_end,
     program_output,
     run_program,
 )
+from taskapp.postgres.programs import client_programs
 
-FILE = "database.dump"
 NICENESS = 10  # of programs that read or write a whole database beside a server
 _SCRIPT_OPTIONS = (
     *("--single-transaction", "--no-owner", "--no-privileges"),
@@ -47,21 +47,27 @@ _Script = Callable[[], AsyncGenerator[bytes, None]]
 
 
 async def make_dump(
-    folder: BackupRepository, url: str, database: str, label: str = "dump"
+    folder: BackupRepository,
+    url: str,
+    database: str,
+    label: str = "dump",
+    *,
+    bin_folder: Path | None = None,
 ) -> Backup:
     """Dump a database as it is now, and describe its contents. Call it with the lock held.
 
+    `bin_folder` is the setting.
+
     Raises:
         BackupError: pg_dump fails.
+        EmbeddedPostgresError: there is no pg_dump.
         MigrationError, SettingsError, Unavailable: the database cannot be asked.
         OSError: the folder cannot be written to.
     """
     with folder.staging(label) as staging:
         async with entered_in_daemon_thread(snapshot(url)) as (connection, seen):
             timestamp = datetime.now(UTC)
-            (staging / FILE).touch(mode=0o600)
-            options = ("--format=custom", f"--snapshot={seen}", f"--file={staging / FILE}")
-            await _run_on(url, "pg_dump", options)
+            await dump_snapshot(staging, url, seen, bin_folder)
             tables = await run_in_daemon_thread(read_tables, connection)
             revision = await run_in_daemon_thread(read_revision, connection, tables)
             if not revision:
@@ -81,13 +87,20 @@ async def make_dump(
     return read_backup(finished(staging))
 
 
-async def restore_dump(backup: Backup, url: str) -> None:
-    """Restore a dump into an empty database in one transaction; raise BackupError.
+async def dump_snapshot(staging: Path, url: str, seen: str, bin_folder: Path | None) -> None:
+    """Write what a snapshot sees to a staging folder; raise BackupError."""
+    (staging / DUMP).touch(mode=0o600)
+    options = ("--format=custom", f"--snapshot={seen}", f"--file={staging / DUMP}")
+    await _run_on(url, "pg_dump", options, bin_folder)
+
+
+async def restore_dump(backup: Backup, url: str, bin_folder: Path | None = None) -> None:
+    """Restore the dump of a backup into an empty database in one transaction; raise BackupError.
 
     psql runs pg_restore's script, because a script can be adapted to older servers (ADR 0028).
     """
-    archive = str(backup.path / FILE)
-    pg_restore = await _run_first(_programs("pg_restore"), ("--list", archive))
+    archive = str(backup.path / DUMP)
+    pg_restore = await _run_first(client_programs("pg_restore", bin_folder), ("--list", archive))
     options: tuple[str, ...] = _SCRIPT_OPTIONS
     beginning = b""
     if backup.schema != PUBLIC:  # which exists in every new database
@@ -95,7 +108,7 @@ async def restore_dump(backup: Backup, url: str) -> None:
         quoted = backup.schema.replace('"', '""')
         beginning = f'CREATE SCHEMA IF NOT EXISTS "{quoted}";\n'.encode()
     script = partial(_read_script, (pg_restore, *options, archive), beginning)
-    await _run_on(url, "psql", _PSQL_OPTIONS, script)
+    await _run_on(url, "psql", _PSQL_OPTIONS, bin_folder, script)
 
 
 async def _read_script(command: Sequence[str], first: bytes) -> AsyncGenerator[bytes, None]:
@@ -115,17 +128,23 @@ async def _read_script(command: Sequence[str], first: bytes) -> AsyncGenerator[b
 
 
 async def _run_on(
-    url: str, name: str, options: Sequence[str], script: _Script | None = None
+    url: str,
+    name: str,
+    options: Sequence[str],
+    bin_folder: Path | None,
+    script: _Script | None = None,
 ) -> None:
     """Run a program on a database; its password is not shown in a list of processes."""
     address, password = split_password(url)
     environment = _libpq_environment() | ({"PGPASSWORD": password} if password else {})
-    paths = _programs(name)[:1] if is_local(address) else _programs(name)[::-1]
+    paths = client_programs(name, bin_folder, remote=not is_local(address))
+    if is_local(address):
+        paths = paths[:1]
     await _run_first(paths, (*options, f"--dbname={address}"), environment, script)
 
 
 async def _run_first(
-    paths: Sequence[str],
+    paths: Sequence[Path],
     options: Sequence[str],
     environment: Mapping[str, str] | None = None,
     script: _Script | None = None,
@@ -134,22 +153,16 @@ async def _run_first(
     complaints = []
     for path in paths:
         code, complaint = await run_program(
-            (path, *options),
+            (str(path), *options),
             account=None,
             niceness=NICENESS,
             environment=environment,
             reads=script() if script else None,
         )
         if code == 0:
-            return path
+            return str(path)
         complaints.append(" ".join(complaint.split()) or f"{path}: {describe_end(code)}")
     raise BackupError("; ".join(complaints))
-
-
-def _programs(name: str) -> Sequence[str]:
-    """Return the shipped program and, if there is one, the installed one, which has TLS."""
-    installed = shutil.which(name)
-    return [str(program(name)), *([installed] if installed else [])]
 
 
 def _libpq_environment() -> dict[str, str]:

@@ -7,10 +7,11 @@ refused before any work.
 import asyncio
 import shutil
 import tarfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sqlalchemy import text
@@ -18,7 +19,7 @@ from sqlalchemy import text
 from taskapp.backups.catalog import Catalog
 from taskapp.backups.checksums import PUBLIC, PURPOSE
 from taskapp.backups.dump import restore_dump
-from taskapp.backups.repository import Backup, BackupError, BackupRepository
+from taskapp.backups.repository import Backup, BackupError, BackupRepository, Kind
 from taskapp.backups.wal_archive import WalSource, restore_command
 from taskapp.backups.wal_segments import (
     SEGMENT_BYTES,
@@ -30,18 +31,20 @@ from taskapp.backups.wal_segments import (
 )
 from taskapp.config.installation import COMMAND
 from taskapp.db.migrations import connected
-from taskapp.postgres.cluster import EmbeddedPostgresError
 from taskapp.postgres.permissions import UnixUser, chown_tree, grant_traverse, postgres_account
+from taskapp.postgres.programs import EmbeddedPostgresError, can_run
 from taskapp.postgres.server import EmbeddedPostgres
 
+_NewPostgres = Callable[..., EmbeddedPostgres]
 _TARGET_NOT_REACHED = "recovery ended before configured recovery target was reached"
 
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """The backup, the WAL and the target of a recovery."""
+    """The backup, or the dump in it, the WAL and the target of a recovery."""
 
     backup: Backup
+    kind: Kind  # a base that cannot be started here is restored by its dump, of the same state
     archive: Path
     unarchived: Path  # the pg_wal of the cluster that is replaced, with what is not archived yet
     timeline: int = 1
@@ -59,7 +62,7 @@ def plan_point_in_time(
     if timestamp and timestamp > datetime.now(UTC):
         raise BackupError(f"{format_utc(timestamp)} is still to come.")
     if timestamp is None and catalog.routine and catalog.routine[0].kind == "dump":
-        return plan_backup(folder, catalog.routine[0])
+        return _plan_dump(folder, catalog.routine[0])
     bases = [
         backup
         for backup in (*catalog.own, *catalog.future)
@@ -91,8 +94,8 @@ def plan_point_in_time(
     # By the LSN, which does not depend on a clock. Each base leads to the same state, so one whose
     # files are damaged is passed over.
     usable.sort(key=lambda base: base.restore_point_lsn, reverse=True)
-    backup = next((base for base in usable if not base.damage()), usable[0])
-    return _plan_base(RestorePlan(backup, archive, unarchived), wal, timeline, timestamp)
+    backup = next((base for base in usable if not base.damage("base")), usable[0])
+    return _plan_base(RestorePlan(backup, "base", archive, unarchived), wal, timeline, timestamp)
 
 
 def _plan_base(
@@ -123,61 +126,100 @@ def _plan_base(
     )
 
 
-def plan_backup(folder: BackupRepository, backup: Backup) -> RestorePlan:
-    """Return the plan that restores one backup: a dump, or a base up to its restore point."""
-    archive = folder.archive(backup.identity)
+def plan_backup(folder: BackupRepository, backup: Backup, bin_folder: Path | None) -> RestorePlan:
+    """Return the plan that restores one backup: a dump, or a base up to its restore point.
+
+    A base of a PostgreSQL that cannot be started here is restored by the dump in it, which has the
+    same state. Raises EmbeddedPostgresError if there is no PostgreSQL at all.
+    """
     if backup.kind == "dump":
-        return RestorePlan(backup, archive, archive)
+        return _plan_dump(folder, backup)
+    archive = folder.archive(backup.identity)
     # By its LSN: its name is unknown if the folder was renamed. The next record begins there.
     target = {
         "recovery_target_lsn": format_lsn(backup.restore_point_lsn),
         "recovery_target_inclusive": "off",
     }
+    is_started = can_run(backup.postgresql, bin_folder) or not backup.has_dump
     return RestorePlan(
-        backup, archive, archive, timeline_of(backup.restore_point_segment), target=target
+        backup,
+        "base" if is_started else "dump",
+        archive,
+        archive,
+        timeline_of(backup.restore_point_segment),
+        target=target,
     )
 
 
+def _plan_dump(folder: BackupRepository, backup: Backup) -> RestorePlan:
+    archive = folder.archive(backup.identity)
+    return RestorePlan(backup, "dump", archive, archive)
+
+
 @asynccontextmanager
-async def recovered(plan: RestorePlan, aside: Path, owner: UnixUser | None) -> AsyncIterator[str]:
-    """Recover by a plan in the folder `aside`, which is emptied first, and yield the URL.
+async def recovered(
+    plan: RestorePlan, aside: Path, owner: UnixUser | None, bin_folder: Path | None
+) -> AsyncIterator[EmbeddedPostgres]:
+    """Recover by a plan in the folder `aside`, which is emptied first, and yield the server.
 
     The cluster is `aside/postgres`, owned by `owner` (for root, else None). Raises BackupError.
     """
-    damaged = await asyncio.to_thread(plan.backup.damage)
+    damaged = await asyncio.to_thread(plan.backup.damage, plan.kind)
     if damaged:
         raise BackupError(f"The backup {plan.backup.path} is damaged: {', '.join(damaged)}.")
+    new = partial(EmbeddedPostgres, aside, bin_folder=bin_folder, socket_folder=aside)
     try:
-        postgres = await _start(plan, aside, owner)
+        async with new().locked():  # ends what a killed process left running there
+            pass
+        postgres = await _start(plan, aside, new, owner)
     except (EmbeddedPostgresError, OSError, tarfile.TarError) as error:
-        raise BackupError(f"The backup {plan.backup.path} can't be started: {error}") from error
+        raise BackupError(
+            f"The backup {plan.backup.path} can't be started: {error}{_other_way(plan, bin_folder)}"
+        ) from error
     try:
-        if plan.backup.kind == "dump":
-            await restore_dump(plan.backup, postgres.url)
-            if plan.backup.schema != PUBLIC:
-                await asyncio.to_thread(_set_schema, postgres.url, plan.backup.schema)
-        yield postgres.url
+        if plan.kind == "dump":
+            await fill(plan.backup, postgres.url, bin_folder)
+        yield postgres
     finally:
         await postgres.stop()
 
 
-async def _start(plan: RestorePlan, aside: Path, owner: UnixUser | None) -> EmbeddedPostgres:
-    if plan.backup.kind == "dump":
+def _other_way(plan: RestorePlan, bin_folder: Path | None) -> str:
+    backup = plan.backup
+    if plan.kind == "dump" or not backup.has_dump or can_run(backup.postgresql, bin_folder):
+        return ""
+    return (
+        f" Its dump can be restored with --backup {backup.name}: it holds the state of "
+        f"{format_utc(backup.timestamp)}, and nothing that was written since."
+    )
+
+
+async def fill(backup: Backup, url: str, bin_folder: Path | None) -> None:
+    """Restore the dump of a backup into an empty database; raise BackupError."""
+    await restore_dump(backup, url, bin_folder)
+    if backup.schema != PUBLIC:
+        await asyncio.to_thread(_set_schema, url, backup.schema)
+
+
+async def _start(
+    plan: RestorePlan, aside: Path, new: _NewPostgres, owner: UnixUser | None
+) -> EmbeddedPostgres:
+    if plan.kind == "dump":
         _make_anew(aside)
-        postgres = EmbeddedPostgres(aside, socket_folder=aside)
+        postgres = new()
         await postgres.start()
         return postgres
     try:
-        return await _start_recovery(plan, aside, owner)
+        return await _start_recovery(plan, aside, new, owner)
     except EmbeddedPostgresError as error:
         # No transaction after the target time: recovering everything gives the same state.
         if _TARGET_NOT_REACHED not in str(error) or "recovery_target_time" not in plan.target:
             raise
-    return await _start_recovery(replace(plan, target={}), aside, owner)
+    return await _start_recovery(replace(plan, target={}), aside, new, owner)
 
 
 async def _start_recovery(
-    plan: RestorePlan, aside: Path, owner: UnixUser | None
+    plan: RestorePlan, aside: Path, new: _NewPostgres, owner: UnixUser | None
 ) -> EmbeddedPostgres:
     _make_anew(aside)
     cluster = aside / "postgres"
@@ -195,9 +237,7 @@ async def _start_recovery(
         "archive_mode": "off",
         **plan.target,
     }
-    postgres = EmbeddedPostgres(
-        aside, socket_folder=aside, extra_settings=lambda _cluster: settings
-    )
+    postgres = new(extra_settings=lambda _cluster: settings)
     await postgres.start()
     try:
         _check_end(plan, cluster)
@@ -219,7 +259,8 @@ def _open_archive(archive: Path, account: UnixUser) -> None:
 def _set_schema(url: str, schema: str) -> None:
     with connected(url, PURPOSE) as connection:
         quoted = schema.replace('"', '""')
-        connection.execute(text(f'ALTER DATABASE postgres SET search_path = "{quoted}"'))
+        name = connection.execute(text("SELECT quote_ident(current_database())")).scalar()
+        connection.execute(text(f'ALTER DATABASE {name} SET search_path = "{quoted}"'))
         connection.commit()
 
 

@@ -1,7 +1,8 @@
 """The backup folder: its layout, how a backup is written to it, and what is removed from it.
 
 backups/
-    20261126T030000.000000Z-base/     a backup of the embedded cluster; has this name when complete
+    20261126T030000.000000Z-base/     a backup of the embedded cluster; has this name when complete;
+                                      contains a dump of the same state
     20261126T030000.000000Z-dump/     a dump of one state; `-before-0003` precedes a migration
     20261127T030000.000000Z-base.partial/    in progress, or left by a killed process
     wal-7712475508080139766/          the archive of one cluster, by its identity
@@ -42,7 +43,12 @@ NAMES_IN_FILE = {
     "restore_point_segment": "marked_wal",
     "restore_point_lsn": "mark",
 }
-_FILES = {"base": {"base.tar.gz", "pg_wal.tar.gz", "backup_manifest"}, "dump": {"database.dump"}}
+DUMP = "database.dump"
+Kind = Literal["base", "dump"]
+_FILES: dict[Kind, set[str]] = {
+    "base": {"base.tar.gz", "pg_wal.tar.gz", "backup_manifest"},
+    "dump": {DUMP},
+}
 _Segment = Annotated[str, msgspec.Meta(pattern="^([0-9A-F]{24})?$")]
 _FileName = Annotated[str, msgspec.Meta(pattern="^[^/]+$")]
 
@@ -55,17 +61,19 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
     """A complete backup: its folder, and the contents of its `backup.json`."""
 
     path: Path
-    kind: Literal["base", "dump"]
+    kind: Kind
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]  # whose state it holds
     database: str  # see taskapp/backups/identity.py
     revision: str  # of the schema
     tables: Tables
     files: dict[_FileName, str]  # SHA-256 by name
-    schema: str = "public"  # of a dump: where its tables are
+    schema: str = "public"  # of its dump: where the tables are
     made_as: str = ""  # the name that its folder had at first; empty before the first release
     first_wal: _Segment = ""  # of a base: the WAL segment with which its recovery begins
     restore_point_segment: _Segment = ""  # of a base: the WAL segment with its restore point
     restore_point_lsn: int = 0  # of a base: the LSN at which the restore point ends
+    postgresql: int = 18  # of a base: the major version that starts it; once it was always 18
+    dump_failure: str = ""  # of a base: why it holds no dump; empty also before there were any
 
     @property
     def name(self) -> str:
@@ -97,9 +105,17 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
             total = sum(file.stat().st_size for file in self.path.iterdir())
         return total
 
-    def damage(self) -> list[str]:
-        """Return the names of the files that are not as they were written."""
-        return [name for name, digest in self.files.items() if _digest(self.path / name) != digest]
+    @property
+    def has_dump(self) -> bool:
+        """Return whether it holds a dump, which any later PostgreSQL takes."""
+        return DUMP in self.files
+
+    def damage(self, part: Kind | None = None) -> list[str]:
+        """Return the names of the files, by default all, that are not as they were written."""
+        names = _FILES[part] if part else self.files
+        return sorted(
+            name for name in names if _digest(self.path / name) != self.files.get(name, "")
+        )
 
 
 class BackupRepository:

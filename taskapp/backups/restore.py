@@ -38,9 +38,9 @@ from taskapp.backups.repository import (
 from taskapp.backups.wal_archive import READY, WANTED
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
-from taskapp.core.files import synchronize
 from taskapp.db.migrations import HEAD, LOCK, NewerDatabaseError, connected
-from taskapp.postgres.permissions import UnixUser
+from taskapp.postgres.cluster import replace_cluster
+from taskapp.postgres.permissions import UnixUser, chown_tree
 from taskapp.postgres.server import EmbeddedPostgres
 
 _COUNTED = ("users", "tasks")
@@ -84,23 +84,27 @@ async def restore_embedded(
         present = find_known_database(settings)
         catalog = await asyncio.to_thread(read_folder, folder, present)
         if name:
-            plan = plan_backup(folder, catalog.require(name))
+            plan = plan_backup(folder, catalog.require(name), settings.postgresql_bin)
         else:
             chosen = _choose(catalog, database, is_empty=present is None)
             unarchived = cluster / "pg_wal" if chosen.database == present else aside / "none"
             plan = plan_point_in_time(folder, chosen, unarchived, timestamp)
         _refuse_newer(plan.backup)
-        owner = _owner(settings.data_dir)
+        owner = find_owner(settings.data_dir)
         try:
-            async with recovered(plan, aside, owner) as url:
-                facts = await asyncio.to_thread(_settle, url)
+            async with recovered(plan, aside, owner, settings.postgresql_bin) as postgres:
+                facts = await asyncio.to_thread(_settle, postgres.url)
             _refuse_empty(plan.backup, facts)
             goes_on = plan.backup.database == present or _lies_in(folder.path, settings.data_dir)
             _continue_archive(plan, aside / "postgres", goes_on=goes_on)
-            old = _swap(aside / "postgres", cluster)
+            if owner:
+                chown_tree(owner, aside / "postgres")
+            before = f"postgres.before-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+            old = cluster.with_name(before) if cluster.exists() else None
+            replace_cluster(aside / "postgres", cluster, cluster.with_name(before))
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        is_whole_backup = name or plan.backup.kind == "dump"
+        is_whole_backup = name or plan.kind == "dump"
         return RestoreResult(
             plan.backup.timestamp if is_whole_backup else timestamp,
             *facts[1:],
@@ -135,11 +139,11 @@ async def restore_own(
             catalog = await asyncio.to_thread(read_folder, folder, present)
             backup = _choose_dump(catalog, name, database, is_empty=is_empty)
             _refuse_newer(backup)
-            if damaged := await asyncio.to_thread(backup.damage):
+            if damaged := await asyncio.to_thread(backup.damage, "dump"):
                 raise BackupError(f"The backup {backup.path} is damaged: {', '.join(damaged)}.")
-            old = None if is_empty else await _empty(folder, url, present)
+            old = None if is_empty else await _empty(folder, settings, url, present)
             try:
-                await restore_dump(backup, url)
+                await restore_dump(backup, url, settings.postgresql_bin)
             except BackupError as error:
                 kept = f" What was there is in {old}." if old else ""
                 state = (
@@ -158,8 +162,8 @@ def _choose(catalog: Catalog, database: str, *, is_empty: bool) -> Catalog:
 def _choose_dump(catalog: Catalog, name: str, database: str, *, is_empty: bool) -> Backup:
     if name:
         backup = catalog.require(name)
-        if backup.kind != "dump":
-            raise BackupError(f"{backup.name} is no dump: only the embedded PostgreSQL takes it.")
+        if not backup.has_dump:
+            raise BackupError(f"{backup.name} has no dump: only the embedded PostgreSQL takes it.")
         return backup
     dumps = _choose(catalog.only("dump"), database, is_empty=is_empty).routine
     if not dumps:
@@ -204,8 +208,8 @@ def _refuse_newer(backup: Backup) -> None:
         raise BackupError(str(NewerDatabaseError(backup.revision)))
 
 
-def _owner(data_dir: Path) -> UnixUser | None:
-    """Return who has to own the restored cluster; None where that needs no change."""
+def find_owner(data_dir: Path) -> UnixUser | None:
+    """Return who has to own the cluster that is put in place; None where that needs no change."""
     for folder in (data_dir / "postgres", data_dir):
         if os.geteuid() == 0 and folder.exists() and (owner := folder.stat()).st_uid != 0:
             return UnixUser(owner.st_uid, owner.st_gid)
@@ -247,7 +251,7 @@ def _continue_archive(plan: RestorePlan, cluster: Path, *, goes_on: bool) -> Non
     To continue, the next start archives the history of the new timeline. A backup of another
     database, or one restored in another place, begins its own, because its origin may still run.
     """
-    if plan.backup.kind == "dump":
+    if plan.kind == "dump":
         return
     if not goes_on:
         begin_instance(cluster)
@@ -269,28 +273,12 @@ def _give(cluster: Path, path: Path) -> None:
         os.chown(path, status.st_uid, status.st_gid)
 
 
-def _swap(new: Path, cluster: Path) -> Path | None:
-    """Replace a cluster by another; the next start completes this if it is interrupted."""
-    restored = cluster.with_name("postgres.restored")
-    if restored.exists():
-        shutil.rmtree(restored)
-    new.rename(restored)
-    synchronize(cluster.parent)
-    old = None
-    if cluster.exists():
-        old = cluster.with_name(f"postgres.before-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
-        cluster.rename(old)
-    restored.rename(cluster)
-    synchronize(cluster.parent)
-    return old
-
-
 def _holds_tables(url: str) -> bool:
     with connected(url, PURPOSE) as connection:
         return bool(read_tables(connection))
 
 
-async def _empty(folder: BackupRepository, url: str, database: str) -> Path:
+async def _empty(folder: BackupRepository, settings: Settings, url: str, database: str) -> Path:
     """Dump a database, drop its tables, and return the dump.
 
     The tables are locked from before the dump until they are dropped, so no write is lost.
@@ -298,7 +286,9 @@ async def _empty(folder: BackupRepository, url: str, database: str) -> Path:
     with contextlib.ExitStack() as stack:
         connection = await asyncio.to_thread(stack.enter_context, connected(url, PURPOSE))
         names = await asyncio.to_thread(_lock_tables, connection)
-        dump = await make_dump(folder, url, database, "before-restore")
+        dump = await make_dump(
+            folder, url, database, "before-restore", bin_folder=settings.postgresql_bin
+        )
         await asyncio.to_thread(_drop_tables, connection, names)
     return dump.path
 

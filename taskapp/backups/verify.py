@@ -1,21 +1,29 @@
-"""Verifies a backup: starts it in a cluster of its own, and compares it with its database."""
+"""Verifies a backup: starts it in a cluster of its own, and compares it with its database.
+
+The dump in a base backup is restored to a second database, and compared as well.
+"""
 
 import asyncio
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import text
 
 from taskapp.backups.catalog import Catalog
 from taskapp.backups.checksums import PURPOSE, Tables, read_tables
 from taskapp.backups.create import read_folder
 from taskapp.backups.identity import find_known_database
-from taskapp.backups.recovery import RestorePlan, plan_backup, recovered
-from taskapp.backups.repository import Backup, BackupError, backup_repository
+from taskapp.backups.recovery import RestorePlan, fill, plan_backup, recovered
+from taskapp.backups.repository import Backup, BackupError, Kind, backup_repository
 from taskapp.backups.wal_archive import WalSource
 from taskapp.backups.wal_segments import segment_number
 from taskapp.config.settings import Settings
 from taskapp.db.migrations import MigrationError, connected
-from taskapp.postgres.cluster import program
 from taskapp.postgres.processes import run_program
+from taskapp.postgres.server import EmbeddedPostgres
+
+_BESIDE = "dump"  # the name of the database that the dump of a base is restored to
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,7 @@ class VerifyResult:
     backup: Backup
     rows: int
     wal_segments: int | None  # None: the archive has another timeline, and was not read
+    is_started: bool  # False: a base whose PostgreSQL is not here; only its dump was restored
 
 
 async def verify_backup(settings: Settings, name: str = "") -> VerifyResult:
@@ -32,7 +41,8 @@ async def verify_backup(settings: Settings, name: str = "") -> VerifyResult:
 
     Every WAL segment that was archived since is read. Then the backup's own files are compared
     with their digests, and it is started aside and recovered to its restore point, where every
-    table must have the rows and the digest that were noted, and every index must fit its table.
+    table must have the rows and the digest that were noted, and every index must fit its table. A
+    dump in it is restored to a database beside, and compared in the same way.
 
     Raises:
         BackupError: something is not as it was; the message says what.
@@ -44,22 +54,26 @@ async def verify_backup(settings: Settings, name: str = "") -> VerifyResult:
         backup = catalog.require(name) if name else _newest(catalog)
         if not backup.revision or not backup.tables:
             raise BackupError(f"The backup {backup.path} holds no tables of taskapp.")
-        plan = plan_backup(folder, backup)
+        plan = plan_backup(folder, backup, settings.postgresql_bin)
+        await asyncio.to_thread(_check_other_part, plan)
         wal_segments = await asyncio.to_thread(_check_archive, plan)
         aside = settings.data_dir / "verify"
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            async with recovered(plan, aside, None) as url:
-                found = await asyncio.to_thread(_read, url)
-                _compare(backup, found)
-                await _check_indexes(backup, url)
+            async with recovered(plan, aside, None, settings.postgresql_bin) as postgres:
+                found = await asyncio.to_thread(read_all, postgres.url)
+                require_same(backup, found)
+                await _check_indexes(backup, postgres)
+                if plan.kind == "base" and backup.has_dump:
+                    await _check_dump(backup, postgres, settings.postgresql_bin)
         except MigrationError as error:
             raise BackupError(f"The backup {backup.path} is damaged: {error}") from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     if not name and (problems := catalog.problems()):
         raise BackupError(f"The backup {backup.path} is good, but: {' '.join(problems)}")
-    return VerifyResult(backup, sum(rows for rows, _ in found.values()), wal_segments)
+    rows = sum(rows for rows, _ in found.values())
+    return VerifyResult(backup, rows, wal_segments, is_started=plan.kind == backup.kind)
 
 
 def _newest(catalog: Catalog) -> Backup:
@@ -68,12 +82,22 @@ def _newest(catalog: Catalog) -> Backup:
     return candidates[0]
 
 
-def _read(url: str) -> Tables:
+def _check_other_part(plan: RestorePlan) -> None:
+    """Raise BackupError if files are damaged that the plan does without."""
+    other: Kind = "dump" if plan.kind == "base" else "base"
+    has_other = plan.backup.has_dump if other == "dump" else plan.backup.kind == "base"
+    if has_other and (damaged := plan.backup.damage(other)):
+        raise BackupError(f"The backup {plan.backup.path} is damaged: {', '.join(damaged)}.")
+
+
+def read_all(url: str) -> Tables:
+    """Count and digest the rows of every table of a database."""
     with connected(url, PURPOSE) as connection:
         return read_tables(connection)
 
 
-def _compare(backup: Backup, found: Tables) -> None:
+def require_same(backup: Backup, found: Tables) -> None:
+    """Raise BackupError if what was found is not what a backup was made of."""
     names = sorted({*backup.tables, *found})
     wrong = [name for name in names if backup.tables.get(name) != found.get(name)]
     if wrong:
@@ -88,12 +112,40 @@ def _compare(backup: Backup, found: Tables) -> None:
         )
 
 
-async def _check_indexes(backup: Backup, url: str) -> None:
-    command = (str(program("pg_amcheck")), "--install-missing", "--heapallindexed", url)
+async def _check_indexes(backup: Backup, postgres: EmbeddedPostgres) -> None:
+    if not await asyncio.to_thread(_has_amcheck, postgres.url):
+        raise BackupError(
+            f"The indexes of {backup.path} cannot be checked: PostgreSQL's extension amcheck is "
+            f"not installed. Install postgresql-contrib."
+        )
+    pg_amcheck = str(postgres.programs.path("pg_amcheck"))
+    command = (pg_amcheck, "--install-missing", "--heapallindexed", postgres.url)
     code, complaint = await run_program(command, account=None)
     if code != 0:
         said = " ".join(complaint.split()) or "its indexes do not fit its tables"
         raise BackupError(f"The backup {backup.path} is damaged: {said}")
+
+
+def _has_amcheck(url: str) -> bool:
+    with connected(url, PURPOSE) as connection:
+        query = text("SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'")
+        return bool(connection.execute(query).scalar())
+
+
+async def _check_dump(backup: Backup, postgres: EmbeddedPostgres, bin_folder: Path | None) -> None:
+    await asyncio.to_thread(_create_database, postgres.url)
+    url = postgres.url_of(_BESIDE)
+    try:
+        await fill(backup, url, bin_folder)
+        require_same(backup, await asyncio.to_thread(read_all, url))
+    except BackupError as error:
+        raise BackupError(f"The dump in {backup.path} cannot be restored: {error}") from error
+
+
+def _create_database(url: str) -> None:
+    with connected(url, PURPOSE) as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(text(f"CREATE DATABASE {_BESIDE} TEMPLATE template0"))
 
 
 def _check_archive(plan: RestorePlan) -> int | None:

@@ -71,7 +71,7 @@ def show_backups() -> None:
             found.name,
             format_utc(found.timestamp),
             "this one" if found.database == catalog.database else found.database,
-            f"{_contents(found)}, {format_size(found.bytes)}",
+            _contents(found),
         )
         for found in catalog.all
     ]
@@ -88,10 +88,14 @@ def verify(name: str) -> None:
     Without a NAME it is the newest. The archive that follows it is read too. The server may run.
     """
     verified = asyncio.run(verify_backup(load_cli_settings(), name))
+    found = verified.backup
+    how = "it starts, and holds" if verified.is_started else "its dump holds"
     click.echo(
-        f"{verified.backup.path} is good: it starts, and holds the {verified.rows:,} rows of "
-        f"{format_utc(verified.backup.timestamp)}, each as it was."
+        f"{found.path} is good: {how} the {verified.rows:,} rows of "
+        f"{format_utc(found.timestamp)}, each as it was."
     )
+    if not verified.is_started:
+        click.echo(f"It was not started: PostgreSQL {found.postgresql} is not on this machine.")
     if verified.backup.kind == "base":
         segments = verified.wal_segments
         click.echo(
@@ -163,8 +167,12 @@ def _warn(problems: Sequence[str]) -> None:
 
 
 def _contents(found: Backup) -> str:
-    return ", ".join(
+    parts = [
         pluralize(found.tables[name][0], noun)
         for name, noun in (("users", "account"), ("tasks", "task"))
         if name in found.tables
-    )
+    ]
+    parts.append(format_size(found.bytes))
+    if found.kind == "base":
+        parts.append(f"PostgreSQL {found.postgresql}{' and a dump' if found.has_dump else ''}")
+    return ", ".join(parts)

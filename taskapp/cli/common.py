@@ -27,7 +27,7 @@ from taskapp.config.settings import (
 from taskapp.core.errors import Invalid, TaskappError
 from taskapp.db.migrations import MigrationError, NewerDatabaseError
 from taskapp.observability.logs import configure_logging
-from taskapp.postgres.cluster import EmbeddedPostgresError
+from taskapp.postgres.programs import EmbeddedPostgresError
 from taskapp.postgres.server import DataFolderInUse
 from taskapp.runtime.database_server import (
     OlderDatabaseError,

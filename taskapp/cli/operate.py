@@ -27,12 +27,13 @@ def migrate() -> None:
     """Migrate the database to this version of taskapp.
 
     The server does the same when it starts. An embedded database that holds accounts is backed up
-    first, into the folder `backups` of the data folder.
+    first, into the folder `backups` of the data folder. One that an older major version of
+    PostgreSQL made is brought to that of this taskapp.
     """
     settings = load_cli_settings()
 
     async def run() -> MigrationResult:
-        async with database_server(settings, share=True) as url:
+        async with database_server(settings, share=True, upgrades=True) as url:
             return await prepare_database(settings, url)
 
     done = asyncio.run(run())

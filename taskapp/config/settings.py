@@ -71,6 +71,11 @@ class Settings:
     database_pool: int = _setting(
         "10", values.whole_number(1, 500), "database connections per process"
     )
+    postgresql_bin: Path | None = _setting(
+        "",
+        values.path,
+        "folder of the embedded database's programs; empty: the package's, else this machine's",
+    )
     backup_every: int = _setting(
         "24h", values.duration_or_off, "backup interval; off: only by `backup`"
     )

@@ -25,6 +25,7 @@ from taskapp.doctor.backups import check_backups
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.open_files import check_open_files
 from taskapp.doctor.port import check_port
+from taskapp.doctor.postgresql import check_programs
 from taskapp.doctor.settings import (
     check_address,
     check_metrics,
@@ -36,12 +37,11 @@ from taskapp.doctor.settings import (
 from taskapp.jobs.health_check import MIN_FREE_SPACE
 from taskapp.maintenance_mode import maintenance_file, read_window
 from taskapp.observability.metrics import Metrics
-from taskapp.postgres.cluster import EmbeddedPostgresError
+from taskapp.postgres.programs import MIN_MAJOR, EmbeddedPostgresError
 from taskapp.postgres.server import DataFolderInUse
 from taskapp.queries.server import ServerFacts, ping_server, require_facts
 from taskapp.runtime.database_server import database_server
 
-MIN_POSTGRESQL = 15
 LOW_SPACE = 1024**3  # bytes
 CLOCK_TOLERANCE = 5.0  # seconds
 PLAUSIBLE_YEARS = range(2026, 2100)
@@ -109,6 +109,7 @@ async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
         check_revision(revision),
         *tables,
         check_clock(facts.clock - ours),
+        *(check_programs(settings, facts.version) if settings.uses_embedded_database else ()),
     ]
 
 
@@ -130,8 +131,8 @@ def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
     subject = "database"
     major, minor = divmod(facts.version, 10000)
     name = f"PostgreSQL {major}.{minor}"
-    if major < MIN_POSTGRESQL:
-        fix = f"Use PostgreSQL {MIN_POSTGRESQL} or later."
+    if major < MIN_MAJOR:
+        fix = f"Use PostgreSQL {MIN_MAJOR} or later."
         return CheckResult(Level.PROBLEM, subject, f"{name} is too old", fix)
     if facts.encoding != "UTF8":
         fix = "Recreate the database with ENCODING 'UTF8'."

@@ -10,6 +10,7 @@ from taskapp.backups.status import INSPECTION_INTERVAL
 from taskapp.jobs.background import Job, running_jobs
 from taskapp.jobs.backup_schedule import watch_backups
 from taskapp.jobs.health_check import find_database_problem, watch_limits, watch_schema
+from taskapp.jobs.postgresql_version import watch_postgresql
 from taskapp.operations.accounts import forget_addresses, purge_sessions
 from taskapp.services import Services
 
@@ -22,6 +23,7 @@ HEALTH_CHECKS: dict[Work, float] = {
     watch_schema: 15.0,
     watch_limits: 15.0,
     watch_backups: INSPECTION_INTERVAL,
+    watch_postgresql: 3600.0,
 }
 _LOOP_SAMPLE = 1.0  # seconds
 

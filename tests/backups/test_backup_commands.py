@@ -54,8 +54,9 @@ def test_backups_are_made_listed_verified_and_restored(instance: Instance) -> No
     assert re.fullmatch(r"Made /\S+Z-base, \d\.\d MiB\.\n", run(instance, "backup"))
     heading, newest, oldest = run(instance, "backup", "list").splitlines()
     assert heading.split() == ["NAME", "STATE", "OF", "DATABASE", "CONTENTS"]
-    assert re.search(rf"Z-base  {TIMESTAMP}  this one  1 account, 3 tasks, \d\.\d MiB$", newest)
-    assert re.search(rf"Z-base  {TIMESTAMP}  this one  1 account, 1 task, \d\.\d MiB$", oldest)
+    made = r"\d\.\d MiB, PostgreSQL \d\d and a dump"
+    assert re.search(rf"Z-base  {TIMESTAMP}  this one  1 account, 3 tasks, {made}$", newest)
+    assert re.search(rf"Z-base  {TIMESTAMP}  this one  1 account, 1 task, {made}$", oldest)
     said = run(instance, "backup", "verify", oldest.split()[0])
     assert re.match(rf"/\S+ is good: it starts, and holds the 5 rows of {TIMESTAMP}", said)
     assert re.search(r"The archive after it is good: \d+ files\.\n$", said)

@@ -26,7 +26,7 @@ from taskapp.cli.commands import COMMANDS
 from taskapp.cli.common import EPILOG, report_errors
 from taskapp.config.settings import SETTINGS, load_settings
 from taskapp.db.migrations import FOLDER, HEAD
-from taskapp.postgres.cluster import program
+from taskapp.postgres.programs import preferred_programs
 from taskapp.runtime.database_server import prepare_database
 from tests.postgres.test_server import execute, owner, url_of
 from tests.support.logging_state import restored_logging
@@ -480,7 +480,8 @@ def test_migrating_backs_up_first_and_keeps_the_data(old: tuple[Path, str]) -> N
     dump = backup / "database.dump"
     assert dump.stat().st_mode & 0o777 == 0o600
     assert backup.parent.stat().st_mode & 0o777 == 0o700
-    restored = subprocess.check_output([program("pg_restore"), "--file=-", dump], text=True)
+    pg_restore = preferred_programs(None).path("pg_restore")
+    restored = subprocess.check_output([pg_restore, "--file=-", dump], text=True)
     assert f"COPY public.alembic_version (version_num) FROM stdin;\n{FIRST_REVISION}\n" in restored
     assert "ada@example.com\tkept" in restored
     assert "CREATE TABLE public.tasks" not in restored
@@ -499,7 +500,7 @@ def test_a_folder_of_backups_that_cannot_be_made_stops_the_migration(
     folder, url = old
     (folder / "backups").touch()
     said = fail("migrate")
-    assert said.startswith(f"The backup in {folder / 'backups'} that has to precede a migration")
+    assert said.startswith(f"The backup in {folder / 'backups'} that has to precede the migration")
     assert "File exists" in said
     assert (revision(url), emails(url)) == (FIRST_REVISION, ["ada@example.com"])
 

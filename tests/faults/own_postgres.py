@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import psycopg2
 
-from taskapp.postgres.cluster import program
+from taskapp.postgres.programs import preferred_programs
 from taskapp.postgres.server import embedded_postgres
 from tests.support.database_fixtures import execute
 from tests.support.server_process import (
@@ -43,7 +43,7 @@ class OwnPostgres:
         where = ["-D", str(cluster), "-h", "", "-k", str(self.socket.parent)]
         options = [part for item in (settings or {}).items() for part in ("-c", "=".join(item))]
         self._process = subprocess.Popen(
-            [str(program("postgres")), *where, *options],
+            [str(preferred_programs(None).path("postgres")), *where, *options],
             user=cluster.stat().st_uid if os.geteuid() == 0 else None,
             env=os.environ | (environment or {}),
             cwd="/",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from taskapp.postgres.cluster import EmbeddedPostgresError
+from taskapp.postgres.programs import EmbeddedPostgresError
 from taskapp.postgres.server import EmbeddedPostgres, embedded_postgres
 from tests.faults.test_exhausted import namespaces
 from tests.postgres.test_server import execute, needs_linux, needs_root, start_and_stop

@@ -18,6 +18,7 @@ from packaging.version import Version
 
 CHECKOUT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+NEEDED: list[str] = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["postgres"]]
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 PERMISSIVE = re.compile(
     r"MIT( License)?|ISC|BSD( License)?|BSD-[23]-Clause|Apache( Software License|-2\.0)|PSF-2\.0"
@@ -112,14 +113,14 @@ def test_the_table_of_dependencies_is_the_real_one() -> None:
     rows = re.findall(r"^\| ([a-z0-9, -]+) \| (.+) \|$", table, re.MULTILINE)
     explained = [name for packages, _ in rows for name in packages.split(", ") if name != "package"]
     assert len(explained) == len(set(explained))
-    assert set(explained) == names(PROJECT["dependencies"])
+    assert set(explained) == names(NEEDED)
     assert all(reason for _, reason in rows)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_dependency_is_pinned_by_its_hash(lock: str) -> None:
     packages = locked(lock)
-    wanted = names(PROJECT["dependencies"])
+    wanted = names(NEEDED)
     if lock != "requirements.lock":
         wanted |= names(PROJECT["optional-dependencies"]["dev"])
     assert wanted <= set(packages)

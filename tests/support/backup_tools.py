@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,9 +57,11 @@ class Instance:
 
     data_dir: Path
     backup_dir: Path | None = None
+    always: dict[str, str] = field(default_factory=dict)  # settings of every operation
 
     def settings(self, **changes: str) -> Settings:
-        names = {f"TASKAPP_{name}": value for name, value in changes.items()}
+        changed = self.always | changes
+        names = {f"TASKAPP_{name}": value for name, value in changed.items()}
         if self.backup_dir:
             names.setdefault("TASKAPP_BACKUP_DIR", str(self.backup_dir))
         return load_settings(TEST_SETTINGS | {"TASKAPP_DATA_DIR": str(self.data_dir)} | names)
@@ -89,7 +91,7 @@ class Instance:
                 owner = path.lstat()
                 copy = parent / "data" / path.relative_to(self.data_dir)
                 os.chown(copy, owner.st_uid, owner.st_gid, follow_symlinks=False)
-        return Instance(parent / "data")
+        return Instance(parent / "data", always=dict(self.always))
 
     def fill(self) -> None:
         """Create the database with Alice, her session and her API token."""
@@ -98,10 +100,11 @@ class Instance:
             async with database_server(self.settings()) as url:
                 await prepare_database(self.settings(), url)
                 alice = add_user(url, "alice")
-                token = add_session(url, alice, lasts="infinity")
+                token = add_session(url, alice)
                 execute(
                     url,
-                    "UPDATE sessions SET name = 'Backup script' WHERE secret_hash = %s",
+                    "UPDATE sessions SET name = 'Backup script', expires_at = 'infinity'"
+                    " WHERE secret_hash = %s",
                     token.secret_hash,
                 )
                 add_session(url, alice)

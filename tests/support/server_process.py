@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from taskapp.postgres.permissions import UnixUser, grant_traverse, postgres_account
 from taskapp.postgres.processes import find_processes
-from tests.support.environment import inherited_environment
+from tests.support.environment import POSTGRESQL, inherited_environment
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = CHECKOUT / "server.py"
@@ -35,6 +35,7 @@ SETTINGS = {
     "TASKAPP_API_LIMIT": "1000000/minute",
     "TASKAPP_REGISTER_LIMIT": "1000000/minute",
     "TASKAPP_LOGIN_LIMIT": "1000000/minute",
+    **POSTGRESQL,
 }
 # Executes `server.py` with an open socket as descriptor 3, like systemd (sd_listen_fds(3)).
 SYSTEMD = """
