@@ -23,9 +23,9 @@ HEALTH_CHECKS: dict[Work, float] = {
     watch_schema: 15.0,
     watch_limits: 15.0,
     watch_backups: INSPECTION_INTERVAL,
-    watch_postgresql: 3600.0,
 }
 _LOOP_SAMPLE = 1.0  # seconds
+_VERSION_INTERVAL = 3600.0  # seconds; a package is upgraded a few times a year
 
 
 @asynccontextmanager
@@ -46,8 +46,9 @@ async def run_health_checks(services: Services) -> AsyncIterator[None]:
         Job(work.__name__, partial(work, services), interval)
         for work, interval in HEALTH_CHECKS.items()
     ]
+    version = Job("watch_postgresql", partial(watch_postgresql, services), _VERSION_INTERVAL)
     loop = Job("measure_loop", partial(_measure_loop, services), 0, ends_by_itself=False)
-    async with running_jobs(services.metrics, *jobs, loop):
+    async with running_jobs(services.metrics, *jobs, version, loop):
         yield
 
 
