@@ -24,7 +24,7 @@ import click
 from handlers.web_server import WebServer
 from taskapp.cli.commands import COMMANDS
 from taskapp.cli.common import EPILOG, read_settings, report_errors
-from taskapp.config.installation import version
+from taskapp.config.installation import IS_ONE_FILE, version
 from taskapp.config.settings import Settings, SettingsError
 from taskapp.jobs.backup_schedule import run_backup_schedule
 from taskapp.jobs.health_check import watch_limits
@@ -101,6 +101,9 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command line; root becomes the owner of the data folder first."""
+    if sys.getfilesystemencoding() != "utf-8" and not IS_ONE_FILE:
+        # Names would reach PostgreSQL's programs in another encoding than its addresses.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  # itself
     prepare_standard_streams()
     try:
         if os.geteuid() == 0:

@@ -166,12 +166,14 @@ def test_a_machine_without_shared_memory_runs_what_one_with_it_made(used_folder:
     ],
 )
 def test_names_need_no_locale(used_folder: Path, variables: list[str]) -> None:
-    with (
-        renamed(used_folder, "größe 漢字") as folder,
-        server_below("env", *variables, folder=folder) as server,
-    ):
-        assert server.wait_until_ready().end() == 0
-        assert "Traceback" not in server.log_text
+    environment = dict(variable.split("=") for variable in variables)
+    with renamed(used_folder, "größe 漢字") as folder:
+        with server_below("env", *variables, folder=folder) as server:
+            assert server.wait_until_ready().end() == 0
+            assert "Traceback" not in server.log_text
+        run(folder, "backup", **environment)
+        run(folder, "backup", "--dump", **environment)
+        assert "is good" in run(folder, "backup", "verify", **environment)
 
 
 @needs_linux
