@@ -59,7 +59,7 @@ def postgres_account(cluster: Path) -> UnixUser | None:
     It is the owner of the cluster folder, else the system user `taskapp`, which is created if it
     does not exist. Raises FolderAccessError if it cannot be created.
     """
-    if os.geteuid() != 0 or not _can_change_user():
+    if os.geteuid() != 0 or not can_change_user():
         return None
     if cluster.exists() and (owner := cluster.stat()).st_uid != 0:
         return UnixUser(owner.st_uid, owner.st_gid)
@@ -89,7 +89,7 @@ def needs_a_name(account: UnixUser | None) -> bool:
         return True
 
 
-def _can_change_user() -> bool:
+def can_change_user() -> bool:
     """Return whether root has the capabilities for it, and there are other users.
 
     In a container it may lack the capabilities (capabilities(7)); in a user namespace the others

@@ -384,7 +384,7 @@ def _check_socket_path(path: Path) -> None:
 
 def _shared_memory_type() -> str:
     """Return what this machine has; that of initdb, in the configuration, may be another's."""
-    if sys.platform != "linux" or os.access("/dev/shm", os.W_OK | os.X_OK):  # noqa: S108  # no file
+    if sys.platform != "linux" or os.access("/dev/shm", os.W_OK | os.X_OK):  # noqa: S108  # nosec B108  # no file
         return "posix"
     return "sysv"
 

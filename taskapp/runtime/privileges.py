@@ -7,6 +7,7 @@ import sysconfig
 from pathlib import Path
 
 from taskapp.config.installation import HOME
+from taskapp.postgres.permissions import can_change_user
 
 # The one file has no folder of packages.
 _PROGRAM = [
@@ -20,9 +21,11 @@ def step_down(data_dir: Path) -> None:
     Whoever owns a folder can replace what is in it by links, and root would follow them. Of a
     folder that is not there yet, the owner of the folder above it counts.
 
-    It exits if that user may not read this program.
+    Root that can become nobody else, as in a container without capabilities, stays what it is: it
+    has no more rights in the folders of others than they give it. It exits if the owner may not
+    read this program.
     """
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or not can_change_user():
         return
     owner = _find_owner(data_dir)
     if owner.st_uid == 0:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,13 @@ def groups_of(pid: int) -> set[int]:
     }
 
 
-def run(folder: Path, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *arguments: str, launcher: Sequence[str] = (), **more: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a command as root, in a folder without `.env`."""
     environment = SETTINGS | {"PATH": os.environ["PATH"], "TASKAPP_DATA_DIR": str(folder)}
     return subprocess.run(
-        [sys.executable, str(PROGRAM), *arguments],
+        [*launcher, sys.executable, str(PROGRAM), *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -122,6 +124,22 @@ def test_a_folder_of_root_is_worked_in_as_root() -> None:
     with new_data_folder() as folder:
         assert run(folder, "user", "list").returncode == 0
         assert folder.stat().st_uid == 0
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["setpriv", "--bounding-set=-setuid,-setgid", "--inh-caps=-setuid,-setgid"],
+        ["unshare", "--user", "--map-root-user"],
+    ],
+)
+def test_root_that_can_become_nobody_else_stays_what_it_is(launcher: list[str]) -> None:
+    with folder_of_nobody() as folder:
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o777)
+        os.chown(folder, *NOBODY)
+        result = run(folder, "settings", launcher=launcher)
+        assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_program_that_the_owner_may_not_read_is_said() -> None:
