@@ -54,7 +54,7 @@ users = Table(
     "users",
     metadata,
     Column("id", Uuid(as_uuid=False), primary_key=True),
-    Column("email", Text, nullable=False, unique=True),
+    Column("email", Text, unique=True),  # none: the account is closed, and is being deleted
     Column("password_hash", Text, nullable=False),
     _timestamp("created_at"),
     _timestamp("updated_at"),

@@ -151,12 +151,12 @@ class AccountDeletePage(AccountFormPage):
         """Delete the account with everything in it."""
         sent = self.read_form("password")
         try:
-            await delete_account(self.services, self.session, sent, self.address)
+            is_complete = await delete_account(self.services, self.session, sent, self.address)
         except (Invalid, TooManyRequests) as error:
             await self.render_confirmation(error)
         else:
             self.end_session()
-            self.redirect_to("/login", "account-deleted")
+            self.redirect_to("/login", "account-deleted" if is_complete else "account-closed")
 
     async def render_confirmation(self, error: TaskappError | None = None) -> None:
         """Render the form, with what is lost."""

@@ -13,6 +13,9 @@ _FIXED = {
     "password-changed": Message("Password changed."),
     "token-revoked": Message("Token revoked."),
     "account-deleted": Message("Your account and all its data have been deleted."),
+    "account-closed": Message(
+        "Your account has been closed. Deleting all its data takes some minutes more."
+    ),
     "added": Message("Task added."),
     "saved": Message("Task saved."),
     "completed": Message("Task completed."),

@@ -7,6 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def folder_size(folder: Path) -> int:
+    """Return the bytes of the files in a folder, without those in its folders."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
 @contextmanager
 def draft_of(path: Path, text: str, mode: int) -> Iterator[Path]:
     """Yield a new file beside `path`, with a text and a mode, to be renamed or linked to it.

@@ -11,13 +11,18 @@ from taskapp.jobs.background import Job, running_jobs
 from taskapp.jobs.backup_schedule import watch_backups
 from taskapp.jobs.health_check import find_database_problem, watch_limits, watch_schema
 from taskapp.jobs.postgresql_version import watch_postgresql
+from taskapp.operations.account_deletion import delete_closed_accounts
 from taskapp.operations.accounts import forget_addresses, purge_sessions
 from taskapp.services import Services
 
 Work = Callable[[Services], Coroutine[Any, Any, object]]
 
 # By job, the seconds from the end of one run to the next.
-HOUSEKEEPING: dict[Work, float] = {purge_sessions: 3600.0, forget_addresses: 3600.0}
+HOUSEKEEPING: dict[Work, float] = {
+    purge_sessions: 3600.0,
+    forget_addresses: 3600.0,
+    delete_closed_accounts: 10.0,
+}
 HEALTH_CHECKS: dict[Work, float] = {
     find_database_problem: 15.0,
     watch_schema: 15.0,

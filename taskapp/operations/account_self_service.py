@@ -13,8 +13,14 @@ from taskapp.forms.accounts import CONFIRMATION, PASSWORD_CHANGE
 from taskapp.forms.parameters import read_id
 from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_session
+from taskapp.operations.account_deletion import (
+    MAX_SECONDS,
+    close_account,
+    delete_closed_account,
+)
 from taskapp.operations.accounts import SessionFactory
 from taskapp.operations.password_verification import check_password, hash_new_password
+from taskapp.operations.portions import end_sessions, forget_user_addresses
 from taskapp.queries.login_addresses import delete_addresses_of_user
 from taskapp.queries.sessions import (
     EndedSessions,
@@ -28,7 +34,7 @@ from taskapp.queries.sessions import (
 from taskapp.queries.tasks import ListSummary, find_summary
 from taskapp.queries.users import (
     Credentials,
-    delete_own_user,
+    close_own_user,
     find_own_credentials,
     update_own_password,
 )
@@ -133,8 +139,9 @@ async def end_other_sessions(
         TooManyRequests: too many attempts from the IP address, or for the account, have failed.
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
-    await _require_password(services, session, sent, address)
-    ended = await delete_other_sessions(services.database, session)
+    found = await _require_password(services, session, sent, address)
+    before = await end_sessions(services, found.user_id, kept=session.secret_hash, tokens_too=False)
+    ended = before.sessions + await delete_other_sessions(services.database, session)
     if ended == 0:
         await require_session(services, session)
     log("sessions.ended", userId=session.user_id, count=ended)
@@ -167,6 +174,8 @@ async def change_password(
             raise Invalid({"new_password": Message("Must be different from your current password")})
         new_hash = await hash_new_password(services, found.email, new, field="new_password")
     token, secret_hash = new_session(found.user_id)
+    before = await end_sessions(services, found.user_id, kept=session.secret_hash)
+    await forget_user_addresses(services, found.user_id, but=limit_key(address))
 
     async def change(transaction: Transaction) -> EndedSessions:
         # The user's row first: of two concurrent changes the second one waits here, and then fails.
@@ -177,7 +186,7 @@ async def change_password(
         await delete_addresses_of_user(transaction, found.user_id, but=limit_key(address))
         return await delete_sessions_of_user(transaction, found.user_id, kept=secret_hash)
 
-    ended = await services.database.transaction("users.change_password", change)
+    ended = before.plus(await services.database.transaction("users.change_password", change))
     log(
         "user.password_changed",
         userId=found.user_id,
@@ -189,8 +198,10 @@ async def change_password(
 
 async def delete_account(
     services: Services, session: SessionToken, sent: Mapping[str, Any], address: str
-) -> None:
+) -> bool:
     """Delete the user's account with its tasks, sessions and personal tokens.
+
+    Nobody can log in to it any more. Return False if the server goes on to delete its tasks.
 
     Raises:
         Invalid: the password is wrong.
@@ -199,10 +210,14 @@ async def delete_account(
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     found = await _require_password(services, session, sent, address)
-    if not await delete_own_user(services.database, session, found.password_hash):
+
+    async def close(transaction: Transaction) -> bool:
+        return await close_own_user(transaction, session, found.password_hash)
+
+    if not await close_account(services, found.user_id, close, session=session.secret_hash):
         await require_session(services, session)
         raise Invalid({"password": _WRONG_PASSWORD})  # changed since it was checked
-    log("user.deleted", userId=found.user_id)
+    return await delete_closed_account(services, found.user_id, seconds=MAX_SECONDS)
 
 
 async def _require_password(

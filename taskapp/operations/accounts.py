@@ -17,7 +17,9 @@ from taskapp.core.errors import (
 from taskapp.db.database import Transaction
 from taskapp.forms.accounts import LOGIN, REGISTRATION
 from taskapp.observability.logs import log
+from taskapp.operations.account_deletion import close_account, delete_closed_account
 from taskapp.operations.password_verification import check_password, hash_new_password
+from taskapp.operations.portions import delete_in_portions, end_sessions, forget_user_addresses
 from taskapp.queries.login_addresses import delete_addresses_of_user, delete_old_addresses
 from taskapp.queries.sessions import (
     EndedSessions,
@@ -28,7 +30,7 @@ from taskapp.queries.sessions import (
 )
 from taskapp.queries.users import (
     Credentials,
-    delete_user,
+    close_user,
     find_credentials,
     insert_user,
     replace_password_hash,
@@ -149,15 +151,17 @@ async def set_password(services: Services, email: str, password: str) -> EndedSe
     """
     fields = REGISTRATION.read({"email": email, "password": password})
     password_hash = await hash_new_password(services, **fields)
+    user_id = await _require_user(services, fields["email"])
+    before = await end_sessions(services, user_id)
+    await forget_user_addresses(services, user_id)
 
-    async def change(transaction: Transaction) -> tuple[str, EndedSessions]:
-        user_id = await update_password(transaction, fields["email"], password_hash)
-        if user_id is None:
+    async def change(transaction: Transaction) -> EndedSessions:
+        if await update_password(transaction, fields["email"], password_hash) != user_id:
             raise NotFound(_NO_ACCOUNT)
         await delete_addresses_of_user(transaction, user_id)
-        return user_id, await delete_sessions_of_user(transaction, user_id)
+        return await delete_sessions_of_user(transaction, user_id)
 
-    user_id, ended = await services.database.transaction("users.set_password", change)
+    ended = before.plus(await services.database.transaction("users.set_password", change))
     log(
         "user.password_set",
         userId=user_id,
@@ -173,23 +177,31 @@ async def remove_user(services: Services, email: str) -> None:
     Raises:
         NotFound: there is no such account.
     """
-    user_id = await delete_user(services.database, email)
-    if user_id is None:
+    user_id = await _require_user(services, email)
+
+    async def close(transaction: Transaction) -> bool:
+        return await close_user(transaction, user_id)
+
+    if not await close_account(services, user_id, close):
         raise NotFound(_NO_ACCOUNT)
-    log("user.deleted", userId=user_id)
+    await delete_closed_account(services, user_id, seconds=float("inf"))
 
 
 async def purge_sessions(services: Services) -> int:
     """Delete the expired sessions and tokens, and return their number."""
-    count = await delete_ended_sessions(services.database)
-    log("sessions.purged", count=count)
-    return count
+    purged = await delete_in_portions(
+        lambda limit: delete_ended_sessions(services.database, limit=limit)
+    )
+    log("sessions.purged", count=purged.rows)
+    return purged.rows
 
 
 async def forget_addresses(services: Services) -> None:
     """Delete the known addresses without a recent login."""
-    count = await delete_old_addresses(services.database)
-    log("addresses.forgotten", count=count)
+    forgotten = await delete_in_portions(
+        lambda limit: delete_old_addresses(services.database, limit=limit)
+    )
+    log("addresses.forgotten", count=forgotten.rows)
 
 
 async def _renew_hash(services: Services, found: Credentials, password: str) -> Credentials:
@@ -205,6 +217,13 @@ async def _insert_user(services: Services, email: str, password_hash: str) -> st
         return await insert_user(services.database, email, password_hash)
     except UniqueViolation:
         raise EmailTaken from None
+
+
+async def _require_user(services: Services, email: str) -> str:
+    found = await find_credentials(services.database, email, address="")
+    if found is None:
+        raise NotFound(_NO_ACCOUNT)
+    return found.user_id
 
 
 def _printable(text: str) -> str:

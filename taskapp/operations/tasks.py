@@ -22,13 +22,14 @@ from taskapp.forms.pasted_titles import read_titles
 from taskapp.forms.tasks import NEW_TASK, STATUS_CHANGE, TASK_CHANGES
 from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_session, require_writer
+from taskapp.operations.portions import delete_in_portions
 from taskapp.queries import bulk_tasks, list_etags
 from taskapp.queries import tasks as queries
 from taskapp.queries.bulk_tasks import CompletedSummary
 from taskapp.queries.tasks import ListedTask, ListSummary, Selection, Task
 from taskapp.services import Services
 
-MAX_DELETION = 1_000  # tasks per statement: few enough for a slow disk within the timeout
+MAX_DELETION_SECONDS = 20.0  # a proxy waits 30 for the response (deploy/nginx/proxy.conf)
 
 
 @dataclass(frozen=True)
@@ -219,23 +220,30 @@ async def find_completed(services: Services, session: SessionToken) -> Completed
 async def delete_completed_tasks(services: Services, session: SessionToken, until: str) -> int:
     """Delete the completed tasks that have not changed since a timestamp; return their number.
 
+    It stops after MAX_DELETION_SECONDS; what is left can be deleted by another call.
+
     Raises:
         BadRequest: `until` is not an RFC 3339 timestamp in UTC.
         NotAuthenticated: the session has ended, perhaps after some tasks were deleted.
     """
     if not is_version(until):
         raise BadRequest(Message("The form is incomplete. Reload the page and try again."))
-    count, after = 0, None
-    while ids := await bulk_tasks.delete_completed_tasks(
-        services.database, session, until=until, after=after, limit=MAX_DELETION
-    ):
-        _record_several(services, session, "deleted", len(ids))
-        count += len(ids)
-        if len(ids) < MAX_DELETION:
-            return count
-        after = min(ids)
-    await require_writer(services, session)
-    return count
+    ids: list[str] = []
+
+    async def delete(limit: int) -> int:
+        nonlocal ids
+        after = min(ids, default=None)
+        ids = await bulk_tasks.delete_completed_tasks(
+            services.database, session, until=until, after=after, limit=limit
+        )
+        if ids:
+            _record_several(services, session, "deleted", len(ids))
+        return len(ids)
+
+    deletion = await delete_in_portions(delete, seconds=MAX_DELETION_SECONDS)
+    if not ids:
+        await require_writer(services, session)
+    return deletion.rows
 
 
 async def _change(

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, Uuid, bindparam, delete, func, literal_column, select
+from sqlalchemy import ARRAY, Text, Uuid, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
-from schema.tables import tasks
+from schema.tables import tasks, users
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
+from taskapp.queries.portions import delete_portion
 from taskapp.queries.sessions import owner_row, session_user_id
 from taskapp.queries.tasks import (
     COUNT_LIMIT,
@@ -20,8 +21,8 @@ from taskapp.queries.tasks import (
     is_of_status,
     is_owned,
     is_owned_writable,
+    newest_first,
     order_of_status,
-    row_limit,
 )
 
 
@@ -71,26 +72,31 @@ _FIND_COMPLETED = Statement(
         session_user_id, select(func.count()).select_from(_counted).scalar_subquery(), func.now()
     ),
 )
-_ctid: Any = literal_column("tasks.ctid")
-_deleted = (
-    select(_ctid)
-    .select_from(tasks)
-    .where(
+_DELETE_COMPLETED = Statement(
+    "tasks.delete_completed",
+    delete_portion(
+        tasks,
         is_owned_writable,
         _is_completed,
         tasks.c.updated_at <= bindparam("until"),
         after_cursor,
-    )
-    .order_by(*order_of_status)
-    .limit(row_limit)
-    .with_for_update()
+        order=order_of_status,
+    ).returning(tasks.c.id),
+)
+_closed_user_id: Any = (
+    select(users.c.id)
+    .where(users.c.id == bindparam("user"), users.c.email.is_(None))
     .correlate(None)
     .scalar_subquery()
 )
-# By ctid, which is stable under the row locks: by id, PostgreSQL may scan the whole table.
-_DELETE_COMPLETED = Statement(
-    "tasks.delete_completed",
-    delete(tasks).where(_ctid == func.any(func.array(_deleted))).returning(tasks.c.id),
+_DELETE_OF_CLOSED_USER = Statement(
+    "tasks.delete_of_closed_user",
+    delete_portion(
+        tasks,
+        tasks.c.user_id == func.any(func.array(_closed_user_id)),
+        after_cursor,
+        order=newest_first,
+    ).returning(tasks.c.id),
 )
 
 
@@ -131,4 +137,12 @@ async def delete_completed_tasks(
     rows = await database.fetch_all(
         _DELETE_COMPLETED, session=session.secret_hash, until=until, after=after, limit=limit
     )
+    return [row[0] for row in rows]
+
+
+async def delete_tasks_of_closed_user(
+    database: Database, user_id: str, *, after: str | None, limit: int
+) -> list[str]:
+    """Delete the newest tasks of a closed account after the one with the id `after`, by ids."""
+    rows = await database.fetch_all(_DELETE_OF_CLOSED_USER, user=user_id, after=after, limit=limit)
     return [row[0] for row in rows]

@@ -7,6 +7,7 @@ from sqlalchemy import Interval, bindparam, delete, exists, func, literal, or_
 from schema.tables import login_addresses, sessions, users
 from taskapp.db.database import Database, Transaction
 from taskapp.db.statements import Statement
+from taskapp.queries.portions import delete_portion
 
 REMEMBERED_FOR = timedelta(days=90)  # an address is known this long after a login from it
 
@@ -32,11 +33,21 @@ _DELETE_OF_USER = Statement(
     )
     .returning(login_addresses.c.user_id),
 )
+_DELETE_PORTION = Statement(
+    "login_addresses.delete_portion",
+    delete_portion(
+        login_addresses,
+        login_addresses.c.user_id == bindparam("user"),
+        login_addresses.c.address != bindparam("address"),
+    ).returning(login_addresses.c.user_id),
+)
 _DELETE_OLD = Statement(
     "login_addresses.delete_old",
-    delete(login_addresses)
-    .where(login_addresses.c.last_login_at < func.now() - literal(REMEMBERED_FOR, Interval))
-    .returning(login_addresses.c.user_id),
+    delete_portion(
+        login_addresses,
+        login_addresses.c.last_login_at < func.now() - literal(REMEMBERED_FOR, Interval),
+        order=(login_addresses.c.last_login_at,),
+    ).returning(login_addresses.c.user_id),
 )
 
 
@@ -47,6 +58,14 @@ async def delete_addresses_of_user(
     await transaction.run(_DELETE_OF_USER, user=user_id, address=but)
 
 
-async def delete_old_addresses(database: Database) -> int:
-    """Delete the addresses without a login for REMEMBERED_FOR, and return their number."""
-    return len(await database.fetch_all(_DELETE_OLD))
+async def delete_address_portion(
+    database: Database, user_id: str, *, but: str = "", limit: int
+) -> int:
+    """Delete some of the known addresses of an account, except one; return their number."""
+    rows = await database.fetch_all(_DELETE_PORTION, user=user_id, address=but, limit=limit)
+    return len(rows)
+
+
+async def delete_old_addresses(database: Database, *, limit: int) -> int:
+    """Delete some of the addresses without a login for REMEMBERED_FOR; return their number."""
+    return len(await database.fetch_all(_DELETE_OLD, limit=limit))

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    Boolean,
     DateTime,
     Interval,
     LargeBinary,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     delete,
     func,
     literal,
+    or_,
     select,
     text,
     update,
@@ -25,6 +27,7 @@ from schema.tables import login_addresses, sessions, users
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database, Transaction
 from taskapp.db.statements import Statement
+from taskapp.queries.portions import delete_portion
 
 LIFETIME = timedelta(days=30)  # of a session, however much it is used (ASVS 7.3.2)
 TOUCH_INTERVAL = timedelta(minutes=1)  # between two writes of a session's use
@@ -53,6 +56,10 @@ class EndedSessions(NamedTuple):
 
     sessions: int
     tokens: int
+
+    def plus(self, other: "EndedSessions") -> "EndedSessions":
+        """Return both numbers with those of another."""
+        return EndedSessions(self.sessions + other.sessions, self.tokens + other.tokens)
 
 
 def _live(*conditions: Any) -> Any:
@@ -191,9 +198,20 @@ _DELETE_OF_USER = Statement(
     )
     .returning(_is_token),
 )
+_DELETE_PORTION = Statement(
+    "sessions.delete_portion",
+    delete_portion(
+        sessions,
+        sessions.c.user_id == bindparam("user"),
+        sessions.c.secret_hash.is_distinct_from(bindparam("kept")),
+        or_(~_is_token, bindparam("tokens_too", type_=Boolean)),
+    ).returning(_is_token),
+)
 _DELETE_ENDED = Statement(
     "sessions.delete_ended",
-    delete(sessions).where(sessions.c.expires_at <= func.now()).returning(sessions.c.id),
+    delete_portion(
+        sessions, sessions.c.expires_at <= func.now(), order=(sessions.c.expires_at,)
+    ).returning(sessions.c.id),
 )
 _COUNT_LIVE = Statement(
     "sessions.count_live",
@@ -290,9 +308,19 @@ async def delete_sessions_of_user(
     return _count_kinds(await transaction.run(_DELETE_OF_USER, user=user_id, kept=kept))
 
 
-async def delete_ended_sessions(database: Database) -> int:
-    """Delete the expired sessions and tokens, and return their number."""
-    return len(await database.fetch_all(_DELETE_ENDED))
+async def delete_session_portion(
+    database: Database, user_id: str, *, kept: bytes | None, tokens_too: bool, limit: int
+) -> EndedSessions:
+    """End some sessions of a user, except the one with the secret hash `kept`."""
+    rows = await database.fetch_all(
+        _DELETE_PORTION, user=user_id, kept=kept, tokens_too=tokens_too, limit=limit
+    )
+    return _count_kinds(rows)
+
+
+async def delete_ended_sessions(database: Database, *, limit: int) -> int:
+    """Delete some of the expired sessions and tokens, and return their number."""
+    return len(await database.fetch_all(_DELETE_ENDED, limit=limit))
 
 
 async def count_live_sessions(database: Database) -> int:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import (
     ARRAY,
-    BigInteger,
     DateTime,
     Text,
     Uuid,
@@ -26,6 +25,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.pool import Row
 from taskapp.db.statements import Statement
+from taskapp.queries.portions import row_limit
 from taskapp.queries.sessions import (
     owner_row,
     session_email,
@@ -101,7 +101,7 @@ class TaskAccess(NamedTuple):
 # users in the order of the primary key. Only the indexes by user have the order below.
 is_owned = tasks.c.user_id == func.any(func.array(session_user_id))
 is_owned_writable = tasks.c.user_id == func.any(func.array(writable_session_user_id))
-_order = (tasks.c.user_id.desc(), tasks.c.id.desc())
+newest_first = (tasks.c.user_id.desc(), tasks.c.id.desc())
 order_of_status = (tasks.c.user_id.desc(), tasks.c.status.desc(), tasks.c.id.desc())
 
 
@@ -140,11 +140,9 @@ _is_own_writable_task = (
 )
 _versions = bindparam("versions", type_=ARRAY(DateTime(timezone=True)))
 _unchanged = or_(_versions.is_(None), tasks.c.updated_at == func.any(_versions))
-row_limit = bindparam("limit", type_=BigInteger)
-
 
 _rows = select(*_columns).where(is_owned, after_cursor).limit(row_limit)
-list_of_all = _rows.order_by(*_order)
+list_of_all = _rows.order_by(*newest_first)
 list_of_status = _rows.where(is_of_status(bindparam("status"))).order_by(*order_of_status)
 _LIST = Statement("tasks.list", list_of_all)
 _LIST_STATUS = Statement("tasks.list_status", list_of_status, prepare=False)

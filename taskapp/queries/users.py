@@ -1,8 +1,23 @@
-"""Statements on users."""
+"""Statements on users.
+
+A closed account is a user without an email address: nobody can log in to it, its address is free
+again, and its rows are being deleted in portions.
+"""
 
 from typing import NamedTuple
 
-from sqlalchemy import Integer, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import (
+    Integer,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    text,
+    update,
+)
 from uuid_utils import uuid7
 
 from schema.tables import users
@@ -28,10 +43,12 @@ _FIND_BY_EMAIL = Statement(
 _FIND_BY_SESSION = Statement(
     "users.find_by_session", _credentials.where(users.c.id == session_user_id)
 )
+_is_open = users.c.email.is_not(None)
 _LIST = Statement(
-    "users.list", select(users.c.id, users.c.email, users.c.created_at).order_by(users.c.email)
+    "users.list",
+    select(users.c.id, users.c.email, users.c.created_at).where(_is_open).order_by(users.c.email),
 )
-_COUNT = Statement("users.count", select(func.count()).select_from(users))
+_COUNT = Statement("users.count", select(func.count()).select_from(users).where(_is_open))
 _COUNT_ACTIVE = Statement(
     "users.count_active",
     select(
@@ -40,7 +57,9 @@ _COUNT_ACTIVE = Statement(
             func.count().filter(users.c.last_active_on > _today - literal(days, Integer))
             for days in ACTIVE_DAYS
         ),
-    ).select_from(users),
+    )
+    .select_from(users)
+    .where(_is_open),
 )
 _UPDATE_PASSWORD = Statement(
     "users.update_password",
@@ -56,15 +75,26 @@ _REPLACE_HASH = Statement(
     .values(password_hash=bindparam("new_hash"), updated_at=func.now())
     .returning(users.c.id),
 )
-_DELETE_BY_SESSION = Statement(
-    "users.delete_by_session",
-    delete(users)
-    .where(users.c.id == session_user_id, users.c.password_hash == bindparam("password_hash"))
+# Without the hash, a login whose password was checked before finds that it has changed.
+_as_closed = {"email": null(), "password_hash": text("''"), "updated_at": func.now()}
+_CLOSE_OWN = Statement(
+    "users.close_own",
+    update(users)
+    .where(users.c.id == session_user_id, users.c.password_hash == bindparam("old_hash"))
+    .values(_as_closed)
     .returning(users.c.id),
 )
-_DELETE = Statement(
-    "users.delete",
-    delete(users).where(users.c.email == bindparam("email")).returning(users.c.id),
+_CLOSE = Statement(
+    "users.close",
+    update(users)
+    .where(users.c.id == bindparam("user"), _is_open)
+    .values(_as_closed)
+    .returning(users.c.id),
+)
+_FIND_CLOSED = Statement("users.find_closed", select(users.c.id).where(~_is_open).limit(1))
+_DELETE_CLOSED = Statement(
+    "users.delete_closed",
+    delete(users).where(users.c.id == bindparam("user"), ~_is_open).returning(users.c.id),
 )
 
 
@@ -149,15 +179,26 @@ async def replace_password_hash(
     await database.fetch_one(_REPLACE_HASH, user=user_id, old_hash=old_hash, new_hash=new_hash)
 
 
-async def delete_own_user(database: Database, session: SessionToken, password_hash: str) -> bool:
-    """Delete the account of a live session and its data, if it still has this password hash."""
-    row = await database.fetch_one(
-        _DELETE_BY_SESSION, session=session.secret_hash, password_hash=password_hash
+async def close_own_user(
+    transaction: Transaction, session: SessionToken, password_hash: str
+) -> bool:
+    """Close the account of a live session, if it still has this password hash."""
+    return bool(
+        await transaction.run(_CLOSE_OWN, session=session.secret_hash, old_hash=password_hash)
     )
-    return row is not None
 
 
-async def delete_user(database: Database, email: str) -> str | None:
-    """Delete an account and its data, and return its id, or None without an account."""
-    user_id: str | None = await database.fetch_value(_DELETE, email=email)
+async def close_user(transaction: Transaction, user_id: str) -> bool:
+    """Close an account; return False if it is closed already, or there is none with this id."""
+    return bool(await transaction.run(_CLOSE, user=user_id))
+
+
+async def find_closed_user(database: Database) -> str | None:
+    """Return the id of an account that is closed and not deleted yet, or None."""
+    user_id: str | None = await database.fetch_value(_FIND_CLOSED)
     return user_id
+
+
+async def delete_closed_user(database: Database, user_id: str) -> bool:
+    """Delete a closed account with the last of its rows; return False if it is gone already."""
+    return await database.fetch_one(_DELETE_CLOSED, user=user_id) is not None

@@ -61,8 +61,10 @@ COUNTING = {
     "sessions.delete_others",
     "sessions.delete_of_user",
     "sessions.delete_ended",
+    "sessions.delete_portion",
     "login_addresses.delete_of_user",
     "login_addresses.delete_old",
+    "login_addresses.delete_portion",
 }
 TABLES = ("users", "sessions", "tasks", "login_addresses")
 LATER = "2999-01-01T00:00:00Z"
@@ -161,6 +163,7 @@ CHOICES: dict[str, list[object]] = {
     "address": ["192.0.2.1", "198.51.100.1"],
     "lifetime": [None, "30 days"],
     "kept": [None, secrets.token_bytes(32)],
+    "tokens_too": [True, False],
 }
 
 
@@ -354,7 +357,9 @@ def test_every_statement_has_a_name_of_its_own_that_begins_with_its_table() -> N
 def test_whatever_changes_tasks_needs_a_session_that_may() -> None:
     changes = [name for name in STATEMENTS if name.startswith("tasks.")]
     changes = [name for name in changes if not STATEMENTS[name].is_read]
-    assert len(changes) == 5
+    assert len(changes) == 6
+    changes.remove("tasks.delete_of_closed_user")
+    assert "users.email IS NULL" in STATEMENTS["tasks.delete_of_closed_user"].text
     for name in changes:
         assert "NOT sessions.is_read_only" in STATEMENTS[name].text, name
 
@@ -746,7 +751,7 @@ def test_sessions_end_one_by_one_all_of_a_user_or_by_themselves(
             return await sessions.delete_sessions_of_user(transaction, alice.user_id)
 
         assert await database.transaction("end", end_all) == (3, 0)
-        assert await sessions.delete_ended_sessions(database) == 1
+        assert await sessions.delete_ended_sessions(database, limit=10) == 1
         assert await sessions.count_live_sessions(database) == 1
         assert await sessions.find_session_user(database, bob.secret_hash) == bob.user_id
 
@@ -788,9 +793,18 @@ def test_accounts_are_found_changed_and_deleted_with_all_they_own(
         assert await database.transaction("change", change) == (alice.user_id, None)
         assert await hash_of_alice(database) == "newer"
 
-        assert await users.delete_user(database, email) == alice.user_id
-        assert await users.delete_user(database, email) is None
+        async def close(transaction: Transaction) -> bool:
+            return await users.close_user(transaction, alice.user_id)
+
+        assert not await users.delete_closed_user(database, alice.user_id)
+        assert await database.transaction("close", close)
+        assert not await database.transaction("close", close)
+        assert await users.find_credentials(database, email, "192.0.2.1") is None
         assert [user.email for user in await users.list_users(database)] == ["bob@example.com"]
+        assert await users.find_closed_user(database) == alice.user_id
+        assert await users.delete_closed_user(database, alice.user_id)
+        assert not await users.delete_closed_user(database, alice.user_id)
+        assert await users.find_closed_user(database) is None
 
     run(scenario)
     assert execute(empty_database, "SELECT id::text FROM tasks") == [(kept,)]

@@ -20,6 +20,9 @@ FIXED = {
     "password-changed": "Password changed.",
     "token-revoked": "Token revoked.",
     "account-deleted": "Your account and all its data have been deleted.",
+    "account-closed": (
+        "Your account has been closed. Deleting all its data takes some minutes more."
+    ),
     "added": "Task added.",
     "saved": "Task saved.",
     "completed": "Task completed.",

@@ -94,7 +94,8 @@ def test_statements_of_the_pool_are_made_in_queries_only() -> None:
 # Words
 
 VERBS = {"find", "require", "list", "count", "insert", "update", "delete"}
-OTHER_VERBS = {"touch", "replace", "estimate", "ping"}  # seldom, and no synonyms of those above
+# Seldom, and no synonyms of those above.
+OTHER_VERBS = {"touch", "replace", "close", "estimate", "ping"}
 
 
 def test_a_query_begins_with_one_of_the_few_verbs() -> None:
