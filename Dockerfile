@@ -36,6 +36,6 @@ USER 10001:10001
 VOLUME /var/lib/taskapp
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=6s --start-period=20s \
-    CMD ["python", "-c", "import os; from urllib.request import urlopen; urlopen('http://127.0.0.1:' + os.environ.get('TASKAPP_PORT', '8000') + os.environ.get('TASKAPP_BASE_PATH', '').rstrip('/') + '/api/health', timeout=5)"]
+HEALTHCHECK --interval=30s --timeout=15s --start-period=20s \
+    CMD ["python", "server.py", "health"]
 CMD ["python", "server.py"]

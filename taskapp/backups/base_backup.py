@@ -30,6 +30,8 @@ from taskapp.backups.repository import (
 from taskapp.backups.wal_archive import READY, WalSource, archive_lag, prepare_archive
 from taskapp.backups.wal_segments import SEGMENT_BYTES, parse_lsn, segment_name
 from taskapp.config.settings import Settings
+from taskapp.core.files import folder_size
+from taskapp.core.progress import begin_step
 from taskapp.core.threads import entered_in_daemon_thread, run_in_daemon_thread
 from taskapp.core.waiting import wait_until
 from taskapp.db.migrations import MigrationError, connected
@@ -70,6 +72,7 @@ async def make_base_backup(
         raise BackupError(str(error)) from error
     folder.note_place()  # from now on a missing archive is noticed
     with folder.staging("base") as staging:
+        begin_step("Copying the database", measure=lambda: folder_size(staging))
         command = (
             str(programs.path("pg_basebackup")),
             *_OPTIONS,
@@ -79,6 +82,7 @@ async def make_base_backup(
         code, complaint = await run_program(command, account=None, niceness=NICENESS)
         if code != 0:
             raise BackupError(" ".join(complaint.split()) or f"pg_basebackup ended with {code}")
+        begin_step("Reading every row")
         name = f"taskapp {staging.name.partition('-')[0]}"
         async with AsyncExitStack() as stack:
             connection, lsn = await _enter_restore_point(stack, url, name)
@@ -86,7 +90,9 @@ async def make_base_backup(
             segment = await run_in_daemon_thread(_switch_segment, url)
             tables = await run_in_daemon_thread(read_tables, connection)
             failure = await _try_dump(staging, url, connection, settings.postgresql_bin)
+            begin_step("Waiting for the archive")
             await _await_archived(archive, cluster, segment)
+            begin_step("Reading what was copied", total=folder_size(staging))
             await asyncio.to_thread(
                 describe,
                 staging,

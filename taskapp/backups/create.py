@@ -2,7 +2,10 @@
 
 import asyncio
 import shutil
+from contextlib import suppress
+from pathlib import Path
 
+from taskapp.backups.after_backup import note_command_due
 from taskapp.backups.base_backup import make_base_backup
 from taskapp.backups.catalog import Catalog, read_catalog
 from taskapp.backups.dump import make_dump
@@ -39,9 +42,7 @@ async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False
     try:
         folder.make()
         async with folder.lock():
-            for left in ("verify", "restore", "upgrade") if settings.uses_embedded_database else ():
-                # Left by a killed process: a running one would hold the lock.
-                await asyncio.to_thread(shutil.rmtree, settings.data_dir / left, ignore_errors=True)
+            await asyncio.to_thread(_remove, find_leftovers(settings))
             database = await run_in_daemon_thread(find_database, settings) or ""
             report = await asyncio.to_thread(inspect_backups, settings, database)
             if only_if_due and not report.is_due:
@@ -57,7 +58,31 @@ async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False
     except TaskappError as error:
         raise BackupError(f"The database could not be backed up: {error.detail}") from error
     log("backup.made", path=str(backup.path), bytes=backup.bytes)
+    note_command_due(settings, backup)
     return backup
+
+
+async def remove_leftovers(settings: Settings) -> None:
+    """Remove what a killed `backup verify`, `restore` or upgrade left, unless one is at work now."""
+    if leftovers := find_leftovers(settings):
+        with suppress(BackupError):  # somebody is at work
+            async with backup_repository(settings).lock(patience=0):
+                await asyncio.to_thread(_remove, leftovers)
+                log("backup.leftovers_removed", paths=", ".join(map(str, leftovers)))
+
+
+def find_leftovers(settings: Settings) -> list[Path]:
+    """Return the folders in which a backup is or was started aside.
+
+    Who works in them holds the lock of the folder of backups.
+    """
+    names = ("verify", "restore", "upgrade")
+    return [path for name in names if (path := settings.data_dir / name).exists()]
+
+
+def _remove(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def make_dump_before(settings: Settings, url: str, event: str) -> Backup:

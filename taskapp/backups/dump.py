@@ -18,6 +18,8 @@ from taskapp.backups.repository import (
     finished,
     read_backup,
 )
+from taskapp.core.files import folder_size
+from taskapp.core.progress import begin_step
 from taskapp.core.threads import entered_in_daemon_thread, run_in_daemon_thread
 from taskapp.db.dsn import is_local, split_password
 from taskapp.postgres.processes import (
@@ -68,12 +70,14 @@ async def make_dump(
         async with entered_in_daemon_thread(snapshot(url)) as (connection, seen):
             timestamp = datetime.now(UTC)
             await dump_snapshot(staging, url, seen, bin_folder)
+            begin_step("Reading every row")
             tables = await run_in_daemon_thread(read_tables, connection)
             revision = await run_in_daemon_thread(read_revision, connection, tables)
             if not revision:
                 raise BackupError(
                     "The database holds no tables of taskapp: there is nothing to keep."
                 )
+            begin_step("Reading what was dumped", total=folder_size(staging))
             await asyncio.to_thread(
                 describe,
                 staging,
@@ -91,6 +95,7 @@ async def dump_snapshot(staging: Path, url: str, seen: str, bin_folder: Path | N
     """Write what a snapshot sees to a staging folder; raise BackupError."""
     (staging / DUMP).touch(mode=0o600)
     options = ("--format=custom", f"--snapshot={seen}", f"--file={staging / DUMP}")
+    begin_step("Dumping the database", measure=lambda: folder_size(staging))
     await _run_on(url, "pg_dump", options, bin_folder)
 
 
@@ -107,6 +112,7 @@ async def restore_dump(backup: Backup, url: str, bin_folder: Path | None = None)
         options += (f"--schema={backup.schema}",)
         quoted = backup.schema.replace('"', '""')
         beginning = f'CREATE SCHEMA IF NOT EXISTS "{quoted}";\n'.encode()
+    begin_step("Restoring the dump")
     script = partial(_read_script, (pg_restore, *options, archive), beginning)
     await _run_on(url, "psql", _PSQL_OPTIONS, bin_folder, script)
 

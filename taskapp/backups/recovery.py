@@ -30,6 +30,7 @@ from taskapp.backups.wal_segments import (
     timeline_of,
 )
 from taskapp.config.installation import COMMAND
+from taskapp.core.progress import begin_step
 from taskapp.db.migrations import connected
 from taskapp.postgres.permissions import UnixUser, chown_tree, grant_traverse, postgres_account
 from taskapp.postgres.programs import EmbeddedPostgresError, can_run
@@ -238,6 +239,7 @@ async def _start_recovery(
         **plan.target,
     }
     postgres = new(extra_settings=lambda _cluster: settings)
+    begin_step("Starting it, and reading the archive")
     await postgres.start()
     try:
         _check_end(plan, cluster)
@@ -277,7 +279,9 @@ def extract_base(backup: Path, cluster: Path) -> None:
     """
     for name, folder in (("base.tar.gz", cluster), ("pg_wal.tar.gz", cluster / "pg_wal")):
         folder.mkdir(mode=0o700, exist_ok=True)
-        with tarfile.open(backup / name) as archive:
+        size = (backup / name).stat().st_size
+        with (backup / name).open("rb") as file, tarfile.open(fileobj=file) as archive:
+            begin_step("Unpacking the backup", total=size, measure=file.tell)
             # The parameter `filter` is missing before Python 3.11.4 (Debian 12 has 3.11.2), and
             # its default is another from 3.14 on. This attribute does without: the versions that
             # have no filter ignore it, and `_checked` is the same in all of them.

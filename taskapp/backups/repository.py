@@ -27,7 +27,8 @@ import msgspec
 from taskapp.backups.checksums import Tables
 from taskapp.backups.place import find_missing_place, note_place
 from taskapp.config.settings import Settings
-from taskapp.core.files import synchronize
+from taskapp.core.files import folder_size, synchronize
+from taskapp.core.progress import advance_step, begin_step
 from taskapp.observability.logs import log
 
 LOCK_TIMEOUT = 60.0  # seconds for which one backup waits for another
@@ -100,10 +101,9 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
     @property
     def bytes(self) -> int:
         """Return its size, without its archive."""
-        total = 0
         with suppress(OSError):  # another process is removing it
-            total = sum(file.stat().st_size for file in self.path.iterdir())
-        return total
+            return folder_size(self.path)
+        return 0
 
     @property
     def has_dump(self) -> bool:
@@ -113,6 +113,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
     def damage(self, part: Kind | None = None) -> list[str]:
         """Return the names of the files, by default all, that are not as they were written."""
         names = _FILES[part] if part else self.files
+        begin_step("Reading the backup", total=self.bytes)
         return sorted(
             name for name in names if _digest(self.path / name) != self.files.get(name, "")
         )
@@ -126,24 +127,24 @@ class BackupRepository:
         self._data_dir = data_dir
 
     @asynccontextmanager
-    async def lock(self) -> AsyncIterator[None]:
+    async def lock(self, patience: float = LOCK_TIMEOUT) -> AsyncIterator[None]:
         """Hold the lock of the folder, which all that makes, removes or uses backups takes.
 
         Raises:
-            BackupError: another process holds it for LOCK_TIMEOUT, or there is no such folder.
+            BackupError: another process holds it for `patience` seconds; or there is no folder.
         """
         if not self.path.is_dir():
             raise BackupError(f"There is no backup in {self.path}.")
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            await self._take(descriptor)
+            await self._take(descriptor, patience)
             self._remove_partial()
             yield
         finally:
             os.close(descriptor)
 
-    async def _take(self, descriptor: int) -> None:
-        deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT
+    async def _take(self, descriptor: int, patience: float) -> None:
+        deadline = asyncio.get_running_loop().time() + patience
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,6 +157,17 @@ class BackupRepository:
                 await asyncio.sleep(0.1)
             else:
                 return
+
+    def is_in_use(self) -> bool:
+        """Return whether another process makes, removes or uses backups now."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def _remove_partial(self) -> None:
         """Remove what a killed backup left; links and other names are not ours."""
@@ -329,6 +341,7 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
+                advance_step(len(block))
     except OSError as error:
         return error.strerror or "unreadable"
     return digest.hexdigest()

@@ -38,6 +38,7 @@ from taskapp.backups.repository import (
 from taskapp.backups.wal_archive import READY, WANTED
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
+from taskapp.core.progress import begin_step
 from taskapp.db.migrations import HEAD, LOCK, NewerDatabaseError, connected
 from taskapp.postgres.cluster import replace_cluster
 from taskapp.postgres.permissions import UnixUser, chown_tree
@@ -221,6 +222,7 @@ def _settle(url: str) -> tuple[str, datetime | None, int, int, int]:
 
     Return the revision, the last change, and the numbers of users, tasks and ended sessions.
     """
+    begin_step("Reading every row")
     with connected(url, PURPOSE) as connection:
         tables = read_tables(connection)
         sessions = tables.get("sessions", (0, ""))[0]

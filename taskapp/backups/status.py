@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
+from taskapp.backups.after_backup import find_command_failure
 from taskapp.backups.catalog import Catalog, read_catalog
 from taskapp.backups.identity import find_database, read_identity, read_system, read_timeline
 from taskapp.backups.repository import Backup, backup_repository
@@ -35,6 +36,7 @@ class BackupReport:
 
     newest: datetime | None = None  # of this database's routine backups
     failures: tuple[str, ...] = ()  # why nothing can be backed up, or restored to the last minute
+    command_failure: str = ""  # of the operator's command after the newest backup
     warnings: tuple[str, ...] = ()  # entries that do not count, and should
     is_due: bool = False
     waiting_wal: tuple[int, float] = (0, 0.0)  # segments to be archived, seconds of the oldest
@@ -42,7 +44,7 @@ class BackupReport:
     @property
     def problems(self) -> tuple[str, ...]:
         """Return all sentences, the worst first."""
-        return (*self.failures, *self.warnings)
+        return tuple(filter(None, (*self.failures, self.command_failure, *self.warnings)))
 
 
 def inspect_backups(settings: Settings, database: str | None = None) -> BackupReport:
@@ -75,6 +77,7 @@ def inspect_backups(settings: Settings, database: str | None = None) -> BackupRe
     return BackupReport(
         newest=catalog.newest,
         failures=tuple(filter(None, failures)),
+        command_failure=find_command_failure(settings),
         warnings=tuple(catalog.problems()),
         is_due=bool(every) and (is_gap or catalog.is_due(every)),
         waiting_wal=lag,
@@ -184,7 +187,8 @@ class BackupStatus:
     @property
     def problems(self) -> tuple[str, ...]:
         """Return a sentence for all that is wrong, the worst first."""
-        return (*self.failures, *self._report.warnings)
+        report = self._report
+        return tuple(filter(None, (*self.failures, report.command_failure, *report.warnings)))
 
     def unreported(self) -> list[str]:
         """Return the problems that are new, or that were returned an hour ago; note that."""
@@ -210,7 +214,7 @@ class BackupStatus:
         age, every = self.age, self._settings.backup_every
         if not every:
             return "off"
-        if self.has_failed or self.failures:
+        if self.has_failed or self.failures or self._report.command_failure:
             return "failing"
         if age is None:
             return "none"

@@ -5,6 +5,7 @@ The dump in a base backup is restored to a second database, and compared as well
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from taskapp.backups.repository import Backup, BackupError, Kind, backup_reposit
 from taskapp.backups.wal_archive import WalSource
 from taskapp.backups.wal_segments import segment_number
 from taskapp.config.settings import Settings
+from taskapp.core.progress import advance_step, begin_step
 from taskapp.db.migrations import MigrationError, connected
 from taskapp.postgres.processes import run_program
 from taskapp.postgres.server import EmbeddedPostgres
@@ -61,8 +63,10 @@ async def verify_backup(settings: Settings, name: str = "") -> VerifyResult:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             async with recovered(plan, aside, None, settings.postgresql_bin) as postgres:
+                begin_step("Reading every row")
                 found = await asyncio.to_thread(read_all, postgres.url)
                 require_same(backup, found)
+                begin_step("Comparing indexes with tables")
                 await _check_indexes(backup, postgres)
                 if plan.kind == "base" and backup.has_dump:
                     await _check_dump(backup, postgres, settings.postgresql_bin)
@@ -165,6 +169,16 @@ def _check_archive(plan: RestorePlan) -> int | None:
         chain = [name for name in chain if segment_number(name) <= end]
     elif after := wal.after_gap(chain, timeline):
         raise BackupError(f"The archive {plan.archive} has a gap between {chain[-1]} and {after}.")
-    if damaged := [name for name in chain if not wal.is_whole(name)]:
+    if damaged := _find_damaged(wal, chain):
         raise BackupError(f"The archive {plan.archive} is damaged: {', '.join(damaged)}.")
     return len(chain)
+
+
+def _find_damaged(wal: WalSource, chain: Sequence[str]) -> list[str]:
+    begin_step("Reading the archive", total=len(chain), unit="files")
+    damaged = []
+    for name in chain:
+        if not wal.is_whole(name):
+            damaged.append(name)
+        advance_step(1)
+    return damaged

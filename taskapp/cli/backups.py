@@ -6,13 +6,23 @@ from datetime import UTC, datetime
 
 import click
 
+from taskapp.backups.after_backup import note_command_due, run_due_command
 from taskapp.backups.create import make_backup, make_dump_before, read_own_catalog
 from taskapp.backups.place import forget_place
 from taskapp.backups.recovery import format_utc
-from taskapp.backups.repository import Backup
+from taskapp.backups.repository import Backup, BackupError
 from taskapp.backups.restore import RestoreResult, restore_embedded, restore_own
 from taskapp.backups.verify import verify_backup
-from taskapp.cli.common import EPILOG, load_cli_settings, pluralize, report_errors, table
+from taskapp.cli.common import (
+    EPILOG,
+    echo_json,
+    json_option,
+    load_cli_settings,
+    pluralize,
+    report_errors,
+    table,
+)
+from taskapp.cli.progress import shown_progress
 from taskapp.core.units import format_size
 from taskapp.runtime.database_server import database_server, require_prepared_database
 
@@ -54,41 +64,86 @@ def backup(context: click.Context, *, init: bool, dump: bool) -> None:
         async with database_server(settings, share=True) as url:
             await require_prepared_database(settings, url)
             if dump and settings.uses_embedded_database:
-                return await make_dump_before(settings, url, "upgrade")
+                made = await make_dump_before(settings, url, "upgrade")
+                note_command_due(settings, made)
+                return made
             return await make_backup(settings, url)
 
-    if made := asyncio.run(run()):
+    with shown_progress():
+        made = asyncio.run(run())
+    if made:
         click.echo(f"Made {made.path}, {format_size(made.bytes)}.")
+    with shown_progress():
+        has_run = asyncio.run(run_due_command(settings, waits=True))
+    if has_run:
+        click.echo("TASKAPP_BACKUP_COMMAND has run.")
 
 
 @backup.command("list", epilog=EPILOG)
+@json_option
 @report_errors
-def show_backups() -> None:
+def show_backups(*, as_json: bool) -> None:
     """List the backups, the newest first, with those of other databases in the same folder."""
     catalog = read_own_catalog(load_cli_settings())
-    rows = [
-        (
-            found.name,
-            format_utc(found.timestamp),
-            "this one" if found.database == catalog.database else found.database,
-            _contents(found),
-        )
-        for found in catalog.all
-    ]
-    click.echo(table([("NAME", "STATE OF", "DATABASE", "CONTENTS"), *rows]))
+    if as_json:
+        for found in catalog.all:
+            _echo_backup(found, is_own=found.database == catalog.database)
+    else:
+        rows = [
+            (
+                found.name,
+                format_utc(found.timestamp),
+                "this one" if found.database == catalog.database else found.database,
+                f"{_contents(found)}, {format_size(found.bytes)}",
+            )
+            for found in catalog.all
+        ]
+        click.echo(table([("NAME", "STATE OF", "DATABASE", "CONTENTS"), *rows]))
     _warn(catalog.problems())
+
+
+def _echo_backup(found: Backup, *, is_own: bool) -> None:
+    echo_json(
+        name=found.name,
+        path=str(found.path),
+        kind=found.kind,
+        timestamp=found.timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        database=found.database,
+        isOwn=is_own,
+        rows={name: rows for name, (rows, _) in found.tables.items()},
+        bytes=found.bytes,
+    )
 
 
 @backup.command("verify", epilog=EPILOG)
 @click.argument("name", default="")
+@json_option
+@click.pass_context
 @report_errors
-def verify(name: str) -> None:
+def verify(context: click.Context, name: str, *, as_json: bool) -> None:
     """Start a backup aside, and compare what it holds with what the database held.
 
     Without a NAME it is the newest. The archive that follows it is read too. The server may run.
     """
-    verified = asyncio.run(verify_backup(load_cli_settings(), name))
+    settings = load_cli_settings()
+    try:
+        with shown_progress():
+            verified = asyncio.run(verify_backup(settings, name))
+    except BackupError as error:
+        if not as_json:
+            raise
+        echo_json(isGood=False, problem=str(error))
+        context.exit(1)
     found = verified.backup
+    if as_json:
+        echo_json(
+            isGood=True,
+            isStarted=verified.is_started,
+            name=found.name,
+            rows=verified.rows,
+            walSegments=verified.wal_segments,
+        )
+        return
     how = "it starts, and holds" if verified.is_started else "its dump holds"
     click.echo(
         f"{found.path} is good: {how} the {verified.rows:,} rows of "
@@ -136,13 +191,16 @@ def restore(timestamp: datetime | None, name: str, database: str, *, replace: bo
     if settings.uses_embedded_database:
         if replace:
             raise click.UsageError("--replace is for a PostgreSQL of your own.")
-        _tell(asyncio.run(restore_embedded(settings, timestamp, name, database)))
+        with shown_progress():
+            done = asyncio.run(restore_embedded(settings, timestamp, name, database))
     else:
         if timestamp:
             raise click.UsageError(
                 "A dump holds one state. Your own PostgreSQL restores others: see docs/backup.md."
             )
-        _tell(asyncio.run(restore_own(settings, name, database, replace=replace)))
+        with shown_progress():
+            done = asyncio.run(restore_own(settings, name, database, replace=replace))
+    _tell(done)
 
 
 BACKUP_COMMANDS: Sequence[click.Command] = (backup, restore)

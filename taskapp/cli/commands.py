@@ -6,11 +6,12 @@ import click
 
 from taskapp.cli.backups import BACKUP_COMMANDS
 from taskapp.cli.maintenance import maintenance
-from taskapp.cli.operate import doctor, migrate, show_settings
+from taskapp.cli.operate import doctor, health, migrate, show_settings
+from taskapp.cli.tasks import task
 from taskapp.cli.users import sessions, user
 
 COMMANDS: Sequence[click.Command] = (
-    *(migrate, show_settings, doctor, maintenance),
-    *(user, sessions),
+    *(migrate, show_settings, doctor, health, maintenance),
+    *(user, sessions, task),
     *BACKUP_COMMANDS,
 )

@@ -5,6 +5,7 @@ Results go to standard output; a failure is one plain sentence on standard error
 
 import asyncio
 import functools
+import json
 import logging
 import os
 import stat
@@ -38,6 +39,9 @@ from taskapp.runtime.listeners import ListenError
 from taskapp.runtime.startup import install_loop_error_handler
 from taskapp.services import Services, make_services
 
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line."
+)
 EPILOG = "Exit codes: 0 success; 1 failure; 2 wrong usage or wrong settings."
 _REPORTED_ERRORS = (
     BackupError,
@@ -185,6 +189,11 @@ def run_with_services(settings: Settings, work: Callable[[Services], Awaitable[R
                 services.passwords.close()
 
     return asyncio.run(run())
+
+
+def echo_json(**members: object) -> None:
+    """Print an object as one line of ASCII, which any locale can print and any path can be in."""
+    click.echo(json.dumps(members))
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from taskapp.cli.common import EPILOG, CliError, load_cli_settings, report_errors
+from taskapp.cli.common import (
+    EPILOG,
+    CliError,
+    echo_json,
+    json_option,
+    load_cli_settings,
+    report_errors,
+)
 from taskapp.maintenance_mode import (
     CHECK_INTERVAL,
     MAX_MESSAGE_LENGTH,
@@ -26,9 +33,10 @@ def _short_text(_context: click.Context, _parameter: click.Parameter, value: str
 
 
 @click.group("maintenance", invoke_without_command=True, epilog=EPILOG)
+@json_option
 @click.pass_context
 @report_errors
-def maintenance(context: click.Context) -> None:
+def maintenance(context: click.Context, *, as_json: bool) -> None:
     """Show whether maintenance is on.
 
     While it is on, running servers respond with 503 and do not change the database. No restart is
@@ -37,6 +45,9 @@ def maintenance(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     window = read_window(maintenance_file(load_cli_settings()))
+    if as_json:
+        echo_json(isOn=window is not None, since=window.since if window else None)
+        return
     click.echo(f"Maintenance is on since {window.since}." if window else "Maintenance is off.")
 
 

@@ -1,23 +1,32 @@
 """The commands for the installation: migrations, settings and doctor."""
 
 import asyncio
+import json
+from contextlib import suppress
+from typing import Any
 
 import click
 
 from taskapp.cli.common import (
     EPILOG,
+    CliError,
+    echo_json,
+    json_option,
     load_cli_settings,
     pluralize,
     read_settings,
     report_errors,
     table,
 )
+from taskapp.cli.progress import shown_progress
 from taskapp.config.settings import describe_settings
 from taskapp.db.migrations import HEAD
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.checks import run_checks
 from taskapp.runtime.database_server import MigrationResult, database_server, prepare_database
+from taskapp.runtime.own_server import NoAnswer, ask_own_server
 
+HEALTH_TIMEOUT = 5.0  # seconds; MON-11 in docs/design/requirements.md promises a response by then
 _COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
 
@@ -36,7 +45,8 @@ def migrate() -> None:
         async with database_server(settings, share=True, upgrades=True) as url:
             return await prepare_database(settings, url)
 
-    done = asyncio.run(run())
+    with shown_progress():
+        done = asyncio.run(run())
     if not done.migrated:
         click.echo(f"The database is already at revision {HEAD}.")
         return
@@ -46,34 +56,81 @@ def migrate() -> None:
 
 
 @click.command("settings", epilog=EPILOG)
+@json_option
 @report_errors
-def show_settings() -> None:
+def show_settings(*, as_json: bool) -> None:
     """List all settings; secrets are masked.
 
     Set them as environment variables, or in a file `.env` in the working directory. A secret can
     also be read from the file named by NAME_FILE.
     """
-    rows = [
-        (name, value or "-", meaning) for name, value, meaning in describe_settings(read_settings())
-    ]
-    click.echo(table(rows))
+    settings = describe_settings(read_settings())
+    if as_json:
+        for name, value, meaning in settings:
+            echo_json(name=name, value=value, meaning=meaning)
+    else:
+        click.echo(table([(name, value or "-", meaning) for name, value, meaning in settings]))
 
 
 @click.command("doctor", epilog=EPILOG)
+@json_option
 @click.pass_context
 @report_errors
-def doctor(context: click.Context) -> None:
+def doctor(context: click.Context, *, as_json: bool) -> None:
     """Check the installation, and suggest fixes.
 
     The exit code is 1 if a check fails, and 0 if there are only warnings.
     """
     results = asyncio.run(run_checks(load_cli_settings()))
-    for result in results:
-        click.echo(_describe(result))
     levels = [result.level for result in results]
     problems, warnings = levels.count(Level.PROBLEM), levels.count(Level.WARNING)
-    click.echo(f"\n{pluralize(problems, 'problem')}, {pluralize(warnings, 'warning')}.")
+    if as_json:
+        for result in results:
+            echo_json(
+                level=result.level.name.lower(),
+                subject=result.subject,
+                text=result.text,
+                fix=result.fix,
+            )
+    else:
+        for result in results:
+            click.echo(_describe(result))
+        click.echo(f"\n{pluralize(problems, 'problem')}, {pluralize(warnings, 'warning')}.")
     context.exit(1 if problems else 0)
+
+
+@click.command("health", epilog=EPILOG)
+@json_option
+@click.pass_context
+@report_errors
+def health(context: click.Context, *, as_json: bool) -> None:
+    """Ask the running server of these settings how it is, for a container's health check.
+
+    It asks on this machine, where TASKAPP_HOST and TASKAPP_PORT say, through no proxy. The exit
+    code is 1 if the server is unhealthy or does not answer within 5 seconds.
+    """
+    settings = read_settings()
+    try:
+        status, body = ask_own_server(settings, "/api/health", HEALTH_TIMEOUT)
+        state = _read_state(body)
+    except NoAnswer as error:
+        status, state = 0, {"status": "unreachable", "problem": str(error)}
+    if as_json:
+        echo_json(**state)
+    elif status == 0:
+        raise CliError(state["problem"])
+    else:
+        click.echo(", ".join(f"{name}: {state[name]}" for name in ("status", "database", "backup")))
+    context.exit(0 if status == 200 else 1)
+
+
+def _read_state(body: bytes) -> dict[str, Any]:
+    """Return the members of the server's state; raise NoAnswer if it is not taskapp's."""
+    with suppress(ValueError):
+        state = json.loads(body)
+        if isinstance(state, dict) and {"status", "database", "backup"} <= state.keys():
+            return state
+    raise NoAnswer("What answers at the address of these settings is not taskapp.")
 
 
 def _describe(result: CheckResult) -> str:

@@ -1,6 +1,5 @@
 """The commands for accounts and their sessions."""
 
-import json
 import sys
 
 import click
@@ -8,16 +7,19 @@ import click
 from taskapp.cli.common import (
     EPILOG,
     CliError,
+    echo_json,
+    json_option,
     load_cli_settings,
     pluralize,
     report_errors,
     run_with_services,
     table,
 )
+from taskapp.cli.progress import shown_progress
 from taskapp.forms.accounts import normalize_email
 from taskapp.forms.fields import FieldError
 from taskapp.operations.accounts import add_user, purge_sessions, remove_user, set_password
-from taskapp.queries.users import User, list_users
+from taskapp.queries.users import list_users
 
 # Bytes. Far more than a password may have, and little enough to read from any input.
 MAX_PASSWORD_LINE = 64 * 1024
@@ -70,14 +72,14 @@ def change_password(email: str) -> None:
 
 
 @user.command("list", epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@json_option
 @report_errors
 def show_users(*, as_json: bool) -> None:
     """List all accounts, sorted by email address."""
     users = run_with_services(load_cli_settings(), lambda services: list_users(services.database))
     if as_json:
         for account in users:
-            click.echo(_as_json(account))
+            echo_json(id=account.user_id, email=account.email, createdAt=account.created_at)
     else:
         rows = [(account.email, account.created_at, account.user_id) for account in users]
         click.echo(table([("EMAIL", "CREATED", "ID"), *rows]))
@@ -92,7 +94,8 @@ def delete(email: str, *, yes: bool) -> None:
     settings = load_cli_settings()
     if not yes:
         click.confirm(f"Delete {email} and all of its tasks permanently?", abort=True, err=True)
-    run_with_services(settings, lambda services: remove_user(services, email))
+    with shown_progress():
+        run_with_services(settings, lambda services: remove_user(services, email))
     click.echo(f"Deleted {email} and all of its tasks.")
 
 
@@ -126,10 +129,3 @@ def _read_password() -> str:
         return line.removesuffix(end).decode("utf-8")
     except UnicodeDecodeError:
         raise CliError("The password on standard input must be valid UTF-8.") from None
-
-
-def _as_json(account: User) -> str:
-    return json.dumps(
-        {"id": account.user_id, "email": account.email, "createdAt": account.created_at},
-        ensure_ascii=False,
-    )

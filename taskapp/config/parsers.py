@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -61,6 +62,14 @@ def duration_or_off(text: str) -> int:
         return duration(text)
     except ValueError as error:
         raise ValueError(f"{error}, or off") from error
+
+
+def command_line(text: str) -> tuple[str, ...]:
+    """Return a program and its arguments; quotes are those of a shell, and nothing else is."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError("has a quote or a backslash that nothing follows") from error
 
 
 def rate_limit(text: str) -> RateLimitItem:
@@ -198,6 +207,28 @@ def public_url(text: str) -> str:
     return _origin(text) if text else ""
 
 
+def client_url(text: str) -> str:
+    """Return the address of a server without its trailing slash, or an empty text."""
+    parts = _split_url(text)
+    if text and (
+        parts is None
+        or parts.scheme not in _DEFAULT_PORTS
+        or not parts.hostname
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+    ):
+        raise ValueError(_ORIGIN_NEEDED)
+    return text.rstrip("/")
+
+
+def client_token(text: str) -> str:
+    """Return an API token unchanged, or an empty text."""
+    if not re.fullmatch(r"[!-~]*", text):
+        raise ValueError("must be an API token, as the account page shows it")
+    return text
+
+
 def origins(text: str) -> frozenset[str]:
     """Return the origins of other sites, which are separated by commas."""
     return frozenset(_origin(word) for word in _words(text))
@@ -211,8 +242,13 @@ def host_names(text: str) -> frozenset[str]:
     return names
 
 
-def read_text_file(path: Path) -> str:
-    """Return the text of a file without outer white space; an empty one raises ValueError."""
+def read_text_file(path: Path, *, is_private: bool = False) -> str:
+    """Return the text of a file without outer white space.
+
+    Raises ValueError if it is empty, or private and readable by others.
+    """
+    if is_private and path.stat().st_mode & 0o077:
+        raise ValueError(f"{path} is open to other users; run: chmod 600 {path}")
     try:
         text = path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:

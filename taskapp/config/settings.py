@@ -33,11 +33,22 @@ class SettingsError(Exception):
 
 
 def _setting(
-    default: str, read: Callable[[str], Any], meaning: str, *, secret: bool = False
+    default: str,
+    read: Callable[[str], Any],
+    meaning: str,
+    *,
+    secret: bool = False,
+    private_file: bool = False,  # others may not read the file that NAME_FILE names
 ) -> Any:  # dataclasses.field() has to look like the type of its attribute
     return field(
         repr=not secret,
-        metadata={"default": default, "read": read, "meaning": meaning, "secret": secret},
+        metadata={
+            "default": default,
+            "read": read,
+            "meaning": meaning,
+            "secret": secret,
+            "private_file": private_file,
+        },
         kw_only=True,
     )
 
@@ -82,6 +93,12 @@ class Settings:
     backup_keep: int = _setting("7", values.whole_number(1, 1000), "number of backups to keep")
     backup_dir: Path | None = _setting(
         "", values.path, "backup folder, ideally on another disk; empty: in the data folder"
+    )
+    backup_command: tuple[str, ...] = _setting(
+        "", values.command_line, "program to run after each backup, with arguments; empty: none"
+    )
+    backup_command_timeout: int = _setting(
+        "1h", values.duration, "how long that program may take before it is ended"
     )
     secret_key: tuple[str, ...] = _setting(
         "",
@@ -152,6 +169,18 @@ class Settings:
     maintenance_flag: Path | None = _setting(
         "", values.path, "file that `maintenance on` creates; empty: in the data folder"
     )
+    client_url: str = _setting(
+        "",
+        values.client_url,
+        "https://... of the server that `task` uses; empty: that of TASKAPP_HOST and TASKAPP_PORT",
+    )
+    client_token: str = _setting(
+        "",
+        values.client_token,
+        "API token that `task` uses; its file must be closed to other users",
+        secret=True,
+        private_file=True,
+    )
     texts: Mapping[str, str] = field(repr=False, kw_only=True)  # unparsed, by variable
 
     @property
@@ -217,7 +246,7 @@ def _text(environment: Mapping[str, str], name: str, metadata: Mapping[str, Any]
     if path and text:
         raise ValueError(f"conflicts with {name}_FILE; set only one of them")
     if path:
-        text = values.read_text_file(Path(path))
+        text = values.read_text_file(Path(path), is_private=metadata["private_file"])
     return text or metadata["default"]
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 import schema
 from taskapp.config.installation import COMMAND
 from taskapp.core.errors import Unavailable
+from taskapp.core.progress import begin_step
 from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.dsn import connect_once
 from taskapp.db.errors import first_line
@@ -58,6 +59,7 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
     if revision is not None and back_up is not None:
         await back_up(revision)
     log("database.migrating", before=revision or "", after=HEAD)
+    begin_step("Migrating the database")
     if not await run_in_daemon_thread(_upgrade, url):
         return False
     log("database.migrated", before=revision or "", after=HEAD)

@@ -1,7 +1,9 @@
 """The check of the backups."""
 
 import asyncio
+from contextlib import suppress
 
+from taskapp.backups.create import find_leftovers
 from taskapp.backups.repository import backup_repository
 from taskapp.backups.status import BackupStatus
 from taskapp.config.installation import COMMAND
@@ -14,6 +16,12 @@ _FIX_FAILURE = (
     "Mount the disk, free up space on it, and make the folder writable for the user who runs "
     "taskapp; or set TASKAPP_BACKUP_DIR. Until archiving works, the WAL of the database keeps "
     "growing."
+)
+
+
+_FIX_COMMAND = (
+    "Run what TASKAPP_BACKUP_COMMAND says by hand, as the same user. The server runs it again "
+    "every 15 minutes, and so does the next backup."
 )
 
 
@@ -33,6 +41,8 @@ async def check_backups(settings: Settings) -> list[CheckResult]:
         *(CheckResult(Level.PROBLEM, subject, text, _FIX_FAILURE) for text in report.failures),
         *(CheckResult(Level.PROBLEM, subject, text) for text in report.warnings),
     ]
+    if report.command_failure:
+        problems.append(CheckResult(Level.PROBLEM, subject, report.command_failure, _FIX_COMMAND))
     if status.age is None:
         fix = "The server creates the first one a minute after the first account exists."
         none = CheckResult(Level.INFO, subject, f"none of this database in {folder} yet", fix)
@@ -42,3 +52,14 @@ async def check_backups(settings: Settings) -> list[CheckResult]:
         fix = "Start the server, which creates them, or check its log for backup.failed."
         return [*problems, CheckResult(Level.PROBLEM, subject, text, fix)]
     return problems or [CheckResult(Level.OK, subject, text)]
+
+
+def check_leftovers(settings: Settings) -> list[CheckResult]:
+    """Check whether a killed `backup verify` or `restore` has left a copy of the database."""
+    leftovers = find_leftovers(settings)
+    with suppress(OSError):  # without a folder of backups none is at work
+        if not leftovers or backup_repository(settings).is_in_use():
+            return []
+    text = f"{' and '.join(map(str, leftovers))}: left by a verify or restore that was killed"
+    fix = "The next start of the server, or the next backup, removes it."
+    return [CheckResult(Level.WARNING, "data folder", text, fix)]

@@ -21,7 +21,7 @@ from taskapp.core.threads import run_in_daemon_thread
 from taskapp.core.units import format_size
 from taskapp.db.database import Database
 from taskapp.db.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
-from taskapp.doctor.backups import check_backups
+from taskapp.doctor.backups import check_backups, check_leftovers
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.open_files import check_open_files
 from taskapp.doctor.port import check_port
@@ -58,6 +58,7 @@ async def run_checks(settings: Settings) -> list[CheckResult]:
         *await check_database(settings),
         check_year(datetime.now(UTC)),
         check_data_folder(settings.data_dir),
+        *check_leftovers(settings),
         *check_space(settings),
         *await check_backups(settings),
         check_maintenance(settings),

@@ -2,13 +2,13 @@
 
 import json
 import socket
-from contextlib import closing, suppress
-from http.client import HTTPConnection, HTTPException
+from contextlib import suppress
 
 from taskapp.config.parsers import UNIX_PREFIX
 from taskapp.config.settings import Settings
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.runtime.listeners import ANY_ADDRESS, FREE_THE_ADDRESS
+from taskapp.runtime.own_server import NoAnswer, ask_own_server
 
 TIMEOUT = 2.0  # seconds
 
@@ -33,9 +33,7 @@ def check_port(settings: Settings) -> list[CheckResult]:
 
 
 def _is_taskapp(settings: Settings) -> bool:
-    connection = HTTPConnection(settings.host, settings.port, timeout=TIMEOUT)
-    with suppress(OSError, HTTPException, ValueError), closing(connection):
-        connection.request("GET", f"{settings.base_path}/api/health/live")
-        response = json.loads(connection.getresponse().read(1024))
-        return bool(response == {"status": "live"})
+    with suppress(NoAnswer, ValueError):
+        _, body = ask_own_server(settings, "/api/health/live", TIMEOUT)
+        return bool(json.loads(body) == {"status": "live"})
     return False

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
+from taskapp.backups import create
+from taskapp.backups.after_backup import BackupCommandError, run_due_command
 from taskapp.backups.create import make_backup
 from taskapp.backups.repository import BackupError
 from taskapp.backups.status import ARCHIVE_TIMEOUT
@@ -28,7 +30,7 @@ async def run_backup_schedule(services: Services, url: str) -> AsyncIterator[Non
     interval = min(MAX_CHECK_INTERVAL, every)
     job = Job(
         "backup",
-        partial(_back_up_if_due, services, url),
+        partial(_run, services, url),
         interval,
         delay=interval,
         interval_after_failure=min(_INTERVAL_AFTER_FAILURE, every),
@@ -36,6 +38,26 @@ async def run_backup_schedule(services: Services, url: str) -> AsyncIterator[Non
     )
     async with running_jobs(services.metrics, *([job] if every else [])):
         yield
+
+
+async def _run(services: Services, url: str) -> bool:
+    """Do what is due: a backup, and the operator's command after it; return whether all is well."""
+    is_backed_up = await _back_up_if_due(services, url)
+    return await _run_command_if_due(services) and is_backed_up
+
+
+async def _run_command_if_due(services: Services) -> bool:
+    try:
+        has_run = await run_due_command(services.settings)
+    except BackupCommandError as error:
+        services.metrics.backup_command_failures.inc()
+        log("backup.command_failed", "error", reason=str(error))
+        has_run = False
+    else:
+        if not has_run:
+            return True
+    await _inspect(services)  # so that health says it at once
+    return has_run
 
 
 async def _back_up_if_due(services: Services, url: str) -> bool:
@@ -85,6 +107,11 @@ async def watch_backups(services: Services) -> None:
             services.metrics.archive_failures.set(archiver.failures)
             services.backups.note_archiver(is_failing=archiver.is_failing)
         await _inspect(services)
+
+
+async def remove_leftovers(services: Services) -> None:
+    """Remove what a killed command left in the data folder."""
+    await create.remove_leftovers(services.settings)
 
 
 def refresh_backup_gauges(services: Services) -> None:

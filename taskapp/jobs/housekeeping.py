@@ -8,7 +8,7 @@ from typing import Any
 
 from taskapp.backups.status import INSPECTION_INTERVAL
 from taskapp.jobs.background import Job, running_jobs
-from taskapp.jobs.backup_schedule import watch_backups
+from taskapp.jobs.backup_schedule import remove_leftovers, watch_backups
 from taskapp.jobs.health_check import find_database_problem, watch_limits, watch_schema
 from taskapp.jobs.postgresql_version import watch_postgresql
 from taskapp.operations.account_deletion import delete_closed_accounts
@@ -22,6 +22,7 @@ HOUSEKEEPING: dict[Work, float] = {
     purge_sessions: 3600.0,
     forget_addresses: 3600.0,
     delete_closed_accounts: 10.0,
+    remove_leftovers: 3600.0,
 }
 HEALTH_CHECKS: dict[Work, float] = {
     find_database_problem: 15.0,

@@ -136,6 +136,9 @@ class Metrics:
             "Start of the newest backup; 0: none.",
         )
         self.backup_failures = self._counter("backup_failures", "Failed backups.")
+        self.backup_command_failures = self._counter(
+            "backup_command_failures", "Failed runs of TASKAPP_BACKUP_COMMAND."
+        )
         self.waiting_wal = self._gauge(
             "wal_archive_waiting", "WAL segments waiting to be archived."
         )

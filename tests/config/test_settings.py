@@ -39,6 +39,8 @@ DEFAULTS = {
     "TASKAPP_BACKUP_EVERY": "24h",
     "TASKAPP_BACKUP_KEEP": "7",
     "TASKAPP_BACKUP_DIR": "",
+    "TASKAPP_BACKUP_COMMAND": "",
+    "TASKAPP_BACKUP_COMMAND_TIMEOUT": "1h",
     "TASKAPP_SECRET_KEY": "",
     "TASKAPP_SESSION_IDLE": "24h",
     "TASKAPP_BCRYPT_ROUNDS": "12",
@@ -58,6 +60,8 @@ DEFAULTS = {
     "TASKAPP_METRICS_ALLOW": "127.0.0.0/8,::1",  # loopback
     "TASKAPP_METRICS_PASSWORD": "",
     "TASKAPP_MAINTENANCE_FLAG": "",
+    "TASKAPP_CLIENT_URL": "",
+    "TASKAPP_CLIENT_TOKEN": "",
 }
 KEY = "kMp4vX9qLz2Ws7Tn5Bf8Gh3Jd6Rc1Yae"
 OTHER_KEY = "Zr8wQ2nE5tY7uI9oP1aS3dF4gH6jK0lX"
@@ -66,6 +70,7 @@ SECRETS = (
     "TASKAPP_MIGRATION_DATABASE_URL",
     "TASKAPP_SECRET_KEY",
     "TASKAPP_LIMIT_STORAGE",
+    "TASKAPP_CLIENT_TOKEN",
 )
 
 
@@ -123,6 +128,9 @@ def test_without_a_checkout_the_data_lies_where_the_user_keeps_data(
         ("SESSION_IDLE", "7d", 604800),
         ("BACKUP_EVERY", "12h", 43200),
         ("BACKUP_EVERY", "off", 0),
+        ("BACKUP_COMMAND", "", ()),
+        ("BACKUP_COMMAND", "copy 'a b' \"$x\" > c", ("copy", "a b", "$x", ">", "c")),
+        ("BACKUP_COMMAND_TIMEOUT", "10m", 600),
         ("BCRYPT_ROUNDS", "4", 4),
         ("REGISTRATION", "closed", "closed"),
         ("LIMIT_STORAGE", "redis://:p@host:6379/0", "redis://:p@host:6379/0"),
@@ -136,6 +144,9 @@ def test_without_a_checkout_the_data_lies_where_the_user_keeps_data(
         ("PUBLIC_URL", "http://localhost:8080", "http://localhost:8080"),
         ("CORS_ORIGINS", "https://a.org, http://b.org:1", {"https://a.org", "http://b.org:1"}),
         ("ALLOWED_HOSTS", "NAS.lan, taskapp-1", {"nas.lan", "taskapp-1"}),
+        ("CLIENT_URL", "https://tasks.example.com/of-mine/", "https://tasks.example.com/of-mine"),
+        ("CLIENT_URL", "http://[::1]:8000", "http://[::1]:8000"),
+        ("CLIENT_TOKEN", "taskapp_a.b", "taskapp_a.b"),
         ("LOG_FORMAT", "json", "json"),
         ("LOG_LEVEL", "debug", "debug"),
     ],
@@ -188,6 +199,15 @@ WRONG = [
     ("SESSION_IDLE", "-1h", "45m, 24h or 7d"),
     ("SESSION_IDLE", "1w", "45m, 24h or 7d"),
     ("BACKUP_EVERY", "never", "45m, 24h or 7d, or off"),
+    ("BACKUP_COMMAND", "rclone 'sync", "a quote or a backslash"),
+    ("BACKUP_COMMAND", "rclone \\", "a quote or a backslash"),
+    ("BACKUP_COMMAND_TIMEOUT", "off", "45m, 24h or 7d"),
+    ("CLIENT_URL", "tasks.example.com", "https://tasks.example.com"),
+    ("CLIENT_URL", "ftp://tasks.example.com", "https://tasks.example.com"),
+    ("CLIENT_URL", "https://me:pass@tasks.example.com", "https://tasks.example.com"),
+    ("CLIENT_URL", "https://tasks.example.com/?a=b", "https://tasks.example.com"),
+    ("CLIENT_TOKEN", "two words", "as the account page shows it"),
+    ("CLIENT_TOKEN", "a\r\nHost: b", "as the account page shows it"),
     ("BCRYPT_ROUNDS", "3", "from 4 to 16"),
     ("BCRYPT_ROUNDS", "17", "from 4 to 16"),
     ("LOGIN_LIMIT", "5", "5/15minute"),
@@ -355,15 +375,31 @@ def test_a_refusal_does_not_tell_the_secret(name: str, text: str) -> None:
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
-    values = ("postgresql://u:p@host/db", "postgresql://o:p@host/db", KEY, "redis://:p@host")
+    values = (
+        *("postgresql://u:p@host/db", "postgresql://o:p@host/db"),
+        *(KEY, "redis://:p@host", "taskapp_a.b"),
+    )
     environment = {}
     for name, value in zip(SECRETS, values, strict=True):
         path = tmp_path / name
         path.write_text(f"{value}\n")
+        path.chmod(0o600)
         environment[f"{name}_FILE"] = str(path)
     settings = load_settings(environment)
     assert (settings.database_url, settings.migration_database_url) == values[:2]
     assert (settings.secret_key, settings.limit_storage) == ((KEY,), values[3])
+    assert settings.client_token == values[4]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
+def test_a_token_in_a_file_that_others_can_open_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "token"
+    path.write_text("taskapp_a.b")
+    path.chmod(mode)
+    [problem] = problems({"TASKAPP_CLIENT_TOKEN_FILE": str(path)})
+    assert problem == (
+        f"TASKAPP_CLIENT_TOKEN: {path} is open to other users; run: chmod 600 {path}"
+    )
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -393,6 +429,7 @@ def test_settings_are_described_without_their_secrets(tmp_path: Path) -> None:
             "TASKAPP_MIGRATION_DATABASE_URL": "postgresql://o:s3cret@host/db",
             "TASKAPP_SECRET_KEY_FILE": str(path),
             "TASKAPP_LIMIT_STORAGE": "redis://:s3cret@host",
+            "TASKAPP_CLIENT_TOKEN": "taskapp_s3cret",
             "TASKAPP_PORT": "8080",
             "TASKAPP_DATA_DIR": str(tmp_path),
         }

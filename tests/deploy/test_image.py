@@ -45,6 +45,7 @@ def test_what_was_built_serves_without_root_on_a_read_only_file_system(image: Im
     assert stage.user == "10001:10001"
     with reserved_port() as port, tempfile.TemporaryFile("w+") as log:
         shown = {"TASKAPP_PORT": str(port), "TASKAPP_HOST": "127.0.0.1"}
+        shown |= {"http_proxy": "http://127.0.0.1:9"}  # as Docker's client configuration gives it
         container = subprocess.Popen(
             image.command(exec_form(stage.said["CMD"]), shown), stdout=log, stderr=log
         )
