@@ -63,7 +63,7 @@ async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False
 
 
 async def remove_leftovers(settings: Settings) -> None:
-    """Remove what a killed `backup verify`, `restore` or upgrade left, unless one is at work now."""
+    """Remove what a killed `backup verify`, `restore` or upgrade left, unless one works now."""
     if leftovers := find_leftovers(settings):
         with suppress(BackupError):  # somebody is at work
             async with backup_repository(settings).lock(patience=0):

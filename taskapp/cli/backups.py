@@ -94,7 +94,7 @@ def show_backups(*, as_json: bool) -> None:
                 found.name,
                 format_utc(found.timestamp),
                 "this one" if found.database == catalog.database else found.database,
-                f"{_contents(found)}, {format_size(found.bytes)}",
+                _contents(found),
             )
             for found in catalog.all
         ]
