@@ -90,7 +90,7 @@ ELSEWHERE = {
         "docker compose -f deploy/compose.yaml exec taskapp-1 python server.py maintenance on": (
             "tests/deploy/test_compose.py::test_what_compose_starts_works_together"
         ),
-        "mv postgres postgres-18": "tests/deploy/test_postgresql_upgrade.py"
+        "mv postgres postgres-18": "tests/backups/test_postgresql_upgrade.py"
         "::test_it_can_be_undone_by_two_renames",
     },
     "docs/security.md": {
