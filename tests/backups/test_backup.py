@@ -18,7 +18,7 @@ from taskapp.backups.status import ARCHIVE_TIMEOUT, BackupStatus
 from taskapp.backups.verify import verify_backup
 from taskapp.backups.wal_archive import WANTED
 from taskapp.config.settings import Settings
-from taskapp.doctor.backups import check_backups
+from taskapp.doctor.backups import check_backups, check_leftovers
 from taskapp.doctor.check_results import Level
 from taskapp.runtime.database_server import database_server
 from tests.support.backup_tools import (
@@ -312,3 +312,18 @@ def test_the_server_backs_up_by_itself_and_says_so(instance: Instance) -> None:
 
 def metrics_of(client: Client) -> str:
     return client.send("GET", "/metrics").body.decode()
+
+
+@pytest.mark.parametrize("name", ["verify", "restore", "upgrade"])
+def test_what_a_killed_command_left_is_named_and_removed_by_the_next_start(
+    instance: Instance, name: str
+) -> None:
+    left = instance.data_dir / name / "postgres"
+    left.mkdir(parents=True)
+    [named] = check_leftovers(instance.settings())
+    assert (named.level, str(left.parent) in named.text) == (Level.WARNING, True)
+    with server_process(instance.data_dir) as server:
+        server.wait_until_ready()
+        wait_until(lambda: not left.parent.exists())
+        assert server.end() == 0
+    assert check_leftovers(instance.settings()) == []
