@@ -1,6 +1,7 @@
 """Makes backups, of the embedded PostgreSQL or of another one, and removes old ones."""
 
 import asyncio
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -76,8 +77,8 @@ def find_leftovers(settings: Settings) -> list[Path]:
 
     Who works in them holds the lock of the folder of backups.
     """
-    names = ("verify", "restore", "upgrade")
-    return [path for name in names if (path := settings.data_dir / name).exists()]
+    paths = [settings.data_dir / name for name in ("verify", "restore", "upgrade")]
+    return [path for path in paths if os.path.exists(path)]  # noqa: PTH110  # False if forbidden
 
 
 def _remove(folders: list[Path]) -> None:

@@ -49,7 +49,7 @@ async def _repeat(job: Job, metrics: Metrics) -> None:
 async def _run(job: Job, metrics: Metrics) -> bool:
     """Run a job once, and return whether it succeeded."""
     try:
-        result = await (asyncio.shield(_awaited(job)) if job.ends_by_itself else job.work())
+        result = await (_shielded(job) if job.ends_by_itself else job.work())
     except (Exception, asyncio.CancelledError) as error:  # an unknown one must not end the job
         raise_if_cancelled()  # the stop; otherwise a library cancelled something
         _log_failure(job, error)
@@ -68,5 +68,13 @@ def _log_failure(job: Job, error: BaseException) -> None:
         log("job.failed", "error", job=job.name, error=f"{type(error).__name__}: {error}")
 
 
-async def _awaited(job: Job) -> object:
-    return await job.work()
+async def _shielded(job: Job) -> object:
+    """Run a job that a stop does not cancel; its error after the stop has nobody to tell."""
+    task = asyncio.ensure_future(job.work())
+    task.add_done_callback(_retrieve)
+    return await asyncio.shield(task)
+
+
+def _retrieve(task: asyncio.Future[object]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -350,7 +350,7 @@ def test_a_stop_ends_a_backup_whose_server_falls_silent(
                 wait_until(lambda: execute(url, dumping) != [])
                 proxy.is_black_hole = True
                 assert server.end() == 0
-                assert server.log[-1]["event"] == "stopped"
+                assert server.log[-1]["event"] == "stopped", str(server.log[-1])
             proxy.heal()
 
 

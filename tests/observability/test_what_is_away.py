@@ -20,6 +20,7 @@ import pytest
 from redis import Redis
 
 from taskapp.config.settings import Settings, load_settings
+from taskapp.db.migrations import HEAD
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.checks import check_limits, run_checks
 from taskapp.jobs.health_check import MIN_FREE_SPACE
@@ -38,6 +39,7 @@ from tests.support.server_process import (
 )
 
 MINUTE = 60.0  # seconds
+BEFORE, AFTER = f"{int(HEAD) - 1:04}", f"{int(HEAD) + 1:04}"  # revisions
 OFTEN = "{work: 0.3 for work in taskapp.jobs.housekeeping.HEALTH_CHECKS}"
 CONSTANT = ("taskapp.jobs.housekeeping", "HEALTH_CHECKS", OFTEN)
 SECRET = "opensesame"
@@ -271,16 +273,16 @@ STATES = {
         status=200,
     ),
     "a migration that waits": State(
-        *(lambda site: database_at(site, "0003"), "schema", "outdated", ("database", "outdated")),
+        *(lambda site: database_at(site, BEFORE), "schema", "outdated", ("database", "outdated")),
         *("database unavailable", ("database_pending_migrations", 1)),
         page="taskapp is temporarily unavailable",
-        doctor=("migrations", "the database is at revision 0003"),
+        doctor=("migrations", f"the database is at revision {BEFORE}"),
         status=200,
     ),
     "a database of a newer version": State(
-        *(lambda site: database_at(site, "0005"), "schema", "newer", ("database", "connected")),
+        *(lambda site: database_at(site, AFTER), "schema", "newer", ("database", "connected")),
         *("ready", ("database_pending_migrations", -1), "taskapp is up and running"),
-        doctor=("migrations", "The database is at revision 0005"),
+        doctor=("migrations", f"The database is at revision {AFTER}"),
         status=200,
     ),
 }
