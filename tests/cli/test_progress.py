@@ -12,6 +12,7 @@ from taskapp.cli.progress import shown_progress
 from taskapp.core.progress import advance_step, begin_step
 from taskapp.core.units import format_size
 from tests.support.backup_tools import Instance, instance, original
+from tests.support.environment import inherited_environment
 from tests.support.server_process import PROGRAM, SETTINGS, wait_until
 
 __all__ = ["instance", "original"]  # fixtures
@@ -62,8 +63,9 @@ def test_on_a_terminal_it_is_a_bar_for_each_step(
         [sys.executable, str(PROGRAM), *arguments],
         stderr=theirs,
         stdout=subprocess.DEVNULL,
-        env=SETTINGS
-        | {"PATH": os.environ["PATH"], "TASKAPP_DATA_DIR": str(instance.data_dir), "TERM": "xterm"},
+        env=inherited_environment(measured=True)
+        | SETTINGS
+        | {"TASKAPP_DATA_DIR": str(instance.data_dir), "TERM": "xterm"},
     )
     os.close(theirs)
     shown = b""
