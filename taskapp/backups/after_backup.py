@@ -17,7 +17,7 @@ import msgspec
 from taskapp.backups.dump import NICENESS
 from taskapp.backups.repository import Backup, BackupError, backup_repository
 from taskapp.config.settings import Settings
-from taskapp.core.files import draft_of
+from taskapp.core.files import draft_of, read_file
 from taskapp.core.progress import begin_step
 from taskapp.core.waiting import wait_until
 from taskapp.observability.logs import log
@@ -26,6 +26,7 @@ from taskapp.postgres.processes import describe_end, run_program
 RECORD = "backup-command"  # in the data folder, while the command is due
 _LOCK = "backup-command.lock"  # held while it runs
 _LOCK_INTERVAL = 0.1  # seconds
+_MAX_RECORD = 64 * 1024  # bytes; a path and a sentence
 _MAX_REASON = 300  # characters of what it wrote last to standard error
 
 
@@ -144,7 +145,7 @@ def _take(descriptor: int) -> bool:
 
 def _read(settings: Settings) -> _Due | None:
     with suppress(OSError, ValueError):
-        content = (settings.data_dir / RECORD).read_bytes()
+        content = read_file(settings.data_dir / RECORD, _MAX_RECORD)
         return msgspec.json.decode(content, type=_Due, dec_hook=lambda kind, text: kind(text))
     return None
 

@@ -78,7 +78,8 @@ def find_leftovers(settings: Settings) -> list[Path]:
     Who works in them holds the lock of the folder of backups.
     """
     paths = [settings.data_dir / name for name in ("verify", "restore", "upgrade")]
-    return [path for path in paths if os.path.exists(path)]  # noqa: PTH110  # False if forbidden
+    # Unlike Path.is_dir before Python 3.14, this is False in a folder that cannot be searched.
+    return [p for p in paths if os.path.isdir(p) and not os.path.islink(p)]  # noqa: PTH112, PTH114  # see above
 
 
 def _remove(folders: list[Path]) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import msgspec
 
 from taskapp.config.installation import COMMAND
+from taskapp.core.files import read_file
 
 RECORD = "backup-folder"  # in the data folder
+_MAX_RECORD = 64 * 1024  # bytes; two paths
 
 
 class _Place(msgspec.Struct):
@@ -25,7 +27,7 @@ def note_place(path: Path, data_dir: Path) -> None:
     place = msgspec.json.encode(_Place(str(path), str(_mount_of(path))))
     record = data_dir / RECORD
     with suppress(OSError):
-        if not record.exists() or record.read_bytes() != place:
+        if _read(record) != place:
             draft = record.with_name(f"{RECORD}.new")
             draft.write_bytes(place)
             draft.rename(record)
@@ -43,8 +45,8 @@ def find_missing_place(path: Path, data_dir: Path, *, is_ours: bool) -> str:
     that are gone were removed on purpose.
     """
     try:
-        place = msgspec.json.decode((data_dir / RECORD).read_bytes(), type=_Place)
-    except (OSError, ValueError):
+        place = msgspec.json.decode(_read(data_dir / RECORD), type=_Place)
+    except ValueError:
         return ""
     if place.path != str(path):
         return ""
@@ -56,6 +58,12 @@ def find_missing_place(path: Path, data_dir: Path, *, is_ours: bool) -> str:
         f"The backups that were in {path} are gone. Mount their disk; or, if it is a new one, "
         f"run `{COMMAND} backup --init` once"
     )
+
+
+def _read(record: Path) -> bytes:
+    with suppress(OSError, ValueError):
+        return read_file(record, _MAX_RECORD)
+    return b""
 
 
 def _mount_of(path: Path) -> Path:

@@ -27,7 +27,14 @@ import msgspec
 from taskapp.backups.checksums import Tables
 from taskapp.backups.place import find_missing_place, note_place
 from taskapp.config.settings import Settings
-from taskapp.core.files import folder_size, synchronize
+from taskapp.core.files import (
+    NotAFile,
+    folder_size,
+    is_own_folder,
+    open_file,
+    read_file,
+    synchronize,
+)
 from taskapp.core.progress import advance_step, begin_step
 from taskapp.observability.logs import log
 
@@ -37,6 +44,7 @@ PARTIAL = ".partial"
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(base|dump|before-[a-z0-9-]+)", re.ASCII)
 _BLOCK = 1024 * 1024  # bytes
+_MAX_DESCRIPTION = 1024 * 1024  # bytes; one has 2,000
 # Names in the file where they differ: a version from before the renaming reads these too, so that
 # the dump made before an upgrade leads back to it.
 NAMES_IN_FILE = {
@@ -170,9 +178,9 @@ class BackupRepository:
         return False
 
     def _remove_partial(self) -> None:
-        """Remove what a killed backup left; links and other names are not ours."""
+        """Remove what a killed backup left; links, files and other names are not ours."""
         for path in self.path.glob(f"*{PARTIAL}"):
-            if has_backup_name(path.name.removesuffix(PARTIAL)) and not path.is_symlink():
+            if has_backup_name(path.name.removesuffix(PARTIAL)) and is_own_folder(path):
                 try:
                     shutil.rmtree(path)
                 except OSError as error:  # it only takes space
@@ -317,16 +325,19 @@ def read_backup(path: Path) -> Backup:
         OSError: it cannot be read.
     """
     try:
-        content = (path / DESCRIPTION).read_bytes()
+        content = read_file(path / DESCRIPTION, _MAX_DESCRIPTION)
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink() and not path.exists():
             raise  # to a disk that is away
         raise BackupError(f"it has no {DESCRIPTION}") from None
+    except (NotAFile, ValueError) as error:
+        reason = (isinstance(error, NotAFile) and error.strerror) or error
+        raise BackupError(f"its {DESCRIPTION} cannot be read ({reason})") from error
     try:
         members = msgspec.json.decode(content, type=dict[str, Any])
         backup = msgspec.convert(members | {"path": path}, Backup)
         backup.timestamp.astimezone(UTC)  # OverflowError at the ends of time
-    except (ValueError, OverflowError, msgspec.MsgspecError) as error:
+    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise BackupError(f"its {DESCRIPTION} cannot be read ({error})") from error
     if missing := _FILES[backup.kind] - {*backup.files}:
         raise BackupError(f"its {DESCRIPTION} does not name {', '.join(sorted(missing))}")
@@ -338,7 +349,7 @@ def read_backup(path: Path) -> Backup:
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
                 advance_step(len(block))

@@ -10,7 +10,7 @@ from time import monotonic
 from taskapp.backups.after_backup import find_command_failure
 from taskapp.backups.catalog import Catalog, read_catalog
 from taskapp.backups.identity import find_database, read_identity, read_system, read_timeline
-from taskapp.backups.repository import Backup, backup_repository
+from taskapp.backups.repository import Backup, BackupError, backup_repository
 from taskapp.backups.wal_archive import (
     ARCHIVE_INTERVAL,
     WANTED,
@@ -18,7 +18,7 @@ from taskapp.backups.wal_archive import (
     archive_lag,
     find_conflict,
 )
-from taskapp.backups.wal_segments import timeline_of
+from taskapp.backups.wal_segments import Timeline, timeline_of
 from taskapp.config.settings import Settings
 
 # Seconds after which a WAL segment that waits means a broken archive.
@@ -63,9 +63,8 @@ def inspect_backups(settings: Settings, database: str | None = None) -> BackupRe
         is_gap = False
         if settings.archives_wal and (cluster / WANTED).exists():
             archive = folder.archive(read_identity(cluster))
-            gap = _find_gap(archive, cluster, catalog)
-            is_gap = bool(gap)
-            failures += [find_conflict(archive, cluster), gap]
+            problems, is_gap = _inspect_archive(archive, cluster, catalog)
+            failures += problems
     except OSError as error:
         where = error.filename or folder.path
         failures.append(f"{where} cannot be read: {error.strerror or error}")
@@ -91,30 +90,48 @@ def _archive_lag(settings: Settings, cluster: Path) -> tuple[int, float]:
     return 0, 0.0
 
 
-def _find_gap(archive: Path, cluster: Path, catalog: Catalog) -> str:
-    """Return a sentence if the newest backup does not lead to what the database is now.
+def _inspect_archive(archive: Path, cluster: Path, catalog: Catalog) -> tuple[list[str], bool]:
+    """Return what is wrong with the archive, and whether a new backup mends it.
 
-    A new backup mends that. While a segment is just being archived, nothing is found.
+    While a segment is just being archived, nothing is found.
     """
+    problems, gap = [find_conflict(archive, cluster)], ""
+    try:
+        wal = WalSource(archive, cluster / "pg_wal", read_system(cluster))
+        timeline = wal.timeline(read_timeline(cluster))
+        if unwritten := wal.find_unwritten(timeline):
+            # Not even a new backup leads there; one each minute would push out all earlier ones.
+            problems.append(
+                f"The archive {archive} holds {unwritten}, which this database has yet to write: "
+                f"a copy of it archives there too, or it was put back to an earlier state. If "
+                f"neither is so, move that file away"
+            )
+        else:
+            gap = _find_gap(archive, wal, timeline, catalog)
+    except BackupError as error:
+        problems.append(str(error))
+    except FileNotFoundError:
+        return problems, False
+    return [*problems, gap], bool(gap)
+
+
+def _find_gap(archive: Path, wal: WalSource, timeline: Timeline, catalog: Catalog) -> str:
+    """Return a sentence if the newest backup does not lead to what the database is now."""
     bases = [backup for backup in catalog.routine if backup.kind == "base"]
     if not bases:
         return ""
-    with suppress(FileNotFoundError):
-        wal = WalSource(archive, cluster / "pg_wal", read_system(cluster))
-        timeline = wal.timeline(read_timeline(cluster))
-        base = _newest_on(bases, wal, timeline.number)
-        if base is None:
-            return f"No backup in {catalog.path} leads to timeline {timeline.number}, the present"
-        chain = wal.chain(base.first_wal, timeline)
-        if not chain:
-            return f"The archive {archive} lacks {base.first_wal}"
-        if after := wal.after_gap(chain, timeline):
-            return f"The archive {archive} has a gap between {chain[-1]} and {after}"
+    base = _newest_on(bases, timeline)
+    if base is None:
+        return f"No backup in {catalog.path} leads to timeline {timeline.number}, the present"
+    chain = wal.chain(base.first_wal, timeline)
+    if not chain:
+        return f"The archive {archive} lacks {base.first_wal}"
+    if after := wal.after_gap(chain, timeline):
+        return f"The archive {archive} has a gap between {chain[-1]} and {after}"
     return ""
 
 
-def _newest_on(bases: Sequence[Backup], wal: WalSource, number: int) -> Backup | None:
-    timeline = wal.timeline(number)
+def _newest_on(bases: Sequence[Backup], timeline: Timeline) -> Backup | None:
     on_it = (
         base
         for base in bases

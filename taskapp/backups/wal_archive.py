@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 
+from taskapp.backups.repository import BackupError
 from taskapp.backups.wal_segments import (
     SEGMENT_BYTES,
     Timeline,
@@ -21,6 +22,7 @@ from taskapp.backups.wal_segments import (
     segment_number,
     timeline_of,
 )
+from taskapp.core.files import open_file
 from taskapp.postgres.permissions import UnixUser, chown_tree, grant_traverse
 
 ARCHIVE_INTERVAL = 60  # seconds; archive_timeout, the most that is lost with the disk
@@ -98,6 +100,8 @@ class WalSource:
         for path in _files(unarchived):
             if is_history(path.name) or (is_wal(path.name) and _belongs(path, system)):
                 self._paths[path.name] = path
+        written = (segment_number(name) for name in self._paths if not is_history(name))
+        self._last_written = max(written, default=None)
         for path in _files(archive):
             if path.suffix == _GZIP and is_wal(path.stem):
                 self._paths[path.stem] = path
@@ -125,12 +129,23 @@ class WalSource:
 
     def after_gap(self, chain: list[str], timeline: Timeline) -> str:
         """Return the name of a segment of a timeline after the end of a chain; empty if none is."""
-        last = segment_number(chain[-1])
+        return self._first_after(segment_number(chain[-1]), timeline)
+
+    def find_unwritten(self, timeline: Timeline) -> str:
+        """Return the name of an archived segment that the cluster has yet to write; empty if none.
+
+        Another cluster, or a later state of this one, has archived it.
+        """
+        if self._last_written is None:
+            return ""
+        return self._first_after(self._last_written, timeline)
+
+    def _first_after(self, number: int, timeline: Timeline) -> str:
         later = (
             name
             for name in sorted(self._paths, key=lambda name: name[8:])
             if not is_history(name)
-            and segment_number(name) > last
+            and segment_number(name) > number
             and timeline.segment_at(segment_number(name)) == name
         )
         return next(later, "")
@@ -140,7 +155,7 @@ class WalSource:
         path = self._paths[name]
         seconds = path.stat().st_mtime
         if path.suffix == _GZIP:
-            with path.open("rb") as file:  # what gzip noted, in whole seconds, outlives a copy
+            with open_file(path) as file:  # what gzip noted, in whole seconds, outlives a copy
                 noted: int = struct.unpack("<4xI", file.read(8))[0]
             if noted and int(seconds) != noted:
                 seconds = noted
@@ -158,17 +173,27 @@ class WalSource:
         found = (line for line in self._timelines() if line.number == number)
         return next(found, Timeline(number, None, ()))
 
-    def _timelines(self) -> Iterator[Timeline]:
-        yield Timeline(1, None, ())
-        for name, path in self._paths.items():
-            if is_history(name):
-                lines = [line.split() for line in _content(path).decode("ascii").splitlines()]
-                parents = tuple(
-                    (int(words[0]), parse_lsn(words[1]))
-                    for words in lines
-                    if words and words[0].isdecimal()
-                )
-                yield Timeline(timeline_of(name), self.timestamp(name), parents)
+    def _timelines(self) -> list[Timeline]:
+        """Return all timelines, the first one first; raise BackupError if one cannot be read."""
+        histories = filter(is_history, self._paths)
+        return [Timeline(1, None, ()), *map(self._read_history, histories)]
+
+    def _read_history(self, name: str) -> Timeline:
+        path = self._paths[name]
+        try:
+            lines = [line.split() for line in _content(path).decode("ascii").splitlines()]
+            parents = tuple(
+                (int(words[0]), parse_lsn(words[1]))
+                for words in lines
+                if words and words[0].isdecimal()
+            )
+            return Timeline(timeline_of(name), self.timestamp(name), parents)
+        except (ValueError, IndexError, zlib.error, struct.error) as error:
+            raise BackupError(
+                f"The archive is damaged: {path} does not say where timeline {timeline_of(name)} "
+                f"begins ({error}). Bring it back from a copy of the backups, or move it away to "
+                f"restore without what was written on that timeline."
+            ) from error
 
 
 def find_conflict(archive: Path, cluster: Path) -> str:
@@ -223,7 +248,7 @@ def _files(folder: Path | None) -> list[Path]:
 
 def _belongs(path: Path, system: str) -> bool:
     """Return whether a segment is this system's, and not an old file renamed for its next use."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         header = file.read(32)  # XLogLongPageHeaderData
     if len(header) < 32:
         return False
@@ -244,12 +269,15 @@ def _quoted(path: Path) -> str:
 
 
 def _content(path: Path) -> bytes:
-    return b"".join(_decompressed(path)) if path.suffix == _GZIP else path.read_bytes()
+    if path.suffix == _GZIP:
+        return b"".join(_decompressed(path))
+    with open_file(path) as file:
+        return file.read()
 
 
 def _decompressed(path: Path) -> Iterator[bytes]:
     decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)  # of gzip, its checksum included
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(_BLOCK):
             yield decompressor.decompress(block)
     yield decompressor.flush()

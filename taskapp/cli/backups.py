@@ -1,7 +1,8 @@
 """The commands that make, list and verify backups, and restore from them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
@@ -24,6 +25,7 @@ from taskapp.cli.common import (
 )
 from taskapp.cli.progress import shown_progress
 from taskapp.core.units import format_size
+from taskapp.observability.logs import printable
 from taskapp.runtime.database_server import database_server, require_prepared_database
 
 
@@ -127,7 +129,7 @@ def verify(context: click.Context, name: str, *, as_json: bool) -> None:
     """
     settings = load_cli_settings()
     try:
-        with shown_progress():
+        with shown_progress(), _disk_errors_told("verification"):
             verified = asyncio.run(verify_backup(settings, name))
     except BackupError as error:
         if not as_json:
@@ -191,19 +193,28 @@ def restore(timestamp: datetime | None, name: str, database: str, *, replace: bo
     if settings.uses_embedded_database:
         if replace:
             raise click.UsageError("--replace is for a PostgreSQL of your own.")
-        with shown_progress():
+        with shown_progress(), _disk_errors_told("restore"):
             done = asyncio.run(restore_embedded(settings, timestamp, name, database))
     else:
         if timestamp:
             raise click.UsageError(
                 "A dump holds one state. Your own PostgreSQL restores others: see docs/backup.md."
             )
-        with shown_progress():
+        with shown_progress(), _disk_errors_told("restore"):
             done = asyncio.run(restore_own(settings, name, database, replace=replace))
     _tell(done)
 
 
 BACKUP_COMMANDS: Sequence[click.Command] = (backup, restore)
+
+
+@contextmanager
+def _disk_errors_told(work: str) -> Iterator[None]:
+    """Raise BackupError for what a disk or its rights refuse."""
+    try:
+        yield
+    except OSError as error:
+        raise BackupError(f"The {work} failed: {error}.") from error
 
 
 def _tell(done: RestoreResult) -> None:
@@ -221,7 +232,7 @@ def _tell(done: RestoreResult) -> None:
 
 def _warn(problems: Sequence[str]) -> None:
     for problem in problems:
-        click.echo(problem, err=True)
+        click.echo(printable(problem), err=True)
 
 
 def _contents(found: Backup) -> str:

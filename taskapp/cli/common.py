@@ -27,7 +27,7 @@ from taskapp.config.settings import (
 )
 from taskapp.core.errors import Invalid, TaskappError
 from taskapp.db.migrations import MigrationError, NewerDatabaseError
-from taskapp.observability.logs import configure_logging
+from taskapp.observability.logs import configure_logging, printable
 from taskapp.postgres.programs import EmbeddedPostgresError
 from taskapp.postgres.server import DataFolderInUse
 from taskapp.runtime.database_server import (
@@ -197,7 +197,11 @@ def echo_json(**members: object) -> None:
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Return rows in aligned columns; the last column may have any length."""
+    """Return rows in aligned columns; the last column may have any length.
+
+    What a terminal would take for a command, such as in the name of a folder, is escaped.
+    """
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

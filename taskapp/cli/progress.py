@@ -67,4 +67,5 @@ def _show_lines(followed: Progress, ended: threading.Event) -> None:
         step = followed.step
         share = f"{min(100, 100 * step.done // step.total)} %" if step.total else step.describe()
         seconds = f"{monotonic() - started:.0f} seconds"
-        click.echo(f"{step.text}: {', '.join(filter(None, (share, seconds)))}", err=True)
+        text = step.text or "Beginning"
+        click.echo(f"{text}: {', '.join(filter(None, (share, seconds)))}", err=True)

@@ -15,6 +15,7 @@ from taskapp.core.client_address import UNIX_SOCKET, Network
 
 UNIX_PREFIX = "unix:"  # of a listening address that is the path of a socket
 MIN_SECRET_KEY_LENGTH = 32  # characters
+_MAX_TEXT = 65_536  # characters of a file with a secret
 # Words of keys in examples; a key made of these is easily guessed.
 _WELL_KNOWN_WORDS = re.compile(
     "secret|password|change|default|insecure|example|please|cookie|token|generate|random|value|"
@@ -245,14 +246,17 @@ def host_names(text: str) -> frozenset[str]:
 def read_text_file(path: Path, *, is_private: bool = False) -> str:
     """Return the text of a file without outer white space.
 
-    Raises ValueError if it is empty, or private and readable by others.
+    Raises ValueError if it is empty, very long, or private and readable by others.
     """
     if is_private and path.stat().st_mode & 0o077:
         raise ValueError(f"{path} is open to other users; run: chmod 600 {path}")
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_TEXT + 1).strip()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not valid UTF-8") from error
     if not text:
         raise ValueError(f"{path} is empty")
+    if len(text) > _MAX_TEXT:
+        raise ValueError(f"{path} is longer than {_MAX_TEXT:,} characters")
     return text

@@ -243,6 +243,8 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
 def _text(environment: Mapping[str, str], name: str, metadata: Mapping[str, Any]) -> str:
     path = environment.get(f"{name}_FILE", "") if metadata["secret"] else ""
     text = environment.get(name, "").strip()
+    if "\0" in path + text:  # a file .env can hold it, unlike the environment
+        raise ValueError("has a NUL character; save the file .env as plain text")
     if path and text:
         raise ValueError(f"conflicts with {name}_FILE; set only one of them")
     if path:

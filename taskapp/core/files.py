@@ -1,10 +1,51 @@
 """Files that no process sees half-written, also after a power cut."""
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+
+class NotAFile(OSError):
+    """What is to be read is a folder, a pipe, a socket or a device."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.EINVAL, "not a file", str(path))
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file in a folder that others may write to; a pipe there could block for ever.
+
+    Raises NotAFile, which is an OSError, for what is no regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise NotAFile(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAFile(path)
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a file; raise NotAFile, and ValueError if it is longer."""
+    with open_file(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"it is longer than {max_bytes} bytes")
+    return content
+
+
+def is_own_folder(path: Path) -> bool:
+    """Return whether a path is a folder itself, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def folder_size(folder: Path) -> int:

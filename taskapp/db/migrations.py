@@ -22,6 +22,13 @@ LOCK = 0x7461736B61707001  # key of pg_advisory_xact_lock: "taskapp" in ASCII, t
 FOLDER = Path(schema.__file__).parent
 HEAD = max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
 _INSUFFICIENT_PRIVILEGE = "42501"  # SQLSTATE
+# Where the tables of an empty database would be created; in pg_temp they would not last.
+_PLACE = text(
+    "SELECT current_setting('server_encoding'), quote_ident(name),"
+    " has_schema_privilege(name, 'CREATE')"
+    " FROM (SELECT CASE WHEN starts_with(current_schema(), 'pg_') THEN NULL"
+    " ELSE current_schema() END AS name) AS place"
+)
 
 
 class MigrationError(Exception):
@@ -84,6 +91,36 @@ def _read_revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
+def read_obstacle(url: str) -> str:
+    """Return a sentence if an empty database cannot take the tables; empty if it can.
+
+    Raises what `read_revision` raises.
+    """
+    with connected(url) as connection:
+        return _find_obstacle(connection)
+
+
+def _find_obstacle(connection: Connection) -> str:
+    encoding, schema, may_create = connection.execute(_PLACE).one()
+    if encoding != "UTF8":
+        return (
+            f"The database has the encoding {encoding}, which cannot store every character. "
+            f"Create one with ENCODING 'UTF8' and TEMPLATE template0."
+        )
+    if schema is None:
+        return (
+            "The search_path of this user of the database leads to no schema that it may use. Run "
+            "GRANT USAGE, CREATE ON SCHEMA public TO it, or set its search_path to its own schema."
+        )
+    if not may_create:
+        return (
+            f"This user of the database may not create tables in the schema {schema}. Run GRANT "
+            f"CREATE ON SCHEMA {schema} TO it, or run `{COMMAND} migrate` with "
+            f"TASKAPP_MIGRATION_DATABASE_URL set to the address of a user who may."
+        )
+    return ""
+
+
 def _upgrade(url: str) -> bool:
     # Alembic takes a quarter of a second to import, and most starts have nothing to migrate.
     from alembic import command  # noqa: PLC0415  # see above
@@ -97,8 +134,11 @@ def _upgrade(url: str) -> bool:
         if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), lock).scalar():
             log("database.migration_waits", "warning")
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), lock)
-        if _read_revision(connection) == HEAD:  # another process was faster
+        revision = _read_revision(connection)
+        if revision == HEAD:  # another process was faster
             return False
+        if revision is None and (reason := _find_obstacle(connection)):
+            raise MigrationError(reason)
         config = Config()
         config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
         config.attributes["connection"] = connection

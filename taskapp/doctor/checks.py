@@ -20,7 +20,13 @@ from taskapp.core.errors import TablesUnusable, TaskappError
 from taskapp.core.threads import run_in_daemon_thread
 from taskapp.core.units import format_size
 from taskapp.db.database import Database
-from taskapp.db.migrations import HEAD, MigrationError, NewerDatabaseError, read_revision
+from taskapp.db.migrations import (
+    HEAD,
+    MigrationError,
+    NewerDatabaseError,
+    read_obstacle,
+    read_revision,
+)
 from taskapp.doctor.backups import check_backups, check_leftovers
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.open_files import check_open_files
@@ -95,7 +101,9 @@ async def check_database(settings: Settings) -> list[CheckResult]:
 
 
 async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
-    revision = await run_in_daemon_thread(read_revision, settings.migration_database_url or url)
+    migration_url = settings.migration_database_url or url
+    revision = await run_in_daemon_thread(read_revision, migration_url)
+    obstacle = "" if revision else await run_in_daemon_thread(read_obstacle, migration_url)
     database = Database(1, Metrics())
     await database.open(url)
     try:
@@ -107,7 +115,7 @@ async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
         await database.close()
     return [
         check_server(facts, settings.database_pool),
-        check_revision(revision),
+        check_revision(revision, obstacle),
         *tables,
         check_clock(facts.clock - ours),
         *(check_programs(settings, facts.version) if settings.uses_embedded_database else ()),
@@ -150,9 +158,14 @@ def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
     return CheckResult(Level.OK, subject, f"{name} is responding")
 
 
-def check_revision(revision: str | None) -> CheckResult:
-    """Check whether the database is at the revision of this code; None is an empty database."""
+def check_revision(revision: str | None, obstacle: str = "") -> CheckResult:
+    """Check whether the database is at the revision of this code; None is an empty database.
+
+    `obstacle` is a sentence about why an empty one cannot take the tables.
+    """
     subject = "migrations"
+    if obstacle:
+        return CheckResult(Level.PROBLEM, subject, obstacle)
     if revision is None:
         fix = f"Start the server, or run `{COMMAND} migrate`: both create the tables."
         return CheckResult(Level.INFO, subject, "the database is empty", fix)

@@ -51,7 +51,7 @@ def _as_json(line: dict[str, Value]) -> str:
         text = _encode(line).decode("utf-8")
     except UnicodeEncodeError:  # a lone surrogate
         text = json.dumps(line)
-    return _printable(text) + "\n"
+    return printable(text) + "\n"
 
 
 def _as_text(line: dict[str, Value]) -> str:
@@ -62,17 +62,17 @@ def _as_text(line: dict[str, Value]) -> str:
         f" {name}={_plain(value)}" for name, value in shown.items() if value not in ("", None)
     )
     parts = str(trace).split("\n") if trace else []
-    return f"{head}{tail}\n" + "".join(f"    {_printable(part)}\n" for part in parts)
+    return f"{head}{tail}\n" + "".join(f"    {printable(part)}\n" for part in parts)
 
 
 def _plain(value: Value) -> str:
     text = str(value)
     if text.isprintable() and " " not in text:
         return text
-    return _printable(json.dumps(text, ensure_ascii=False))
+    return printable(json.dumps(text, ensure_ascii=False))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Escape characters that end the line or move the cursor (ASVS 16.4.1)."""
     if text.isprintable():
         return text

@@ -4,6 +4,7 @@ import os
 import pwd
 import sys
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 
 from taskapp.config.installation import HOME
@@ -48,8 +49,11 @@ def step_down(data_dir: Path) -> None:
 def _find_owner(folder: Path) -> os.stat_result:
     for path in (folder, *folder.parents):
         try:
-            link, target = path.lstat(), path.stat()
-        except FileNotFoundError:
+            link = path.lstat()
+        except OSError:  # it is not there, below a file, or too long to be there
             continue
-        return target if link.st_uid == 0 else link
+        if link.st_uid != 0:
+            return link
+        with suppress(OSError):  # a link of root's that leads nowhere
+            return path.stat()
     raise FileNotFoundError(folder)

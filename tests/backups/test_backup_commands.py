@@ -68,6 +68,25 @@ def test_backups_are_made_listed_verified_and_restored(instance: Instance) -> No
     assert f"What was there before is in {instance.data_dir}/postgres.before-" in said
 
 
+def test_the_name_of_a_folder_gives_a_terminal_no_commands(instance: Instance) -> None:
+    (made,) = instance.backups
+    made.path.rename(made.path.with_name("a\nb\x1b[31m"))
+    (made.path.with_name("20361126T030000.000000Z-base")).mkdir()
+    _, line, warning = run(instance, "backup", "list").splitlines()
+    assert line.startswith(r"a\nb\u001b[31m  ")
+    assert "has no backup.json" in warning
+
+
+@pytest.mark.parametrize("arguments", [["restore"], ["backup", "verify"]])
+def test_what_the_disk_refuses_is_a_sentence(instance: Instance, arguments: list[str]) -> None:
+    segment = instance.wal[-1]
+    segment.unlink()
+    segment.mkdir()
+    said = run(instance, *arguments, code=1)
+    assert str(segment) in said or segment.stem in said
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [

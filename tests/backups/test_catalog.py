@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from taskapp.backups.catalog import CLOCK_TOLERANCE, Catalog, read_catalog
+from taskapp.backups.create import find_leftovers
 from taskapp.backups.identity import read_identity
 from taskapp.backups.repository import DESCRIPTION, BackupError
 from taskapp.backups.status import BackupStatus
@@ -74,6 +77,28 @@ def add_link_to_itself(folder: Path) -> None:
     (folder / "20361126T030000.000000Z-base").symlink_to("20361126T030000.000000Z-base")
 
 
+def add_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "20361126T030000.000000Z-base")
+
+
+def describe_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def add(folder: Path) -> None:
+        description = make_backup_folder(folder.parent, OURS, age=-1) / DESCRIPTION
+        description.unlink()
+        make(description)
+
+    return add
+
+
+def make_socket(path: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o600)  # bound to a socket, a path may have 107 bytes
+
+
+def make_huge_file(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1024**4)
+
+
 def add_rubbish(folder: Path) -> None:
     (folder / ".DS_Store").write_bytes(b"\0")
     (folder / "lost+found").mkdir(mode=0)
@@ -109,6 +134,13 @@ STRANGE = {
     "a link to nowhere": add_dangling_link,
     "a link to itself": add_link_to_itself,
     "rubbish": add_rubbish,
+    "a pipe": add_pipe,
+    "a pipe as description": describe_by(os.mkfifo),
+    "a socket as description": describe_by(make_socket),
+    "a folder as description": describe_by(Path.mkdir),
+    "an endless description": describe_by(lambda path: path.symlink_to("/dev/zero")),
+    "a huge description": describe_by(make_huge_file),
+    "a deep description": describe_as('{"a":' + "[" * 100_000 + "]" * 100_000 + "}"),
     "empty description": describe_as(""),
     "half a description": describe_as('{"kind": "dump", "time'),
     "no object": describe_as([1, 2]),
@@ -327,6 +359,29 @@ def test_verify_names_what_is_damaged_beside_a_good_backup(instance: Instance) -
     (instance.data_dir / "backups/20361126T030000.000000Z-base").mkdir()
     with pytest.raises(BackupError, match=r"is good, but: .* has no backup.json"):
         asyncio.run(verify_backup(instance.settings()))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_file_of_a_backup_that_is_none_is_damaged(
+    folder: Path, make: Callable[[Path], object]
+) -> None:
+    (backup,) = read_catalog(folder, OURS).own
+    (backup.path / "database.dump").unlink()
+    make(backup.path / "database.dump")
+    assert backup.damage() == ["database.dump"]
+
+
+def test_pipes_in_the_place_of_what_taskapp_keeps_block_nothing(instance: Instance) -> None:
+    for name in ("backup-command", "backup-folder", "upgrade", "backups/wal-x"):
+        (instance.data_dir / name).unlink(missing_ok=True)
+        os.mkfifo(instance.data_dir / name)
+    os.mkfifo(instance.data_dir / "backups/20361127T030000.000000Z-dump.partial")
+    settings = instance.settings(BACKUP_COMMAND="true")
+    assert not BackupStatus(settings).inspect().problems
+    assert find_leftovers(settings) == []
+    made = instance.back_up(BACKUP_COMMAND="true", BACKUP_KEEP="1")
+    assert [backup.name for backup in instance.backups] == [made.name]
+    assert (instance.data_dir / "backup-folder").is_file()  # so that the disk is missed
 
 
 def test_strangers_leftovers_do_not_stop_a_backup(instance: Instance) -> None:

@@ -1,10 +1,12 @@
 """A disk of the backups that is away, full, read-only or behind a link; and gaps in the archive."""
 
 import asyncio
+import gzip
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 from taskapp.backups import place
 from taskapp.backups.repository import BackupError
 from taskapp.backups.status import BackupReport, BackupStatus
+from taskapp.backups.verify import verify_backup
 from taskapp.cli.backups import BACKUP_COMMANDS
 from taskapp.doctor.backups import check_backups
 from taskapp.doctor.check_results import Level
@@ -199,6 +202,37 @@ def test_a_gap_is_seen_when_it_arises_and_a_new_backup_closes_it(
     shutil.rmtree(instance.cluster)
     instance.restore()
     assert instance.titles()[-1] == "later"
+
+
+def test_a_segment_that_was_never_written_makes_no_backup_due(instance: Instance) -> None:
+    (instance.archive / "0000000100000000000000FF.gz").touch()
+    assert "0000000100000000000000FF, which this database has yet to write" in failing(instance)
+    assert not look(instance).is_due  # each would push out an earlier one, and mend nothing
+    instance.back_up()
+    instance.write("third")
+    assert "has yet to write" in failing(instance)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no gzip", gzip.compress(b"1\n\xff"), gzip.compress(b"1\tnowhere\n")]
+)
+def test_a_timeline_that_cannot_be_read_is_told_before_a_restore_needs_it(
+    instance: Instance, content: bytes
+) -> None:
+    (name,) = (backup.name for backup in instance.backups)
+    (instance.archive / "00000002.history.gz").write_bytes(content)
+    assert "00000002.history.gz does not say where timeline 2 begins" in failing(instance)
+    assert not look(instance).is_due
+    for work in (
+        lambda: asyncio.run(verify_backup(instance.settings())),
+        instance.restore,
+        lambda: instance.restore(datetime.now(UTC)),
+    ):
+        with pytest.raises(BackupError, match="timeline 2"):
+            work()
+    (instance.archive / "00000002.history.gz").unlink()  # as the sentence says
+    instance.restore(name=name)
+    assert instance.titles() == ["before the backup"]
 
 
 def test_a_restore_to_an_earlier_state_makes_a_backup_due(instance: Instance) -> None:

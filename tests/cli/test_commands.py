@@ -614,10 +614,10 @@ def test_a_user_of_the_database_who_may_not_is_told(
     grants = "GRANT USAGE ON SCHEMA public TO guest"
     execute(own_server, f"DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; {grants}")
     monkeypatch.setenv("TASKAPP_DATABASE_URL", own_server.replace("taskapp@", "guest@"))
-    said = "The database refuses: permission denied for"
-    assert f"{said} table alembic_version" in fail("user", "list")
+    said = "The database refuses: permission denied for table alembic_version"
+    assert said in fail("user", "list")
     execute(own_server, f"DROP SCHEMA public CASCADE; CREATE SCHEMA public; {grants}")
-    assert f"{said} schema public" in fail("migrate")
+    assert "may not create tables in the schema public. Run GRANT CREATE" in fail("migrate")
     execute(own_server, "REVOKE ALL ON SCHEMA public FROM guest; DROP ROLE guest")
 
 

@@ -43,6 +43,7 @@ from taskapp.queries.server import ServerFacts
 from taskapp.runtime.database_server import prepare_database
 from tests.auth.test_rate_limits import redis_server
 from tests.postgres.test_server import execute, owner, url_of
+from tests.support.database_fixtures import new_database
 from tests.support.server_process import (
     CHECKOUT,
     Client,
@@ -225,6 +226,18 @@ def test_a_guest_who_may_not_read_the_revision_is_told(served: tuple[Settings, s
     (finding,) = asyncio.run(check_database(guest))
     assert_is(finding, PROBLEM, "permission denied for table alembic_version")
     execute(url, "REVOKE ALL ON SCHEMA public FROM guest; DROP ROLE guest")
+
+
+def test_an_empty_database_that_cannot_take_the_tables_is_found(
+    served: tuple[Settings, str],
+) -> None:
+    _, owner_url = served
+    with new_database(owner_url) as empty:
+        url = f"{empty}&options=-csearch_path%3Dnowhere"
+        findings = {
+            f.subject: f for f in asyncio.run(check_database(make_settings(database_url=url)))
+        }
+    assert_is(findings["migrations"], PROBLEM, "leads to no schema")
 
 
 def test_tables_that_the_user_of_the_process_does_not_find_are_missed(

@@ -30,6 +30,7 @@ def test_elsewhere_than_on_a_terminal_it_is_a_line_at_each_interval(
         return text in shown
 
     with shown_progress():
+        wait_until(lambda: has_shown("Beginning: 0 seconds\n"))
         begin_step("Reading the backup", total=4 * 1024**2)
         advance_step(1024**2)
         wait_until(lambda: has_shown("Reading the backup: 25 %, 0 seconds\n"))

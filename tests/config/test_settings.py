@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,13 @@ def test_what_is_wrong_is_refused_with_the_fix(name: str, text: str, fix: str) -
     assert fix in problem
 
 
+@pytest.mark.parametrize("item", SETTINGS, ids=lambda item: item.name)
+def test_a_nul_character_is_refused_in_every_setting(item: Field[Any]) -> None:
+    name = variable(item.name)
+    [problem] = problems({name: "/srv/ta\0sks"})
+    assert problem == f"{name}: has a NUL character; save the file .env as plain text"
+
+
 def test_all_that_is_wrong_is_listed_at_once() -> None:
     wrong = {f"TASKAPP_{name}": text for name, text, _ in WRONG} | {"TASKAPP_COLOUR": "blue"}
     found = problems(wrong)
@@ -407,7 +415,9 @@ def test_a_token_in_a_file_that_others_can_open_is_refused(tmp_path: Path, mode:
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    for path in ("nothing", "empty", "binary", "."):
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "long").write_text("x" * 100_000)
+    for path in ("nothing", "empty", "binary", ".", "endless", "long"):
         [problem] = problems({f"{name}_FILE": str(tmp_path / path)})
         assert problem.startswith(f"{name}: ")
         assert str(tmp_path / path) in problem

@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import pytest
 from alembic import command
@@ -156,6 +157,27 @@ def test_an_unknown_revision_is_rejected(url: str) -> None:
     with pytest.raises(MigrationError, match=r"cannot be migrated: .*0000"):
         asyncio.run(migrate(url))
     assert revision_of(url) == "0000"
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_tables_are_not_created_where_characters_would_be_lost(
+    database_url: str, encoding: str
+) -> None:
+    options = f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER libc"
+    with (
+        new_database(database_url, options) as url,
+        pytest.raises(MigrationError, match=f"has the encoding {encoding}, .* ENCODING 'UTF8'"),
+    ):
+        asyncio.run(migrate(url))
+
+
+@pytest.mark.parametrize("path", ["", '"not there"', "pg_temp"])
+def test_a_search_path_that_leads_nowhere_is_refused_with_the_fix(url: str, path: str) -> None:
+    options = quote(f"-csearch_path={path}".replace(" ", "\\ "))
+    with pytest.raises(MigrationError, match=r"leads to no schema .* Run GRANT USAGE, CREATE"):
+        asyncio.run(
+            migrate(f"{url}&options={options}" if "?" in url else f"{url}?options={options}")
+        )
 
 
 def test_a_failing_migration_changes_nothing(url: str) -> None:

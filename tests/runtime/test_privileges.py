@@ -126,6 +126,38 @@ def test_a_folder_of_root_is_worked_in_as_root() -> None:
         assert folder.stat().st_uid == 0
 
 
+@pytest.mark.parametrize("name", ["a file/data", "x" * 256, "loop", "nowhere", "nowhere/data"])
+def test_a_data_folder_that_cannot_be_is_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("/proc/nowhere")
+    result = run(tmp_path / name)
+    assert result.returncode == 2
+    assert result.stderr.startswith("The secret key in ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("target", ["link", "/nowhere"])
+def test_for_a_link_that_leads_nowhere_root_becomes_its_owner(target: str) -> None:
+    with folder_of_nobody() as folder:
+        folder.parent.chmod(0o1777)
+        link = folder.with_name("link")
+        link.symlink_to(target)
+        os.chown(link, *NOBODY, follow_symlinks=False)
+        code = (
+            "from pathlib import Path; from taskapp.runtime.privileges import step_down;"
+            f"step_down(Path({str(link)!r})); import os; print(os.geteuid())"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=PROGRAM.parent,
+        )
+        assert result.stdout == f"{NOBODY.uid}\n", result.stderr
+
+
 @pytest.mark.parametrize(
     "launcher",
     [

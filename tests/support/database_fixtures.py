@@ -40,10 +40,10 @@ async def open_database(
 
 
 @contextmanager
-def new_database(url: str) -> Iterator[str]:
+def new_database(url: str, options: str = "") -> Iterator[str]:
     """Yield the URL of a new database without tables on the same server."""
     name = f"test_{secrets.token_hex(4)}"
-    execute(url, f"CREATE DATABASE {name} TEMPLATE template0")
+    execute(url, f"CREATE DATABASE {name} TEMPLATE template0 {options}")
     own_url = urlsplit(url)._replace(path=f"/{name}").geturl()
     try:
         yield own_url
