@@ -1,12 +1,14 @@
 #!/bin/sh
 # Runs tests on each Python of this machine that taskapp promises to work with, in a venv of its own:
 #     each_python.sh FOLDER_OF_VENVS TEST...
-# Debian's own python3 is one: it keeps the first patch release that its Debian came with (3.11.2 in
-# Debian 12), which no image of a newer one shows. PYTHONS="/path/to/one ..." names others.
+# It goes on after a failure, and ends with the versions that failed. Debian's own python3 is one: it
+# keeps the first patch release that its Debian came with (3.11.2 in Debian 12), which no image of a
+# newer one shows. PYTHONS="/path/to/one ..." names others.
 set -eu
 venvs=$1
 shift
 found=""
+failed=""
 for python in ${PYTHONS:-/usr/bin/python3 python3.11 python3.12 python3.13 python3.14 python3 \
     "$HOME"/.pyenv/versions/3.*/bin/python /opt/hostedtoolcache/Python/3.*/*/bin/python}; do
     path=$(command -v "$python") || continue
@@ -23,6 +25,9 @@ sys.exit(sys.version_info < (3, 11))' 2>/dev/null) || continue
         cp requirements-dev.lock "$venv/installed"
     fi
     echo "Python $version ($path)"
-    "$venv/bin/pytest" -p no:cacheprovider -m "not alone" --numprocesses=2 --dist=loadfile "$@"
+    # Not bin/pytest, which begins with the path of the checkout that made the venv.
+    "$venv/bin/python" -m pytest -p no:cacheprovider -m "not alone" --numprocesses=2 \
+        --dist=loadfile "$@" || failed="$failed $version"
 done
 echo "Tested on Python$found"
+[ -z "$failed" ] || { echo "Failed on Python$failed" >&2; exit 1; }
