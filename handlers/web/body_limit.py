@@ -30,7 +30,7 @@ class BodyLimit(HTTPMessageDelegate):
         make_rejection: Callable[[], HTTPMessageDelegate],
         max_size: int,
     ) -> None:
-        self._connections = connections
+        self._connection_states = connections
         self._stream = stream
         self._handler = handler
         self._make_rejection = make_rejection
@@ -40,7 +40,7 @@ class BodyLimit(HTTPMessageDelegate):
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Any:
         """Begin to receive the body, or respond if it will be too large."""
-        self._connections.enter(self._stream, ConnectionState.RECEIVED)
+        self._connection_states.enter(self._stream, ConnectionState.RECEIVED)
         size = _declared_size(headers)
         if size > self._max_size and ("Expect" in headers or size > MAX_DROPPED_SIZE):
             headers.pop("Expect", None)  # Tornado would invite the body
@@ -58,7 +58,7 @@ class BodyLimit(HTTPMessageDelegate):
 
     def finish(self) -> None:
         """Run the handler of the route, or the one that answers 413."""
-        self._connections.enter(self._stream, ConnectionState.ANSWERED)
+        self._connection_states.enter(self._stream, ConnectionState.ANSWERED)
         if not self._is_rejected:
             is_too_large = self._received > self._max_size
             (self._make_rejection() if is_too_large else self._handler).finish()

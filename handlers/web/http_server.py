@@ -61,7 +61,7 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
     ) -> None:
         """Set the limits; the size is in bytes."""
         self._application = application
-        self._connections = application.connections
+        self._connection_states = application.connections
         self._max_connections = max_connections
         self._parameters = HTTP1ConnectionParameters(
             max_header_size=max_header_size, max_body_size=_ANY_SIZE
@@ -105,7 +105,7 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """Begin to wait for the headers of the next request."""
-        self._connections.enter(request_conn.context.stream, ConnectionState.AWAITED)
+        self._connection_states.enter(request_conn.context.stream, ConnectionState.AWAITED)
         return self._application.start_request(server_conn, request_conn)
 
     def on_close(self, server_conn: Any) -> None:
@@ -117,12 +117,12 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
     def _accept(self, connection: socket.socket, address: Any) -> None:
         stream = RequestStream(
             connection,
-            self._connections,
+            self._connection_states,
             self._reject_unreadable,
             self._lingering,
             read_chunk_size=READ_SIZE,
         )
-        self._connections.enter(stream, ConnectionState.AWAITED)
+        self._connection_states.enter(stream, ConnectionState.AWAITED)
         if len(self._open_connections) >= self._max_connections:
             error = Unavailable(Message("Too many open connections."))
             stream.lingers = True
@@ -137,7 +137,7 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
         served.start_serving(self)
 
     def _reject_unreadable(self, stream: RequestStream) -> bytes:
-        is_header = self._connections.states.get(stream) is ConnectionState.AWAITED
+        is_header = self._connection_states.states.get(stream) is ConnectionState.AWAITED
         if is_header and type(stream.error) is UnsatisfiableReadError:
             return self._make_rejection(HeadersTooLarge())
         return self._make_rejection(BadRequest())

@@ -87,7 +87,7 @@ class RequestStream(IOStream):
     ) -> None:
         """`make_rejection` returns the response to what cannot be read; `error` says why."""
         super().__init__(connection, read_chunk_size=read_chunk_size)
-        self._connections = connections
+        self._connection_states = connections
         self._make_rejection = make_rejection
         self._unsent = 0  # bytes
         self._chunks = 0  # of the body that is being received
@@ -132,14 +132,14 @@ class RequestStream(IOStream):
         self._unsent += len(data)
         written = super().write(data)
         if self._unsent and not self.closed():
-            self._connections.wait_for_client(self, self._unsent)
+            self._connection_states.wait_for_client(self, self._unsent)
         return written
 
     def write_to_fd(self, data: memoryview) -> int:
         """Pass bytes to the kernel, and return how many it has taken."""
         taken = super().write_to_fd(data)
         self._unsent -= taken
-        self._connections.record_progress(self, self._unsent)
+        self._connection_states.record_progress(self, self._unsent)
         return taken
 
     def close_fd(self) -> None:
@@ -150,5 +150,5 @@ class RequestStream(IOStream):
                 self.socket.send(self._make_rejection(self))
         if self.lingers:
             self._lingering.add(self.socket)
-        self._connections.leave(self)
+        self._connection_states.leave(self)
         super().close_fd()

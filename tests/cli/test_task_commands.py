@@ -1,7 +1,6 @@
 """`task` adds, lists and completes tasks on a server, and says in a sentence what goes wrong."""
 
 import json
-import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,8 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from server import cli
-from taskapp.config.settings import load_settings
-from taskapp.observability.logs import configure_logging
+from tests.support.logging_state import restored_logging
 from tests.support.server_process import (
     Client,
     ServerProcess,
@@ -30,14 +28,8 @@ TITLES = ["Buy milk", 'Say "hello"', "it's", "$(id) `id` \\ %s", "Ärger & <b>",
 
 @pytest.fixture(autouse=True)
 def _same_logging_afterwards() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    configure_logging(load_settings({}))
-    logging.captureWarnings(capture=False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("taskapp.postgresql").setLevel(logging.NOTSET)
+    with restored_logging():
+        yield
 
 
 @pytest.fixture(scope="module")
