@@ -57,7 +57,16 @@ TESTS_OF_WHAT_RUNS_ELSEWHERE = {
     "tests.docs.test_tutorial",
     "tests.browser.test_weights",
 }
-TESTS_OF_PROCESSES = {"test_commands", "test_embedded", "test_server"}
+TESTS_OF_PROCESSES = {
+    "test_commands",
+    "test_health",
+    "test_maintenance",
+    "test_privileges",
+    "test_progress",
+    "test_server",
+    "test_standard_streams",
+    "test_unusual_machines",
+}
 TEST_SETTINGS = {
     "TASKAPP_BCRYPT_ROUNDS": "4",  # the least; the real cost has tests of its own
     "TASKAPP_API_LIMIT": "1000000/minute",

@@ -64,7 +64,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> str:
     """Run a command until it ends well, and return what it printed."""
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *arguments],
-        env=inherited_environment() | {"TASKAPP_DATA_DIR": str(folder)} | variables,
+        env=inherited_environment(measured=True) | {"TASKAPP_DATA_DIR": str(folder)} | variables,
         cwd="/",
         capture_output=True,
         text=True,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import TESTS_OF_PROCESSES, TESTS_OF_WHAT_RUNS_ELSEWHERE
 from tests.support.environment import inherited_environment
 
 CHECKOUT = Path(__file__).parents[2]
@@ -97,3 +98,9 @@ def test_the_run_of_a_change_tries_everything_also_what_is_in_deploy() -> None:
     makefile = (CHECKOUT / "Makefile").read_text()
     (pytest_target,) = re.findall(r"^pytest:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert re.findall(r"-m \"?(not alone|alone)\b", pytest_target) == ["not alone", "alone"]
+
+
+def test_the_modules_that_are_measured_otherwise_are_there() -> None:
+    found = {path.stem for path in (CHECKOUT / "tests").rglob("test_*.py")}
+    named = {name.rpartition(".")[2] for name in TESTS_OF_WHAT_RUNS_ELSEWHERE}
+    assert found >= TESTS_OF_PROCESSES | named

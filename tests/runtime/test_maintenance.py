@@ -24,6 +24,7 @@ from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, assert_problem
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import add_session, add_user, execute
+from tests.support.environment import inherited_environment
 from tests.support.page_client import PageClient, titles
 from tests.support.server_process import (
     LONG_ENOUGH,
@@ -177,7 +178,8 @@ def operate(folder: Path, *arguments: str, code: int = 0, flag: Path | None = No
     """Run a command of an operator, and return what it says."""
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *arguments],
-        env={"TASKAPP_DATA_DIR": str(folder), "TASKAPP_MAINTENANCE_FLAG": str(flag or "")},
+        env=inherited_environment(measured=True)
+        | {"TASKAPP_DATA_DIR": str(folder), "TASKAPP_MAINTENANCE_FLAG": str(flag or "")},
         cwd=folder.parent,
         capture_output=True,
         text=True,

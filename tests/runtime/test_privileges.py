@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.environment import inherited_environment
 from tests.support.server_process import (
     NOBODY,
     PROGRAM,
@@ -39,7 +40,9 @@ def run(
     folder: Path, *arguments: str, launcher: Sequence[str] = (), **more: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a command as root, in a folder without `.env`."""
-    environment = SETTINGS | {"PATH": os.environ["PATH"], "TASKAPP_DATA_DIR": str(folder)}
+    environment = (
+        inherited_environment(measured=True) | SETTINGS | {"TASKAPP_DATA_DIR": str(folder)}
+    )
     return subprocess.run(
         [*launcher, sys.executable, str(PROGRAM), *arguments],
         capture_output=True,

@@ -45,7 +45,7 @@ def test_a_command_ends_with_a_code_and_a_sentence(
     for arguments in (["--help"], ["settings"], ["user", "list"]):
         done = subprocess.run(
             redirected(redirection, sys.executable, str(PROGRAM), *arguments),
-            env=inherited_environment() | settings,
+            env=inherited_environment(measured=True) | settings,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
