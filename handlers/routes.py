@@ -5,7 +5,7 @@ import re
 from tornado.routing import URLSpec
 
 from handlers.api.auth import LoginApi, LogoutApi, RegisterApi
-from handlers.api.base import NotFoundApi
+from handlers.api.base import ApiHandler, NotFoundApi, TrailingSlashApi
 from handlers.api.health import HealthApi, LiveApi, MetricsHandler, ReadyApi
 from handlers.api.openapi import OpenApiApi
 from handlers.api.tasks import TaskApi, TaskListApi
@@ -19,7 +19,7 @@ from handlers.pages.account import (
 )
 from handlers.pages.api_docs import DocsPage
 from handlers.pages.auth import LoginPage, LogoutPage, RegisterPage
-from handlers.pages.base import NotFoundPage
+from handlers.pages.base import NotFoundPage, PageHandler, TrailingSlashPage
 from handlers.pages.site import HomePage, RobotsFile, StaticFiles, ThemePage
 from handlers.pages.status import StatusPage
 from handlers.pages.tasks import (
@@ -87,13 +87,27 @@ def make_application(services: Services) -> Application:
     fixed = {base + path: (handler, path) for path, handler in ROUTES if ":" not in path}
     fixed[base] = fixed[f"{base}/"]  # the start page, with and without the slash
     patterns = [
-        URLSpec(_pattern(base + path), handler, {"route": path})
+        URLSpec(f"{_pattern(base + path)}$", handler, {"route": path})
         for path, handler in ROUTES
         if ":" in path
+    ]
+    patterns[-1:-1] = [  # before the pattern of all paths below /api/
+        _with_trailing_slash(base, PageHandler, TrailingSlashPage),
+        _with_trailing_slash(base, ApiHandler, TrailingSlashApi),
     ]
     return Application(services, fixed, patterns, not_found=NotFoundPage)
 
 
 def _pattern(path: str) -> str:
     parts = re.split("(:id|:path)", path)
-    return "".join(_PARAMETERS.get(part) or re.escape(part) for part in parts) + "$"
+    return "".join(_PARAMETERS.get(part) or re.escape(part) for part in parts)
+
+
+def _with_trailing_slash(base: str, kind: type[BaseHandler], handler: type[BaseHandler]) -> URLSpec:
+    """Return the route of all paths of one kind of handlers with a slash at the end."""
+    paths = [
+        _pattern(base + path)
+        for path, routed in ROUTES
+        if issubclass(routed, kind) and ":path" not in path and path != "/"
+    ]
+    return URLSpec(f"(?:{'|'.join(paths)})/$", handler, {"route": "(trailing slash)"})

@@ -14,6 +14,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import (
     BadRequest,
     BodyTooLarge,
+    EncodedBody,
     Invalid,
     NotFound,
     RateLimitStatus,
@@ -95,14 +96,17 @@ class ApiHandler(BaseHandler):
         """Return the body: a JSON object in UTF-8, in which no name is repeated.
 
         Raises:
-            UnsupportedMediaType: the Content-Type is not application/json.
+            UnsupportedMediaType: the Content-Type is not application/json, or the body is encoded.
             BadRequest: the body is no such object.
         """
         media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type.lower() != "application/json":
             raise UnsupportedMediaType
+        if self.has_encoded_body:
+            raise EncodedBody
         try:
-            value = _decode(self.request.body.decode("utf-8"))
+            # A byte order mark may be ignored (RFC 8259, 8.1); PowerShell and Excel send one.
+            value = _decode(self.request.body.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             raise BadRequest(Message("The body must be valid JSON in UTF-8.")) from error
         if not isinstance(value, dict):
@@ -189,6 +193,18 @@ class NotFoundApi(ApiHandler):
         """Raise for every method."""
         self.check_host()
         raise NotFound
+
+
+class TrailingSlashApi(ApiHandler):
+    """Every path of the API with a slash at its end."""
+
+    is_public = True
+
+    async def prepare(self) -> None:
+        """Raise for every method."""
+        self.check_host()
+        path = self.request.path.removesuffix("/")
+        raise NotFound(Message("The address is %(path)s, without a slash at the end.", path=path))
 
 
 class PayloadTooLargeApi(ApiHandler):

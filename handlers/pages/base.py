@@ -368,6 +368,27 @@ class NotFoundPage(PageHandler):
         raise NotFound
 
 
+class TrailingSlashPage(PageHandler):
+    """Every path of a page with a slash at its end."""
+
+    is_public = True
+
+    async def prepare(self) -> None:
+        """Redirect any method to the address without the slash.
+
+        Raises:
+            NotFound: the address is too long for a response header.
+        """
+        self.check_host()
+        query = f"?{self.request.query}" if self.request.query else ""
+        address = self.request.path.removesuffix("/") + query
+        if not is_path_of_this_site(address):
+            raise NotFound
+        self.set_status(308)
+        self.set_header("Location", address)
+        self.finish()
+
+
 class PayloadTooLargePage(PageHandler):
     """A form whose body is too large."""
 

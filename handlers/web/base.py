@@ -17,6 +17,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import client_address, is_in
 from taskapp.core.errors import (
     BadRequest,
+    EncodedBody,
     MethodNotAllowed,
     Misdirected,
     NotAuthenticated,
@@ -256,6 +257,11 @@ class BaseHandler(tornado.web.RequestHandler):
         signer = self.services.signer
         return browser is not None and signer.is_valid_csrf_token(sent, browser, session)
 
+    @property
+    def has_encoded_body(self) -> bool:
+        """Return whether the body has a content coding, which no handler decodes."""
+        return self.request.headers.get("Content-Encoding", "").lower() not in {"", "identity"}
+
     def is_safe(self) -> bool:
         """Return whether the method changes nothing (RFC 9110, 9.2.1)."""
         return self.request.method in _SAFE_METHODS
@@ -275,7 +281,11 @@ class BaseHandler(tornado.web.RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Respond with an error, with the headers that belong to it."""
         error = _as_taskapp_error(status_code, kwargs.get("exc_info"))
+        if type(error) is BadRequest and self.has_encoded_body:
+            error = EncodedBody()  # Tornado parses no such form
         self.set_status(error.status)
+        if isinstance(error, EncodedBody):
+            self.set_header("Accept-Encoding", "identity")  # RFC 9110, 12.5.3
         if isinstance(error, MethodNotAllowed):
             self.set_header("Allow", ", ".join(self.allowed_methods()))
         self.set_retry_after(error)

@@ -167,6 +167,12 @@ class UnsupportedMediaType(TaskappError):
     detail = Message("The Content-Type must be application/json.")
 
 
+class EncodedBody(UnsupportedMediaType):
+    """The request body has a content coding, such as gzip."""
+
+    detail = Message("The body must not be compressed. Send it without Content-Encoding.")
+
+
 class RateLimitStatus(NamedTuple):
     """The state of a rate limit: `remaining` hits of `amount`.
 

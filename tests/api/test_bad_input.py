@@ -1,6 +1,7 @@
 """Bad input of every kind: a clear 4xx, never a 500, and nothing is changed."""
 
 import asyncio
+import gzip
 import json
 from itertools import product
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handlers.pages.base import is_path_of_this_site
+from taskapp.core.errors import EncodedBody
 from tests.conftest import PASSWORD
 from tests.support.api_tools import assert_problem, send_raw
 from tests.support.clients import ApiClient, Response
@@ -59,7 +61,9 @@ BODIES = {
     "Latin-1": '{"title": "é"}'.encode("latin-1"),
     "UTF-16": '{"title": "x"}'.encode("utf-16"),
     "UTF-32": '{"title": "x"}'.encode("utf-32"),
-    "a byte order mark": b'\xef\xbb\xbf{"title": "x"}',
+    "a byte order mark alone": b"\xef\xbb\xbf",
+    "two byte order marks": b'\xef\xbb\xbf\xef\xbb\xbf{"title": "x"}',
+    "a byte order mark after the object": b'{"title": "x"}\xef\xbb\xbf',
     "NUL": b'{"title": "a\\u0000b"}',
     "a bare NUL": b'{"title": "a\0b"}',
     "a bare line end": b'{"title": "a\nb"}',
@@ -120,6 +124,52 @@ async def test_a_bad_body_is_refused_everywhere(alice: ApiClient, body: bytes) -
 async def test_a_pair_of_surrogates_is_one_character(alice: ApiClient) -> None:
     response = await alice.post("/api/tasks", raw=b'{"title": "\\ud83d\\ude00"}')
     assert (response.status, response.json["title"]) == (201, "😀")
+
+
+@gen_test
+async def test_a_byte_order_mark_before_the_object_is_ignored(alice: ApiClient) -> None:
+    task = await alice.add_task()
+    for method, path, status in [
+        ("POST", "/api/tasks", 201),
+        ("PUT", f"/api/tasks/{task['id']}", 200),
+        ("PATCH", f"/api/tasks/{task['id']}", 200),
+    ]:
+        response = await alice.send(method, path, raw=b'\xef\xbb\xbf{"title": "\xef\xbb\xbfx"}')
+        assert (response.status, response.json["title"]) == (status, "\ufeffx")
+
+
+@gen_test
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "zstd", "deflate", "x", "identity, gzip"])
+async def test_an_encoded_body_is_refused_in_a_sentence_everywhere(
+    alice: ApiClient, mine: PageClient, coding: str
+) -> None:
+    task = await alice.add_task()
+    headers = {"Content-Encoding": coding}
+    for body in (gzip.compress(b'{"title": "x"}'), b'{"title": "x"}'):
+        for method, path in [
+            ("POST", "/api/tasks"),
+            ("PUT", f"/api/tasks/{task['id']}"),
+            ("PATCH", f"/api/tasks/{task['id']}"),
+            ("POST", "/api/auth/register"),
+            ("POST", "/api/auth/login"),
+        ]:
+            response = await alice.send(method, path, raw=body, headers=headers)
+            assert assert_problem(response, 415)["detail"] == EncodedBody.detail
+            assert response.headers["Accept-Encoding"] == "identity"
+    mine.headers = headers
+    for path in ["/tasks", f"/tasks/{task['id']}/edit", "/login", "/register", "/theme"]:
+        page = await mine.fetch("POST", path, {**mine.csrf_field, "title": "x"})
+        assert page.status == 415
+        assert EncodedBody.detail in page.text
+    assert (await alice.get("/api/tasks")).json["tasks"] == [task]
+
+
+@gen_test
+@pytest.mark.parametrize("coding", ["", "identity", "Identity"])
+async def test_a_body_without_a_coding_may_say_so(alice: ApiClient, coding: str) -> None:
+    body = {"title": "x"}
+    response = await alice.post("/api/tasks", body, headers={"Content-Encoding": coding})
+    assert response.status == 201
 
 
 @gen_test

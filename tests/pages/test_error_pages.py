@@ -62,7 +62,7 @@ async def leads_back(visitor: PageClient, page: Page, status: int, words: str) -
         ("POST", "/theme", {}, 403, FormNotTrusted.detail),
         ("GET", "/nowhere", None, 404, NotFound.detail),
         ("POST", "/nowhere", {}, 404, NotFound.detail),
-        ("GET", "/tasks/", None, 404, NotFound.detail),
+        ("GET", "/tasks//", None, 404, NotFound.detail),
         ("GET", "/static/nothing.css", None, 404, NotFound.detail),
         ("GET", "/tasks/1/edit", None, 404, TaskNotFound.detail),
         ("GET", "/logout", None, 405, MethodNotAllowed.detail),

@@ -236,6 +236,13 @@ def test_the_manifest_names_icons_that_exist_with_these_types_and_sizes() -> Non
             assert 'viewBox="0 0 32 32"' in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.gen_test
+async def test_every_page_fetches_the_manifest_with_credentials(fetch: Fetch) -> None:
+    for address in ("/login", "/register", "/nothing", "/api/docs"):
+        [link] = re.findall(b'<link rel="manifest"[^>]*>', (await fetch(address)).body)
+        assert b'crossorigin="use-credentials"' in link
+
+
 def test_the_icon_of_a_home_screen_is_small_and_has_no_transparent_parts() -> None:
     path = FOLDER / "icon-180.png"
     width, height, _, colour_type = png_header(path)

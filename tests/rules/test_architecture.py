@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from handlers.api.base import ApiHandler, NotFoundApi, PayloadTooLargeApi
+from handlers.api.base import ApiHandler, NotFoundApi, PayloadTooLargeApi, TrailingSlashApi
 from handlers.api.openapi import make_document
-from handlers.pages.base import NotFoundPage, PageHandler, PayloadTooLargePage
+from handlers.pages.base import NotFoundPage, PageHandler, PayloadTooLargePage, TrailingSlashPage
 from handlers.routes import ROUTES
 from handlers.web.application import METHODS
 from handlers.web.base import BaseHandler
@@ -25,8 +25,11 @@ SOURCES = [
     *(path for room in ROOMS for path in sorted((CHECKOUT / room).rglob("*.py"))),
 ]
 UNDESCRIBED = {"/api/docs", "/api/openapi.json", "/api/:path"}  # about the API, not of it
-# The answers to addresses without a route and to bodies that are too large.
-UNROUTED = {NotFoundPage, PayloadTooLargePage, PayloadTooLargeApi}
+# The answers to addresses without a route or with a slash at the end, and to bodies too large.
+UNROUTED = {
+    *(NotFoundPage, TrailingSlashPage, PayloadTooLargePage),
+    *(TrailingSlashApi, PayloadTooLargeApi),
+}
 PUBLIC = {
     *("/", "/register", "/login", "/logout", "/theme", "/status"),
     *("/api/auth/register", "/api/auth/login"),
