@@ -52,6 +52,7 @@ def _is_sound(page: Page) -> None:
     for tag in [*page.tags("input"), *page.tags("textarea")]:
         if "hidden" not in (tag.get("type"), *tag) and tag.get("type") not in {"radio", "checkbox"}:
             assert tag["id"] in labelled
+            assert tag["dir"] == "auto"  # text from right to left stands right while it is typed
     for tag in everything:
         assert all(name in page.ids for name in tag.get("aria-describedby", "").split())
         assert not any(name.startswith("on") for name in tag)

@@ -51,6 +51,32 @@ def test_a_new_task_is_visible_at_once(tasks: Page) -> None:
     expect(flash_message(tasks)).to_have_text("Task added.")
 
 
+# Where a character of the text is, from the left, in CSS pixels.
+LEFT_OF = """(element, character) => {
+  const text = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
+  const range = document.createRange();
+  range.setStart(text, text.data.indexOf(character));
+  range.setEnd(text, range.startOffset + 1);
+  return range.getBoundingClientRect().left;
+}"""
+
+
+def test_each_line_of_mixed_text_has_its_own_direction(tasks: Page) -> None:
+    lines = ["Ask Dana?", "\u05dc\u05e7\u05e0\u05d5\u05ea \u05d7\u05dc\u05d1!", "Thanks;"]
+    add(tasks, "Short", "\n".join(lines))
+    add(tasks, "Long", "\n".join([*lines, *["More"] * 9]))
+    excerpt = tasks.locator(".tasks .short")
+    short = tasks.locator(".tasks p.description")
+    for text in (short, excerpt, tasks.locator(".tasks details p")):
+        if not text.is_visible():
+            excerpt.click()
+        first, end = (text.evaluate(LEFT_OF, character) for character in ("\u05dc", "!"))
+        assert end < first, "a sentence from right to left ends at its left"
+        for begin, mark in (("A", "?"), ("T", ";")):
+            assert text.evaluate(LEFT_OF, begin) < text.evaluate(LEFT_OF, mark)
+        assert text.evaluate(LEFT_OF, "A") < end, "it stands at the right"
+
+
 def test_enter_adds_and_the_field_is_ready_for_the_next(tasks: Page) -> None:
     for title in ("First", "Second", "Third"):
         expect(field_of_new_task(tasks)).to_be_focused()
