@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from contextlib import suppress
+from time import process_time
 
 import psycopg2.errors
 import pytest
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.gen_test
 LINE_ENDS = ["\n", "\r\n", "\r"]
 BLANK = ["", " ", "\t\u3000", "\u200b\ufeff", "\u2028", "\0"]
 TITLES = [
-    *("Buy milk", "  Call Ada\t", "x" * TITLE_LENGTH, "\U0001f469\u200d\U0001f680", "- [ ] %s {0}"),
+    *("Buy milk", "  Call Ada\t", "x" * TITLE_LENGTH, "\U0001f469\u200d\U0001f680", "[ %s {0}]"),
     *("a\u2028b", "a\u2029b", "a\x0bb", "a\x0cb", "a\x1cb", "a\x85b"),  # splitlines() splits these
 ]
 
@@ -73,6 +75,104 @@ def test_every_line_in_which_something_can_be_seen_is_a_title(lines: list[tuple[
         assert read_titles(text) == titles
     else:
         assert refusal_of(text) == "Enter at least one task"
+
+
+BULLETS = [
+    *(
+        "- ",
+        "* ",
+        "+ ",
+        "\u2022 ",
+        "\u2022\t",
+        "\u2022\xa0",
+        "\u2013 ",
+        "\u2014 ",
+        "\u25e6 ",
+        "\u25aa ",
+        "\xb7 ",
+    ),
+    *("\uf0b7\t", "\uf0a7 ", "o\t", "  - ", "\t* ", "\u3000\u2022 "),
+]
+BOXES = [
+    "[ ] ",
+    "[x] ",
+    "[X] ",
+    "[] ",
+    "\u2610 ",
+    "\u2611 ",
+    "\u2611\ufe0f ",
+    "\u2612",
+    "\u2705 ",
+    "\u2713 ",
+    "\u2b1c ",
+]
+
+
+@given(
+    st.sampled_from(["", *BULLETS]),
+    st.sampled_from(["", *BOXES]),
+    st.sampled_from(["Buy milk", "\u8cb7\u3044\u7269", "x", "-5 degrees"]),
+)
+def test_a_pasted_line_loses_its_bullet_and_its_box(bullet: str, box: str, title: str) -> None:
+    assert read_titles(f"{bullet}{box}{title}") == [title]
+
+
+def test_no_second_bullet_or_box_is_lost() -> None:
+    assert read_titles("- - 5 degrees\n[ ] [ ] brackets\n- [ ] - dash") == [
+        *("- 5 degrees", "[ ] brackets", "- dash"),
+    ]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_a_number_belongs_to_the_title_unless_a_box_follows(box: str) -> None:
+    assert read_titles(f"1. {box}Buy milk\n12) {box}Call Ada") == ["Buy milk", "Call Ada"]
+    assert read_titles("3. Oktober feiern\n1) Buy") == ["3. Oktober feiern", "1) Buy"]
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        *(
+            "-5 degrees",
+            "--verbose",
+            "---x",
+            "*bold*",
+            "+49 30 1234",
+            "o clock",
+            "1984",
+            "2.5 l milk",
+        ),
+        *(
+            "[draft] letter",
+            "[x]y",
+            "[Ada]",
+            "x",
+            "o",
+            "a - b",
+            "a [ ] b",
+            "#1",
+            "> quote",
+            "\u2014and",
+        ),
+    ],
+)
+def test_what_is_no_bullet_and_no_box_stays(title: str) -> None:
+    assert read_titles(title) == [title]
+
+
+@pytest.mark.parametrize(
+    "line", ["-", "- ", "\u2022", "- [ ]", "* [x] ", "\u2610", "1. [ ] ", "[ ]"]
+)
+def test_an_empty_item_of_a_list_is_no_task(line: str) -> None:
+    assert read_titles(f"Buy milk\n{line}\nCall Ada") == ["Buy milk", "Call Ada"]
+
+
+def test_any_line_is_read_within_a_second() -> None:
+    for line in ("-" + " " * 200_000 + "x", " " * 200_000, "[" * 200_000, "- " * 100_000):
+        begin = process_time()
+        with suppress(Invalid):
+            read_titles(line)
+        assert process_time() - begin < 1
 
 
 @pytest.mark.parametrize("end", LINE_ENDS)
