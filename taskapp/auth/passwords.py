@@ -7,6 +7,7 @@ import hmac
 import os
 import sys
 import threading
+import unicodedata
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -66,11 +67,14 @@ class PasswordHasher:
 
     async def hash(self, password: str) -> str:
         """Return the hash of a password."""
-        return await self._run(self._hash, password)
+        return await self._run(self._hash, normalize_password(password))
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
         """Return whether a password has this hash; None takes the same time and has none."""
-        return await self._run(_check, password, password_hash or self._impossible_hash)
+        for spelling in _spellings(password):
+            if await self._run(_check, spelling, password_hash or self._impossible_hash):
+                return True
+        return False
 
     async def is_weak(self, password: str, email: str) -> bool:
         """Return whether a password is easily guessed, given the email address of its account."""
@@ -89,6 +93,20 @@ class PasswordHasher:
 
     async def _run(self, work: Callable[..., Result], *arguments: str) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+def normalize_password(password: str) -> str:
+    """Return the form in which a password is hashed: NFC (NIST SP 800-63B-4, 3.1.1.2)."""
+    return unicodedata.normalize("NFC", password)
+
+
+def _spellings(password: str) -> list[str]:
+    """Return the forms of a password that may have been hashed, each once.
+
+    Hashes of before were made of the password as the device sent it: composed or decomposed.
+    """
+    forms = (normalize_password(password), unicodedata.normalize("NFD", password), password)
+    return list(dict.fromkeys(forms))
 
 
 def _lower_priority() -> None:

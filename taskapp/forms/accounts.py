@@ -4,7 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 from schema.tables import EMAIL_LENGTH, TOKEN_NAME_LENGTH
-from taskapp.auth.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
+from taskapp.auth.passwords import (
+    MAX_PASSWORD_LENGTH,
+    MIN_PASSWORD_LENGTH,
+    normalize_password,
+)
 from taskapp.core.messages import Message
 from taskapp.forms.fields import (
     REQUIRED,
@@ -48,7 +52,8 @@ def _read_email(value: Any) -> str:
 
 
 def _read_new_password(value: Any) -> str:
-    return require_length(read_text(value), MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH)
+    password = normalize_password(read_text(value))
+    return require_length(password, MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH)
 
 
 def _read_password(value: Any) -> str:

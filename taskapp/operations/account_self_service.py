@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from taskapp.auth.passwords import normalize_password
 from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import limit_key
 from taskapp.core.errors import Invalid, NotAuthenticated, SessionNotFound, WrongCredentials
@@ -170,7 +171,7 @@ async def change_password(
     found = await _require_credentials(services, session, address)
     async with services.passwords.slot():
         await _confirm(services, found, old, address, field="current_password")
-        if new == old:
+        if new == normalize_password(old):
             raise Invalid({"new_password": Message("Must be different from your current password")})
         new_hash = await hash_new_password(services, found.email, new, field="new_password")
     token, secret_hash = new_session(found.user_id)

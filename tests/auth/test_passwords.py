@@ -1,21 +1,27 @@
 """Weak passwords are rejected, every character counts, and hashing delays no other request."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import os
 import statistics
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import bcrypt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from taskapp.auth.passwords import (
+    HASH_CONTEXT,
     LOW_PRIORITY,
     MAX_QUEUED_HASHES,
     MIN_PASSWORD_LENGTH,
@@ -139,7 +145,9 @@ def test_a_hash_is_bcrypts_at_the_cost_that_was_asked_for() -> None:
         ("\U0001f600" * 255 + "\U0001f600", "\U0001f600" * 255 + "\U0001f601"),
         ("before\0after", "before\0other"),  # and not beyond a zero byte
         ("before\0after", "before"),
-        ("\u00e9", "e\u0301"),  # exactly as typed
+        ("\u00e9", "e"),
+        ("\ufb01n", "fin"),  # the same in NFKC
+        ("\uff11", "1"),
         ("", " "),
     ],
 )
@@ -155,7 +163,54 @@ def test_every_character_of_a_password_counts(password: str, other: str) -> None
     asyncio.run(scenario())
 
 
-def test_an_unknown_user_costs_the_same_as_a_wrong_password() -> None:
+SPELLINGS = [
+    ("K\u00e4sebr\u00f6tchen", "Ka\u0308sebro\u0308tchen"),
+    ("\u1ebf", "e\u0302\u0301"),
+    ("\ud55c\uae00", "\u1112\u1161\u11ab\u1100\u1173\u11af"),
+    ("\u304c\u3074", "\u304b\u3099\u3072\u309a"),
+    ("\u00c5", "\u212b"),  # the angstrom sign
+    ("\u1ed9", "o\u0302\u0323"),
+]
+
+
+@pytest.mark.parametrize(("composed", "other"), SPELLINGS)
+def test_a_password_is_the_same_composed_and_decomposed(composed: str, other: str) -> None:
+    async def scenario() -> None:
+        async with hasher() as passwords:
+            for stored in (composed, other):
+                password_hash = await passwords.hash(stored)
+                for typed in {composed, other, *map(decompose, (composed, other))}:
+                    assert await passwords.matches(typed, password_hash)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("composed", "other"), SPELLINGS)
+def test_a_hash_of_what_a_device_sent_before_keeps_its_password(composed: str, other: str) -> None:
+    """Passwords were hashed as they came, in either form; a form of neither matches itself."""
+
+    async def scenario() -> None:
+        async with hasher() as passwords:
+            for sent in (composed, decompose(composed)):
+                for typed in (composed, decompose(composed)):
+                    assert await passwords.matches(typed, hash_as_sent(sent))
+            assert await passwords.matches(other, hash_as_sent(other))
+
+    asyncio.run(scenario())
+
+
+def decompose(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+def hash_as_sent(password: str) -> str:
+    """Return a hash as earlier versions made it."""
+    digest = hmac.digest(HASH_CONTEXT, password.encode(), hashlib.sha256)
+    return bcrypt.hashpw(base64.b64encode(digest), bcrypt.gensalt(4)).decode()
+
+
+@pytest.mark.parametrize("typed", ["wrong", "wr\u00f6ng", "o\u0302\u0323"])
+def test_an_unknown_user_costs_the_same_as_a_wrong_password(typed: str) -> None:
     async def scenario() -> tuple[float, float]:
         async with hasher(8) as passwords:
             password_hash = await passwords.hash("SecurePass123!")
@@ -163,7 +218,7 @@ def test_an_unknown_user_costs_the_same_as_a_wrong_password() -> None:
             for _ in range(15):
                 for known, spent in seconds.items():
                     started = time.process_time()
-                    assert not await passwords.matches("wrong", known)
+                    assert not await passwords.matches(typed, known)
                     spent.append(time.process_time() - started)
         wrong, unknown = (statistics.median(spent) for spent in seconds.values())
         return wrong, unknown

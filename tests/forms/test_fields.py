@@ -232,12 +232,18 @@ def test_the_normal_form_of_an_email_address_is_final(local: str, domain: str) -
         "\U0001f600" * 256,
         "  spaces \t around  ",
         "control\x01\x1b\x7f",
-        "e\u0301" * 4,
+        "\u00e9" * 8,
+        "\ufb01" * 8,
         "\u200b" * 8,
     ],
 )
 def test_a_new_password_is_kept_as_typed(password: str) -> None:
     assert REGISTRATION.read({"email": EMAIL, "password": password})["password"] == password
+
+
+def test_a_new_password_is_composed_before_its_characters_are_counted() -> None:
+    sent = {"email": EMAIL, "password": "e\u0301" * 8}
+    assert REGISTRATION.read(sent)["password"] == "\u00e9" * 8
 
 
 @pytest.mark.parametrize(
@@ -246,6 +252,7 @@ def test_a_new_password_is_kept_as_typed(password: str) -> None:
         ("", "at least 8 characters"),
         ("1234567", "at least 8 characters"),
         ("\U0001f600" * 7, "at least 8 characters"),
+        ("e\u0301" * 7, "at least 8 characters"),
         ("x" * 257, "at most 256 characters"),
         ("1234567\0", NOT_STORABLE),
         ("1234567\ud800", NOT_STORABLE),
