@@ -16,7 +16,7 @@ CORE := tests/api/test_auth_api.py tests/api/test_task_api.py tests/auth tests/b
 # What a person has set for other programs would find other packages, or another folder.
 unexport CDPATH GREP_OPTIONS $(filter-out PYTHON PYTHONS,$(filter PYTHON%,$(.VARIABLES)))
 
-.PHONY: FORCE run test test-deploy test-postgres test-python test-binary binary wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages images clean help
+.PHONY: FORCE run test test-deploy test-postgres test-python test-binary binary man wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages images clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
@@ -66,7 +66,10 @@ image:  ## build the image taskapp with $(ENGINE), and save it in dist/
 release-files: $(VENV)/.release  ## complete dist/ for the release of TAG: list of parts, and digests
 	$(VENV)/release/bin/python deploy/release/make_files.py "$(TAG)"
 
-wheel: $(VENV)/.development  ## build dist/taskapp-*.whl, for pipx install
+man: $(VENV)/.development  ## write the man pages of the commands to dist/man
+	@$(BIN)/python deploy/man_pages.py dist/man
+
+wheel: man  ## build dist/taskapp-*.whl, for pipx install
 	rm -rf build taskapp.egg-info dist/taskapp-*.whl
 	$(BIN)/python deploy/run_pip.py wheel --no-deps --no-build-isolation --wheel-dir dist .
 	rm -rf build taskapp.egg-info

@@ -1,5 +1,6 @@
 """The wheel: `pipx install` gives a command `taskapp` that serves."""
 
+import os
 import shutil
 import subprocess
 import tomllib
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from server import cli
 from taskapp.config.installation import version
 from tests.deploy.built import DIST, OUTSIDE, installed_wheel, make
 from tests.deploy.tools import run_tool
+from tests.support.reference_pages import list_commands
 from tests.support.server_process import CHECKOUT, new_data_folder, server_process
 
 REPOSITORY = "https://code.example.com/alice/taskapp"
@@ -29,7 +32,8 @@ def wheel() -> Path:
 def test_it_has_one_folder_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "taskapp_server/setup.py" not in names
-    tops = {"taskapp_server", f"taskapp-{version()}.dist-info"}
+    about = f"taskapp-{version()}"
+    tops = {"taskapp_server", f"{about}.dist-info", f"{about}.data"}
     assert {name.split("/")[0] for name in names} == tops
     needed = {"static/style.css", "templates/languages/de.po", "schema/versions/0001_accounts.py"}
     needed |= {"handlers/api/openapi.json"}
@@ -57,6 +61,34 @@ def test_pyroma_finds_it_well_described(monkeypatch: pytest.MonkeyPatch) -> None
         done = run_tool("pyroma", "--min", str(rating), CHECKOUT)
         assert done.returncode == 0, done.stdout
     shutil.rmtree(CHECKOUT / "taskapp.egg-info")
+
+
+COMPLETE = """
+source <("$1" completion bash)
+COMP_WORDS=(taskapp back) COMP_CWORD=1
+_taskapp_completion "$1"
+echo "${COMPREPLY[@]}"
+"""
+
+
+def test_each_command_has_a_man_page_and_bash_completes_it() -> None:
+    with installed_wheel() as command:
+        pages = command.parents[1] / "share/man/man1"
+        commands = ["-".join(("taskapp", *words)) for words in [(), *list_commands(cli)]]
+        assert sorted(page.stem for page in pages.iterdir()) == sorted(commands)
+        man = ["man", "--warnings=w", "-l"]
+        for page in pages.iterdir():
+            done = subprocess.run(
+                [*man, page],
+                capture_output=True,
+                text=True,
+                check=True,
+                env={"MANWIDTH": "80", **os.environ},
+            )
+            assert "NAME" in done.stdout, page
+            assert not done.stderr, page
+        bash = ["bash", "-euc", COMPLETE, "bash", str(command)]
+        assert subprocess.check_output(bash, text=True) == "backup\n"
 
 
 def test_its_command_serves() -> None:

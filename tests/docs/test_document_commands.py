@@ -19,6 +19,10 @@ LANGUAGES = {"sh", "console", "text"}
 RUN = ["README.md", "docs/how-to/first-ten-problems.md", "docs/how-to/own-postgresql.md"]
 SERVES = re.compile(r"^(?:TASKAPP_\w+=\S+ )*make run\n$")
 INSTALLED = "tests/deploy/test_how_to.py::test_what_a_page_installs_is_installed_as_it_is_written"
+COPIES = (
+    "tests/deploy/test_copies_elsewhere.py"
+    "::test_a_copy_is_made_after_each_backup_and_is_restored_elsewhere"
+)
 NO_SYSTEMD = "systemd is not the first process where the tests run"
 # Blocks that are not run here, by page and first line: the test that covers them, or the reason.
 ELSEWHERE = {
@@ -45,6 +49,11 @@ ELSEWHERE = {
         "::test_what_was_built_serves_without_root_on_a_read_only_file_system",
         "docker compose -f deploy/compose.yaml stop taskapp-1 taskapp-2": "tests/deploy/"
         "test_compose.py::test_a_backup_of_one_process_is_restored_by_the_one_who_may_change_tables",
+    },
+    "docs/how-to/copies-elsewhere.md": {
+        "#!/bin/sh": COPIES,
+        "restic restore latest --tag taskapp --target /var/tmp/taskapp-backups": COPIES,
+        "rclone copy taskapp-crypt:backups /var/tmp/taskapp-backups": COPIES,
     },
     "docs/how-to/monitoring.md": {
         "apt install prometheus prometheus-alertmanager prometheus-node-exporter": "it installs, "
