@@ -82,6 +82,14 @@ sessions = Table(
     CheckConstraint(f"char_length(name) BETWEEN 1 AND {TOKEN_NAME_LENGTH}", name="name"),
     Index(None, "user_id", "address"),
     Index(None, "expires_at"),
+    # Partial: only tokens have a name, and those of a user are counted by it.
+    Index(
+        "uq_sessions_user_id_name",
+        "user_id",
+        "name",
+        unique=True,
+        postgresql_where="name IS NOT NULL",
+    ),
 )
 
 # Addresses from which a user has logged in: there the account's own limit of logins does not apply.

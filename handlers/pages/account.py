@@ -37,12 +37,13 @@ class AccountPage(AccountFormPage):
         """Render the account."""
         await self.render_account()
 
-    async def render_account(self, error: TaskappError | None = None) -> None:
+    async def render_account(self, error: TaskappError | None = None, *, form: str = "") -> None:
         """Render the account, with what is wrong with one of its forms and what was typed there."""
         account = await load_account(self.services, self.session)
         self.render_form(
             "account.html",
             error,
+            form=form,
             account=account,
             shown_sessions=account.sessions[:_MAX_SESSIONS_SHOWN],
             token_lifetimes=list(TOKEN_LIFETIMES),
@@ -67,7 +68,7 @@ class PasswordPage(AccountPage):
                 self.services, self.session, sent, self.address, new_cookie
             )
         except (Invalid, TooManyRequests) as error:
-            await self.render_account(error)
+            await self.render_account(error, form="password")
         else:
             self.begin_session(token)
             self.redirect_to("/account", "password-changed")
@@ -82,11 +83,11 @@ class TokenListPage(AccountPage):
 
     async def post(self) -> None:
         """Create an API token, and render it this once."""
-        sent = self.read_form("name", "expires", "read_only")
+        sent = self.read_form("name", "expires", "read_only", "password")
         try:
-            token = await create_token(self.services, self.session, sent)
-        except Invalid as error:
-            await self.render_account(error)
+            token = await create_token(self.services, self.session, sent, self.address)
+        except (Invalid, TooManyRequests) as error:
+            await self.render_account(error, form="token")
         else:
             self.render_page("token.html", token=token)
 

@@ -127,6 +127,7 @@ NEW_TOKEN = Form(
             max_sent_length=SENT_PER_KEPT * TOKEN_NAME_LENGTH,
         ),
         "expires": choice(*TOKEN_LIFETIMES),
+        "password": PASSWORD,
     },
     {"read_only": choice("yes")},
 )

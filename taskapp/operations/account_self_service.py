@@ -99,6 +99,23 @@ async def load_summary(services: Services, session: SessionToken) -> ListSummary
     return summary
 
 
+async def require_password(
+    services: Services, session: SessionToken, password: str, address: str
+) -> Credentials:
+    """Return the account of a session if this is its password.
+
+    Raises:
+        Invalid: the password is wrong.
+        NotAuthenticated: the session has ended.
+        TooManyRequests: too many attempts from the IP address, or for the account, have failed.
+        Unavailable: too many passwords are waiting to be hashed, or the database is down.
+    """
+    found = await _require_credentials(services, session, address)
+    async with services.passwords.slot():
+        await _confirm(services, found, password, address, field="password")
+    return found
+
+
 async def end_session(
     services: Services,
     session: SessionToken,
@@ -115,7 +132,8 @@ async def end_session(
         TooManyRequests: too many attempts from the IP address, or for the account, have failed.
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
-    await _require_password(services, session, sent, address)
+    fields = CONFIRMATION.read(sent)
+    await require_password(services, session, fields["password"], address)
     clean_id = read_id(session_id)
     ended = clean_id and await delete_session_by_id(services.database, session, clean_id)
     if not ended:
@@ -140,7 +158,8 @@ async def end_other_sessions(
         TooManyRequests: too many attempts from the IP address, or for the account, have failed.
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
-    found = await _require_password(services, session, sent, address)
+    fields = CONFIRMATION.read(sent)
+    found = await require_password(services, session, fields["password"], address)
     before = await end_sessions(services, found.user_id, kept=session.secret_hash, tokens_too=False)
     ended = before.sessions + await delete_other_sessions(services.database, session)
     if ended == 0:
@@ -210,7 +229,8 @@ async def delete_account(
         TooManyRequests: too many attempts from the IP address, or for the account, have failed.
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
-    found = await _require_password(services, session, sent, address)
+    fields = CONFIRMATION.read(sent)
+    found = await require_password(services, session, fields["password"], address)
 
     async def close(transaction: Transaction) -> bool:
         return await close_own_user(transaction, session, found.password_hash)
@@ -219,17 +239,6 @@ async def delete_account(
         await require_session(services, session)
         raise Invalid({"password": _WRONG_PASSWORD})  # changed since it was checked
     return await delete_closed_account(services, found.user_id, seconds=MAX_SECONDS)
-
-
-async def _require_password(
-    services: Services, session: SessionToken, sent: Mapping[str, Any], address: str
-) -> Credentials:
-    """Check the password that was sent, and return the account of the session."""
-    fields = CONFIRMATION.read(sent)
-    found = await _require_credentials(services, session, address)
-    async with services.passwords.slot():
-        await _confirm(services, found, fields["password"], address, field="password")
-    return found
 
 
 async def _require_credentials(

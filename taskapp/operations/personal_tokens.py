@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskapp.auth.signing import SessionToken
-from taskapp.core.errors import Invalid, NotAuthenticated
+from taskapp.core.errors import Invalid
 from taskapp.core.messages import Message
 from taskapp.db.database import Transaction
 from taskapp.forms.accounts import NEW_TOKEN, TOKEN_LIFETIMES
 from taskapp.observability.logs import log
-from taskapp.operations.account_self_service import load_account
-from taskapp.queries.personal_tokens import insert_token
+from taskapp.operations.access_checks import require_writer
+from taskapp.operations.account_self_service import require_password
+from taskapp.queries.personal_tokens import find_token_by_name, insert_token
 from taskapp.services import Services
 
 MAX_TOKENS = 50  # of one account
@@ -26,27 +27,20 @@ class NewToken:
 
 
 async def create_token(
-    services: Services, session: SessionToken, sent: Mapping[str, Any]
+    services: Services, session: SessionToken, sent: Mapping[str, Any], address: str
 ) -> NewToken:
     """Create a personal token.
 
     Raises:
-        Invalid: a field is not valid, the name is taken, or there are MAX_TOKENS already.
+        Invalid: a field is not valid, the password is wrong, the name is taken, or there are
+            MAX_TOKENS already.
         NotAuthenticated: the session has ended.
+        TooManyRequests: too many attempts from the IP address, or for the account, have failed.
+        Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     fields = NEW_TOKEN.read(sent)
     name = fields["name"]
-    tokens = (await load_account(services, session)).tokens
-    if name in {token.name for token in tokens}:
-        raise Invalid({"name": Message("You already have a token with this name")})
-    if len(tokens) >= MAX_TOKENS:
-        raise Invalid(
-            {
-                "name": Message(
-                    "You can have at most %(limit)s tokens. Revoke one first.", limit=MAX_TOKENS
-                )
-            }
-        )
+    await require_password(services, session, fields["password"], address)
     text, secret_hash = services.signer.new_personal_token(session.user_id)
 
     async def insert(transaction: Transaction) -> str | None:
@@ -57,10 +51,24 @@ async def create_token(
             name=name,
             lifetime=TOKEN_LIFETIMES[fields["expires"]],
             is_read_only="read_only" in fields,
+            max_tokens=MAX_TOKENS,
         )
 
     token_id = await services.database.transaction("sessions.create_token", insert)
     if token_id is None:
-        raise NotAuthenticated
+        raise await _explain_refusal(services, session, name)
     log("token.created", userId=session.user_id, sessionId=token_id)
     return NewToken(text, name)
+
+
+async def _explain_refusal(services: Services, session: SessionToken, name: str) -> Invalid:
+    if await find_token_by_name(services.database, session, name):
+        return Invalid({"name": Message("You already have a token with this name")})
+    await require_writer(services, session)
+    return Invalid(
+        {
+            "name": Message(
+                "You can have at most %(limit)s tokens. Revoke one first.", limit=MAX_TOKENS
+            )
+        }
+    )

@@ -114,7 +114,7 @@ _INSERT = Statement(
     )
     .returning(login_addresses.c.user_id),
 )
-_is_token = sessions.c.name.is_not(None)
+is_token = sessions.c.name.is_not(None)
 _first_use_today = (
     update(users)
     .where(
@@ -138,7 +138,7 @@ _TOUCH = Statement(
         last_used_at=func.now(),
         address=bindparam("new_address"),
         expires_at=case(
-            (_is_token, sessions.c.expires_at),
+            (is_token, sessions.c.expires_at),
             else_=func.least(
                 func.now() + _idle,
                 sessions.c.created_at + literal(LIFETIME, Interval),
@@ -177,7 +177,7 @@ _DELETE_BY_ID = Statement(
     "sessions.delete_by_id",
     delete(sessions)
     .where(sessions.c.id == bindparam("id"), sessions.c.user_id == session_user_id)
-    .returning(_is_token),
+    .returning(is_token),
 )
 _DELETE_OTHERS = Statement(
     "sessions.delete_others",
@@ -185,7 +185,7 @@ _DELETE_OTHERS = Statement(
     .where(
         sessions.c.user_id == session_user_id,
         sessions.c.secret_hash != bindparam("session"),
-        ~_is_token,
+        ~is_token,
     )
     .returning(sessions.c.id),
 )
@@ -196,7 +196,7 @@ _DELETE_OF_USER = Statement(
         sessions.c.user_id == bindparam("user"),
         sessions.c.secret_hash.is_distinct_from(bindparam("kept")),
     )
-    .returning(_is_token),
+    .returning(is_token),
 )
 _DELETE_PORTION = Statement(
     "sessions.delete_portion",
@@ -204,8 +204,8 @@ _DELETE_PORTION = Statement(
         sessions,
         sessions.c.user_id == bindparam("user"),
         sessions.c.secret_hash.is_distinct_from(bindparam("kept")),
-        or_(~_is_token, bindparam("tokens_too", type_=Boolean)),
-    ).returning(_is_token),
+        or_(~is_token, bindparam("tokens_too", type_=Boolean)),
+    ).returning(is_token),
 )
 _DELETE_ENDED = Statement(
     "sessions.delete_ended",
@@ -215,9 +215,7 @@ _DELETE_ENDED = Statement(
 )
 _COUNT_LIVE = Statement(
     "sessions.count_live",
-    select(func.count())
-    .select_from(sessions)
-    .where(~_is_token, sessions.c.expires_at > func.now()),
+    select(func.count()).select_from(sessions).where(~is_token, sessions.c.expires_at > func.now()),
 )
 
 

@@ -168,7 +168,7 @@ async def test_below_a_base_path_every_link_form_and_redirect_stays_below_it(
     pages.append(await visitor.submit("Save changes"))
     assert pages[-1].titles == ["Typed", "Call Bea"]
     pages.append(await visitor.open("/sub/account"))
-    pages.append(await visitor.submit("Create token", name="Backup"))
+    pages.append(await visitor.submit("Create token", name="Backup", password=PASSWORD))
     pages.append(await visitor.open(visitor.page.link("Done")))
     pages.append(await visitor.open(visitor.page.link("Revoke: Backup")))
     pages.append(await visitor.submit("Revoke token", password=PASSWORD))

@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support.browser_fixtures import Account
 from tests.support.stories import (
     add,
     add_several,
@@ -81,7 +82,9 @@ def test_everything_can_be_done_with_the_keyboard_alone(tasks: Page) -> None:
     expect(flash_message(tasks)).to_have_text("You have been logged out.")
 
 
-def test_what_is_done_seldom_can_be_done_with_the_keyboard_too(tasks: Page) -> None:
+def test_what_is_done_seldom_can_be_done_with_the_keyboard_too(
+    tasks: Page, account: Account
+) -> None:
     keys = tasks.keyboard
     tab_to(tasks, "Add multiple tasks")
     keys.press("Enter")
@@ -114,6 +117,8 @@ def test_what_is_done_seldom_can_be_done_with_the_keyboard_too(tasks: Page) -> N
     keys.press("Enter")
     tab_to(tasks, "Name")
     keys.type("Backup")
+    tab_to(tasks, "Your password")
+    keys.type(account.password)
     tab_to(tasks, "Create token")
     keys.press("Enter")
     expect(tasks.get_by_role("heading", name="Your new token")).to_be_visible()

@@ -118,6 +118,34 @@ def test_what_is_stored_survives_every_migration(url: str) -> None:
     assert execute(url, "SELECT user_id::text FROM sessions") == [(alice,)]
 
 
+def test_tokens_of_one_name_get_different_ones_and_keep_working(url: str) -> None:
+    alembic(url, lambda config: command.upgrade(config, "0005"))
+    longest = "x" * 100
+    for name in ("alice", "bob"):
+        user = add_user(url, name)
+        for hours, token in enumerate(["Backup", "Backup", longest, longest, longest]):
+            session = add_session(url, user)
+            execute(
+                url,
+                "UPDATE sessions SET name = %s, created_at = now() + make_interval(hours => %s)"
+                " WHERE secret_hash = %s",
+                token,
+                hours,
+                session.secret_hash,
+            )
+    secrets = execute(url, "SELECT secret_hash FROM sessions ORDER BY 1")
+    asyncio.run(migrate(url))
+    assert execute(url, "SELECT secret_hash FROM sessions ORDER BY 1") == secrets
+    named = execute(
+        url,
+        "SELECT name = %s OR name = 'Backup', left(name, 6), count(*) FROM sessions"
+        " GROUP BY user_id, 1, 2 ORDER BY 1, 2",
+        longest,
+    )
+    of_each = [(False, "Backup", 1), (False, "xxxxxx", 2), (True, "Backup", 1), (True, "xxxxxx", 1)]
+    assert named == [each for each in of_each for _ in ("alice", "bob")]
+
+
 def _migrate(url: str) -> bool:
     return asyncio.run(migrate(url))
 

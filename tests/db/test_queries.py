@@ -148,6 +148,7 @@ def many(database_url: str) -> Iterator[Many]:
             "new_session": secrets.token_bytes(32),
             "name": "Backup script",
             "is_read_only": True,
+            "max_tokens": 50,
         }
         yield Many(url, values)
 

@@ -93,6 +93,7 @@ class Reader:
         self.press("Account", "link")
         self.page.get_by_text("New token", exact=True).click()
         self.fill("Name", "First script")
+        self.fill("Your password", "SecurePass123!")
         self.press("Create token")
         return self.page.locator("main code").first.inner_text()
 

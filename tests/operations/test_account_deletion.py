@@ -154,7 +154,7 @@ async def test_no_statement_deletes_more_than_a_portion(
         token = add_session(empty_database, alice.user_id, lasts="infinity")
         execute(
             empty_database,
-            "UPDATE sessions SET name = 'script' WHERE secret_hash = %s",
+            "UPDATE sessions SET name = 'script ' || id WHERE secret_hash = %s",
             token.secret_hash,
         )
     execute(

@@ -287,7 +287,7 @@ async def test_a_refused_password_changes_nothing_and_says_why_beside_the_field(
     assert await is_logged_in(mine)
 
 
-@with_settings(LOGIN_LIMIT="4/15minute")
+@with_settings(LOGIN_LIMIT="5/15minute")
 async def test_wrong_current_passwords_count_as_failed_logins(
     mine: PageClient, api: ApiClient
 ) -> None:
@@ -296,6 +296,8 @@ async def test_wrong_current_passwords_count_as_failed_logins(
     assert (await mine.send("Update password", **sent)).status == 400
     await mine.open("/account/delete")
     assert (await mine.send("Delete my account", password="wrong")).status == 400
+    await mine.open("/account")
+    assert (await mine.send("Create token", name="One", password="wrong")).status == 400
     others = "/account/sessions/others/end"
     await mine.open(others)
     assert (await mine.send("Log out everywhere else", password="wrong")).status == 400
@@ -305,6 +307,7 @@ async def test_wrong_current_passwords_count_as_failed_logins(
         ("/account", "Update password", {**sent, "current_password": PASSWORD}),
         ("/account/delete", "Delete my account", {"password": PASSWORD}),
         (others, "Log out everywhere else", {"password": PASSWORD}),
+        ("/account", "Create token", {"name": "One", "password": PASSWORD}),
     ]:
         await mine.open(address)
         page = await mine.send(button, **fields)
@@ -330,8 +333,8 @@ async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
 
     async def make_tokens(owner: Any, number: int) -> None:
         for place in range(10):
-            token = {"name": f"{number} {place}", "expires": "never"}
-            await create_token(services, owner, token)
+            token = {"name": f"{number} {place}", "expires": "never", "password": PASSWORD}
+            await create_token(services, owner, token, "127.0.0.1")
 
     async def log_in_again() -> None:
         for _ in range(10):
@@ -434,19 +437,29 @@ async def test_a_token_is_listed_with_what_it_may_until_when_and_its_last_use(
         ({"name": "Taken"}, "name", "You already have a token with this name"),
         ({"expires": "31"}, "expires", "Must be one of: 30, 90, 365, never"),
         ({"read_only": "no"}, "read_only", "Must be one of: yes"),
+        ({"password": "wrong"}, "password", "Incorrect password"),
+        ({"password": ""}, "password", "Required"),
     ],
 )
 async def test_a_refused_token_says_why_beside_the_field_and_keeps_what_was_typed(
-    mine: PageClient, api: ApiClient, fields: dict[str, str], field: str, message: str
+    mine: PageClient,
+    api: ApiClient,
+    settings: Settings,
+    fields: dict[str, str],
+    field: str,
+    message: str,
 ) -> None:
     await mine.make_token(name="Taken")
     await mine.open("/account")
-    page = await mine.send("Create token", **{"name": "Kept", **fields})
+    page = await mine.send("Create token", **{"name": "Kept", "password": PASSWORD, **fields})
     assert page.status == 400
     assert page.text.startswith("Error: Account")
     assert any(message in text for name, text in page.ids.items() if name.endswith("-error"))
     if field != "name":
         assert page.form("Create token").fields["name"] == "Kept"
+    assert page.form("Create token").fields["password"] == ""
+    names = execute(settings.database_url, "SELECT name FROM sessions WHERE name IS NOT NULL")
+    assert names == [("Taken",)]
 
 
 async def test_the_number_of_tokens_is_limited(
@@ -456,11 +469,19 @@ async def test_the_number_of_tokens_is_limited(
     for name in ("One", "Two"):
         await mine.make_token(name=name)
     await mine.open("/account")
-    page = await mine.send("Create token", name="Three")
+    page = await mine.send("Create token", name="Three", password=PASSWORD)
     assert (
         page.error_beside("Create token", "name")
         == "You can have at most 2 tokens. Revoke one first."
     )
+
+
+async def test_the_name_of_an_expired_token_is_free_again(
+    mine: PageClient, api: ApiClient, settings: Settings
+) -> None:
+    await mine.make_token()
+    execute(settings.database_url, "UPDATE sessions SET expires_at = now() WHERE name IS NOT NULL")
+    assert await works(await mine.make_token())
 
 
 async def test_a_revoked_token_is_refused_at_once_on_every_process(

@@ -22,6 +22,7 @@ from tests.support.page_reader import Page
 
 CHECKOUT = Path(__file__).parents[2]
 ACCOUNT = {"email": ALICE, "password": PASSWORD}
+TOKEN = {"name": "1", "expires": "90", "password": PASSWORD}
 
 # In the sources
 
@@ -237,9 +238,9 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
 
     await reader.open("/status")
     await reader.open("/account")
-    assert "⟦Your new token" in (await reader.post("/account/tokens", name="1", expires="90")).html
+    assert "⟦Your new token" in (await reader.post("/account/tokens", **TOKEN)).html
     assert (await reader.post("/account/tokens", name="", expires="1")).status == 400
-    await reader.post("/account/tokens", name="2", expires="never", read_only="yes")
+    await reader.post("/account/tokens", **TOKEN | {"name": "2", "expires": "never"})
     await reader.open("/account")
     wrong = {"current_password": "1", "new_password": PASSWORD}
     assert (await reader.post("/account/password", **wrong)).status == 400

@@ -115,7 +115,8 @@ class PageClient:
     async def make_token(self, **fields: str) -> ApiClient:
         """Create an API token by the form, and return an API client that sends it."""
         await self.open("/account")
-        page = await self.submit("Create token", **{"name": "Backup script", **fields})
+        sent = {"name": "Backup script", "password": PASSWORD, **fields}
+        page = await self.submit("Create token", **sent)
         (text,) = re.findall(r">(taskapp_[^<]{20,})<", page.html)
         return ApiClient(self.http_client, self.base_url, {"Authorization": f"Bearer {text}"})
 

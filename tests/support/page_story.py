@@ -107,7 +107,8 @@ async def _look_after_the_account(visitor: PageClient, alice: ApiClient) -> None
     await alice.log_in(ALICE, PASSWORD)
     for name in ("", *HOSTILE):
         await visitor.open("/account")
-        await visitor.submit("Create token", name=name, read_only="yes", expires="never")
+        sent = {"name": name, "read_only": "yes", "expires": "never", "password": PASSWORD}
+        await visitor.submit("Create token", **sent)
     page = await visitor.open("/account/tokens")
     for link, button in [
         (f"Revoke: {HOSTILE[0]}", "Revoke token"),

@@ -95,7 +95,7 @@ FIELDS = {
     "/tasks/:id/delete": ("anything",),
     "/tasks/completed/delete": ("until",),
     "/account/password": ("current_password", "new_password"),
-    "/account/tokens": ("name", "expires", "read_only"),
+    "/account/tokens": ("name", "expires", "read_only", "password"),
     "/account/sessions/others/end": ("password",),
     "/account/sessions/:id/end": ("password",),
     "/account/delete": ("password",),
