@@ -51,6 +51,7 @@ TESTS_OF_WHAT_RUNS_ELSEWHERE = {
     "tests.browser.test_html",
     "tests.browser.test_keyboard",
     "tests.browser.test_nothing_lost",
+    "tests.browser.test_other_browsers",
     "tests.web.test_rejected_requests",
     "tests.browser.test_script",
     "tests.browser.test_stories",

@@ -11,6 +11,9 @@ if [ "${1:-}" = python ]; then
 fi
 if [ "${1:-}" != python ]; then
     command -v chromium-headless-shell >/dev/null 2>&1 || missing="$missing chromium-headless-shell"
+    command -v firefox-esr >/dev/null 2>&1 || missing="$missing firefox-esr"
+    command -v WebKitWebDriver >/dev/null 2>&1 || missing="$missing webkit2gtk-driver"
+    command -v Xvfb >/dev/null 2>&1 || missing="$missing xvfb"
     command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
     command -v node >/dev/null 2>&1 || missing="$missing nodejs"
     command -v npm >/dev/null 2>&1 || missing="$missing npm"

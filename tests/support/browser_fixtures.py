@@ -1,4 +1,4 @@
-"""Fixtures with a real Chromium, and a real server in its own process."""
+"""Fixtures with real browsers, and a real server in its own process."""
 
 import secrets
 import subprocess
@@ -24,6 +24,11 @@ CHROMIUM_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+FIREFOX = "/usr/bin/firefox-esr"
+FIREFOX_PREFERENCES: dict[str, str | float | bool] = {
+    "ui.prefersReducedMotion": 1,
+    "intl.accept_languages": "en-GB",
+}
 TIMEOUT = 1000 * LONG_ENOUGH  # milliseconds
 PASSWORD = "SecurePass123!"
 SERVER_SETTINGS = {
@@ -83,6 +88,22 @@ def running_browser() -> Iterator[Browser]:
     expect.set_options(timeout=TIMEOUT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def running_firefox() -> Iterator[Browser]:
+    """Run Debian's Firefox, headless, over WebDriver BiDi."""
+    expect.set_options(timeout=TIMEOUT)
+    with sync_playwright() as playwright:
+        browser = playwright.firefox.launch(
+            channel="moz-firefox",
+            executable_path=FIREFOX,
+            firefox_user_prefs=FIREFOX_PREFERENCES,
+        )
         try:
             yield browser
         finally:

@@ -1,0 +1,177 @@
+"""A window of any browser: what people do in it and see, by CSS selectors and JavaScript.
+
+Playwright drives Chromium and Firefox; Selenium drives WebKit, because Playwright has only its own.
+"""
+
+import os
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Error, Page
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.client_config import ClientConfig
+from selenium.webdriver.remote.remote_connection import RemoteConnection
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.webkitgtk.options import Options
+from selenium.webdriver.webkitgtk.service import Service
+
+from tests.support.server_process import wait_until
+
+WEBKIT_DRIVER = "/usr/bin/WebKitWebDriver"
+WEBKIT_BROWSERS = "*/webkit2gtk-4.*/MiniBrowser"  # below /usr/lib
+KEYS = {"Enter": Keys.ENTER, "Escape": Keys.ESCAPE, "Tab": Keys.TAB}
+
+
+class Window(ABC):
+    """A window with one page."""
+
+    @abstractmethod
+    def open(self, path: str) -> None:
+        """Open a path of the site, and wait until it has loaded."""
+
+    @abstractmethod
+    def back(self) -> None:
+        """Go back to the page before."""
+
+    @abstractmethod
+    def click(self, selector: str) -> None:
+        """Click the first such element as soon as it can be clicked."""
+
+    @abstractmethod
+    def fill(self, selector: str, text: str) -> None:
+        """Put a text into a field, in place of what it has."""
+
+    @abstractmethod
+    def press(self, key: str) -> None:
+        """Press a key where the focus is: a character, or a name of KEYS."""
+
+    @abstractmethod
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression."""
+
+    @abstractmethod
+    def take_screenshot(self, path: Path, width: int) -> None:
+        """Save a screenshot of a width in CSS pixels."""
+
+    def wait_for(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true, also over page loads."""
+        wait_until(lambda: self._is_true(expression))
+
+    def _is_true(self, expression: str) -> bool:
+        try:
+            return bool(self.evaluate(expression))
+        except (Error, WebDriverException):  # the page is just being replaced
+            return False
+
+
+class PlaywrightWindow(Window):
+    """A window of Chromium or Firefox."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    def open(self, path: str) -> None:
+        self._page.goto(path)
+
+    def back(self) -> None:
+        self._page.go_back()
+
+    def click(self, selector: str) -> None:
+        self._page.locator(selector).first.click()
+
+    def fill(self, selector: str, text: str) -> None:
+        self._page.locator(selector).first.fill(text)
+
+    def press(self, key: str) -> None:
+        self._page.keyboard.press(key)
+
+    def evaluate(self, expression: str) -> Any:
+        return self._page.evaluate(expression)
+
+    def take_screenshot(self, path: Path, width: int) -> None:
+        self._page.set_viewport_size({"width": width, "height": 800})
+        self._page.screenshot(path=path)
+
+
+class WebKitWindow(Window):
+    """A window of WebKitGTK's MiniBrowser."""
+
+    def __init__(self, driver: WebDriver, address: str) -> None:
+        self._driver = driver
+        self._address = address
+
+    def open(self, path: str) -> None:
+        self._driver.get(self._address + path)
+
+    def back(self) -> None:
+        self._driver.back()
+
+    def click(self, selector: str) -> None:
+        wait_until(lambda: self._has_clicked(selector))
+
+    def _has_clicked(self, selector: str) -> bool:
+        try:
+            self._find(selector).click()
+        except WebDriverException:  # not there yet, or a transition is running
+            return False
+        return True
+
+    def fill(self, selector: str, text: str) -> None:
+        wait_until(lambda: self._is_true(f"document.querySelector({selector!r})"))
+        field = self._find(selector)
+        field.clear()
+        field.send_keys(text)
+
+    def press(self, key: str) -> None:
+        ActionChains(self._driver).send_keys(KEYS.get(key, key)).perform()
+
+    def evaluate(self, expression: str) -> Any:
+        return self._driver.execute_script(f"return {expression}")
+
+    def take_screenshot(self, path: Path, width: int) -> None:
+        self._driver.set_window_size(width, 900)
+        self._driver.save_screenshot(str(path))
+
+    def _find(self, selector: str) -> WebElement:
+        return self._driver.find_element(By.CSS_SELECTOR, selector)
+
+
+@contextmanager
+def running_display() -> Iterator[str]:
+    """Run an X server without a screen, and yield its name: WebKitGTK has no headless mode."""
+    with subprocess.Popen(
+        ["Xvfb", "-displayfd", "1", "-screen", "0", "1400x1000x24", "-nolisten", "tcp"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        try:
+            assert server.stdout
+            yield f":{server.stdout.readline().strip()}"
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def running_webkit(display: str, address: str) -> Iterator[Window]:
+    """Run WebKit with a new profile on a display, and yield its window."""
+    options = Options()
+    options.binary_location = str(next(Path("/usr/lib").glob(WEBKIT_BROWSERS)))
+    options.add_argument("--automation")
+    environment = os.environ | {"DISPLAY": display, "LANG": "en_GB.UTF-8"}
+    service = Service(WEBKIT_DRIVER, env=environment)
+    service.start()
+    try:
+        connection = RemoteConnection(client_config=ClientConfig(service.service_url))
+        with WebDriver(connection, options=options) as driver:
+            yield WebKitWindow(driver, address)
+    finally:
+        service.stop()
