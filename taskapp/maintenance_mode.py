@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskapp.config.settings import Settings
-from taskapp.core.files import draft_of
+from taskapp.core.files import draft_of, open_file
 from taskapp.observability.logs import log
 
 MAX_MESSAGE_LENGTH = 300  # characters of an operator's message
 CHECK_INTERVAL = 1.0  # seconds between checks of the file
+_MAX_MESSAGE_BYTES = 4 * MAX_MESSAGE_LENGTH  # in UTF-8
 _READABLE = 0o644  # the server reads the file, whichever user created it
 
 
@@ -60,8 +61,8 @@ def read_window(file: Path) -> MaintenanceWindow | None:
     except OSError:
         return None
     message = ""
-    with suppress(OSError):  # an unreadable file still means maintenance
-        message = file.read_text(encoding="utf-8", errors="replace")
+    with suppress(OSError), open_file(file) as opened:  # an unreadable one still means maintenance
+        message = opened.read(_MAX_MESSAGE_BYTES).decode(errors="replace")
     return MaintenanceWindow(f"{since:%Y-%m-%dT%H:%M:%S}Z", message.strip()[:MAX_MESSAGE_LENGTH])
 
 

@@ -17,7 +17,7 @@ import msgspec
 from taskapp.backups.dump import NICENESS
 from taskapp.backups.repository import Backup, BackupError, backup_repository
 from taskapp.config.settings import Settings
-from taskapp.core.files import draft_of, read_file
+from taskapp.core.files import draft_of, open_lock, read_file
 from taskapp.core.progress import begin_step
 from taskapp.core.waiting import wait_until
 from taskapp.observability.logs import log
@@ -117,7 +117,7 @@ async def _locked(settings: Settings, *, waits: bool) -> AsyncIterator[bool]:
     """Yield whether this process may run the command; another one may be doing so."""
     path = settings.data_dir / _LOCK
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_lock(path)
     except OSError as error:
         raise _impossible(error) from error
     try:

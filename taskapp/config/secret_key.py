@@ -6,7 +6,7 @@ from pathlib import Path
 
 from taskapp.config.parsers import read_text_file, secret_keys
 from taskapp.config.settings import Settings, SettingsError
-from taskapp.core.files import draft_of
+from taskapp.core.files import draft_of, open_file
 
 
 def load_secret_keys(settings: Settings) -> tuple[str, ...]:
@@ -20,7 +20,8 @@ def load_secret_keys(settings: Settings) -> tuple[str, ...]:
     path = settings.data_dir / "secret-key"
     try:
         _create_key(path)
-        return secret_keys(read_text_file(path))
+        with open_file(path):  # a pipe in its place would block
+            return secret_keys(read_text_file(path))
     except (OSError, ValueError) as error:
         raise SettingsError([f"The secret key in {path} cannot be used: {error}"]) from error
 

@@ -22,8 +22,17 @@ def open_file(path: Path) -> BinaryIO:
 
     Raises NotAFile, which is an OSError, for what is no regular file.
     """
+    return os.fdopen(_open_regular(path, os.O_RDONLY), "rb")
+
+
+def open_lock(path: Path) -> int:
+    """Open a file for `flock`, or create it; return its descriptor. Raise NotAFile as above."""
+    return _open_regular(path, os.O_RDWR | os.O_CREAT)
+
+
+def _open_regular(path: Path, flags: int) -> int:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket
             raise NotAFile(path) from error
@@ -31,7 +40,7 @@ def open_file(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotAFile(path)
-    return os.fdopen(descriptor, "rb")
+    return descriptor
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:

@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from taskapp.core.cancellation import raise_if_cancelled
+from taskapp.core.files import open_lock
 from taskapp.postgres.backoff import RestartBackoff
 from taskapp.postgres.cluster import finish_replacement, make_cluster
 from taskapp.postgres.permissions import (
@@ -246,7 +247,7 @@ class EmbeddedPostgres:
             self._open_to(self._account)
 
     def _take_lock(self) -> None:
-        lock = os.open(self._folder / "taskapp.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = open_lock(self._folder / "taskapp.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
