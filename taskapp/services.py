@@ -48,6 +48,7 @@ def make_services(settings: Settings) -> Services:
             settings.limit_storage,
             failed_logins=settings.login_limit,
             failed_logins_of_account=settings.account_login_limit,
+            successful_logins=settings.successful_login_limit,
             registrations=settings.register_limit,
             api=settings.api_limit,
         ),

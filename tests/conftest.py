@@ -73,6 +73,7 @@ TEST_SETTINGS = {
     "TASKAPP_API_LIMIT": "1000000/minute",
     "TASKAPP_REGISTER_LIMIT": "1000000/minute",
     "TASKAPP_LOGIN_LIMIT": "1000000/minute",
+    "TASKAPP_SUCCESSFUL_LOGIN_LIMIT": "1000000/minute",
     "TASKAPP_ACCOUNT_LOGIN_LIMIT": "1000000/minute",
     "TASKAPP_SECRET_KEY": "only-for-tests-0123456789-abcdefghijklmnop",
     "TASKAPP_LOG_LEVEL": "error",

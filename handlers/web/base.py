@@ -1,5 +1,6 @@
 """The base of all handlers: request id, session, headers, errors."""
 
+import asyncio
 import re
 import traceback
 from collections.abc import Mapping
@@ -65,6 +66,7 @@ class BaseHandler(tornado.web.RequestHandler):
     address: str  # the address of the client, which a trusted proxy may forward
     is_https: bool  # for the client, by the settings or a trusted proxy
     _request_id: str | None = None
+    _task: asyncio.Task[Any] | None = None  # that runs the handler
 
     def initialize(self, route: str = "(none)") -> None:
         """Set the pattern of the route, its name in the log and the metrics."""
@@ -157,6 +159,7 @@ class BaseHandler(tornado.web.RequestHandler):
         self.check_host()
         if self.request.method == "OPTIONS":
             return
+        self._task = asyncio.current_task()
         self.session_token = self.authenticate()
         if self.needs_database:
             if (window := self.services.maintenance.window) is not None:
@@ -265,6 +268,11 @@ class BaseHandler(tornado.web.RequestHandler):
     def is_safe(self) -> bool:
         """Return whether the method changes nothing (RFC 9110, 9.2.1)."""
         return self.request.method in _SAFE_METHODS
+
+    def on_connection_close(self) -> None:
+        """Let others have the place in the queue for passwords, if the request waits there."""
+        if self._task is not None:
+            self.services.passwords.queue.leave(self._task)
 
     def on_finish(self) -> None:
         """Record the use of the session."""

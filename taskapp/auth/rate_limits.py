@@ -1,7 +1,9 @@
 """Rate limits, counted in memory or, by the `limits` library, in Redis."""
 
-from collections import deque
-from collections.abc import Awaitable
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
 from math import ceil
 from time import monotonic, time
@@ -12,10 +14,19 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
-from taskapp.core.errors import RateLimitStatus, TooManyRequests, Unavailable
+from taskapp.core.client_address import limit_key, site_key
+from taskapp.core.errors import (
+    AccountRateLimited,
+    RateLimitStatus,
+    TooManyRequests,
+    Unavailable,
+)
 from taskapp.core.messages import Message
 
 Value = TypeVar("Value")
+SITE_FACTOR = 4  # how much more a site of IPv6 (/48) may do than one of its networks (/64)
+# Failed logins from fewer sites never reach the limit of an account: what one may add is so small.
+ADDRESSES_TO_LOCK = 7
 _TRIAL = RateLimitItemPerSecond(1000)  # never reached
 
 
@@ -112,11 +123,19 @@ class RateLimit:
     """A number of hits in a moving window, counted for each key separately."""
 
     def __init__(
-        self, name: str, item: RateLimitItem, windows: MemoryWindows | RedisWindows
+        self,
+        name: str,
+        item: RateLimitItem,
+        windows: MemoryWindows | RedisWindows,
+        *,
+        error: type[TooManyRequests] = TooManyRequests,
     ) -> None:
         self.name = name
         self._item = item
         self._windows = windows
+        self._error = error
+        self._attempts: Counter[str] = Counter()  # that have not ended, by key
+        self._any_end = asyncio.Event()  # of an attempt; each has a new one
 
     async def hit(self, key: str) -> RateLimitStatus:
         """Count a hit for a key, and return what remains.
@@ -128,8 +147,32 @@ class RateLimit:
         is_counted, stats = await self._windows.hit(self._item, self.name, key)
         status = self._status(stats)
         if not is_counted:
-            raise TooManyRequests(status)
+            raise self._error(status)
         return status
+
+    @asynccontextmanager
+    async def attempt(self, key: str) -> AsyncIterator[None]:
+        """Run a block that hits the limit if it fails.
+
+        At most as many run at once as may still fail; the others wait for them.
+
+        Raises:
+            TooManyRequests: the limit is reached.
+            Unavailable: Redis cannot be reached.
+        """
+        while (status := await self.status(key)).remaining <= self._attempts[key]:
+            if status.remaining == 0:
+                raise self._error(status)
+            await self._any_end.wait()
+        self._attempts[key] += 1
+        try:
+            yield
+        finally:
+            self._attempts[key] -= 1
+            if not self._attempts[key]:
+                del self._attempts[key]
+            self._any_end.set()
+            self._any_end = asyncio.Event()
 
     async def check(self, key: str) -> None:
         """Check a limit for a key, without counting a hit.
@@ -140,7 +183,7 @@ class RateLimit:
         """
         status = await self.status(key)
         if status.remaining == 0:
-            raise TooManyRequests(status)
+            raise self._error(status)
 
     async def status(self, key: str) -> RateLimitStatus:
         """Return what remains for a key.
@@ -163,6 +206,54 @@ class RateLimit:
         )
 
 
+class Counts:
+    """The counts that one event belongs to, such as those of an address and of its site."""
+
+    def __init__(self, *counts: tuple[RateLimit, str]) -> None:
+        """Set each limit with its key."""
+        self._counts = counts
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return the counts of both."""
+        return Counts(*self._counts, *other._counts)
+
+    async def check(self) -> None:
+        """Check the limits as `RateLimit.check` does."""
+        for limit, key in self._counts:
+            await limit.check(key)
+
+    async def hit(self) -> None:
+        """Count a hit everywhere, unless a limit is reached, as `RateLimit.hit` does."""
+        for limit, key in self._counts:
+            await limit.hit(key)
+
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[None]:
+        """Run a block that hits the limits if it fails, as `RateLimit.attempt` does."""
+        async with AsyncExitStack() as stack:
+            for limit, key in self._counts:
+                await stack.enter_async_context(limit.attempt(key))
+            yield
+
+
+class AddressLimit:
+    """A limit for each address; a site of IPv6 has SITE_FACTOR times as much."""
+
+    def __init__(
+        self, name: str, item: RateLimitItem, windows: MemoryWindows | RedisWindows
+    ) -> None:
+        self._addresses = RateLimit(name, item, windows)
+        self._sites = RateLimit(name, _with_amount(item, SITE_FACTOR * item.amount), windows)
+
+    def counts(self, address: str) -> Counts:
+        """Return the counts of an address."""
+        address_key, site = limit_key(address), site_key(address)
+        counts = [(self._addresses, address_key)]
+        if site != address_key:
+            counts.append((self._sites, site))
+        return Counts(*counts)
+
+
 class RateLimits:
     """All rate limits of taskapp, on one storage."""
 
@@ -172,16 +263,22 @@ class RateLimits:
         *,
         failed_logins: RateLimitItem,
         failed_logins_of_account: RateLimitItem,
+        successful_logins: RateLimitItem,
         registrations: RateLimitItem,
         api: RateLimitItem,
     ) -> None:
         """Count in Redis at `storage_url`, or in memory if it is empty."""
         self._windows = RedisWindows(storage_url) if storage_url else MemoryWindows()
-        self.failed_logins = RateLimit("login", failed_logins, self._windows)
+        self.failed_logins = AddressLimit("login", failed_logins, self._windows)
         self.failed_logins_of_account = RateLimit(
-            "account", failed_logins_of_account, self._windows
+            "account", failed_logins_of_account, self._windows, error=AccountRateLimited
         )
-        self.registrations = RateLimit("register", registrations, self._windows)
+        share = ceil(failed_logins_of_account.amount / ADDRESSES_TO_LOCK)
+        self.failed_logins_of_account_from_site = RateLimit(
+            "account-site", _with_amount(failed_logins_of_account, share), self._windows
+        )
+        self.successful_logins = RateLimit("session", successful_logins, self._windows)
+        self.registrations = AddressLimit("register", registrations, self._windows)
         self.api = RateLimit("api", api, self._windows)
 
     async def find_problem(self) -> str:
@@ -192,6 +289,10 @@ class RateLimits:
         """Close the connections to Redis, if there are any."""
         if isinstance(self._windows, RedisWindows):
             await self._windows.close()
+
+
+def _with_amount(item: RateLimitItem, amount: int) -> RateLimitItem:
+    return type(item)(amount, item.multiples, item.namespace)
 
 
 def _stats(item: RateLimitItem, hits: deque[float], now: float) -> WindowStats:

@@ -120,7 +120,10 @@ class Settings:
     account_login_limit: RateLimitItem = _setting(
         "20/hour",
         values.rate_limit,
-        "failed logins per account, from addresses that have not logged in to it",
+        "failed logins per account, from addresses and browsers that have not logged in to it",
+    )
+    successful_login_limit: RateLimitItem = _setting(
+        "60/hour", values.rate_limit, "successful logins per account"
     )
     registration: str = _setting(
         "open", values.one_of("open", "closed"), "closed: only `user add` creates accounts"

@@ -7,6 +7,7 @@ from typing import Literal
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
 UNIX_SOCKET: Literal["unix"] = "unix"  # the peer of a Unix socket has no address
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # IPv4 clients of a network without it (RFC 6052)
 # Some proxies write more than an address: a port (Azure's Application Gateway, IIS), brackets
 # around IPv6 (RFC 3986), quotes (RFC 7239).
 _HOP = re.compile(r'("?)(?:\[(?P<v6>[^\[\]"]+)\]|(?P<v4>[^:\[\]"]+))(?::\d{1,5})?\1', re.ASCII)
@@ -51,9 +52,21 @@ def limit_key(address: str) -> str:
 
     A subscriber gets at least a /64 (RFC 6177), and can change addresses within it at will.
     """
+    return _key(address, 64)
+
+
+def site_key(address: str) -> str:
+    """Return the key of the site that an address belongs to: itself, or the /48 network of IPv6.
+
+    A site may have a whole /48 (RFC 6177), which is 65,536 networks to choose from.
+    """
+    return _key(address, 48)
+
+
+def _key(address: str, prefix: int) -> str:
     parsed = _parse(address)
     if isinstance(parsed, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
+        return str(ipaddress.ip_network((parsed, prefix), strict=False))
     return str(parsed or address)
 
 
@@ -62,5 +75,9 @@ def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return None
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return parsed
+    if parsed in _NAT64:  # all of IPv4 is in one /64
+        return ipaddress.IPv4Address(parsed.packed[-4:])
     # A dual-stack socket shows an IPv4 address as ::ffff:127.0.0.1.
-    return getattr(parsed, "ipv4_mapped", None) or parsed
+    return parsed.ipv4_mapped or parsed

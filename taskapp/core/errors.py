@@ -173,6 +173,14 @@ class EncodedBody(UnsupportedMediaType):
     detail = Message("The body must not be compressed. Send it without Content-Encoding.")
 
 
+class Disconnected(TaskappError):
+    """The client has closed the connection, and nobody reads the response."""
+
+    status = 499  # of no RFC; nginx logs the same number
+    title = Message("Connection closed")
+    detail = Message("The connection was closed before the response.")
+
+
 class RateLimitStatus(NamedTuple):
     """The state of a rate limit: `remaining` hits of `amount`.
 
@@ -200,7 +208,7 @@ class TooManyRequests(TaskappError):
 
 
 class AccountRateLimited(TooManyRequests):
-    """Too many logins to this account have failed; addresses it knows are not limited."""
+    """Too many logins to this account have failed; known addresses and devices are not limited."""
 
     detail = Message(
         "Too many failed logins for this email address. You can still log in from where you have "

@@ -1,6 +1,7 @@
 """What users do with their own accounts: view, end sessions, change the password, delete."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from taskapp.operations.account_deletion import (
     delete_closed_account,
 )
 from taskapp.operations.accounts import SessionFactory
-from taskapp.operations.password_verification import check_password, hash_new_password
+from taskapp.operations.password_verification import PasswordCheck, hash_new_password
 from taskapp.operations.portions import end_sessions, forget_user_addresses
 from taskapp.queries.login_addresses import delete_addresses_of_user
 from taskapp.queries.sessions import (
@@ -111,9 +112,8 @@ async def require_password(
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     found = await _require_credentials(services, session, address)
-    async with services.passwords.slot():
-        await _confirm(services, found, password, address, field="password")
-    return found
+    async with _confirmed(services, found, password, address, field="password"):
+        return found
 
 
 async def end_session(
@@ -188,8 +188,7 @@ async def change_password(
     fields = PASSWORD_CHANGE.read(sent)
     old, new = fields["current_password"], fields["new_password"]
     found = await _require_credentials(services, session, address)
-    async with services.passwords.slot():
-        await _confirm(services, found, old, address, field="current_password")
+    async with _confirmed(services, found, old, address, field="current_password"):
         if new == normalize_password(old):
             raise Invalid({"new_password": Message("Must be different from your current password")})
         new_hash = await hash_new_password(services, found.email, new, field="new_password")
@@ -250,10 +249,15 @@ async def _require_credentials(
     return found
 
 
-async def _confirm(
+@asynccontextmanager
+async def _confirmed(
     services: Services, found: Credentials, password: str, address: str, *, field: str
-) -> None:
-    try:
-        await check_password(services, found, email=found.email, password=password, address=address)
-    except WrongCredentials:
-        raise Invalid({field: _WRONG_PASSWORD}) from None
+) -> AsyncIterator[None]:
+    """Run a block in the turn in which the password was found to be right."""
+    check = PasswordCheck(services, found, email=found.email, address=address)
+    async with check.turn():
+        try:
+            await check.verify(password)
+        except WrongCredentials:
+            raise Invalid({field: _WRONG_PASSWORD}) from None
+        yield

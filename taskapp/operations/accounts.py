@@ -6,7 +6,7 @@ from typing import Any
 
 from schema.tables import USER_AGENT_LENGTH
 from taskapp.auth.signing import SessionToken
-from taskapp.core.client_address import limit_key
+from taskapp.core.client_address import limit_key, site_key
 from taskapp.core.errors import (
     EmailTaken,
     NotFound,
@@ -18,7 +18,7 @@ from taskapp.db.database import Transaction
 from taskapp.forms.accounts import LOGIN, REGISTRATION
 from taskapp.observability.logs import log
 from taskapp.operations.account_deletion import close_account, delete_closed_account
-from taskapp.operations.password_verification import check_password, hash_new_password
+from taskapp.operations.password_verification import PasswordCheck, hash_new_password
 from taskapp.operations.portions import delete_in_portions, end_sessions, forget_user_addresses
 from taskapp.queries.login_addresses import delete_addresses_of_user, delete_old_addresses
 from taskapp.queries.sessions import (
@@ -61,16 +61,23 @@ async def register(services: Services, sent: Mapping[str, Any], address: str) ->
         RegistrationClosed: only the operator creates accounts.
         Invalid: the email address or the password is not valid.
         EmailTaken: another account has this email address.
-        TooManyRequests: too many accounts were created from the IP address.
+        TooManyRequests: too many accounts were created from the IP address, or too many of its
+            passwords are waiting to be hashed.
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
+        Disconnected: the client has hung up meanwhile.
     """
     if services.settings.registration == "closed":
         raise RegistrationClosed
     fields = REGISTRATION.read(sent)
-    async with services.passwords.slot():
-        await services.limits.registrations.hit(limit_key(address))
+    counts = services.limits.registrations.counts(address)
+    await counts.check()  # before the queue, where the limited would take places
+    queue = services.passwords.queue
+    async with queue.turn(site_key(address), fields["email"], is_known=False):
+        await counts.hit()
         password_hash = await hash_new_password(services, **fields)
-    user_id = await _insert_user(services, fields["email"], password_hash)
+    user_id = await _insert_user(
+        services, fields["email"], password_hash, address=limit_key(address)
+    )
     services.metrics.registrations.inc()
     log("user.registered", userId=user_id, address=address)
     return user_id
@@ -89,15 +96,18 @@ async def log_in(
     Raises:
         Invalid: a field is missing, or is not an email address.
         WrongCredentials: there is no such account, or the password is wrong.
-        TooManyRequests: too many logins from the IP address, or to the account, have failed.
+        TooManyRequests: too many logins from the IP address, or to the account, have failed or are
+            waiting, or too many to the account have succeeded.
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
+        Disconnected: the client has hung up meanwhile.
     """
     fields = LOGIN.read(sent)
-    found = await find_credentials(services.database, fields["email"], limit_key(address))
-    # One login at a time, so that concurrent attempts cannot exceed the limit of failures.
-    async with services.passwords.slot():
-        account = await check_password(services, found, **fields, address=address)
-        account = await _renew_hash(services, account, fields["password"])
+    email, password = fields["email"], fields["password"]
+    found = await find_credentials(services.database, email, limit_key(address))
+    check = PasswordCheck(services, found, email=email, address=address)
+    async with check.turn():
+        account = await check.verify(password)
+        account = await _renew_hash(services, account, password)
     token, secret_hash = new_session(account.user_id)
     idle = services.settings.session_idle
     if not await insert_session(
@@ -212,9 +222,11 @@ async def _renew_hash(services: Services, found: Credentials, password: str) -> 
     return found._replace(password_hash=new_hash)
 
 
-async def _insert_user(services: Services, email: str, password_hash: str) -> str:
+async def _insert_user(
+    services: Services, email: str, password_hash: str, *, address: str = ""
+) -> str:
     try:
-        return await insert_user(services.database, email, password_hash)
+        return await insert_user(services.database, email, password_hash, address=address)
     except UniqueViolation:
         raise EmailTaken from None
 

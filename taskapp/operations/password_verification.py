@@ -1,46 +1,96 @@
 """Checks of a password at login, and hashes of new ones."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import sha256
 
-from taskapp.auth.rate_limits import RateLimit
-from taskapp.core.client_address import limit_key
-from taskapp.core.errors import AccountRateLimited, Invalid, TooManyRequests, WrongCredentials
+from taskapp.auth.rate_limits import Counts
+from taskapp.core.client_address import site_key
+from taskapp.core.errors import Invalid, TooManyRequests, WrongCredentials
 from taskapp.forms.accounts import WEAK_PASSWORD
 from taskapp.observability.logs import log
 from taskapp.queries.users import Credentials
 from taskapp.services import Services
 
 
-async def check_password(
-    services: Services, found: Credentials | None, *, email: str, password: str, address: str
-) -> Credentials:
-    """Return the account `found` for an email address if this is its password.
+class PasswordCheck:
+    """A check of the password that a client sent for the account `found`, if there is one.
 
     A failure counts for the IP address. Unless the user has logged in from there before, it counts
-    for the account too, and in the same way for an email address without an account.
-
-    Raises:
-        WrongCredentials: there is no such account, or the password is wrong.
-        TooManyRequests: too many attempts from the IP address have failed.
-        AccountRateLimited: too many attempts for the account have failed.
+    for the account too, but only so often for one site, and in the same way for an email address
+    without an account. A success counts for the account.
     """
-    limits = services.limits
-    counts = [(limits.failed_logins, limit_key(address))]
-    if found is None or not found.is_known_address:
-        counts.append((limits.failed_logins_of_account, sha256(email.encode()).hexdigest()))
-    try:
-        for limit, key in counts:
-            await _check(services, limit, key)
-    except TooManyRequests:
-        services.metrics.logins.labels("limited").inc()
-        raise
-    if await services.passwords.matches(password, found and found.password_hash) and found:
-        return found
-    services.metrics.logins.labels("failed").inc()
-    log("login.failed", "warning", userId=found.user_id if found else None, address=address)
-    for limit, key in counts:
-        await limit.hit(key)
-    raise WrongCredentials
+
+    def __init__(
+        self, services: Services, found: Credentials | None, *, email: str, address: str
+    ) -> None:
+        self._services = services
+        self._found = found
+        self._email = email
+        self._address = address
+        self._is_known = found is not None and found.is_known_address
+        limits = services.limits
+        account = sha256(email.encode()).hexdigest()
+        self._failures = limits.failed_logins.counts(address)
+        self._failures_of_account = Counts((limits.failed_logins_of_account, account))
+        self._failures_of_account_from_site = Counts(
+            (limits.failed_logins_of_account_from_site, f"{account} {site_key(address)}")
+        )
+        self._successes = Counts((limits.successful_logins, found.user_id)) if found else Counts()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until the password may be checked, which the block does.
+
+        Raises:
+            TooManyRequests: too many attempts from the IP address have failed, too many logins to
+                the account have succeeded, or one of them waits for too many others already.
+            AccountRateLimited: too many attempts for the account have failed.
+            Unavailable: too many passwords are waiting to be hashed.
+            Disconnected: the client has hung up meanwhile.
+        """
+        failures = self._failures if self._is_known else self._failures + self._failures_of_account
+        queue = self._services.passwords.queue
+        try:
+            # Before the queue, where the limited would take places, and again when they are known.
+            await failures.check()
+            await self._successes.check()
+            async with (
+                queue.turn(site_key(self._address), self._email, is_known=self._is_known),
+                failures.attempt(),
+            ):
+                await self._successes.check()
+                yield
+        except TooManyRequests:
+            self._services.metrics.logins.labels("limited").inc()
+            raise
+
+    async def verify(self, password: str) -> Credentials:
+        """Return the account if this is its password; only within a turn.
+
+        Raises:
+            WrongCredentials: there is no such account, or the password is wrong.
+            TooManyRequests: other processes have reached a limit meanwhile.
+        """
+        found = self._found
+        is_right = await self._services.passwords.matches(password, found and found.password_hash)
+        if is_right and found:
+            await self._successes.hit()
+            return found
+        self._services.metrics.logins.labels("failed").inc()
+        user_id = found.user_id if found else None
+        log("login.failed", "warning", userId=user_id, address=self._address)
+        await self._failures.hit()
+        if not self._is_known:
+            await self._count_for_account()
+        raise WrongCredentials
+
+    async def _count_for_account(self) -> None:
+        try:
+            await self._failures_of_account_from_site.hit()
+        except TooManyRequests:
+            return  # one site alone cannot lock an account
+        await self._failures_of_account.hit()
 
 
 async def hash_new_password(
@@ -54,12 +104,3 @@ async def hash_new_password(
     if await services.passwords.is_weak(password, email):
         raise Invalid({field: WEAK_PASSWORD})
     return await services.passwords.hash(password)
-
-
-async def _check(services: Services, limit: RateLimit, key: str) -> None:
-    try:
-        await limit.check(key)
-    except TooManyRequests as error:
-        if limit is services.limits.failed_logins_of_account:
-            raise AccountRateLimited(error.rate_limit) from None
-        raise

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import (
     Integer,
+    Text,
     bindparam,
     delete,
     func,
@@ -20,7 +21,7 @@ from sqlalchemy import (
 )
 from uuid_utils import uuid7
 
-from schema.tables import users
+from schema.tables import login_addresses, users
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database, Transaction
 from taskapp.db.statements import Statement
@@ -30,11 +31,18 @@ from taskapp.queries.sessions import session_user_id
 ACTIVE_DAYS = (1, 7, 30)
 _today = func.current_date()
 
-_INSERT = Statement(
-    "users.insert",
+_registered = (
     insert(users)
     .values(id=bindparam("id"), email=bindparam("email"), password_hash=bindparam("password_hash"))
-    .returning(users.c.id),
+    .returning(users.c.id)
+    .cte("registered")
+)
+_address = bindparam("address", type_=Text)
+_INSERT = Statement(
+    "users.insert",
+    insert(login_addresses)
+    .from_select(["user_id", "address"], select(_registered.c.id, _address).where(_address != ""))
+    .returning(login_addresses.c.user_id),
 )
 _credentials = select(users.c.id, users.c.email, users.c.password_hash, is_known_address)
 _FIND_BY_EMAIL = Statement(
@@ -115,14 +123,18 @@ class User(NamedTuple):
     created_at: str
 
 
-async def insert_user(database: Database, email: str, password_hash: str) -> str:
-    """Insert a user and return the id.
+async def insert_user(
+    database: Database, email: str, password_hash: str, *, address: str = ""
+) -> str:
+    """Insert a user and return the id; the IP address of a registration is a known one then.
 
     Raises:
         UniqueViolation: another account has the email address.
     """
     user_id = str(uuid7())
-    await database.fetch_one(_INSERT, id=user_id, email=email, password_hash=password_hash)
+    await database.fetch_one(
+        _INSERT, id=user_id, email=email, password_hash=password_hash, address=address
+    )
     return user_id
 
 

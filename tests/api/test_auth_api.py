@@ -291,14 +291,25 @@ async def test_a_hash_of_another_cost_is_made_anew_at_the_next_login(
 async def test_too_many_logins_at_once_are_asked_to_come_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskapp.auth.passwords.MAX_QUEUED_HASHES", 2)
-    async with running(settings, TASKAPP_BCRYPT_ROUNDS="8") as server:
-        responses = await at_once(server.client.post(LOGIN, UNKNOWN) for _ in range(20))
-    statuses = {response.status for response in responses}
-    assert statuses == {401, 503}
-    for response in responses:
-        if response.status == 503:
-            assert_problem(response, 503)
+    monkeypatch.setattr("taskapp.auth.passwords.PLACES", 8)
+    changes = {"TASKAPP_BCRYPT_ROUNDS": "8", "TASKAPP_TRUSTED_PROXIES": "127.0.0.1"}
+    async with running(settings, **changes) as server:
+        one = await at_once(server.client.post(LOGIN, UNKNOWN) for _ in range(50))
+        accounts = [{**UNKNOWN, "email": f"user{number}@example.com"} for number in range(50)]
+        each = await at_once(
+            server.client.post(LOGIN, sent, headers={"X-Forwarded-For": f"192.0.2.{number}"})
+            for number, sent in enumerate(accounts)
+        )
+        shared = await at_once(
+            server.client.post(LOGIN, UNKNOWN, headers={"X-Forwarded-For": f"192.0.2.{number}"})
+            for number in range(50)
+        )
+    assert {response.status for response in one} == {401, 429}  # the share of an address
+    assert {response.status for response in shared} == {401, 429}  # the share of an account
+    assert {response.status for response in each} == {401, 503}
+    for response in one + shared + each:
+        if response.status in {429, 503}:
+            assert_problem(response, response.status)
             assert int(response.headers["Retry-After"]) >= 1
 
 
@@ -323,13 +334,25 @@ async def test_after_five_failures_an_address_is_refused_with_the_right_password
 
 
 @with_settings(LOGIN_LIMIT="5/15minute")
-async def test_logins_that_succeed_are_not_counted(api: ApiClient) -> None:
+async def test_logins_that_succeed_are_not_counted_as_failures(api: ApiClient) -> None:
     await api.post(REGISTER, CAROL)
     for _ in range(7):
         assert (await api.post(LOGIN, CAROL)).status == 200
     for _ in range(4):
         await api.post(LOGIN, WRONG)
     assert (await api.post(LOGIN, CAROL)).status == 200
+
+
+@with_settings(SUCCESSFUL_LOGIN_LIMIT="3/hour")
+async def test_an_account_has_so_many_logins_that_succeed(api: ApiClient, bob: ApiClient) -> None:
+    await api.post(REGISTER, CAROL)
+    responses = await at_once(api.post(LOGIN, CAROL) for _ in range(6))
+    assert sorted(response.status for response in responses) == [200] * 3 + [429] * 3
+    assert {
+        response.headers["RateLimit-Policy"] for response in responses if response.status == 429
+    } == {'"session";q=3;w=3600'}
+    assert (await api.post(LOGIN, UNKNOWN)).status == 401
+    assert await api.log_in(bob.email, PASSWORD)
 
 
 async def test_twenty_tries_at_once_are_five_failures(settings: Settings) -> None:
@@ -349,9 +372,12 @@ async def test_one_address_does_not_use_up_the_tries_of_another(api: ApiClient) 
 
     assert [await log_in("192.0.2.1", WRONG) for _ in range(6)] == [401] * 5 + [429]
     assert await log_in("192.0.2.2", CAROL) == 200
-    # One subscriber has a whole /64.
+    # One subscriber has a whole /64, and one site a whole /48.
     assert [await log_in(f"2001:db8::{number}", WRONG) for number in range(6)] == [401] * 5 + [429]
     assert await log_in("2001:db8:0:1::1", CAROL) == 200
+    site = [await log_in(f"2001:db8:1:{number:x}::1", WRONG) for number in range(21)]
+    assert site == [401] * 20 + [429]
+    assert await log_in("2001:db8:2::1", CAROL) == 200
 
 
 @with_settings(LOGIN_LIMIT="5/15minute")

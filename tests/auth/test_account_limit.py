@@ -41,6 +41,46 @@ def statuses(responses: list[Response]) -> list[int]:
     return [response.status for response in responses]
 
 
+@with_settings(ACCOUNT_LOGIN_LIMIT="20/hour", TRUSTED_PROXIES="127.0.0.1,::1")
+@pytest.mark.parametrize("guessing", ["203.0.113.1", "2001:db8:1:{:x}::1"])
+async def test_one_address_or_site_cannot_lock_an_account_however_often_it_tries(
+    api: ApiClient, guessing: str
+) -> None:
+    await register(api)
+    for number in range(60):
+        assert (await log_in(api, guessing.format(number), WRONG)).status == 401
+        assert (await log_in(api, guessing.format(number), UNKNOWN)).status == 401
+    for number in range(5):
+        assert (await log_in(api, f"198.51.100.{number}", RIGHT)).status == 200
+
+
+@pytest.mark.parametrize("amount", [2, 3, 6, 7, 20, 100])
+async def test_with_any_limit_six_addresses_cannot_lock_an_account_unless_they_use_it_up(
+    settings: Settings, amount: int
+) -> None:
+    changes = {
+        "TASKAPP_ACCOUNT_LOGIN_LIMIT": f"{amount}/hour",
+        "TASKAPP_TRUSTED_PROXIES": "127.0.0.1",
+    }
+    async with running(settings, **changes) as server:
+        await register(server.client)
+        for address in range(min(6, amount - 1)):
+            for _ in range(20):
+                assert (await log_in(server.client, f"203.0.113.{address}", WRONG)).status == 401
+        assert (await log_in(server.client, AWAY, RIGHT)).status == 200
+
+
+@limited
+async def test_an_account_that_was_attacked_before_it_existed_is_open_where_it_was_registered(
+    api: ApiClient, visitor: PageClient
+) -> None:
+    await guess(api, WRONG)
+    headers = {"X-Forwarded-For": HOME}
+    assert (await api.post("/api/auth/register", RIGHT, headers=headers)).status == 201
+    assert (await log_in(api, AWAY, RIGHT)).status == 429
+    assert (await log_in(api, HOME, RIGHT)).status == 200
+
+
 @limited
 async def test_a_stranger_who_guesses_from_many_addresses_is_slowed(api: ApiClient) -> None:
     await register(api)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskapp.core.client_address import Network, client_address, is_in, limit_key
+from taskapp.core.client_address import Network, client_address, is_in, limit_key, site_key
 
 PROXIES: tuple[Network, ...] = (
     ip_network("127.0.0.1"),
@@ -130,6 +130,8 @@ def test_a_port_changes_no_address(
         ("2001:db8:1:3::", "2001:db8:1:3::/64"),
         ("fe80::1%eth0", "fe80::/64"),
         ("::1", "::/64"),
+        ("64:ff9b::c633:6401", "198.51.100.1"),  # an IPv4 client behind NAT64
+        ("64:ff9b:1::c633:6401", "64:ff9b:1::/64"),
         ("unix", "unix"),
     ],
 )
@@ -137,8 +139,24 @@ def test_a_limit_counts_an_ipv6_subscriber_once(address: str, expected: str) -> 
     assert limit_key(address) == expected
 
 
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("198.51.100.1", "198.51.100.1"),
+        ("::ffff:198.51.100.1", "198.51.100.1"),
+        ("64:ff9b::c633:6401", "198.51.100.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+        ("2001:DB8:1:FFFF::", "2001:db8:1::/48"),
+        ("2001:db8:2:2::", "2001:db8:2::/48"),
+        ("unix", "unix"),
+    ],
+)
+def test_a_site_of_ipv6_is_a_48(address: str, expected: str) -> None:
+    assert site_key(address) == expected
+
+
 @given(network=st.ip_addresses(v=6), host=st.integers(0, 2**64 - 1))
 def test_no_address_of_a_subscriber_is_counted_apart(network: object, host: int) -> None:
     first = int(ip_address(str(network))) >> 64 << 64
-    if first:  # below lie the forms of IPv4 addresses
+    if str(IPv6Address(first)) not in {"::", "64:ff9b::"}:  # forms of IPv4 addresses
         assert limit_key(str(ip_address(first | host))) == limit_key(str(ip_address(first)))

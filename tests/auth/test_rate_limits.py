@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 from limits import parse
 
-from taskapp.auth.rate_limits import MemoryWindows, RateLimit, RateLimits
-from taskapp.core.client_address import limit_key
+from taskapp.auth.rate_limits import SITE_FACTOR, AddressLimit, MemoryWindows, RateLimit, RateLimits
 from taskapp.core.errors import RateLimitStatus, TooManyRequests, Unavailable
-from tests.support.server_process import Stopwatch
+from tests.support.server_process import LONG_ENOUGH, Stopwatch
 
 ALICE, BOB = "198.51.100.1", "198.51.100.2"
 # Seconds of a window. If a busy machine misses what happens within it, the next one is tried.
@@ -65,13 +64,14 @@ def storage(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def open_limits(storage: str, api: str = "3/15minute") -> AsyncIterator[RateLimits]:
+async def open_limits(storage: str, plain: str = "3/15minute") -> AsyncIterator[RateLimits]:
     limits = RateLimits(
         storage,
         failed_logins=parse("5/15minute"),
         failed_logins_of_account=parse("10/hour"),
+        successful_logins=parse(plain),
         registrations=parse("20/hour"),
-        api=parse(api),
+        api=parse("100/15minute"),
     )
     yield limits
     await limits.close()
@@ -86,6 +86,16 @@ async def take_all(limit: RateLimit, key: str) -> list[RateLimitStatus]:
     return taken
 
 
+async def count_hits(limit: AddressLimit, address: str) -> int:
+    """Hit the limit of an address until it is reached, and return how often it was."""
+    for number in range(1000):
+        try:
+            await limit.counts(address).hit()
+        except TooManyRequests:
+            return number
+    return 1000
+
+
 async def try_hit(limit: RateLimit, key: str) -> RateLimitStatus | TooManyRequests:
     try:
         return await limit.hit(key)
@@ -96,8 +106,8 @@ async def try_hit(limit: RateLimit, key: str) -> RateLimitStatus | TooManyReques
 def test_so_many_are_allowed_and_the_next_is_told_when_to_come_back(storage: str) -> None:
     async def scenario() -> None:
         async with open_limits(storage) as limits:
-            limit = limits.api
-            assert await limit.status("alice") == RateLimitStatus("api", 3, 3, 900, 900)
+            limit = limits.successful_logins
+            assert await limit.status("alice") == RateLimitStatus("session", 3, 3, 900, 900)
             await limit.check("alice")
             taken = await take_all(limit, "alice")
             assert [status.remaining for status in taken] == [2, 1, 0]
@@ -114,7 +124,7 @@ def test_so_many_are_allowed_and_the_next_is_told_when_to_come_back(storage: str
 def test_who_waits_as_long_as_told_is_let_in(storage: str) -> None:
     async def scenario(window: int) -> bool:
         async with open_limits(storage, f"1/{window}second") as limits:
-            limit = limits.api
+            limit = limits.successful_logins
             started = time.monotonic()
             await limit.hit("dave")
             for wait in (0.3 * window, 0.0):  # the rest remains, and the whole window
@@ -135,11 +145,12 @@ def test_who_waits_as_long_as_told_is_let_in(storage: str) -> None:
 def test_keys_and_limits_are_counted_apart(storage: str) -> None:
     async def scenario() -> None:
         async with open_limits(storage) as limits:
-            await take_all(limits.api, ALICE)
-            assert len(await take_all(limits.api, BOB)) == 3
-            assert len(await take_all(limits.failed_logins, ALICE)) == 5
+            await take_all(limits.successful_logins, ALICE)
+            assert len(await take_all(limits.successful_logins, BOB)) == 3
             assert len(await take_all(limits.failed_logins_of_account, ALICE)) == 10
-            assert len(await take_all(limits.registrations, ALICE)) == 20
+            assert len(await take_all(limits.failed_logins_of_account_from_site, ALICE)) == 2
+            assert await count_hits(limits.failed_logins, ALICE) == 5
+            assert await count_hits(limits.registrations, ALICE) == 20
 
     asyncio.run(scenario())
 
@@ -147,7 +158,7 @@ def test_keys_and_limits_are_counted_apart(storage: str) -> None:
 def test_refusals_and_looks_are_not_counted(storage: str) -> None:
     async def scenario(window: int) -> bool:
         async with open_limits(storage, f"2/{window}second") as limits:
-            limit = limits.api
+            limit = limits.successful_logins
             started = time.monotonic()
             await limit.hit("carol")
             await asyncio.sleep(0.5 * window)
@@ -175,7 +186,7 @@ def test_many_at_once_are_counted_one_by_one(storage: str) -> None:
     async def scenario() -> None:
         async with open_limits(storage, "7/15minute") as limits:
             outcomes = await asyncio.gather(
-                *(limits.api.hit("dave") for _ in range(50)), return_exceptions=True
+                *(limits.successful_logins.hit("dave") for _ in range(50)), return_exceptions=True
             )
         taken = [outcome for outcome in outcomes if isinstance(outcome, RateLimitStatus)]
         refused = [outcome for outcome in outcomes if isinstance(outcome, TooManyRequests)]
@@ -187,11 +198,64 @@ def test_many_at_once_are_counted_one_by_one(storage: str) -> None:
 def test_an_ipv6_subscriber_has_one_count(storage: str) -> None:
     async def scenario() -> None:
         async with open_limits(storage) as limits:
-            for host in range(3):
-                await limits.api.hit(limit_key(f"2001:db8:0:1::{host:x}"))
+            for host in range(5):
+                await limits.failed_logins.counts(f"2001:db8:0:1::{host:x}").hit()
             with pytest.raises(TooManyRequests):
-                await limits.api.hit(limit_key("2001:db8:0:1:ffff::1"))
-            await limits.api.hit(limit_key("2001:db8:0:2::1"))
+                await limits.failed_logins.counts("2001:db8:0:1:ffff::1").check()
+            await limits.failed_logins.counts("2001:db8:0:2::1").check()
+
+    asyncio.run(scenario())
+
+
+def test_a_site_of_ipv6_has_a_count_for_all_of_its_networks(storage: str) -> None:
+    async def scenario() -> None:
+        async with open_limits(storage) as limits:
+            networks = [f"2001:db8:1:{number:x}::1" for number in range(100)]
+            counted = [await count_hits(limits.failed_logins, network) for network in networks]
+            assert sum(counted) == SITE_FACTOR * 5
+            assert max(counted) == 5
+            assert await count_hits(limits.failed_logins, "2001:db8:2:1::1") == 5
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("tries", [1, 3, 7])
+def test_as_many_attempts_run_at_once_as_may_fail(storage: str, tries: int) -> None:
+    """However many come at once, no more than the limit are made while all of them fail."""
+
+    async def scenario() -> None:
+        running = most = failed = 0
+        async with open_limits(storage, f"{tries}/15minute") as limits:
+            limit = limits.successful_logins
+
+            async def fail() -> None:
+                nonlocal running, most, failed
+                async with limit.attempt("mallory"):
+                    running += 1
+                    most = max(most, running)
+                    await asyncio.sleep(0.001)
+                    await limit.hit("mallory")
+                    failed += 1
+                    running -= 1
+
+            outcomes = await asyncio.gather(*(fail() for _ in range(30)), return_exceptions=True)
+        refused = sum(isinstance(outcome, TooManyRequests) for outcome in outcomes)
+        assert (failed, refused) == (tries, 30 - tries)
+        assert most <= tries
+
+    asyncio.run(scenario())
+
+
+def test_attempts_that_succeed_refuse_nobody_however_many_run_at_once(storage: str) -> None:
+    async def scenario() -> None:
+        async with open_limits(storage, "2/15minute") as limits:
+
+            async def succeed() -> None:
+                async with limits.successful_logins.attempt("school"):
+                    await asyncio.sleep(0)
+
+            async with asyncio.timeout(LONG_ENOUGH):
+                await asyncio.gather(*(succeed() for _ in range(30)))
 
     asyncio.run(scenario())
 
@@ -199,8 +263,8 @@ def test_an_ipv6_subscriber_has_one_count(storage: str) -> None:
 def test_two_processes_share_the_counts_in_redis(redis_url: str) -> None:
     async def scenario() -> None:
         async with open_limits(redis_url) as one, open_limits(redis_url) as other:
-            await one.api.hit("erin")
-            assert (await other.api.hit("erin")).remaining == 1
+            await one.successful_logins.hit("erin")
+            assert (await other.successful_logins.hit("erin")).remaining == 1
 
     asyncio.run(scenario())
 
@@ -208,9 +272,9 @@ def test_two_processes_share_the_counts_in_redis(redis_url: str) -> None:
 async def assert_fails_closed(limits: RateLimits) -> None:
     stopwatch = Stopwatch()
     outcomes = await asyncio.gather(
-        limits.api.hit(ALICE),
-        limits.failed_logins.check(ALICE),
-        limits.registrations.status(ALICE),
+        limits.successful_logins.hit(ALICE),
+        limits.failed_logins.counts(ALICE).check(),
+        limits.registrations.counts(ALICE).hit(),
         return_exceptions=True,
     )
     assert stopwatch.seconds < TIMEOUT
@@ -224,12 +288,12 @@ def test_without_redis_nobody_passes_and_afterwards_all_is_well() -> None:
         async with open_limits(f"redis+unix://{folder}/redis.sock") as limits:
             await assert_fails_closed(limits)
             with redis_server(folder) as server:
-                await limits.api.hit(ALICE)
+                await limits.successful_logins.hit(ALICE)
                 server.send_signal(signal.SIGSTOP)
                 await assert_fails_closed(limits)
             await assert_fails_closed(limits)
             with redis_server(folder):
-                await limits.api.hit(ALICE)
+                await limits.successful_logins.hit(ALICE)
 
     asyncio.run(scenario())
     shutil.rmtree(folder)

@@ -35,6 +35,7 @@ SETTINGS = {
     "TASKAPP_API_LIMIT": "1000000/minute",
     "TASKAPP_REGISTER_LIMIT": "1000000/minute",
     "TASKAPP_LOGIN_LIMIT": "1000000/minute",
+    "TASKAPP_SUCCESSFUL_LOGIN_LIMIT": "1000000/minute",
     **POSTGRESQL,
 }
 # Executes `server.py` with an open socket as descriptor 3, like systemd (sd_listen_fds(3)).
