@@ -33,7 +33,7 @@ function swap({ page, response }) {
   document.title = page.title;
   history.replaceState(null, "", response.url);
   prepare(document);
-  find("main [autofocus]")?.focus();
+  (find("main [autofocus]") ?? find("#new-title"))?.focus();
 }
 
 function flip(task) {

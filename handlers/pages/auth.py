@@ -14,7 +14,7 @@ from taskapp.queries.sessions import find_session_user
 _CREDENTIALS = ("email", "password")
 _DRAFT_PREFIX = "draft_"
 _FORM_WITH_TEXT = re.compile("/tasks(/several|/[0-9A-Fa-f-]{36}/edit)?")  # a path of a form
-_DRAFT_FIELDS = ("title", "description", "titles", "status", "key", "version", "given")
+_DRAFT_FIELDS = ("title", "description", "titles", "key", "version", "given")
 
 
 class CredentialsPage(PageHandler):

@@ -25,6 +25,7 @@ from taskapp.operations.tasks import (
     delete_completed_tasks,
     delete_task,
     find_completed,
+    find_neighbor,
     key_of_text,
     list_tasks_with_summary,
     require_task,
@@ -46,16 +47,41 @@ class TaskPage(PageHandler):
             return None
 
     @cached_property
+    def cursor(self) -> str | None:
+        """Return the cursor of this page of the list; None for the first page."""
+        after = self.read_query("after")
+        return after if after and self.services.signer.read_cursor(after) else None
+
+    @cached_property
     def list_query(self) -> str:
         """Return the query of this part of the list, with parameters that are valid only."""
-        after = self.read_query("after")
-        is_valid = after and self.services.signer.read_cursor(after)
-        return _list_query(self.status_filter, after if is_valid else None)
+        return _list_query(self.status_filter, self.cursor)
 
     @property
     def current_path(self) -> str:
         """Return the address of this page with the query of its part of the list."""
         return super().current_path + self.list_query
+
+    def path_of_task(self, task_id: str) -> str:
+        """Return the path of this part of the list, at a task."""
+        return f"/tasks{self.list_query}#task-{task_id}"
+
+    async def find_path_beside(self, task_id: str) -> str:
+        """Return the path of this part of the list at the task beside one that will leave it.
+
+        A part that will be empty is left for the beginning of the list.
+        """
+        neighbor = await find_neighbor(
+            self.services,
+            self.session,
+            task_id,
+            status=self.status_filter,
+            after=self.cursor,
+            limit=DEFAULT_PAGE_SIZE,
+        )
+        if neighbor is None:
+            return "/tasks" + _list_query(self.status_filter, None)
+        return self.path_of_task(neighbor)
 
 
 class TaskListPage(TaskPage):
@@ -101,8 +127,9 @@ class TaskListPage(TaskPage):
 
     @property
     def path_after_adding(self) -> str:
-        """Return the path of the list that shows a new task."""
-        return "/tasks" + _list_query("pending" if self.status_filter == "pending" else None, None)
+        """Return the path of the list that shows a new task, at the field for the next one."""
+        status = "pending" if self.status_filter == "pending" else None
+        return f"/tasks{_list_query(status, None)}#new-title"
 
     async def render_invalid(self, sent: dict[str, str], key: str | None, error: Invalid) -> None:
         """Render the list with what was typed into a form of it, and what is wrong with that."""
@@ -184,7 +211,7 @@ def _format_summary(summary: ListSummary, language: Language) -> dict[str, str]:
 class TaskEditPage(TaskPage):
     """/tasks/:id/edit. The form names the version it began with, so that no change is lost."""
 
-    draft_fields = ("title", "description", "status", "version")
+    draft_fields = ("title", "description", "version")
 
     async def get(self, task_id: str) -> None:
         """Render the form."""
@@ -192,14 +219,13 @@ class TaskEditPage(TaskPage):
         values = {
             "title": task.title,
             "description": task.description,
-            "status": task.status,
             "version": task.updated_at,
         }
         self._render_form(task, values, {})
 
     async def post(self, task_id: str) -> None:
         """Save the task, or render the form with what is wrong or with a conflicting change."""
-        sent = self.read_form("title", "description", "status", "version")
+        sent = self.read_form("title", "description", "version")
         version = sent.pop("version", "")
         versions = [version] if is_version(version) else None
         task = await require_task(self.services, self.session, task_id)
@@ -218,7 +244,7 @@ class TaskEditPage(TaskPage):
     async def _render_conflict(self, task_id: str, sent: dict[str, str]) -> None:
         """Render both texts, unless they are the same: then the form was sent twice."""
         task = await require_task(self.services, self.session, task_id)
-        saved = {**_as_sent_back(task), "status": task.status}
+        saved = _as_sent_back(task)
         if saved == {**saved, **sent, "title": sent.get("title", "").strip()}:
             self._redirect_to_task(task)
             return
@@ -226,7 +252,7 @@ class TaskEditPage(TaskPage):
         self._render_form(task, values, {}, is_conflict=True, status=409)
 
     def _redirect_to_task(self, task: Task) -> None:
-        self.redirect_to(f"/tasks{self.list_query}#task-{task.id}", "saved")
+        self.redirect_to(self.path_of_task(task.id), "saved")
 
     def _render_form(
         self,
@@ -263,11 +289,13 @@ class TaskStatusPage(TaskPage):
     """/tasks/:id/status: the checkbox of the list."""
 
     async def post(self, task_id: str) -> None:
-        """Complete or reopen a task, and lead back to it."""
+        """Complete or reopen a task, and lead back to it or, if it leaves the list, beside it."""
         sent = self.read_form("status")
+        stays = self.status_filter in {None, sent.get("status")}
+        path_beside = None if stays else await self.find_path_beside(task_id)
         task = await set_task_status(self.services, self.session, task_id, sent)
         done = "completed" if task.status == "completed" else "reopened"
-        self.redirect_to(f"/tasks{self.list_query}#task-{task.id}", f"{done}.{task.id}")
+        self.redirect_to(path_beside or self.path_of_task(task.id), f"{done}.{task.id}")
 
 
 class TaskDeletePage(TaskPage):
@@ -279,9 +307,10 @@ class TaskDeletePage(TaskPage):
         self.render_page("delete.html", task=task, list_query=self.list_query)
 
     async def post(self, task_id: str) -> None:
-        """Delete the task."""
+        """Delete the task, and lead to the one beside it."""
+        path = await self.find_path_beside(task_id)
         await delete_task(self.services, self.session, task_id)
-        self.redirect_to(f"/tasks{self.list_query}", "deleted")
+        self.redirect_to(path, "deleted")
 
 
 class CompletedDeletePage(TaskPage):

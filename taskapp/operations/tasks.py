@@ -90,6 +90,32 @@ async def list_tasks_with_summary(
     return _page(services, rows, limit), summary
 
 
+async def find_neighbor(
+    services: Services,
+    session: SessionToken,
+    task_id: str,
+    *,
+    status: str | None,
+    after: str | None,
+    limit: int,
+) -> str | None:
+    """Return the id of the task after another on a page of a list, or before it if it is the last.
+
+    None if there is no other task on the page, or if the task is not there.
+
+    Raises:
+        TaskNotFound: no task has this id.
+        BadRequest: we did not sign the cursor.
+    """
+    clean_id = _read_id(task_id)
+    selection = Selection(status, _read_cursor(services, after), limit + 1)
+    ids = [task.id for task in await queries.list_tasks(services.database, session, selection)]
+    if clean_id not in ids:
+        return None
+    place = ids.index(clean_id)
+    return next(iter([*ids[place + 1 :], *ids[:place][-1:]]), None)
+
+
 async def require_task(services: Services, session: SessionToken, task_id: str) -> Task:
     """Return a task.
 

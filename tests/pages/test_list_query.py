@@ -13,7 +13,7 @@ from taskapp.services import Services
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import add_tasks
 from tests.support.page_client import ALICE, PASSWORD, PageClient
-from tests.support.page_reader import Page
+from tests.support.page_reader import Page, Row
 
 pytest_plugins = ["tests.support.page_fixtures"]
 gen_test = pytest.mark.gen_test
@@ -34,8 +34,8 @@ def in_every_part(test: Test) -> Test:
 @pytest.fixture
 def many(empty_database: str, alice: ApiClient) -> None:
     """Add two pages of tasks of either status."""
-    add_tasks(empty_database, alice.user_id, 52, status="completed")
-    add_tasks(empty_database, alice.user_id, 52)
+    add_tasks(empty_database, alice.user_id, 53, status="completed")
+    add_tasks(empty_database, alice.user_id, 53)
 
 
 async def open_part(mine: PageClient, query: str, page_number: int) -> str:
@@ -47,11 +47,15 @@ async def open_part(mine: PageClient, query: str, page_number: int) -> str:
     return page.address.removeprefix("/tasks")
 
 
-async def leads_back(mine: PageClient, page: Page, list_query: str, task_id: str = "") -> Page:
-    """Check that a page redirects to this part of the list, to the task, and follow."""
-    fragment = f"#task-{task_id}" if task_id else ""
+async def leads_back(mine: PageClient, page: Page, list_query: str, fragment: str = "") -> Page:
+    """Check that a page redirects to this part of the list, to a place in it, and follow."""
     assert (page.status, page.location) == (303, f"/tasks{list_query}{fragment}")
     return await mine.follow(page)
+
+
+def at(row: Row) -> str:
+    """Return the fragment that shows a row of the list."""
+    return f"#task-{row.id}"
 
 
 # It is kept
@@ -63,7 +67,7 @@ async def test_every_link_of_a_row_and_the_theme_keep_the_query(
 ) -> None:
     list_query = await open_part(mine, query, page_number)
     page = mine.page
-    assert len(page.rows) == (2 if query and page_number == 2 else 50)
+    assert len(page.rows) == (3 if query and page_number == 2 else 50)
     for row in page.rows:
         for action in ("edit", "delete", "status"):
             assert page.references.count(f"/tasks/{row.id}/{action}{list_query}") == 1
@@ -75,12 +79,13 @@ async def test_completing_and_undoing_lead_back(
     mine: PageClient, query: str, page_number: int
 ) -> None:
     list_query = await open_part(mine, query, page_number)
-    row = mine.page.rows[0]
-    page = await leads_back(mine, await mine.send(row.title), list_query, row.id)
+    row, beside = mine.page.rows[:2]
+    shown = beside if query else row  # the row leaves a filtered list
+    page = await leads_back(mine, await mine.send(row.title), list_query, at(shown))
     assert [each.is_completed for each in page.rows if each.id == row.id] == (
         [] if query else [not row.is_completed]
     )
-    page = await leads_back(mine, await mine.send("Undo"), list_query, row.id)
+    page = await leads_back(mine, await mine.send("Undo"), list_query, at(row))
     assert page.rows[0] == row
 
 
@@ -90,38 +95,48 @@ async def test_editing_leads_back_whatever_comes_between(
 ) -> None:
     list_query = await open_part(mine, query, page_number)
     row = mine.page.rows[0]
+    back = f"/tasks{list_query}{at(row)}"
     page = await mine.open(mine.page.link(f"Edit: {row.title}"))
-    assert page.link("Cancel") == f"/tasks{list_query}"
+    assert page.link("Cancel") == back
     page = await mine.send("Save", title="")
-    assert (page.status, page.link("Cancel")) == (400, f"/tasks{list_query}")
+    assert (page.status, page.link("Cancel")) == (400, back)
     await alice.put(f"/api/tasks/{row.id}", {"title": "By the other"})
     page = await mine.send("Save", title="By me")
-    assert (page.status, page.link("Cancel")) == (409, f"/tasks{list_query}")
+    assert (page.status, page.link("Cancel")) == (409, back)
     conflict = page
-    page = await leads_back(mine, await mine.send("Save"), list_query, row.id)
+    page = await leads_back(mine, await mine.send("Save"), list_query, at(row))
     assert page.titles[0] == "By me"
     mine.page = conflict  # a second click
-    await leads_back(mine, await mine.send("Save"), list_query, row.id)
+    await leads_back(mine, await mine.send("Save"), list_query, at(row))
 
 
 @in_every_part
-async def test_deleting_leads_back(mine: PageClient, query: str, page_number: int) -> None:
+async def test_deleting_leads_to_the_task_beside(
+    mine: PageClient, query: str, page_number: int
+) -> None:
     list_query = await open_part(mine, query, page_number)
-    row = mine.page.rows[0]
-    page = await mine.open(mine.page.link(f"Delete: {row.title}"))
-    assert page.link("Cancel") == f"/tasks{list_query}"
-    page = await leads_back(mine, await mine.send("Delete"), list_query)
-    assert row not in page.rows
+    for place in (0, -1):
+        row = mine.page.rows[place]
+        page = await mine.open(mine.page.link(f"Delete: {row.title}"))
+        assert page.link("Cancel") == f"/tasks{list_query}{at(row)}"
+        response = await mine.send("Delete")
+        page = await mine.open(f"/tasks{list_query}")
+        # Below the last row of a page, the next task has come up from the next page.
+        beside = page.rows[0] if place == 0 else page.rows[-1]
+        await leads_back(mine, response, list_query, at(beside))
+        assert row not in page.rows
 
 
 @gen_test
 @pytest.mark.usefixtures("many")
-async def test_the_last_task_of_a_page_leaves_a_page_that_leads_to_the_newest(
-    mine: PageClient,
-) -> None:
+async def test_the_last_task_of_a_page_leads_to_the_newest(mine: PageClient) -> None:
     list_query = await open_part(mine, "?status=pending", 2)
-    for row in mine.page.rows:
-        page = await leads_back(mine, await mine.send(row.title), list_query, row.id)
+    first, second, third = mine.page.rows
+    await leads_back(mine, await mine.send(third.title), list_query, at(second))
+    await leads_back(mine, await mine.send(first.title), list_query, at(second))
+    page = await leads_back(mine, await mine.send(second.title), "?status=pending")
+    assert len(page.rows) == 50
+    page = await mine.open(f"/tasks{list_query}")
     assert "No more tasks." in page.text
     assert page.link("Back to newest") == "/tasks?status=pending"
 
@@ -138,7 +153,8 @@ async def test_adding_leads_to_the_list_that_shows_the_new_task(
 ) -> None:
     for button, field in [("Add", "title"), ("Add tasks", "titles")]:
         await open_part(mine, query, page_number)
-        page = await leads_back(mine, await mine.send(button, **{field: "New"}), leads_to)
+        response = await mine.send(button, **{field: "New"})
+        page = await leads_back(mine, response, leads_to, "#new-title")
         assert page.titles[0] == "New"
 
 
@@ -153,8 +169,9 @@ async def test_an_error_of_a_new_task_is_shown_in_the_same_filter(
         assert [tag["href"] for tag in page.tags("a") if "aria-current" in tag] == [
             f"/tasks{query}"
         ]
-        row = page.rows[0]
-        await leads_back(mine, await mine.send(row.title), query, row.id)
+        row, beside = page.rows[:2]
+        shown = beside if query else row
+        await leads_back(mine, await mine.send(row.title), query, at(shown))
 
 
 @gen_test
@@ -170,7 +187,7 @@ async def test_a_login_in_between_leads_to_the_same_part_of_the_list(
         await mine.open(address)
         page = await mine.submit("Log in", email=ALICE, password=PASSWORD)
         assert page.address == address
-    assert page.link("Cancel") == f"/tasks{list_query}"
+    assert page.link("Cancel") == f"/tasks{list_query}{at(row)}"
 
 
 @gen_test
@@ -187,8 +204,8 @@ async def test_a_form_that_is_sent_again_leads_back_to_the_same_part_of_the_list
     task_id = add_tasks(empty_database, alice.user_id, 1)[0]
     seen = "" if query == "?status=completed" else query  # the list that shows new tasks
     for address, button, field, leads_to in [
-        ("/tasks", "Add", "title", f"/tasks{seen}"),
-        ("/tasks", "Add tasks", "titles", f"/tasks{seen}"),
+        ("/tasks", "Add", "title", f"/tasks{seen}#new-title"),
+        ("/tasks", "Add tasks", "titles", f"/tasks{seen}#new-title"),
         (f"/tasks/{task_id}/edit", "Save", "title", f"/tasks{query}#task-{task_id}"),
     ]:
         await mine.open(f"{address}{query}")
@@ -226,7 +243,7 @@ async def test_a_forged_query_is_the_beginning_of_the_list(
     for name, button, link in [("edit", "Save", "Cancel"), ("delete", "Delete", "Cancel")]:
         page = await mine.open(f"/tasks/{task['id']}/{name}{query}")
         assert page.form(button).action == f"/tasks/{task['id']}/{name}"
-        assert page.link(link) == "/tasks"
+        assert page.link(link) == f"/tasks#task-{task['id']}"
         assert page.form("Dark").fields["next"] == f"/tasks/{task['id']}/{name}"
     page = await mine.open(f"/tasks/completed/delete{query}")
     assert set(page.links) <= {"/", "/tasks", "/account"}
@@ -243,7 +260,7 @@ async def test_a_forged_query_is_the_beginning_of_the_list(
 @gen_test
 async def test_of_two_queries_the_first_counts(mine: PageClient, task: dict[str, str]) -> None:
     page = await mine.open(f"/tasks/{task['id']}/edit?status=completed&status=pending")
-    assert page.link("Cancel") == "/tasks?status=completed"
+    assert page.link("Cancel") == f"/tasks?status=completed#task-{task['id']}"
 
 
 @gen_test
@@ -257,7 +274,7 @@ async def test_an_altered_cursor_is_ignored(mine: PageClient) -> None:
         list_query[:-1] + ("A" if list_query[-1] != "A" else "B"),
     ):
         page = await mine.open(f"/tasks/{row.id}/edit{altered}")
-        assert page.link("Cancel") == "/tasks"
+        assert page.link("Cancel") == f"/tasks{at(row)}"
 
 
 def test_any_query_leads_to_a_part_of_the_list(
@@ -266,7 +283,8 @@ def test_any_query_leads_to_a_part_of_the_list(
     cursor = app.services.signer.sign_cursor(task["id"])
     values = st.sampled_from([b"pending", b"completed", cursor.encode("ascii")]) | st.binary()
     parts = {
-        f"/tasks{query}#task-{task['id']}"
+        f"/tasks{query}{fragment}"
+        for fragment in (f"#task-{task['id']}", "")
         for status in ["", "pending", "completed"]
         for query in [
             f"?status={status}" if status else "",

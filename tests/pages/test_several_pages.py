@@ -22,7 +22,7 @@ async def test_each_line_becomes_a_task_and_the_first_is_on_top(
     await alice.add_task("Older")
     await mine.open("/tasks")
     response = await mine.send(BUTTON, titles=LINES)
-    assert (response.status, response.location) == (303, "/tasks")
+    assert (response.status, response.location) == (303, "/tasks#new-title")
     page = await mine.follow(response)
     assert page.titles == [*TITLES, "Older"]
     assert page.flash_message == "3 tasks added."

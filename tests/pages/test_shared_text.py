@@ -46,7 +46,7 @@ async def test_several_lines_fill_the_form_for_several_tasks(mine: PageClient) -
     assert page.form("Add").fields["title"] == ""
     page = await mine.submit("Add tasks")
     assert page.titles == ["Buy milk", "Call Ada"]
-    assert page.address == "/tasks?status=pending"
+    assert page.address == "/tasks?status=pending#new-title"
 
 
 async def test_a_text_that_is_too_long_is_kept_to_be_shortened(mine: PageClient) -> None:
@@ -99,7 +99,7 @@ async def test_whoever_is_not_logged_in_keeps_the_text_over_the_login(
     assert page.form("Save changes").fields["title"] == "Buy <milk>"
     assert (await alice.get("/api/tasks")).json["tasks"] == []
     page = await visitor.submit("Save changes")
-    assert (page.titles, page.address) == (["Buy <milk>"], "/tasks?status=pending")
+    assert (page.titles, page.address) == (["Buy <milk>"], "/tasks?status=pending#new-title")
 
 
 async def test_several_lines_are_kept_over_the_login(visitor: PageClient, alice: ApiClient) -> None:

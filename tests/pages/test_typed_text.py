@@ -36,13 +36,13 @@ async def test_an_edit_that_was_typed_while_the_session_ended_is_saved_after_the
     await mine.send("Log out")
     mine.cookies["taskapp-session"] = "is over"
     mine.page = form
-    page = await mine.send("Save", title="Typed for long", status="completed")
+    page = await mine.send("Save", title="Typed for long", description="With care")
     assert page.status == 401
     assert "taskapp-session" not in mine.cookies
     page = await mine.send("Log in", email=ALICE, password=PASSWORD)
     assert page.form("Save changes").fields["title"] == "Typed for long"
     assert (await mine.submit("Save changes")).titles == ["Typed for long"]
-    assert (await stored(alice, task))["status"] == "completed"
+    assert (await stored(alice, task))["description"] == "With care"
 
 
 async def test_an_edit_after_the_login_still_notices_a_conflict(
@@ -105,7 +105,7 @@ async def test_what_was_typed_into_an_untrusted_edit_form_can_be_sent_again(
     mine: PageClient, alice: ApiClient, task: dict[str, str]
 ) -> None:
     await mine.open(f"/tasks/{task['id']}/edit")
-    page = await mine.send("Save", title="Typed", status="completed", csrf_token="forged")
+    page = await mine.send("Save", title="Typed", description="Long", csrf_token="forged")
     assert page.status == 403
     assert (await mine.submit("Send again")).titles == ["Typed"]
-    assert (await stored(alice, task))["status"] == "completed"
+    assert (await stored(alice, task))["description"] == "Long"

@@ -219,7 +219,7 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
     page = await reader.open(f"{tasks[0]}/edit")
     version = next(tag["value"] for tag in page.tags("input") if tag.get("name") == "version")
     changed = {"title": "4", "description": "", "version": version}
-    assert (await reader.post(f"{tasks[0]}/edit", **changed, status="1")).status == 400
+    assert (await reader.post(f"{tasks[0]}/edit", **changed | {"title": ""})).status == 400
     assert "⟦Task saved" in (await reader.post(f"{tasks[0]}/edit", **changed)).html
     assert (await reader.post(f"{tasks[0]}/edit", **changed | {"title": "5"})).status == 409
 
@@ -253,7 +253,7 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
     await reader.open("/tasks")
     assert (await reader.fetch("POST", "/tasks", {"title": "1"})).status == 403
     del reader.cookies["taskapp-session"]
-    kept = {"draft_action": "/tasks", "draft_title": "1", "draft_status": "pending"}
+    kept = {"draft_action": "/tasks", "draft_title": "1"}
     assert (await reader.post("/tasks", title="1", description="1")).status == 401
     await reader.post("/login", **ACCOUNT, **kept)
     parts = {"base.html", "_forms.html", "_task.html"}  # which other templates use

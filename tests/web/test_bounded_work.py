@@ -90,7 +90,7 @@ FIELDS = {
     "/theme": ("theme", "next"),
     "/tasks": ("title", "description", "key", "csrf_token"),
     "/tasks/several": ("titles", "key"),
-    "/tasks/:id/edit": ("title", "description", "status", "version"),
+    "/tasks/:id/edit": ("title", "description", "version"),
     "/tasks/:id/status": ("status",),
     "/tasks/:id/delete": ("anything",),
     "/tasks/completed/delete": ("until",),
