@@ -152,10 +152,10 @@ class LogoutPage(PageHandler):
 
     is_public = True
 
-    def check_form(self) -> None:
+    async def check_form(self) -> None:
         """Require no CSRF token where there is no session to end: a second click is no error."""
         if self.session_token is not None:
-            super().check_form()
+            await super().check_form()
 
     async def post(self) -> None:
         """End the session in the browser and in the database."""

@@ -25,6 +25,7 @@ from taskapp.core.errors import (
     NotFound,
     TaskappError,
 )
+from taskapp.operations.access_checks import require_session
 from taskapp.queries.sessions import LIFETIME
 
 if sys.version_info >= (3, 14):
@@ -83,7 +84,7 @@ class PageHandler(BaseHandler):
             raise FormNotTrusted
         await super().prepare()
         if not self.is_safe():
-            self.check_form()
+            await self.check_form()
 
     @cached_property
     def is_foreign_form(self) -> bool:
@@ -94,16 +95,20 @@ class PageHandler(BaseHandler):
         """
         return not self.is_safe() and self.is_cross_site()
 
-    def check_form(self) -> None:
+    async def check_form(self) -> None:
         """Reject a form without a CSRF token of this browser and session.
 
         Raises:
             FormNotTrusted: the token is missing or not valid.
+            NotAuthenticated: so it is, and the session that sent it has ended.
         """
         sent = self.request.body_arguments.get("csrf_token", [])
         token = sent[0].decode("utf-8", "replace") if len(sent) == 1 else ""
-        if not self.is_valid_csrf_token(token, self.session_token):
-            raise FormNotTrusted
+        if self.is_valid_csrf_token(token, self.session_token):
+            return
+        if self.session_token is not None:
+            await require_session(self.services, self.session_token)
+        raise FormNotTrusted
 
     def authenticate(self) -> SessionToken | None:
         """Return the session of the cookie."""
@@ -203,11 +208,18 @@ class PageHandler(BaseHandler):
             "theme": read_theme(self.read_cookie("theme")),
         }
 
+    @property
+    def _account_mark(self) -> str:
+        """Return which account the page is for; empty if nobody is logged in."""
+        session = self.session_token
+        return self.services.signer.account_mark(session.user_id) if session else ""
+
     def _shared_values(self) -> dict[str, str | HtmlChunks]:
         """Return the other values of base.html."""
         csrf_token = self._new_csrf_token()
         return {
             "csrf_token": csrf_token,
+            "account_mark": self._account_mark,
             "current_path": self.current_path if self.is_safe() else self.application.path("/"),
             "flash_message": self._take_flash_message(csrf_token),
         }
@@ -307,7 +319,17 @@ class PageHandler(BaseHandler):
             draft=draft,
             is_gone=is_gone,
             is_untrusted_form=isinstance(error, FormNotTrusted),
+            is_renewed=self._is_renewed(error),
         )
+
+    def _is_renewed(self, error: TaskappError) -> bool:
+        """Return whether the form was ours, but its CSRF token is that of another session.
+
+        The error page names the new token in `data-csrf-token`, and the account in `data-account`:
+        a script may send the form once more with it, if the account is that of its own page.
+        """
+        is_rejected = isinstance(error, FormNotTrusted) and not self.is_foreign_form
+        return is_rejected and self.session_token is not None
 
     def _render_login(self, error: NotAuthenticated) -> None:
         """Redirect to the login page, or render it with what was typed into a form."""

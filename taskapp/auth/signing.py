@@ -16,6 +16,7 @@ CACHE_SIZE = 4096  # verified strings
 MAX_SIGNED_LENGTH = 128  # characters; ours have 92
 PERSONAL_PREFIX = "taskapp_"  # lets secret scanners recognize a leaked token
 NONCE_LENGTH = 16  # bytes
+ACCOUNT_MARK_LENGTH = 16  # characters of Base64: 96 bits
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Signer:
         self._verify_session = lru_cache(CACHE_SIZE)(_verify_session)
         self._cursor = self._signer(keys, "taskapp.cursor")
         self._csrf = self._signer(keys, "taskapp.form")
+        self._account = self._signer(keys, "taskapp.account")
+        self.account_mark = lru_cache(CACHE_SIZE)(self._account_mark)
         # Changes when the signing key changes, so list ETags change together with the cursors.
         self.cursor_fingerprint = self.sign_cursor(str(UUID(int=0)))
 
@@ -106,6 +109,10 @@ class Signer:
         """Return whether we signed this token for this browser and session."""
         nonce, _, signature = text.partition(".")
         return self._csrf.verify_signature(_csrf_message(nonce, browser, session), signature)
+
+    def _account_mark(self, user_id: str) -> str:
+        """Return what names an account to its own browser: nobody else can compute it."""
+        return self._account.get_signature(user_id.encode("ascii"))[:ACCOUNT_MARK_LENGTH].decode()
 
     def sign_cursor(self, last_id: str) -> str:
         """Return the cursor that continues a list after the row with this id."""

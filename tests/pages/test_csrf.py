@@ -11,6 +11,8 @@ from handlers.pages.base import PageHandler
 from handlers.routes import ROUTES
 from handlers.web.application import Application
 from taskapp.core.errors import FormNotTrusted
+from taskapp.operations.accounts import log_out
+from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, with_settings
 from tests.support.clients import ApiClient
 from tests.support.page_client import ALICE, BOB, FROM_ELSEWHERE, PASSWORD, PageClient, titles
@@ -162,6 +164,72 @@ async def test_a_rejected_form_can_be_sent_again(mine: PageClient, alice: ApiCli
         ).status == 403
         await mine.submit("Send again")
     assert (await titles(alice))[:2] == ["By Add tasks", "By Add"]
+
+
+def body_of(page: Page) -> dict[str, str]:
+    (body,) = page.tags("body")
+    return body
+
+
+async def test_every_page_of_a_user_names_the_account_and_no_other_page_does(
+    mine: PageClient, bobs: PageClient
+) -> None:
+    pages = [page for page in await walk(mine, "/tasks") if page.tags("body")]
+    marks = {body_of(page)["data-account"] for page in pages}
+    assert len(marks) == 1
+    assert body_of(await bobs.open("/tasks"))["data-account"] not in marks
+    await mine.submit("Log out")
+    for address in ("/login", "/register", "/status", "/nowhere"):
+        assert "data-account" not in body_of(await mine.open(address))
+    await mine.log_in(ALICE)
+    assert {body_of(await mine.open("/account"))["data-account"]} == marks
+
+
+@pytest.mark.usefixtures("tasks")
+async def test_a_rejected_form_of_a_live_session_brings_the_token_that_it_can_be_sent_with(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    account = body_of(await mine.open("/tasks"))["data-account"]
+    forms = await every_form(mine)
+    await mine.submit("Log out")
+    await mine.log_in(ALICE)
+    for _, action, fields in forms:
+        body = body_of(await mine.fetch("POST", action, fields))
+        assert body["data-account"] == account
+        renewed = {"csrf_token": body["data-csrf-token"]}
+    before = await titles(alice)
+    await mine.fetch("POST", "/tasks", {"title": "Typed before", **renewed})
+    assert await titles(alice) == ["Typed before", *before]
+
+
+async def test_a_rejected_form_brings_no_token_to_others(
+    mine: PageClient, visitor: PageClient, alice: ApiClient
+) -> None:
+    fields = (await mine.open("/tasks")).form("Add").fields | {"title": "Typed"}
+    stale = fields | {"csrf_token": "stale"}
+    for headers in FROM_ELSEWHERE:
+        mine.headers = headers
+        assert "data-csrf-token" not in body_of(await mine.fetch("POST", "/tasks", fields))
+    mine.headers = {}
+    await alice.post("/api/auth/logout")
+    mine.cookies = {name: value for name, value in mine.cookies.items() if "session" not in name}
+    for address in ("/tasks", "/theme", "/login"):
+        assert "data-csrf-token" not in body_of(await mine.fetch("POST", address, stale))
+
+
+async def test_a_rejected_form_of_an_ended_session_leads_to_the_login(
+    mine: PageClient, services: Services
+) -> None:
+    form = await mine.open("/tasks")
+    (cookie,) = (value for name, value in mine.cookies.items() if "session" in name)
+    session = services.signer.read_session_cookie(cookie)
+    assert session
+    await log_out(services, session)
+    mine.page = form
+    page = await mine.send("Add", title="Typed", csrf_token="stale")
+    assert page.status == 401
+    assert page.has_form("Log in")
+    assert "data-account" not in body_of(page)
 
 
 async def test_every_unsafe_route_needs_a_csrf_token(mine: PageClient, alice: ApiClient) -> None:
