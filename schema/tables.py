@@ -54,12 +54,18 @@ users = Table(
     "users",
     metadata,
     Column("id", Uuid(as_uuid=False), primary_key=True),
-    Column("email", Text, unique=True),  # none: the account is closed, and is being deleted
+    # What logins are compared with; none: the account is closed, and is being deleted.
+    Column("email", Text, unique=True),
+    # As it was typed, to be shown; none: the account is of a time when `email` was case-folded.
+    Column("email_as_typed", Text),
     Column("password_hash", Text, nullable=False),
     _timestamp("created_at"),
     _timestamp("updated_at"),
     Column("last_active_on", Date),
     CheckConstraint(f"char_length(email) BETWEEN 3 AND {EMAIL_LENGTH}", name="email"),
+    CheckConstraint(
+        f"char_length(email_as_typed) BETWEEN 3 AND {EMAIL_LENGTH}", name="email_as_typed"
+    ),
 )
 
 # A personal token is a session with a name, for scripts. It ends at `expires_at` ("infinity" for

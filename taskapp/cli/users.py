@@ -16,7 +16,7 @@ from taskapp.cli.common import (
     table,
 )
 from taskapp.cli.progress import shown_progress
-from taskapp.forms.accounts import normalize_email
+from taskapp.forms.accounts import read_email
 from taskapp.forms.fields import FieldError
 from taskapp.operations.accounts import add_user, purge_sessions, remove_user, set_password
 from taskapp.queries.users import list_users
@@ -25,14 +25,14 @@ from taskapp.queries.users import list_users
 MAX_PASSWORD_LINE = 64 * 1024
 
 
-def _normal_email(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _read_email(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     try:
-        return normalize_email(value)
+        return read_email(value)
     except FieldError as error:
         raise click.BadParameter(str(error)) from error
 
 
-_email_argument = click.argument("email", callback=_normal_email)
+_email_argument = click.argument("email", callback=_read_email)
 
 
 @click.group("user", epilog=EPILOG)

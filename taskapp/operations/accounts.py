@@ -15,7 +15,7 @@ from taskapp.core.errors import (
     WrongCredentials,
 )
 from taskapp.db.database import Transaction
-from taskapp.forms.accounts import LOGIN, REGISTRATION
+from taskapp.forms.accounts import LOGIN, REGISTRATION, folded_email_key
 from taskapp.observability.logs import log
 from taskapp.operations.account_deletion import close_account, delete_closed_account
 from taskapp.operations.password_verification import PasswordCheck, hash_new_password
@@ -72,7 +72,8 @@ async def register(services: Services, sent: Mapping[str, Any], address: str) ->
     counts = services.limits.registrations.counts(address)
     await counts.check()  # before the queue, where the limited would take places
     queue = services.passwords.queue
-    async with queue.turn(site_key(address), fields["email"], is_known=False):
+    account = folded_email_key(fields["email"])
+    async with queue.turn(site_key(address), account, is_known=False):
         await counts.hit()
         password_hash = await hash_new_password(services, **fields)
     user_id = await _insert_user(
@@ -166,7 +167,7 @@ async def set_password(services: Services, email: str, password: str) -> EndedSe
     await forget_user_addresses(services, user_id)
 
     async def change(transaction: Transaction) -> EndedSessions:
-        if await update_password(transaction, fields["email"], password_hash) != user_id:
+        if not await update_password(transaction, user_id, password_hash):
             raise NotFound(_NO_ACCOUNT)
         await delete_addresses_of_user(transaction, user_id)
         return await delete_sessions_of_user(transaction, user_id)
@@ -226,9 +227,12 @@ async def _insert_user(
     services: Services, email: str, password_hash: str, *, address: str = ""
 ) -> str:
     try:
-        return await insert_user(services.database, email, password_hash, address=address)
+        user_id = await insert_user(services.database, email, password_hash, address=address)
     except UniqueViolation:
         raise EmailTaken from None
+    if user_id is None:
+        raise EmailTaken
+    return user_id
 
 
 async def _require_user(services: Services, email: str) -> str:

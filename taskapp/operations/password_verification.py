@@ -7,7 +7,7 @@ from hashlib import sha256
 from taskapp.auth.rate_limits import Counts
 from taskapp.core.client_address import site_key
 from taskapp.core.errors import Invalid, TooManyRequests, WrongCredentials
-from taskapp.forms.accounts import WEAK_PASSWORD
+from taskapp.forms.accounts import WEAK_PASSWORD, folded_email_key
 from taskapp.observability.logs import log
 from taskapp.queries.users import Credentials
 from taskapp.services import Services
@@ -26,11 +26,11 @@ class PasswordCheck:
     ) -> None:
         self._services = services
         self._found = found
-        self._email = email
+        self._account = folded_email_key(email)  # of all addresses that may be of one account
         self._address = address
         self._is_known = found is not None and found.is_known_address
         limits = services.limits
-        account = sha256(email.encode()).hexdigest()
+        account = sha256(self._account.encode()).hexdigest()
         self._failures = limits.failed_logins.counts(address)
         self._failures_of_account = Counts((limits.failed_logins_of_account, account))
         self._failures_of_account_from_site = Counts(
@@ -56,7 +56,7 @@ class PasswordCheck:
             await failures.check()
             await self._successes.check()
             async with (
-                queue.turn(site_key(self._address), self._email, is_known=self._is_known),
+                queue.turn(site_key(self._address), self._account, is_known=self._is_known),
                 failures.attempt(),
             ):
                 await self._successes.check()

@@ -83,7 +83,9 @@ writable_session_user_id = _live(~sessions.c.is_read_only)
 
 # One row with the user of an INSERT; its `user_id` is NULL if the session may not write.
 owner_row = select(writable_session_user_id.label("user_id")).subquery("owner")
-session_email = select(users.c.email).where(users.c.id == session_user_id).scalar_subquery()
+# Without a typed one, the account is of an earlier version.
+shown_email = func.coalesce(users.c.email_as_typed, users.c.email)
+session_email = select(shown_email).where(users.c.id == session_user_id).scalar_subquery()
 _idle = bindparam("idle", type_=Interval)
 _begun = (
     insert(sessions)

@@ -1,14 +1,18 @@
 """Statements on users.
 
+An account of an earlier version has no `email_as_typed`. It has all addresses that were stored
+alike: those with the same `folded_email_key`.
+
 A closed account is a user without an email address: nobody can log in to it, its address is free
 again, and its rows are being deleted in portions.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Integer,
     Text,
+    Uuid,
     bindparam,
     delete,
     func,
@@ -25,36 +29,55 @@ from schema.tables import login_addresses, users
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database, Transaction
 from taskapp.db.statements import Statement
+from taskapp.forms.accounts import email_key, folded_email_key
 from taskapp.queries.login_addresses import is_known_address
-from taskapp.queries.sessions import session_user_id
+from taskapp.queries.sessions import session_user_id, shown_email
 
 ACTIVE_DAYS = (1, 7, 30)
 _today = func.current_date()
+_is_open = users.c.email.is_not(None)
 
+
+def _id_where(*conditions: Any) -> Any:
+    return select(users.c.id).where(*conditions).correlate(None).scalar_subquery()
+
+
+_id_by_email = _id_where(users.c.email == bindparam("email"))
+_id_of_earlier_version = _id_where(
+    users.c.email == bindparam("folded"), users.c.email_as_typed.is_(None)
+)
 _registered = (
     insert(users)
-    .values(id=bindparam("id"), email=bindparam("email"), password_hash=bindparam("password_hash"))
+    .from_select(
+        ["id", "email", "email_as_typed", "password_hash"],
+        select(
+            bindparam("id", type_=Uuid(as_uuid=False)),
+            bindparam("email", type_=Text),
+            bindparam("typed", type_=Text),
+            bindparam("password_hash", type_=Text),
+        ).where(_id_of_earlier_version.is_(None)),
+    )
     .returning(users.c.id)
     .cte("registered")
 )
 _address = bindparam("address", type_=Text)
-_INSERT = Statement(
-    "users.insert",
+_known = (
     insert(login_addresses)
     .from_select(["user_id", "address"], select(_registered.c.id, _address).where(_address != ""))
-    .returning(login_addresses.c.user_id),
+    .cte("known")
 )
-_credentials = select(users.c.id, users.c.email, users.c.password_hash, is_known_address)
+_INSERT = Statement("users.insert", select(_registered.c.id).add_cte(_known))
+_credentials = select(users.c.id, shown_email, users.c.password_hash, is_known_address)
 _FIND_BY_EMAIL = Statement(
-    "users.find_by_email", _credentials.where(users.c.email == bindparam("email"))
+    "users.find_by_email",
+    _credentials.where(users.c.id == func.coalesce(_id_by_email, _id_of_earlier_version)),
 )
 _FIND_BY_SESSION = Statement(
     "users.find_by_session", _credentials.where(users.c.id == session_user_id)
 )
-_is_open = users.c.email.is_not(None)
 _LIST = Statement(
     "users.list",
-    select(users.c.id, users.c.email, users.c.created_at).where(_is_open).order_by(users.c.email),
+    select(users.c.id, shown_email, users.c.created_at).where(_is_open).order_by(users.c.email),
 )
 _COUNT = Statement("users.count", select(func.count()).select_from(users).where(_is_open))
 _COUNT_ACTIVE = Statement(
@@ -72,7 +95,7 @@ _COUNT_ACTIVE = Statement(
 _UPDATE_PASSWORD = Statement(
     "users.update_password",
     update(users)
-    .where(users.c.email == bindparam("account"))
+    .where(users.c.id == bindparam("user"), _is_open)
     .values(password_hash=bindparam("new_hash"), updated_at=func.now())
     .returning(users.c.id),
 )
@@ -84,7 +107,12 @@ _REPLACE_HASH = Statement(
     .returning(users.c.id),
 )
 # Without the hash, a login whose password was checked before finds that it has changed.
-_as_closed = {"email": null(), "password_hash": text("''"), "updated_at": func.now()}
+_as_closed = {
+    "email": null(),
+    "email_as_typed": null(),
+    "password_hash": text("''"),
+    "updated_at": func.now(),
+}
 _CLOSE_OWN = Statement(
     "users.close_own",
     update(users)
@@ -125,22 +153,28 @@ class User(NamedTuple):
 
 async def insert_user(
     database: Database, email: str, password_hash: str, *, address: str = ""
-) -> str:
+) -> str | None:
     """Insert a user and return the id; the IP address of a registration is a known one then.
+
+    Return None if an account of an earlier version has the email address.
 
     Raises:
         UniqueViolation: another account has the email address.
     """
-    user_id = str(uuid7())
-    await database.fetch_one(
-        _INSERT, id=user_id, email=email, password_hash=password_hash, address=address
+    user_id: str | None = await database.fetch_value(
+        _INSERT,
+        id=str(uuid7()),
+        typed=email,
+        password_hash=password_hash,
+        address=address,
+        **_keys(email),
     )
     return user_id
 
 
 async def find_credentials(database: Database, email: str, address: str) -> Credentials | None:
-    """Return the account with a normalized email address, for a login from an IP address."""
-    row = await database.fetch_one(_FIND_BY_EMAIL, email=email, address=address)
+    """Return the account with an email address, for a login from an IP address."""
+    row = await database.fetch_one(_FIND_BY_EMAIL, address=address, **_keys(email))
     return Credentials(*row) if row else None
 
 
@@ -169,10 +203,9 @@ async def count_active_users(database: Database) -> tuple[int, dict[int, int]]:
     return total, dict(zip(ACTIVE_DAYS, active, strict=True))
 
 
-async def update_password(transaction: Transaction, email: str, password_hash: str) -> str | None:
-    """Set the password of an account and return its id, or None without an account."""
-    rows = await transaction.run(_UPDATE_PASSWORD, account=email, new_hash=password_hash)
-    return rows[0][0] if rows else None
+async def update_password(transaction: Transaction, user_id: str, password_hash: str) -> bool:
+    """Set the password of an account; return False if there is none with this id."""
+    return bool(await transaction.run(_UPDATE_PASSWORD, user=user_id, new_hash=password_hash))
 
 
 async def update_own_password(
@@ -214,3 +247,7 @@ async def find_closed_user(database: Database) -> str | None:
 async def delete_closed_user(database: Database, user_id: str) -> bool:
     """Delete a closed account with the last of its rows; return False if it is gone already."""
     return await database.fetch_one(_DELETE_CLOSED, user=user_id) is not None
+
+
+def _keys(email: str) -> dict[str, str]:
+    return {"email": email_key(email), "folded": folded_email_key(email)}

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import unicodedata
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -16,6 +17,7 @@ from handlers.web.application import Application
 from taskapp.config.settings import Settings
 from taskapp.core.errors import Unavailable
 from taskapp.operations.accounts import purge_sessions, remove_user, set_password
+from taskapp.queries.users import list_users
 from taskapp.services import Services
 from tests.conftest import PASSWORD
 from tests.support.api_tools import (
@@ -67,6 +69,62 @@ async def test_an_address_has_one_account_whatever_its_case(
     problem = assert_problem(response, 409)
     assert [error["field"] for error in problem["errors"]] == ["email"]
     assert count_users(settings) == 1
+
+
+# Addresses that case-folding or a compatibility form makes the same, or that look the same.
+ALIKE = [
+    ("anna@stra\u00dfe.example", "anna@strasse.example"),
+    ("stra\u00dfe@example.com", "strasse@example.com", "stra\u017fse@example.com"),
+    ("I\u0131@example.com", "ii\u0307@example.com", "ii@example.com"),
+    ("odo\u03c3@example.com", "odo\u03c2@example.com"),
+    ("\ufb01n@example.com", "fin@example.com"),
+    ("\u0430nna@example.com", "anna@example.com"),  # a Cyrillic letter
+]
+
+
+@pytest.mark.parametrize("addresses", ALIKE)
+async def test_addresses_that_differ_have_accounts_of_their_own(
+    api: ApiClient, settings: Settings, addresses: tuple[str, ...]
+) -> None:
+    for number, email in enumerate(addresses):
+        sent = {"email": email, "password": f"{PASSWORD}{number}"}
+        registered = await api.post(REGISTER, sent)
+        assert registered.status == 201
+        for typed in (email, unicodedata.normalize("NFD", email)):
+            assert_problem(await api.post(REGISTER, {**sent, "email": typed}), 409)
+            login = await api.post(LOGIN, {**sent, "email": typed})
+            assert login.json["user"] == {"id": registered.json["userId"], "email": email}
+    assert count_users(settings) == len(addresses)
+
+
+@pytest.mark.parametrize("typed", ["Carol@Example.COM", "\u00c9MILE@Stra\u00dfe.example"])
+async def test_an_address_is_shown_as_it_was_typed_at_the_registration(
+    api: ApiClient, services: Services, typed: str
+) -> None:
+    await api.post(REGISTER, {"email": typed, "password": PASSWORD})
+    for other in (typed, typed.lower(), f"  {typed} "):
+        login = await api.post(LOGIN, {"email": other, "password": PASSWORD})
+        assert login.json["user"]["email"] == typed
+    assert [user.email for user in await list_users(services.database)] == [typed]
+
+
+async def test_an_account_of_an_earlier_version_keeps_all_addresses_that_were_the_same(
+    api: ApiClient, settings: Settings, services: Services
+) -> None:
+    """Anna registered as anna@stra\u00dfe.example, and was stored as anna@strasse.example."""
+    typed, stored = "anna@stra\u00dfe.example", "anna@strasse.example"
+    await api.post(REGISTER, {"email": stored, "password": PASSWORD})
+    execute(settings.database_url, "UPDATE users SET email_as_typed = NULL")
+    for email in (typed, stored, typed.upper(), "Anna@STRA\u1e9eE.example"):
+        login = await api.post(LOGIN, {"email": email, "password": PASSWORD})
+        assert login.json["user"]["email"] == stored
+        assert_problem(await api.post(REGISTER, {"email": email, "password": PASSWORD}), 409)
+    await set_password(services, typed, "Another pass 456")
+    login = await api.post(LOGIN, {"email": typed, "password": "Another pass 456"})
+    assert login.status == 200
+    await remove_user(services, typed)
+    for email in (typed, stored):
+        assert (await api.post(REGISTER, {"email": email, "password": PASSWORD})).status == 201
 
 
 async def test_of_twenty_who_register_one_address_at_once_exactly_one_succeeds(

@@ -95,6 +95,14 @@ async def test_a_stranger_who_guesses_from_many_addresses_is_slowed(api: ApiClie
 
 
 @limited
+async def test_all_spellings_of_an_address_count_together(api: ApiClient) -> None:
+    await register(api)
+    for number, email in enumerate([ALICE, ALICE.upper(), ALICE.title()] * 2):
+        assert (await log_in(api, f"203.0.113.{number}", WRONG | {"email": email})).status == 401
+    assert (await log_in(api, AWAY, RIGHT)).status == 429
+
+
+@limited
 async def test_the_owner_gets_in_where_she_has_logged_in_before(api: ApiClient) -> None:
     await register(api)
     first = await log_in(api, HOME, RIGHT)

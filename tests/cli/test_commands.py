@@ -167,10 +167,11 @@ def add_session(url: str, email: str, ends: str) -> None:
 # Accounts
 
 
-def test_an_account_is_added_and_listed_under_its_normal_address(served: str) -> None:
+def test_an_account_is_added_and_listed_with_its_address_as_typed(served: str) -> None:
     said = succeed("user", "add", " Ada@Example.com", stdin=f"{PASSWORD}\n")
-    assert said == "Added ada@example.com.\n"
+    assert said == "Added Ada@Example.com.\n"
     assert emails(served) == ["ada@example.com"]
+    assert succeed("user", "list").splitlines()[1].startswith("Ada@Example.com ")
 
 
 def test_the_list_is_aligned(served: str) -> None:
@@ -293,7 +294,7 @@ def test_deleting_asks_first(served: str) -> None:
     result = run("user", "delete", "Ada@example.com", stdin="y\n")
     assert (result.exit_code, result.stdout) == (
         0,
-        "Deleted ada@example.com and all of its tasks.\n",
+        "Deleted Ada@example.com and all of its tasks.\n",
     )
     assert emails(served) == []
 
