@@ -14,8 +14,9 @@ class RegisterApi(ApiHandler):
 
     async def post(self) -> None:
         """Create an account."""
-        user_id = await register(self.services, self.read_json(), self.address)
-        self.write_json({"message": "User registered successfully", "userId": user_id}, 201)
+        created = await register(self.services, self.read_json(), self.address)
+        message = "User registered successfully"
+        self.write_json({"message": message, "userId": created.user_id}, 201)
 
 
 class LoginApi(ApiHandler):

@@ -64,13 +64,19 @@ class PasswordPage(AccountPage):
         sent = self.read_form("current_password", "new_password")
         new_cookie = self.services.signer.new_session_cookie
         try:
-            token = await change_password(
-                self.services, self.session, sent, self.address, new_cookie
+            changed = await change_password(
+                self.services,
+                self.session,
+                sent,
+                self.address,
+                new_cookie,
+                devices=self.read_devices(),
             )
         except (Invalid, TooManyRequests) as error:
             await self.render_account(error, form="password")
         else:
-            self.begin_session(token)
+            self.begin_session(changed.token)
+            self.remember_devices(changed.devices)
             self.redirect_to("/account", "password-changed")
 
 

@@ -70,10 +70,11 @@ class RegisterPage(CredentialsPage):
         """Create an account, or render the form with what is wrong."""
         sent = self.read_form(*_CREDENTIALS)
         try:
-            await register(self.services, sent, self.address)
+            created = await register(self.services, sent, self.address, devices=self.read_devices())
         except Invalid as error:
             self.render_credentials(sent, error)
         else:
+            self.remember_devices(created.devices)
             self.redirect_to("/login", "registered")
 
     def template_context(self) -> dict[str, Any]:
@@ -103,6 +104,7 @@ class LoginPage(CredentialsPage):
                 self.address,
                 self.services.signer.new_session_cookie,
                 user_agent=self.user_agent,
+                devices=self.read_devices(),
             )
         except Invalid as error:
             self.render_credentials(sent, error)
@@ -111,6 +113,7 @@ class LoginPage(CredentialsPage):
             if self.session_token is not None:
                 await log_out(self.services, self.session_token)
             self.begin_session(login.token)
+            self.remember_devices(login.devices)
             self._continue()
 
     @property

@@ -1,9 +1,10 @@
 """What all pages share: the session cookie, forms, rendering, flash messages and error pages."""
 
 import gzip
+import re
 import secrets
 import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -26,6 +27,8 @@ from taskapp.core.errors import (
     TaskappError,
 )
 from taskapp.operations.access_checks import require_session
+from taskapp.operations.password_verification import MAX_DEVICES
+from taskapp.queries.login_addresses import REMEMBERED_FOR
 from taskapp.queries.sessions import LIFETIME
 
 if sys.version_info >= (3, 14):
@@ -35,6 +38,7 @@ else:
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _FLASH_MESSAGE_MAX_AGE = 60  # seconds
+_DEVICE = re.compile(r"(?<![^~])[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}(?=~|$)", re.ASCII)
 TEXT_FIELDS = ("title", "description", "titles")
 _ZSTANDARD = zstd.ZstdCompressor(level=1)
 PAGE_CODINGS: dict[str, Callable[[bytes], bytes]] = {  # the best first
@@ -275,6 +279,15 @@ class PageHandler(BaseHandler):
         """Remove the session cookie; the session in the database stays."""
         self.session_token = None
         self.set_site_cookie("session", "", max_age=None)
+
+    def read_devices(self) -> list[str]:
+        """Return what says who has logged in with this browser; only the signer knows whether."""
+        return _DEVICE.findall(self.read_cookie("device") or "")[:MAX_DEVICES]
+
+    def remember_devices(self, devices: Sequence[str]) -> None:
+        """Set the cookie by which the browser is known; a logout keeps it (ADR 0041)."""
+        value = "~".join(devices)
+        self.set_site_cookie("device", value, max_age=int(REMEMBERED_FOR.total_seconds()))
 
     def _new_csrf_token(self) -> str:
         """Return a token for this page's forms, bound to the browser by a cookie (ADR 0016)."""

@@ -270,6 +270,7 @@ class RateLimits:
         """Count in Redis at `storage_url`, or in memory if it is empty."""
         self._windows = RedisWindows(storage_url) if storage_url else MemoryWindows()
         self.failed_logins = AddressLimit("login", failed_logins, self._windows)
+        self.failed_logins_of_device = RateLimit("device", failed_logins, self._windows)
         self.failed_logins_of_account = RateLimit(
             "account", failed_logins_of_account, self._windows, error=AccountRateLimited
         )

@@ -1,14 +1,16 @@
-"""Signed strings: session cookies, bearer tokens, personal tokens, CSRF tokens and cursors."""
+"""Signed strings: cookies, bearer and personal tokens, CSRF tokens, devices and cursors."""
 
 import hashlib
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
+from time import time
 
 import itsdangerous
-from uuid_utils import UUID
+from uuid_utils import UUID, uuid7
 
 SECRET_LENGTH = 20  # bytes: 160 random bits; ASVS 7.2.3 requires 128
 UUID_LENGTH = 16  # bytes
@@ -57,6 +59,7 @@ class Signer:
         self._csrf = self._signer(keys, "taskapp.form")
         self._account = self._signer(keys, "taskapp.account")
         self.account_mark = lru_cache(CACHE_SIZE)(self._account_mark)
+        self._device = self._signer(keys, "taskapp.device")
         # Changes when the signing key changes, so list ETags change together with the cursors.
         self.cursor_fingerprint = self.sign_cursor(str(UUID(int=0)))
 
@@ -114,6 +117,21 @@ class Signer:
         """Return what names an account to its own browser: nobody else can compute it."""
         return self._account.get_signature(user_id.encode("ascii"))[:ACCOUNT_MARK_LENGTH].decode()
 
+    def new_device(self, user_id: str, password_hash: str) -> str:
+        """Return a string that says that the user has logged in on a device, with this password."""
+        identity = _encode(uuid7().bytes)
+        signature = self._device.get_signature(_device_message(identity, user_id, password_hash))
+        return f"{identity}.{signature.decode('ascii')}"
+
+    def is_device(self, text: str, user_id: str, password_hash: str, *, max_age: timedelta) -> bool:
+        """Return whether we issued this string for a user, not too long ago, with this password."""
+        identity, _, signature = text.partition(".")
+        message = _device_message(identity, user_id, password_hash)
+        if not self._device.verify_signature(message, signature):
+            return False
+        issued = UUID(bytes=_decode(identity)).timestamp / 1000  # of a UUID of version 7, in ms
+        return time() - issued < max_age.total_seconds()
+
     def sign_cursor(self, last_id: str) -> str:
         """Return the cursor that continues a list after the row with this id."""
         return self._cursor.sign(_encode(UUID(last_id).bytes)).decode("ascii")
@@ -143,6 +161,10 @@ def _verify_session(signer: itsdangerous.Signer, text: str) -> SessionToken | No
 def _csrf_message(nonce: str, browser: str, session: SessionToken | None) -> bytes:
     secret_hash = session.secret_hash.hex() if session else ""
     return f"{nonce}.{browser}.{secret_hash}".encode("utf-8", "replace")
+
+
+def _device_message(identity: str, user_id: str, password_hash: str) -> bytes:
+    return f"{identity}.{user_id}.{password_hash}".encode("utf-8", "replace")
 
 
 def _unsign(signer: itsdangerous.Signer, text: str, length: int) -> bytes | None:

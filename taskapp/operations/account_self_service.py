@@ -1,6 +1,6 @@
 """What users do with their own accounts: view, end sessions, change the password, delete."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,11 @@ from taskapp.operations.account_deletion import (
     delete_closed_account,
 )
 from taskapp.operations.accounts import SessionFactory
-from taskapp.operations.password_verification import PasswordCheck, hash_new_password
+from taskapp.operations.password_verification import (
+    PasswordCheck,
+    hash_new_password,
+    renew_devices,
+)
 from taskapp.operations.portions import end_sessions, forget_user_addresses
 from taskapp.queries.login_addresses import delete_addresses_of_user
 from taskapp.queries.sessions import (
@@ -66,6 +70,14 @@ class Account:
             if session.id == session_id:
                 return session
         raise SessionNotFound
+
+
+@dataclass(frozen=True)
+class ChangedPassword:
+    """The cookie or bearer token of the session, and what the cookie of its devices says."""
+
+    token: str
+    devices: list[str]
 
 
 async def load_account(services: Services, session: SessionToken) -> Account:
@@ -174,8 +186,10 @@ async def change_password(
     sent: Mapping[str, Any],
     address: str,
     new_session: SessionFactory,
-) -> str:
-    """Change the password, and return the cookie or bearer token of the session's new secret.
+    *,
+    devices: Sequence[str] = (),
+) -> ChangedPassword:
+    """Change the password; the session has a new secret, and the browser is known by a new device.
 
     All other sessions and all personal tokens end.
 
@@ -212,7 +226,7 @@ async def change_password(
         sessionsEnded=ended.sessions,
         tokensRevoked=ended.tokens,
     )
-    return token
+    return ChangedPassword(token, renew_devices(services, devices, found, new_hash))
 
 
 async def delete_account(

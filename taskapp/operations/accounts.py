@@ -1,6 +1,6 @@
 """Registration, login and logout, and what the operator does with accounts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,11 @@ from taskapp.db.database import Transaction
 from taskapp.forms.accounts import LOGIN, REGISTRATION, folded_email_key
 from taskapp.observability.logs import log
 from taskapp.operations.account_deletion import close_account, delete_closed_account
-from taskapp.operations.password_verification import PasswordCheck, hash_new_password
+from taskapp.operations.password_verification import (
+    PasswordCheck,
+    hash_new_password,
+    renew_devices,
+)
 from taskapp.operations.portions import delete_in_portions, end_sessions, forget_user_addresses
 from taskapp.queries.login_addresses import delete_addresses_of_user, delete_old_addresses
 from taskapp.queries.sessions import (
@@ -47,15 +51,29 @@ _NO_ACCOUNT = "There is no account with this email address."  # only commands sh
 
 @dataclass(frozen=True)
 class Login:
-    """A successful login: the cookie or bearer token of the new session, and its user."""
+    """A successful login: the cookie or bearer token of the new session, and its user.
+
+    `devices` is for the cookie by which the browser is known.
+    """
 
     token: str
     user_id: str
     email: str
+    devices: list[str]
 
 
-async def register(services: Services, sent: Mapping[str, Any], address: str) -> str:
-    """Create an account for a client at an IP address, and return the user's id.
+@dataclass(frozen=True)
+class Registration:
+    """A new account; `devices` is for the cookie by which the browser is known."""
+
+    user_id: str
+    devices: list[str]
+
+
+async def register(
+    services: Services, sent: Mapping[str, Any], address: str, *, devices: Sequence[str] = ()
+) -> Registration:
+    """Create an account for a client at an IP address, which is known then, like its browser.
 
     Raises:
         RegistrationClosed: only the operator creates accounts.
@@ -72,8 +90,8 @@ async def register(services: Services, sent: Mapping[str, Any], address: str) ->
     counts = services.limits.registrations.counts(address)
     await counts.check()  # before the queue, where the limited would take places
     queue = services.passwords.queue
-    account = folded_email_key(fields["email"])
-    async with queue.turn(site_key(address), account, is_known=False):
+    email_key = folded_email_key(fields["email"])
+    async with queue.turn(site_key(address), email_key, is_known=False):
         await counts.hit()
         password_hash = await hash_new_password(services, **fields)
     user_id = await _insert_user(
@@ -81,7 +99,8 @@ async def register(services: Services, sent: Mapping[str, Any], address: str) ->
     )
     services.metrics.registrations.inc()
     log("user.registered", userId=user_id, address=address)
-    return user_id
+    account = Credentials(user_id, fields["email"], password_hash, is_known_address=True)
+    return Registration(user_id, renew_devices(services, devices, account, password_hash))
 
 
 async def log_in(
@@ -91,6 +110,7 @@ async def log_in(
     new_session: SessionFactory,
     *,
     user_agent: str,
+    devices: Sequence[str] = (),
 ) -> Login:
     """Check a password and create a session for a client at an IP address.
 
@@ -105,17 +125,17 @@ async def log_in(
     fields = LOGIN.read(sent)
     email, password = fields["email"], fields["password"]
     found = await find_credentials(services.database, email, limit_key(address))
-    check = PasswordCheck(services, found, email=email, address=address)
+    check = PasswordCheck(services, found, email=email, address=address, devices=devices)
     async with check.turn():
         account = await check.verify(password)
-        account = await _renew_hash(services, account, password)
+        new_hash = await _renew_hash(services, account, password)
     token, secret_hash = new_session(account.user_id)
     idle = services.settings.session_idle
     if not await insert_session(
         services.database,
         account.user_id,
         secret_hash,
-        password_hash=account.password_hash,
+        password_hash=new_hash,
         idle=idle,
         address=limit_key(address),
         user_agent=_printable(user_agent)[:USER_AGENT_LENGTH],
@@ -123,7 +143,8 @@ async def log_in(
         raise WrongCredentials  # the password was changed since it was checked
     services.metrics.logins.labels("ok").inc()
     log("login.ok", userId=account.user_id, address=address)
-    return Login(token, account.user_id, account.email)
+    renewed = renew_devices(services, devices, account, new_hash)
+    return Login(token, account.user_id, account.email, renewed)
 
 
 async def log_out(services: Services, session: SessionToken) -> bool:
@@ -215,12 +236,13 @@ async def forget_addresses(services: Services) -> None:
     log("addresses.forgotten", count=forgotten.rows)
 
 
-async def _renew_hash(services: Services, found: Credentials, password: str) -> Credentials:
+async def _renew_hash(services: Services, found: Credentials, password: str) -> str:
+    """Return the hash of the account, which is a new one if the cost has changed since."""
     if not services.passwords.is_outdated(found.password_hash):
-        return found
+        return found.password_hash
     new_hash = await services.passwords.hash(password)
     await replace_password_hash(services.database, found.user_id, found.password_hash, new_hash)
-    return found._replace(password_hash=new_hash)
+    return new_hash
 
 
 async def _insert_user(

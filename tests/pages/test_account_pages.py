@@ -8,7 +8,7 @@ import pytest
 from handlers.web.application import Application
 from taskapp.config.settings import Settings
 from taskapp.core.errors import TaskappError
-from taskapp.operations.account_self_service import change_password
+from taskapp.operations.account_self_service import ChangedPassword, change_password
 from taskapp.operations.personal_tokens import create_token
 from taskapp.operations.session_activity import SessionActivity
 from taskapp.services import Services
@@ -346,9 +346,9 @@ async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
         log_in_again(),
         return_exceptions=True,
     )
-    assert isinstance(outcomes[0], str), outcomes
+    assert isinstance(outcomes[0], ChangedPassword), outcomes
     assert all(outcome is None or isinstance(outcome, TaskappError) for outcome in outcomes[1:])
-    kept = services.signer.read_session_cookie(outcomes[0])
+    kept = services.signer.read_session_cookie(outcomes[0].token)
     assert kept
     [(secret_hash,)] = rows(settings, "secret_hash")
     assert bytes(secret_hash) == kept.secret_hash

@@ -247,7 +247,8 @@ async def test_no_cookie_can_be_read_by_scripts_or_sent_by_other_sites(
 ) -> None:
     await visitor.log_in(ALICE)
     await visitor.add_task("Buy milk")
-    assert set(visitor.morsels) == {"taskapp-session", "taskapp-csrf", "taskapp-flash"}
+    names = {"taskapp-session", "taskapp-device", "taskapp-csrf", "taskapp-flash"}
+    assert set(visitor.morsels) == names
     for morsel in visitor.morsels.values():
         assert morsel["httponly"] is True
         assert morsel["samesite"].lower() == "lax"
@@ -262,6 +263,7 @@ async def test_behind_https_every_cookie_is_bound_to_the_host_and_to_https(
     await visitor.add_task("Buy milk")
     assert set(visitor.morsels) == {
         "__Host-taskapp-session",
+        "__Host-taskapp-device",
         "__Host-taskapp-csrf",
         "__Host-taskapp-flash",
     }
