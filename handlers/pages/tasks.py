@@ -151,6 +151,7 @@ class TaskListPage(TaskPage):
             "status_filter": status_filter,
             "is_first_page": self.query("after") is None,
             "has_tasks": bool(summary.pending or summary.completed),
+            "has_pending": bool(summary.pending),
             "has_completed": bool(summary.completed),
         }
         skeletons = self.application.templates.skeletons(self.language)

@@ -30,8 +30,9 @@ async def test_the_list_offers_it_where_there_is_something_to_delete(
         for query in ("", "?status=pending", "?status=completed"):
             page = await mine.open(f"/tasks{query}")
             offered = [link for link in page.links if link.startswith(ADDRESS)]
-            assert offered == [ADDRESS + query] * number
-            if number:
+            is_offered = number and query != "?status=pending"
+            assert offered == [ADDRESS + query] * bool(is_offered)
+            if is_offered:
                 assert page.link("Delete completed (1)") == ADDRESS + query
                 page = await mine.open(ADDRESS + query)
                 assert page.link("Cancel") == f"/tasks{query}"

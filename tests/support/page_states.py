@@ -203,7 +203,7 @@ def use_an_account_everywhere(visit: Visit) -> None:
         assert visit.page.request.post("/api/auth/login", data=account, headers=headers).ok
     for name in ("Backup script", "x" * 100, "Überwachung im Serverraum 🛰️, zweiter Versuch"):
         visit.open("/account")
-        visit.send(name=name)
+        visit.send(name=name, password=visit.owner.account.password)
     visit.open("/account")
 
 
@@ -239,7 +239,7 @@ def refuse_to_end_all_others(visit: Visit) -> None:
 @state("account-token", NEW, shows="main code")
 def make_a_token(visit: Visit) -> None:
     visit.open("/account")
-    visit.send(name="Backup script")
+    visit.send(name="Backup script", password=visit.owner.account.password)
 
 
 @state("account-token-refused", NEW, status=400, shows=WRONG_FIELD)
