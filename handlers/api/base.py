@@ -62,7 +62,9 @@ class ApiHandler(BaseHandler):
         await super().prepare()
         if self.session_token is None or self.is_public:
             return
-        self._set_rate_limit_headers(await self.services.limits.api.hit(self.session_token.user_id))
+        status = await self.services.limits.api.hit_if_counted(self.session_token.user_id)
+        if status:
+            self._set_rate_limit_headers(status)
 
     def options(self, *_: str) -> None:
         """List the methods of the route, also in a CORS preflight."""

@@ -10,6 +10,7 @@ from taskapp.core.errors import NotAuthenticated, NotFound
 from taskapp.core.messages import Message
 from taskapp.jobs.health_check import find_problem, uptime
 from taskapp.jobs.metrics_refresh import refresh_gauges
+from taskapp.observability.availability import STOPPING_READS
 from taskapp.observability.logs import now_text
 from taskapp.observability.metrics import CONTENT_TYPE
 
@@ -65,19 +66,22 @@ class LiveApi(ApiHandler):
 
 
 class ReadyApi(ApiHandler):
-    """GET /api/health/ready: a load balancer sends requests while this is 200."""
+    """GET /api/health/ready: a load balancer sends requests while this is 200.
+
+    What keeps writes or logins from working keeps them from it on every process: a balancer that
+    sent no requests would take the reads away too.
+    """
 
     is_public = True
     needs_database = False
 
     async def get(self) -> None:
-        """Write 503 during start, stop and maintenance, and while requests cannot work."""
+        """Write 503 during start, stop and maintenance, and while reads cannot work."""
         state = self.application.state
         if self.services.maintenance.window is not None:
             state = "maintenance"
-        elif state == "ready" and (problem := await find_problem(self.services)):
-            part = "rate limits" if problem == "uncounted" else "database"
-            state = f"{part} unavailable"
+        elif state == "ready" and await find_problem(self.services) in STOPPING_READS:
+            state = "database unavailable"
         self.write_json({"status": state}, 200 if state == "ready" else 503)
 
 

@@ -10,7 +10,7 @@ from time import monotonic, time
 from typing import Any, TypeVar
 
 from limits import RateLimitItem, RateLimitItemPerSecond, WindowStats
-from limits.aio.storage import RedisStorage
+from limits.aio.storage import RedisSentinelStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
@@ -28,6 +28,9 @@ SITE_FACTOR = 4  # how much more a site of IPv6 (/48) may do than one of its net
 # Failed logins from fewer sites never reach the limit of an account: what one may add is so small.
 ADDRESSES_TO_LOCK = 7
 _TRIAL = RateLimitItemPerSecond(1000)  # never reached
+SENTINEL_SCHEME = "redis+sentinel://"
+_TIMEOUT = 2.0  # seconds
+_UNCOUNTED_TIME = 1.0  # seconds in which an optional limit does not ask a Redis that failed again
 
 
 class MemoryWindows:
@@ -78,19 +81,11 @@ class MemoryWindows:
 
 
 class RedisWindows:
-    """Moving windows in Redis, by the library; every method raises Unavailable without Redis.
-
-    A limit that cannot be checked lets no request pass (ASVS 16.5.3).
-    """
+    """Moving windows in Redis, by the library; every method raises Unavailable without Redis."""
 
     def __init__(self, url: str) -> None:
-        self._storage = RedisStorage(
-            f"async+{url}",
-            wrap_exceptions=True,
-            implementation="redispy",
-            socket_timeout=2.0,
-            socket_connect_timeout=2.0,
-        )
+        """`url` names a Redis, or the Sentinels that know which Redis is the primary."""
+        self._storage = _sentinel(url) if url.startswith(SENTINEL_SCHEME) else _redis(url)
         self._limiter = MovingWindowRateLimiter(self._storage)
 
     async def hit(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
@@ -116,7 +111,9 @@ class RedisWindows:
     async def close(self) -> None:
         """Close the connections."""
         bridge: Any = self._storage.bridge  # redispy's, which its declared type does not say
-        await bridge.storage.aclose()
+        sentinels = bridge.sentinel.sentinels if hasattr(bridge, "sentinel") else ()
+        for client in (bridge.storage, *sentinels):
+            await client.aclose()
 
 
 class RateLimit:
@@ -134,6 +131,7 @@ class RateLimit:
         self._item = item
         self._windows = windows
         self._error = error
+        self._uncounted_until = 0.0  # seconds of the monotonic clock
         self._attempts: Counter[str] = Counter()  # that have not ended, by key
         self._any_end = asyncio.Event()  # of an attempt; each has a new one
 
@@ -149,6 +147,23 @@ class RateLimit:
         if not is_counted:
             raise self._error(status)
         return status
+
+    async def hit_if_counted(self, key: str) -> RateLimitStatus | None:
+        """Count a hit as `hit` does, or return None while Redis cannot be reached.
+
+        For what a limit only shares out: what it protects from guessing must not pass uncounted
+        (ASVS 16.5.3).
+
+        Raises:
+            TooManyRequests: the limit is reached; the hit was not counted.
+        """
+        if monotonic() < self._uncounted_until:
+            return None
+        try:
+            return await self.hit(key)
+        except Unavailable:
+            self._uncounted_until = monotonic() + _UNCOUNTED_TIME
+            return None
 
     @asynccontextmanager
     async def attempt(self, key: str) -> AsyncIterator[None]:
@@ -290,6 +305,28 @@ class RateLimits:
         """Close the connections to Redis, if there are any."""
         if isinstance(self._windows, RedisWindows):
             await self._windows.close()
+
+
+def _redis(url: str) -> RedisStorage:
+    return RedisStorage(
+        f"async+{url}",
+        wrap_exceptions=True,
+        implementation="redispy",
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=_TIMEOUT,
+    )
+
+
+def _sentinel(url: str) -> RedisStorage:
+    return RedisSentinelStorage(
+        f"async+{url}",
+        wrap_exceptions=True,
+        implementation="redispy",
+        use_replicas=False,  # one may lack the latest hits
+        sentinel_kwargs={"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT},
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=_TIMEOUT,
+    )
 
 
 def _with_amount(item: RateLimitItem, amount: int) -> RateLimitItem:

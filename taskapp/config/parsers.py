@@ -174,10 +174,14 @@ def _split_url(text: str) -> SplitResult | None:
 
 
 def limit_storage(text: str) -> str:
-    """Return the URL of a Redis server unchanged."""
+    """Return the URL of a Redis server, or of its Sentinels, unchanged."""
+    if re.fullmatch(r"redis\+sentinel://(?:[^@/]*@)?[^@/:,]+:\d+(?:,[^@/:,]+:\d+)*/[\w.-]+", text):
+        return text
     parts = _split_url(text)
     if text and (parts is None or parts.scheme not in {"redis", "rediss", "redis+unix"}):
-        raise ValueError("must be a URL such as redis://host:6379/0")
+        raise ValueError(
+            "must be a URL such as redis://host:6379/0, or redis+sentinel://host:26379,host2:26379/name"
+        )
     return text
 
 

@@ -135,7 +135,7 @@ class Settings:
     limit_storage: str = _setting(
         "",
         values.limit_storage,
-        "redis://... to share counts between processes; empty: in memory",
+        "redis://... or redis+sentinel://... to share counts between processes; empty: in memory",
         secret=True,
     )
     trusted_proxies: tuple[Network, ...] = _setting(

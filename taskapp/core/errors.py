@@ -239,8 +239,16 @@ class TablesUnusable(Unavailable):
         self.args = (reason,)
 
 
+class WritesStalled(Unavailable):
+    """The database confirms no writes at the moment, and this one was not tried."""
+
+    detail = Message(
+        "The database cannot save at the moment. This request has changed nothing. Try again soon."
+    )
+
+
 class OutcomeUnknown(Unavailable):
-    """The connection broke during a change, which may or may not have been committed."""
+    """A change was not confirmed in time: it, or an earlier one like it, may be saved or not."""
 
     detail = Message(
         "The database stopped responding while saving. Your change may or may not have been "

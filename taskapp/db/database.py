@@ -2,19 +2,30 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from time import monotonic, perf_counter
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from taskapp.core.deadlines import DeadlineTimer
-from taskapp.core.errors import OutcomeUnknown, TablesUnusable, Unavailable
+from taskapp.core.errors import (
+    OutcomeUnknown,
+    TablesUnusable,
+    TaskappError,
+    Unavailable,
+    UniqueViolation,
+    WritesStalled,
+)
+from taskapp.db.durability import run_change, wait_until_durable
 from taskapp.db.errors import (
     ConnectionLostError,
     PreparedStatementLost,
+    is_read_only,
     is_rejected_write,
     translate,
 )
 from taskapp.db.pool import Connection, ConnectionPool, Row
 from taskapp.db.statements import Statement
+from taskapp.db.write_breaker import WriteBreaker
 from taskapp.observability.logs import log
 from taskapp.observability.metrics import Metrics
 
@@ -22,7 +33,7 @@ Result = TypeVar("Result")
 
 # Seconds, the wait for a connection included, so that a client gets 503 within five seconds.
 STATEMENT_TIMEOUT = 4.0
-# Seconds that /ready stays 503 after a rejected write, unless that statement succeeds again.
+# Seconds that health says "read-only" after a rejected write, unless that statement succeeds again.
 REJECTED_WRITE_MEMORY = 30.0
 
 
@@ -31,10 +42,28 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.has_changed = False  # whether a statement has changed something
 
     async def run(self, statement: Statement, **parameters: Any) -> list[Row]:
         """Run a statement and return its rows."""
-        return await self._connection.run(statement.text, statement.defaults | parameters)
+        rows = await self._connection.run(statement.text, statement.defaults | parameters)
+        self.has_changed |= bool(rows) and not statement.is_read
+        return rows
+
+
+class _TimedOut(Exception):
+    """The deadline has passed while a statement was running; its connection is closed."""
+
+
+class _Rejection(NamedTuple):
+    """When a write was rejected, in seconds of the monotonic clock, and why."""
+
+    at: float
+    is_read_only: bool
+
+    @property
+    def is_recent(self) -> bool:
+        return monotonic() - self.at < REJECTED_WRITE_MEMORY
 
 
 class Database:
@@ -42,17 +71,21 @@ class Database:
 
     Every method that runs a statement raises:
         Unavailable: the database does not respond, or not in time; nothing was changed.
-        OutcomeUnknown: the same in the middle of a change, which may have been committed.
+        WritesStalled: earlier writes were not confirmed in time; nothing was changed.
+        OutcomeUnknown: a change was not confirmed in time, and may have been committed.
         UniqueViolation: the value exists already.
     """
 
     def __init__(self, pool_size: int, metrics: Metrics) -> None:
         self._connections = ConnectionPool(pool_size, metrics)
         self._deadlines: DeadlineTimer[asyncio.Task[Any]] = DeadlineTimer(asyncio.Task.cancel)
-        self._rejected_writes: dict[str, float] = {}  # statement name: monotonic time in seconds
+        self._breaker = WriteBreaker(self._connections.try_write)
+        self._rejected_writes: dict[str, _Rejection] = {}  # by statement name
         self._unusable: set[str] = set()  # why tables could not be used, as logged
+        self._unknown_writes = metrics.unknown_writes
         self._statements = metrics.statements
         self._children: dict[str, Any] = {}
+        metrics.writes_stalled.set_function(lambda: self.are_writes_stalled)
 
     async def open(self, url: str) -> None:
         """Connect to the server.
@@ -65,36 +98,83 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections after the running statements have ended."""
+        await self._breaker.stop()
         await self._connections.close()
 
     @property
     def accepts_writes(self) -> bool:
-        """Return whether no write was rejected lately, by a full disk or a read-only server."""
-        return all(
-            monotonic() - rejected_at >= REJECTED_WRITE_MEMORY
-            for rejected_at in self._rejected_writes.values()
+        """Return whether no write was rejected lately by a full disk.
+
+        Whether the server is read-only can be asked (`ping_server`), and need not be remembered.
+        """
+        return not any(
+            rejection.is_recent and not rejection.is_read_only
+            for rejection in self._rejected_writes.values()
         )
+
+    @property
+    def are_writes_stalled(self) -> bool:
+        """Return whether the server does not confirm writes: its standbys are away."""
+        return self._breaker.is_open
+
+    async def confirms_writes(self) -> bool:
+        """Write nothing but a message to the server's log; return whether that was confirmed."""
+        return await self._connections.try_write()
 
     async def fetch_all(self, statement: Statement, **parameters: Any) -> list[Row]:
         """Run a statement and return all its rows."""
         values = statement.defaults | parameters
+        try:
+            if statement.is_read:
+                return await self._read(statement, values)
+            return await self._change(
+                statement.name, lambda connection: run_change(connection, statement, values)
+            )
+        except PreparedStatementLost:
+            return await self.fetch_all(statement, **parameters)
+
+    async def _read(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
+        """Run a statement that may be repeated, because it changes nothing."""
 
         async def work(connection: Connection) -> list[Row]:
             return await connection.run_prepared(statement, values)
 
         deadline = asyncio.get_running_loop().time() + STATEMENT_TIMEOUT
         try:
-            return await self._attempt(statement.name, work, deadline, is_read=statement.is_read)
-        except PreparedStatementLost:
-            return await self.fetch_all(statement, **parameters)
-        except ConnectionLostError:
-            # Only a read may be repeated: a change may have been committed.
-            if not statement.is_read:
-                raise OutcomeUnknown from None
-        try:
-            return await self._attempt(statement.name, work, deadline, is_read=True)
-        except ConnectionLostError:
+            with suppress(ConnectionLostError):
+                return await self._attempt(statement.name, work, deadline)
+            return await self._attempt(statement.name, work, deadline)
+        except (ConnectionLostError, _TimedOut):
             raise Unavailable from None
+
+    async def _change(
+        self,
+        name: str,
+        work: Callable[[Connection], Awaitable[Result]],
+        deadline: float | None = None,
+    ) -> Result:
+        """Run work that changes something, unless the server confirms no changes."""
+
+        async def work_unless_stalled(connection: Connection) -> tuple[Result] | None:
+            return None if self._breaker.is_open else (await work(connection),)
+
+        if self._breaker.is_open:
+            raise WritesStalled
+        deadline = deadline or asyncio.get_running_loop().time() + STATEMENT_TIMEOUT
+        try:
+            done = await self._attempt(name, work_unless_stalled, deadline)
+        except (ConnectionLostError, _TimedOut) as error:
+            if isinstance(error, _TimedOut):
+                self._breaker.open()
+            self._unknown_writes.inc()
+            raise OutcomeUnknown from None
+        except UniqueViolation:
+            # What is there has to be durable; this error has closed the connection.
+            await self._change("database.wait", wait_until_durable, deadline)
+            raise
+        if done is None:  # they stalled while this one waited for a connection
+            raise WritesStalled
+        return done[0]
 
     async def fetch_one(self, statement: Statement, **parameters: Any) -> Row | None:
         """Run a statement and return its first row, or None without rows."""
@@ -112,16 +192,20 @@ class Database:
         """Run `work` in one transaction, which is rolled back if `work` raises."""
 
         async def begin(connection: Connection) -> Result:
+            transaction = Transaction(connection)
             await connection.run("BEGIN")
-            result = await work(Transaction(connection))  # an error closes the connection
+            try:
+                result = await work(transaction)
+            except TaskappError:
+                await connection.run("ROLLBACK")
+                await wait_until_durable(connection)
+                raise
             await connection.run("COMMIT")
+            if not transaction.has_changed or connection.take_notices():
+                await wait_until_durable(connection)
             return result
 
-        deadline = asyncio.get_running_loop().time() + STATEMENT_TIMEOUT
-        try:
-            return await self._attempt(name, begin, deadline, is_read=False)
-        except ConnectionLostError:
-            raise OutcomeUnknown from None
+        return await self._change(name, begin)
 
     # `_attempt` is `asyncio.timeout` around "acquire a connection, run `work`, release it", written
     # out because every request passes here: one timer for all statements costs 4 % of a short
@@ -134,16 +218,13 @@ class Database:
     #   and it was a timeout. Otherwise the CancelledError has to propagate.
     # - After any error the connection may be in the middle of a statement or a transaction. It is
     #   closed rather than released, so the server rolls back; the pool opens another when needed.
-    # - After a timeout while waiting for a connection, or during a read, nothing was changed, which
-    #   is Unavailable. During a change the server may have committed: OutcomeUnknown.
+    # - After a timeout while waiting for a connection nothing was changed, which is Unavailable.
     # - The duration that is observed includes the wait for a connection, as clients see it.
     async def _attempt(
         self,
         name: str,
         work: Callable[[Connection], Awaitable[Result]],
         deadline: float,
-        *,
-        is_read: bool,
     ) -> Result:
         started = perf_counter()
         connection: Connection | None = None
@@ -157,7 +238,7 @@ class Database:
             if connection is not None:
                 self._connections.discard(connection)
             if is_timeout:
-                raise (OutcomeUnknown if connection and not is_read else Unavailable) from None
+                raise (_TimedOut if connection else Unavailable) from None
             translated = self._translate(error, name)
             if translated is error:
                 raise
@@ -183,8 +264,9 @@ class Database:
         level = "warning"
         if is_rejected_write(error):
             # A full disk or a read-only server rejects every write: the first one warns.
-            level = "warning" if self.accepts_writes else "debug"
-            self._rejected_writes[name] = monotonic()
+            was_rejected = any(each.is_recent for each in self._rejected_writes.values())
+            level = "debug" if was_rejected else "warning"
+            self._rejected_writes[name] = _Rejection(monotonic(), is_read_only(error))
         translated = translate(error, level)
         if isinstance(translated, TablesUnusable):
             self._log_unusable(str(translated))

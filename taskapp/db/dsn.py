@@ -92,8 +92,17 @@ def _parameters(url: str) -> dict[str, str]:
     has_service = "service" in given or "PGSERVICE" in os.environ
     if "PGCONNECT_TIMEOUT" in os.environ:
         given.setdefault("connect_timeout", os.environ["PGCONNECT_TIMEOUT"])
-    defaults = {} if has_service else {k: v for k, v in _DEFAULTS.items() if k not in given}
+    if "PGTARGETSESSIONATTRS" in os.environ:
+        given.setdefault("target_session_attrs", os.environ["PGTARGETSESSIONATTRS"])
+    wanted = _DEFAULTS | ({"target_session_attrs": "read-write"} if _has_several(given) else {})
+    defaults = {} if has_service else {k: v for k, v in wanted.items() if k not in given}
     return {"client_encoding": "UTF8"} | defaults
+
+
+def _has_several(given: dict[str, str]) -> bool:
+    """Return whether an address names several servers, of which the primary is wanted."""
+    variables = {"host": "PGHOST", "hostaddr": "PGHOSTADDR"}
+    return any("," in given.get(n, os.environ.get(v, "")) for n, v in variables.items())
 
 
 def _is_valid(url: str) -> bool:

@@ -67,8 +67,12 @@ def is_plan_outdated(error: psycopg2.Error) -> bool:
 
 def is_rejected_write(error: Exception) -> bool:
     """Return whether the server lacks the resources for a write, or is read-only."""
-    code = _sqlstate(error)
-    return code == _READ_ONLY or code.startswith(_RESOURCES_CLASS)
+    return is_read_only(error) or _sqlstate(error).startswith(_RESOURCES_CLASS)
+
+
+def is_read_only(error: Exception) -> bool:
+    """Return whether the server rejected a write because it is read-only."""
+    return _sqlstate(error) == _READ_ONLY
 
 
 def handle_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import psycopg2
 import psycopg2.extensions
 
 from taskapp.core.cancellation import raise_if_cancelled
-from taskapp.core.errors import Unavailable
+from taskapp.core.errors import TaskappError, Unavailable
 from taskapp.db.dsn import CONNECT_TIMEOUT
 from taskapp.db.errors import (
     PREPARED_ELSEWHERE,
@@ -39,6 +39,14 @@ Row = tuple[Any, ...]
 _TIMESTAMP_WITH_TIME_ZONE = 1184  # the type's oid in pg_type
 _TRUSTED_IDLE_TIME = 1.0  # seconds after which a connection through a network is asked before use
 _ANSWER_TIMEOUT = 1.0  # seconds for its answer
+_TRIAL_TIMEOUT = 3.0  # seconds for a write that only finds out whether the server confirms any
+_TRIAL = "SELECT pg_logical_emit_message(true, 'taskapp trial', '')"
+# A trial that we gave up would wait on in the server, for as long as no standby is there.
+_END_EARLIER_TRIALS = (
+    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+    " WHERE usename = current_user AND query = %(trial)s AND wait_event = 'SyncRep'"
+    " AND query_start < clock_timestamp() - make_interval(secs => %(seconds)s)"
+)
 _CLOSED_BY_US = 1  # psycopg2's `connection.closed` after close(); it is 2 when the connection broke
 
 
@@ -97,6 +105,16 @@ class Connection:
             if is_plan_outdated(error):
                 raise PreparedStatementLost from error
             raise
+
+    def take_notices(self) -> bool:
+        """Return whether the server has said something besides its results since the last call.
+
+        Such as that a commit did not wait for the standbys, because somebody canceled the wait.
+        """
+        if not self._raw.notices:
+            return False
+        self._raw.notices.clear()
+        return True
 
     def close(self) -> None:
         """Close the connection, even in the middle of a statement."""
@@ -190,6 +208,26 @@ class ConnectionPool:
         """Close a connection whose state is unknown, and free its place in the pool."""
         self._retire(connection)
         self._slots.release()
+
+    async def try_write(self) -> bool:
+        """Write on a connection besides the pool's; return whether the server confirmed it."""
+        try:
+            connection = await self._connect()
+        except TaskappError:
+            return False
+        try:
+            async with asyncio.timeout(_TRIAL_TIMEOUT):
+                earlier = {"trial": _TRIAL, "seconds": _TRIAL_TIMEOUT}
+                await connection.run(_END_EARLIER_TRIALS, earlier)
+                connection.take_notices()
+                await connection.run(_TRIAL)
+        except (*UNREACHABLE, asyncio.CancelledError):  # aiopg's, when the server cancels
+            raise_if_cancelled()
+            return False
+        else:
+            return not connection.take_notices()
+        finally:
+            self._retire(connection)
 
     async def _connect_for_request(self) -> Connection:
         if not self._is_open:

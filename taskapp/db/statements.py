@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Select, UpdateBase
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.sqltypes import NullType
 
 _DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
@@ -33,7 +33,7 @@ class Statement:
         self.name = name
         self.text = str(compiled)
         self.defaults = {key: value for key, value in compiled.params.items() if value is not None}
-        self.is_read = isinstance(expression, Select)
+        self.is_read = isinstance(expression, Select) and not _changes(expression)
         self.is_prepared = prepare and isinstance(expression, (Select, UpdateBase))
         # Name derived from the SQL text: behind a pooler, a server connection may hold prepared
         # statements of another process.
@@ -68,6 +68,11 @@ class Statement:
             for name, bind in self._compiled.binds.items()
             if not isinstance(bind.type, NullType)
         }
+
+
+def _changes(expression: ClauseElement) -> bool:
+    """Return whether any part changes rows; a SELECT does, if one of its CTEs does."""
+    return any(isinstance(part, UpdateBase) for part in visitors.iterate(expression))
 
 
 def _in_brackets(parts: Iterable[str]) -> str:

@@ -110,11 +110,12 @@ async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
         before = time()
         facts = await require_facts(database)
         ours = (before + time()) / 2
+        confirms_writes = facts.is_read_only or await database.confirms_writes()
         tables = await _check_tables(database) if revision == HEAD else []
     finally:
         await database.close()
     return [
-        check_server(facts, settings.database_pool),
+        check_server(facts, settings.database_pool, confirms_writes=confirms_writes),
         check_revision(revision, obstacle),
         *tables,
         check_clock(facts.clock - ours),
@@ -132,8 +133,8 @@ async def _check_tables(database: Database) -> list[CheckResult]:
     return []
 
 
-def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
-    """Check the server's version, encoding, read-only mode and number of connections.
+def check_server(facts: ServerFacts, wanted: int, *, confirms_writes: bool = True) -> CheckResult:
+    """Check the server's version, encoding, writes and number of connections.
 
     `wanted` is how many connections the pool may open.
     """
@@ -150,6 +151,10 @@ def check_server(facts: ServerFacts, wanted: int) -> CheckResult:
     if facts.is_read_only:
         fix = "Set TASKAPP_DATABASE_URL to the primary server."
         return CheckResult(Level.PROBLEM, subject, f"{name} is read-only", fix)
+    if not confirms_writes:
+        fix = "Start its synchronous standbys, or correct synchronous_standby_names."
+        text = f"{name} does not confirm writes, which wait for a standby"
+        return CheckResult(Level.PROBLEM, subject, text, fix)
     if wanted > facts.max_connections - _RESERVED_CONNECTIONS:
         fix = "Lower TASKAPP_DATABASE_POOL, or raise the server's max_connections."
         allowed = f"{name} allows {facts.max_connections} connections"

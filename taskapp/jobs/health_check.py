@@ -48,6 +48,8 @@ async def find_database_problem(services: Services) -> Problem | None:
     else:
         reason = _find_reason(services, is_read_only=ping.result())
         problem = "read-only" if reason else None
+        if not problem and services.database.are_writes_stalled:
+            problem, reason = "writes-stalled", "the server does not confirm writes"
     services.metrics.database_up.set(problem != "disconnected")
     services.metrics.database_writable.set(problem is None)
     services.availability.note("database", problem, reason)

@@ -7,7 +7,8 @@ from taskapp.observability.logs import log, now_text
 Part = Literal["database", "schema", "limits"]
 # What keeps requests from working. A "newer" schema does not: a migration works while the version
 # before still runs.
-Problem = Literal["disconnected", "read-only", "outdated", "uncounted"]
+Problem = Literal["disconnected", "read-only", "writes-stalled", "outdated", "uncounted"]
+STOPPING_READS: tuple[Problem, ...] = ("disconnected", "outdated")
 
 
 class Availability:

@@ -108,6 +108,13 @@ class Metrics:
         self.database_writable = self._gauge(
             "database_writable", "1 if the database responds and accepts writes, else 0."
         )
+        self.writes_stalled = self._gauge(
+            "database_writes_stalled", "1 while the database confirms no writes, else 0."
+        )
+        self.unknown_writes = self._counter(
+            "database_unknown_writes",
+            "Changes that were not confirmed in time, and may have been saved or not.",
+        )
         self.pending_migrations = self._gauge(
             "database_pending_migrations",
             "Migrations that the database lacks; below 0 if it is newer than this taskapp.",

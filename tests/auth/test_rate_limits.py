@@ -7,16 +7,17 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from limits import parse
+from redis import Redis, RedisError
 
 from taskapp.auth.rate_limits import SITE_FACTOR, AddressLimit, MemoryWindows, RateLimit, RateLimits
 from taskapp.core.errors import RateLimitStatus, TooManyRequests, Unavailable
-from tests.support.server_process import LONG_ENOUGH, Stopwatch
+from tests.support.server_process import LONG_ENOUGH, Stopwatch, reserved_port, wait_until
 
 ALICE, BOB = "198.51.100.1", "198.51.100.2"
 # Seconds of a window. If a busy machine misses what happens within it, the next one is tried.
@@ -48,6 +49,13 @@ def redis_server(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes
 @pytest.fixture(scope="module")
 def redis_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))  # a socket's path has to be short
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="ta-"))
     yield folder
     shutil.rmtree(folder)
 
@@ -297,6 +305,81 @@ def test_without_redis_nobody_passes_and_afterwards_all_is_well() -> None:
 
     asyncio.run(scenario())
     shutil.rmtree(folder)
+
+
+def test_requests_of_the_api_pass_uncounted_without_redis_and_are_counted_afterwards(
+    own_folder: Path,
+) -> None:
+    async def scenario() -> None:
+        async with open_limits(f"redis+unix://{own_folder}/redis.sock") as limits:
+            assert await limits.api.hit_if_counted(ALICE) is None
+            with redis_server(own_folder) as server:
+                await until_counted(limits)
+                server.send_signal(signal.SIGSTOP)
+                stopwatch = Stopwatch()
+                assert await limits.api.hit_if_counted(ALICE) is None
+                assert await limits.api.hit_if_counted(ALICE) is None
+                assert stopwatch.seconds < TIMEOUT
+                server.send_signal(signal.SIGCONT)
+                await until_counted(limits)
+
+    asyncio.run(scenario())
+
+
+async def until_counted(limits: RateLimits) -> RateLimitStatus:
+    async with asyncio.timeout(LONG_ENOUGH):
+        while (status := await limits.api.hit_if_counted(ALICE)) is None:  # noqa: ASYNC110  # Redis has to be asked
+            await asyncio.sleep(0.01)
+    return status
+
+
+@contextmanager
+def redis_with_sentinel(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield the address of a Sentinel of two Redis, and a function that kills the primary."""
+    with ExitStack() as stack:
+        ports = [stack.enter_context(reserved_port()) for _ in range(3)]
+        processes: list[subprocess.Popen[bytes]] = []
+        follow = ["--replicaof", f"127.0.0.1 {ports[0]}"]
+        for number, port in enumerate(ports[:2]):
+            home = folder / str(number)
+            home.mkdir()
+            options = ["--port", str(port), *(follow if number else ())]
+            processes.append(stack.enter_context(redis_server(home, *options)))
+        sentinel = folder / "sentinel.conf"
+        sentinel.write_text(
+            f"port {ports[2]}\nsentinel monitor tasks 127.0.0.1 {ports[0]} 1\n"
+            "sentinel down-after-milliseconds tasks 500\nsentinel failover-timeout tasks 5000\n"
+        )
+        command = ["redis-server", str(sentinel), "--sentinel"]
+        watching = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+        stack.enter_context(watching)
+        stack.callback(watching.terminate)
+        with closing(Redis(port=ports[2])) as asked:
+            wait_until(lambda: knows_the_replica(asked))
+        yield f"redis+sentinel://127.0.0.1:{ports[2]}/tasks", processes[0].kill
+
+
+def knows_the_replica(sentinel: Redis) -> bool:
+    with suppress(RedisError):
+        replicas = sentinel.sentinel_slaves("tasks")
+        return [replica["master-link-status"] for replica in replicas] == ["ok"]
+    return False
+
+
+def test_when_the_primary_is_killed_sentinel_names_another_that_has_the_counts(
+    own_folder: Path,
+) -> None:
+    async def scenario() -> None:
+        with redis_with_sentinel(own_folder) as (url, kill_primary):
+            async with open_limits(url) as limits:
+                await limits.successful_logins.hit(ALICE)
+                kill_primary()
+                with pytest.raises(Unavailable):
+                    await limits.successful_logins.hit(ALICE)
+                await until_counted(limits)
+                assert (await limits.successful_logins.hit(ALICE)).remaining == 1
+
+    asyncio.run(scenario())
 
 
 def test_a_redis_that_is_down_is_unavailable() -> None:

@@ -286,6 +286,10 @@ def test_the_server_has_to_suit(facts: ServerFacts, pool: int, level: Level, wor
     assert_is(check_server(facts, pool), level, words)
 
 
+def test_a_server_that_confirms_no_writes_is_a_problem() -> None:
+    assert_is(check_server(SUITABLE, 10, confirms_writes=False), PROBLEM, "a standby")
+
+
 @pytest.mark.parametrize(
     ("revision", "level", "words"),
     [

@@ -106,6 +106,9 @@ def test_without_a_checkout_the_data_lies_where_the_user_keeps_data(
     assert load_settings({}).data_dir == platformdirs.user_data_path("taskapp")
 
 
+SENTINELS = "redis+sentinel://:p%40ss@a.example:26379,b.example:26379/taskapp"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
@@ -138,6 +141,7 @@ def test_without_a_checkout_the_data_lies_where_the_user_keeps_data(
         ("REGISTRATION", "closed", "closed"),
         ("LIMIT_STORAGE", "redis://:p@host:6379/0", "redis://:p@host:6379/0"),
         ("LIMIT_STORAGE", "rediss://host", "rediss://host"),
+        ("LIMIT_STORAGE", SENTINELS, SENTINELS),
         ("LIMIT_STORAGE", "redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
         ("BASE_PATH", "/tasks/", "/tasks"),
         ("BASE_PATH", "/a/b-c_d.e~f", "/a/b-c_d.e~f"),
@@ -220,6 +224,8 @@ WRONG = [
     ("REGISTRATION", "Closed", "open, closed"),
     ("LIMIT_STORAGE", "memcached://host", "redis://"),
     ("LIMIT_STORAGE", "redis://host:port/0", "redis://"),
+    ("LIMIT_STORAGE", "redis+sentinel://a:26379,b:26379", "redis+sentinel://"),
+    ("LIMIT_STORAGE", "redis+sentinel://a,b/taskapp", "redis+sentinel://"),
     ("TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.0/8"),
     ("TRUSTED_PROXIES", "localhost", "127.0.0.1"),
     ("BASE_PATH", "tasks", "such as /"),

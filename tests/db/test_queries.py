@@ -91,6 +91,14 @@ MANY = """
 """
 
 
+def test_a_statement_is_read_only_if_no_part_of_it_changes_rows() -> None:
+    changing = re.compile(r"\b(INSERT INTO|UPDATE \w+ SET|DELETE FROM)\b")
+    reads = {name for name, statement in STATEMENTS.items() if statement.is_read}
+    assert reads == {
+        name for name, statement in STATEMENTS.items() if not changing.search(statement.text)
+    }
+
+
 @dataclass
 class Many:
     """A database of many rows, and parameters for statements on them."""

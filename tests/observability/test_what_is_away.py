@@ -241,9 +241,10 @@ class State:
 
 def without_redis(breaking: Callable[[Site], Any], words: str) -> State:
     return State(
-        *(breaking, "limits", "uncounted", ("limits", "unavailable"), "rate limits unavailable"),
+        *(breaking, "limits", "uncounted", ("limits", "unavailable"), "ready"),
         *(("rate_limits_up", 0), "Logging in is temporarily unavailable"),
         doctor=("limits", f"Redis does not count: .*{words}"),
+        status=200,
     )
 
 
@@ -268,7 +269,7 @@ STATES = {
     ),
     "database read-only": State(
         *(database_read_only, "database", "read-only", ("database", "read-only")),
-        *("database unavailable", ("database_writable", 0), "Tasks are temporarily read-only"),
+        *("ready", ("database_writable", 0), "Tasks are temporarily read-only"),
         doctor=("database", "is read-only"),
         status=200,
     ),
@@ -500,7 +501,7 @@ def test_all_places_say_the_same_of_a_full_disk_of_the_data(disks: Disks) -> Non
     filling = disks.seen(disks.folder / "filling")
     free = shutil.disk_usage(filling.parent).free
     filling.write_bytes(bytes(free - MIN_FREE_SPACE // 2))  # PostgreSQL itself goes on
-    read_only = WELL | {"database": "read-only", "ready": 503, "database_writable": 0.0}
+    read_only = WELL | {"database": "read-only", "database_writable": 0.0}
     wait_until(lambda: disks.state() == read_only, MINUTE)
     assert "too little to keep writing" in disks.complaints("disk")
     filling.unlink()
