@@ -109,9 +109,11 @@ licences: $(VENV)/.development  ## list the licences of the installed packages
 messages: $(VENV)/.development  ## collect the sentences of the pages for translation
 	sh deploy/messages.sh $(BIN)/pybabel
 
-images:  ## copy the digests of .github/images/Dockerfile into the workflows
+images:  ## copy the digests of .github/images/Dockerfile into the workflows, and of Compose's Redis for Kubernetes
 	sed -i "$$(sed -n 's/^FROM \([^@]*\)@\(.*\)/s|\1@sha256:[0-9a-f]*|\1@\2|/p' .github/images/Dockerfile)" \
 	    .github/workflows/*.yml .gitlab-ci.yml
+	sed -i "$$(sed -n 's/^ *image: \(redis:[^@]*\)@\(.*\)/s|\1@sha256:[0-9a-f]*|\1@\2|/p' deploy/compose.yaml)" \
+	    deploy/kubernetes/base/limits.yaml deploy/kubernetes/chart/values.yaml
 
 clean:  ## remove the environment and caches; the data folder stays
 	rm -rf $(VENV) $(NODE_MODULES) $(DEPLOY_MODULES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage_data

@@ -140,7 +140,7 @@ def meets(client: Client, status: int) -> bool:
 
 def give_secrets(image: Image, secrets: Path) -> None:
     inside = f"{image.stage.root}/run/secrets"
-    copied = f"mkdir -p {inside} && cp {secrets}/* {inside} && chmod -R u=rwX,go=rX {inside}"
+    copied = f"mkdir -p {inside} && cp -r {secrets}/. {inside} && chmod -R u=rwX,go=rX {inside}"
     subprocess.run([*image.enter, "sh", "-euc", copied], check=True)
 
 

@@ -23,6 +23,7 @@ COPIES = (
     "tests/deploy/test_copies_elsewhere.py"
     "::test_a_copy_is_made_after_each_backup_and_is_restored_elsewhere"
 )
+NO_CLUSTER = "there is no cluster; tests/deploy/test_kubernetes.py runs what the objects start"
 NO_SYSTEMD = "systemd is not the first process where the tests run"
 # Blocks that are not run here, by page and first line: the test that covers them, or the reason.
 ELSEWHERE = {
@@ -54,6 +55,13 @@ ELSEWHERE = {
         "#!/bin/sh": COPIES,
         "restic restore latest --tag taskapp --target /var/tmp/taskapp-backups": COPIES,
         "rclone copy taskapp-crypt:backups /var/tmp/taskapp-backups": COPIES,
+    },
+    "docs/how-to/kubernetes.md": {
+        "kubectl create secret generic taskapp --from-file=database-url"
+        " --from-file=migration-database-url --from-file=secret-key": NO_CLUSTER,
+        "kubectl apply -k deploy/kubernetes/overlays/production": NO_CLUSTER,
+        'kubectl create configmap taskapp-maintenance --from-literal=on="New disks: back at 10:30'
+        ' UTC."': NO_CLUSTER,
     },
     "docs/how-to/monitoring.md": {
         "apt install prometheus prometheus-alertmanager prometheus-node-exporter": "it installs, "
