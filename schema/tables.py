@@ -15,6 +15,7 @@ from sqlalchemy import (
     Uuid,
     false,
     func,
+    text,
 )
 
 EMAIL_LENGTH = 254  # characters; RFC 5321, 4.5.3.1.3, without the angle brackets
@@ -118,6 +119,7 @@ tasks = Table(
     Column("status", Text, nullable=False, server_default=STATUSES[0]),
     _timestamp("created_at"),
     _timestamp("updated_at"),
+    Column("completed_at", DateTime(timezone=True)),  # none: pending, or done before it was stored
     Column("idempotency_key", Text),
     CheckConstraint(f"char_length(title) BETWEEN 1 AND {TITLE_LENGTH}", name="title"),
     CheckConstraint(f"char_length(description) <= {DESCRIPTION_LENGTH}", name="description"),
@@ -128,6 +130,14 @@ tasks = Table(
     ),
     Index(None, "user_id", "id"),
     Index(None, "user_id", "status", "id"),
+    # The completed ones by their completion; those without its time come last.
+    Index(
+        "ix_tasks_user_id_completed_at",
+        "user_id",
+        text("coalesce(completed_at, '-infinity'::timestamptz)"),
+        "id",
+        postgresql_where="status = 'completed'",
+    ),
     # Partial: most tasks have no key, and take no space in this index.
     Index(
         "uq_tasks_user_id_idempotency_key",

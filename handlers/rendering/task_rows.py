@@ -23,6 +23,9 @@ _PLACEHOLDERS = (
     "created_at",
     "created",
     "created_ago",
+    "completed_at",
+    "completed",
+    "completed_ago",
     "list_query",
 )
 
@@ -32,16 +35,20 @@ def render_rows(
 ) -> HtmlChunks:
     """Return the rows of tasks; `list_query`, the query of the list, goes into their links."""
     now = datetime.now(UTC)
-    skeleton_of: dict[tuple[str, str], Skeleton] = {}
+    skeleton_of: dict[tuple[str, str, bool], Skeleton] = {}
     chunks = HtmlChunks()
     for task, title, description in zip(tasks, *_escape_texts(tasks), strict=True):
-        full, created_at = task.description, task.created_at
+        full, created_at, completed_at = task.description, task.created_at, task.completed_at
         excerpt = make_excerpt(full)
         length = "long" if len(excerpt) < len(full) else "short" if full else "none"
-        variant = (task.status, length)
+        variant = (task.status, length, completed_at is not None)
         skeleton = skeleton_of.get(variant)
         if skeleton is None:
-            named = {"is_completed": task.status == "completed", "length": length}
+            named = {
+                "is_completed": task.status == "completed",
+                "length": length,
+                "is_completion_known": completed_at is not None,
+            }
             skeleton = skeletons.find("_task.html", named, _PLACEHOLDERS)
             skeleton_of[variant] = skeleton
         chunks += skeleton.fill(
@@ -53,6 +60,9 @@ def render_rows(
                 f"{created_at[:19]}Z",
                 language.format_datetime(created_at),
                 language.time_ago(created_at, now),
+                f"{completed_at[:19]}Z" if completed_at else "",
+                language.format_datetime(completed_at) if completed_at else "",
+                language.time_ago(completed_at, now) if completed_at else "",
                 list_query,
             )
         )

@@ -64,8 +64,12 @@ def show_tasks(status: str, *, as_json: bool) -> None:
         for each in found:
             echo_json(**each)
     else:
-        rows = [tuple(show(each[name]) for name in ("id", "status", "title")) for each in found]
-        click.echo(table([("ID", "STATUS", "TITLE"), *rows]))
+        names = ["id", "status", "completedAt", "title"]
+        headings = ["ID", "STATUS", "COMPLETED", "TITLE"]
+        if status == "pending":
+            del names[2], headings[2]
+        rows = [tuple(show(each.get(name) or "-") for name in names) for each in found]
+        click.echo(table([tuple(headings), *rows]))
 
 
 @task.command("done", epilog=EPILOG)

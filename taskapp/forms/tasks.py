@@ -57,7 +57,7 @@ DESCRIPTION = Field(
 )
 STATUS = choice(*STATUSES)
 
-READ_ONLY = ("id", "createdAt", "updatedAt")
+READ_ONLY = ("id", "createdAt", "completedAt", "updatedAt")
 NEW_TASK = Form(
     "TaskCreate", {"title": TITLE}, {"description": DESCRIPTION, "status": STATUS}, READ_ONLY
 )

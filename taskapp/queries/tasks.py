@@ -9,9 +9,11 @@ from sqlalchemy import (
     Text,
     Uuid,
     bindparam,
+    case,
     delete,
     func,
     literal_column,
+    null,
     or_,
     select,
     text,
@@ -38,13 +40,17 @@ COUNT_LIMIT = 10_000  # counting stops here, so that a page costs the same with 
 
 
 class ListedTask(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """The part of a task that a list page shows; the timestamp is RFC 3339 in UTC."""
+    """The part of a task that a list page shows; timestamps are RFC 3339 in UTC.
+
+    `completed_at` is None for a pending task, and for one that was completed before it was stored.
+    """
 
     id: str
     title: str
     description: str
     status: str
     created_at: str
+    completed_at: str | None
 
 
 class Task(ListedTask, frozen=True, gc=False):
@@ -179,21 +185,28 @@ idempotency_conflict: dict[str, Any] = {
     "index_elements": ["user_id", "idempotency_key"],
     "index_where": tasks.c.idempotency_key.is_not(None),
 }
+_new_status = bindparam("new_status", type_=Text)
 _INSERT = Statement(
     "tasks.insert",
     insert(tasks)
     .from_select(
-        ["id", "user_id", "title", "description", "status", "idempotency_key"],
+        ["id", "user_id", "title", "description", "status", "completed_at", "idempotency_key"],
         select(
             bindparam("task", type_=Uuid(as_uuid=False)),
             owner_row.c.user_id,
-            *(bindparam(f"new_{name}", type_=Text) for name in ("title", "description", "status")),
+            bindparam("new_title", type_=Text),
+            bindparam("new_description", type_=Text),
+            _new_status,
+            case((_new_status == text("'completed'"), func.now())),
             bindparam("key", type_=Text),
         ).where(owner_row.c.user_id.is_not(None)),
     )
     .on_conflict_do_nothing(**idempotency_conflict)
     .returning(*_columns),
 )
+# Greater than before even if the clock was set back, because it is also the version.
+_change_time = func.greatest(func.now(), tasks.c.updated_at + text("interval '1 microsecond'"))
+_status = func.coalesce(_new_status, tasks.c.status)
 _UPDATE = Statement(
     "tasks.update",
     update(tasks)
@@ -201,13 +214,16 @@ _UPDATE = Statement(
     .values(
         {
             tasks.c[name]: func.coalesce(bindparam(f"new_{name}", type_=Text), tasks.c[name])
-            for name in ("title", "description", "status")
+            for name in ("title", "description")
         }
-        # Greater than before even if the clock was set back, because it is also the version.
         | {
-            tasks.c.updated_at: func.greatest(
-                func.now(), tasks.c.updated_at + text("interval '1 microsecond'")
-            )
+            tasks.c.status: _status,
+            tasks.c.completed_at: case(
+                (_status != text("'completed'"), null()),
+                (tasks.c.status == text("'completed'"), tasks.c.completed_at),
+                else_=_change_time,
+            ),
+            tasks.c.updated_at: _change_time,
         }
     )
     .returning(*_columns),

@@ -163,7 +163,11 @@ class ApiModel(RuleBasedStateMachine):
         before = self.users[name].tasks[task_id]
         after = response.json
         assert response.status == 200
-        assert after == {**before, **sent, "updatedAt": after["updatedAt"]}
+        times = {"updatedAt": after["updatedAt"], "completedAt": after["completedAt"]}
+        assert after == {**before, **sent, **times}
+        assert (after["completedAt"] is None) == (after["status"] == "pending")
+        if before["status"] == after["status"]:
+            assert after["completedAt"] == before["completedAt"]
         assert after["updatedAt"] > before["updatedAt"]
         self.stale[task_id] = before["updatedAt"]
         self.users[name].tasks[task_id] = after

@@ -197,7 +197,7 @@ def test_bodies_are_described_by_the_forms_that_check_them() -> None:
 
 def test_a_task_is_described_as_it_is_sent() -> None:
     described = DOCUMENT["components"]["schemas"]["Task"]
-    task = msgspec.to_builtins(Task("1", "2", "3", "4", "5", "6"))
+    task = msgspec.to_builtins(Task("1", "2", "3", "4", "5", "6", "7"))
     assert list(described["properties"]) == described["required"] == list(task)
 
 

@@ -25,7 +25,7 @@ from tests.support.server_process import LONG_ENOUGH
 
 pytestmark = pytest.mark.gen_test
 
-TASK_FIELDS = {"id", "title", "description", "status", "createdAt", "updatedAt"}
+TASK_FIELDS = {"id", "title", "description", "status", "createdAt", "completedAt", "updatedAt"}
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 UPDATES = ["PUT", "PATCH"]
 CHANGES = [*UPDATES, "DELETE"]
@@ -66,7 +66,7 @@ async def test_a_new_task_is_answered_with_201_and_all_its_fields(alice: ApiClie
     task = response.json
     assert set(task) == TASK_FIELDS
     assert {name: task[name] for name in sent} == sent
-    assert task["createdAt"] == task["updatedAt"]
+    assert task["createdAt"] == task["updatedAt"] == task["completedAt"]
     assert TIMESTAMP.fullmatch(task["createdAt"])
     assert response.headers["Location"] == f"/api/tasks/{task['id']}"
     assert response.headers["ETag"].strip('"') in task["updatedAt"]
@@ -224,7 +224,8 @@ async def test_what_is_not_sent_stays_as_it_is(alice: ApiClient, method: str) ->
             response = await alice.send(method, f"/api/tasks/{before['id']}", sent)
             assert response.status == 200
             after = response.json
-            assert after == {**before, **sent, "updatedAt": after["updatedAt"]}
+            times = {"updatedAt": after["updatedAt"], "completedAt": after["completedAt"]}
+            assert after == {**before, **sent, **times}
             assert after["updatedAt"] > before["updatedAt"]
             assert (await alice.get(f"/api/tasks/{before['id']}")).json == after
 
@@ -233,11 +234,32 @@ async def test_what_is_not_sent_stays_as_it_is(alice: ApiClient, method: str) ->
 async def test_a_task_can_be_sent_back_as_it_was_read(alice: ApiClient, method: str) -> None:
     task = await alice.add_task("Old", description="Text")
     read_only = {"id": NO_TASK, "createdAt": "2000-01-01T00:00:00Z", "updatedAt": 5}
-    response = await alice.send(
-        method, f"/api/tasks/{task['id']}", {**task, **read_only, "status": "completed"}
-    )
+    read_only["completedAt"] = "2000-01-01T00:00:00Z"
+    response = await alice.send(method, f"/api/tasks/{task['id']}", {**task, **read_only})
     assert response.status == 200
-    assert response.json == {**task, "status": "completed", "updatedAt": response.json["updatedAt"]}
+    assert response.json == {**task, "updatedAt": response.json["updatedAt"]}
+
+
+async def test_a_completed_task_has_the_time_of_its_completion_until_it_is_reopened(
+    alice: ApiClient,
+) -> None:
+    task = await alice.add_task("Water the plants")
+    path = f"/api/tasks/{task['id']}"
+    assert task["completedAt"] is None
+
+    async def change(**fields: str) -> Any:
+        changed = (await alice.patch(path, fields)).json
+        assert (await alice.get(path)).json == changed
+        assert (await alice.get("/api/tasks")).json["tasks"] == [changed]
+        return changed
+
+    assert (await change(title="Water all plants"))["completedAt"] is None
+    done = await change(status="completed")
+    assert done["completedAt"] == done["updatedAt"] > task["updatedAt"]
+    for fields in ({"status": "completed"}, {"title": "Plants"}, {"description": "All of them"}):
+        assert (await change(**fields))["completedAt"] == done["completedAt"]
+    assert (await change(status="pending", title="Again"))["completedAt"] is None
+    assert (await change(status="completed"))["completedAt"] > done["completedAt"]
 
 
 async def test_fields_that_are_only_read_are_ignored_when_a_task_is_made(

@@ -169,7 +169,7 @@ def test_the_list_is_read_out_as_a_list_of_checkboxes(tasks: Page) -> None:
             - checkbox "Done" [checked]
             - paragraph: Done
             - paragraph:
-              - text: Completed ·
+              - text: Completed
               - time: just now
             - paragraph:
               - 'link "Edit: Done"'

@@ -171,7 +171,7 @@ def test_a_completed_task_differs_by_more_than_color(tasks: Page) -> None:
     box(tasks, "Done").click()
     expect(box(tasks, "Done")).to_be_checked()
     expect(box(tasks, "To do")).not_to_be_checked()
-    expect(tasks.get_by_text("Completed ·").filter(visible=True)).to_have_count(1)
+    expect(tasks.get_by_text("Completed just now").filter(visible=True)).to_have_count(1)
     line = "node => getComputedStyle(node).textDecorationLine"
     assert titles(tasks).evaluate_all("nodes => nodes.map(" + line + ")") == [
         "none",

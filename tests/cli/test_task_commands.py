@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -78,7 +79,12 @@ def test_what_is_added_is_listed_and_completed_whatever_its_title(alice: Client)
         f'Completed {ids[0]}: Buy milk\nCompleted {ids[1]}: Say "hello"\n'
     )
     assert len(succeed(alice, "list").splitlines()) == 1 + len(TITLES) - 2
-    assert len(succeed(alice, "list", "--status", "completed").splitlines()) == 3
+    header, *lines = succeed(alice, "list", "--status", "completed").splitlines()
+    assert header.split() == ["ID", "STATUS", "COMPLETED", "TITLE"]
+    assert [line.split()[0] for line in lines] == ids[:2][::-1]
+    for line in lines:
+        completed_at = datetime.fromisoformat(line.split()[2])
+        assert timedelta(0) <= datetime.now(UTC) - completed_at < timedelta(minutes=10)
     assert len(succeed(alice, "list", "--status", "all").splitlines()) == 1 + len(TITLES)
 
 

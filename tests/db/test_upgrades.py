@@ -1,6 +1,7 @@
 """Data of an earlier revision of the tables can be used at this one."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from alembic import command
@@ -36,7 +37,11 @@ def test_accounts_tasks_and_sessions_of_an_earlier_revision_are_of_use(
             assert listed(alice) == tasks
             alice.log_in(ALICE)
             assert listed(alice) == tasks
+            assert {task["completedAt"] for task in tasks_of(alice)} <= {None}
             assert alice.send("POST", "/api/tasks", {"title": "new"}).status == 201
+            new = tasks_of(alice)[0]
+            done = alice.send("PATCH", f"/api/tasks/{new['id']}", {"status": "completed"}).json
+            assert done["completedAt"] == done["updatedAt"]
         assert revision_of(url) == HEAD
 
 
@@ -58,7 +63,12 @@ def fill(url: str, *, has_tasks: bool) -> tuple[str, dict[str, str]]:
     return token, {row[0]: row[1] for row in rows}
 
 
-def listed(client: Client) -> dict[str, str]:
+def tasks_of(client: Client) -> list[dict[str, Any]]:
     response = client.send("GET", "/api/tasks")
     assert response.status == 200, response.body
-    return {task["id"]: task["title"] + task["status"] for task in response.json["tasks"]}
+    tasks: list[dict[str, Any]] = response.json["tasks"]
+    return tasks
+
+
+def listed(client: Client) -> dict[str, str]:
+    return {task["id"]: task["title"] + task["status"] for task in tasks_of(client)}

@@ -1,12 +1,16 @@
 """The pages of tasks over real HTTP: list, add, edit and delete."""
 
 import asyncio
+import re
 from html import unescape
 
 import pytest
 
+from taskapp.config.settings import Settings
 from tests.support.clients import ApiClient
+from tests.support.database_fixtures import execute
 from tests.support.page_client import HOSTILE, PageClient, stored, titles
+from tests.support.page_reader import Page
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
@@ -60,6 +64,34 @@ async def test_a_long_description_is_in_the_list_whole_behind_its_beginning(
     page = await mine.open("/tasks")
     assert "Point 0 Point 1 Point 2… MoreLess Point 0 Point 1 Point 2 Point 3" in page.text
     assert "Point 29" in page.text
+
+
+async def test_the_time_beside_a_completed_task_says_what_it_is(
+    mine: PageClient, alice: ApiClient, settings: Settings
+) -> None:
+    task = await alice.add_task("Water the plants", status="completed")
+    set_age = "UPDATE tasks SET %s = now() - make_interval(secs => %%s)"
+    for column, seconds, meta, facts in [
+        ("completed_at", 0, "Completed just now", "Completed"),
+        ("completed_at", 320, "Completed 5 minutes ago", "Completed"),
+        ("created_at", 22 * 86_400, "Completed 5 minutes ago", "Completed"),
+        ("completed_at", None, "Added 3 weeks ago", "Created"),  # as before it was stored
+    ]:
+        execute(settings.database_url, set_age % column, seconds)
+        assert meta_of(await mine.open("/tasks")) == meta
+        edit = await mine.open(f"/tasks/{task['id']}/edit")
+        assert (facts in edit.text, "Completed " in edit.text) == (True, facts == "Completed")
+    mine.headers["Accept-Language"] = "de"
+    assert meta_of(await mine.open("/tasks")) == "Hinzugefügt: vor 3 Wochen"
+    await alice.put(f"/api/tasks/{task['id']}", {"status": "pending"})
+    assert meta_of(await mine.open("/tasks")) == "vor 3 Wochen"
+
+
+def meta_of(page: Page) -> str:
+    """Return what stands beside the only task of a list, without what is hidden."""
+    [meta] = re.findall(r'<p class="meta">(.*?)</p>', page.html)
+    seen = re.sub(r"<span[^>]* hidden>.*?</span>", "", meta)
+    return " ".join(re.sub(r"<[^>]*>", "", seen).split())
 
 
 async def test_no_user_sees_the_tasks_of_another(
