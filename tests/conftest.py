@@ -33,7 +33,7 @@ from taskapp.services import Services, make_services
 from tests.support.clients import ApiClient
 from tests.support.compiled_templates import CompiledTemplates
 from tests.support.database_fixtures import new_database
-from tests.support.environment import MACHINE, MEASURED, POSTGRESQL
+from tests.support.environment import MACHINE, MEASURED, POSTGRESQL, SECRET_KEY
 from tests.support.server_process import LONG_ENOUGH
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # for busy machines
@@ -75,7 +75,7 @@ TEST_SETTINGS = {
     "TASKAPP_LOGIN_LIMIT": "1000000/minute",
     "TASKAPP_SUCCESSFUL_LOGIN_LIMIT": "1000000/minute",
     "TASKAPP_ACCOUNT_LOGIN_LIMIT": "1000000/minute",
-    "TASKAPP_SECRET_KEY": "only-for-tests-0123456789-abcdefghijklmnop",
+    "TASKAPP_SECRET_KEY": SECRET_KEY,
     "TASKAPP_LOG_LEVEL": "error",
     **POSTGRESQL,
 }

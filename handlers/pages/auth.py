@@ -8,7 +8,7 @@ from handlers.pages.base import Draft, PageHandler, is_path_of_this_site
 from taskapp.auth.passwords import MIN_PASSWORD_LENGTH
 from taskapp.core.errors import Invalid, RegistrationClosed, TaskappError
 from taskapp.forms.accounts import REGISTRATION
-from taskapp.operations.accounts import log_in, log_out, register
+from taskapp.operations.accounts import is_session_of, log_in, log_out, register
 from taskapp.queries.sessions import find_session_user
 
 _CREDENTIALS = ("email", "password")
@@ -24,7 +24,9 @@ class CredentialsPage(PageHandler):
     """
 
     is_public = True
+    takes_stale_forms = True
     template: ClassVar[str]
+    has_session_ended = False  # it has, since the browser was here last
 
     def render_credentials(self, values: dict[str, str], error: TaskappError | None = None) -> None:
         """Render the form with what was typed and what is wrong."""
@@ -44,10 +46,12 @@ class CredentialsPage(PageHandler):
 
     async def is_logged_in(self) -> bool:
         """Return whether the browser's session is alive; remove its cookie if it has ended."""
-        if self.session_token is None:
+        session = self.session_token
+        if session is None:
             return False
-        if await find_session_user(self.services.database, self.session_token.secret_hash) is None:
+        if await find_session_user(self.services.database, session.secret_hash) is None:
             self.end_session()
+            self.has_session_ended = True
         return self.session_token is not None
 
 
@@ -86,6 +90,7 @@ class LoginPage(CredentialsPage):
     """/login. Keeps a path to continue at, or what was typed before the session ended."""
 
     template = "login.html"
+    _is_repeated = False  # by a user who is logged in already
 
     async def get(self) -> None:
         """Render the form; a user who is logged in continues at once."""
@@ -94,8 +99,19 @@ class LoginPage(CredentialsPage):
         else:
             self.render_credentials({})
 
+    async def check_form(self) -> None:
+        """Accept a form that was open while the same user logged in by another one."""
+        if self.session_token is not None and not self.has_valid_csrf_token():
+            email = self.read_form_lenient("email").get("email", "")
+            self._is_repeated = await is_session_of(self.services, self.session_token, email)
+        if not self._is_repeated:
+            await super().check_form()
+
     async def post(self) -> None:
         """Begin a session and continue, or render the form with what is wrong."""
+        if self._is_repeated:
+            self._continue()
+            return
         sent = self.read_form(*_CREDENTIALS)
         try:
             login = await log_in(
@@ -124,7 +140,11 @@ class LoginPage(CredentialsPage):
 
     def template_context(self) -> dict[str, Any]:
         """Return what the form keeps over the login."""
-        return {"next": self._read_next_path(), "draft": self._read_kept_draft()}
+        return {
+            "next": self._read_next_path(),
+            "draft": self._read_kept_draft(),
+            "has_session_ended": self.has_session_ended,
+        }
 
     def _continue(self) -> None:
         draft = self._read_kept_draft()
@@ -154,6 +174,7 @@ class LogoutPage(PageHandler):
     """/logout."""
 
     is_public = True
+    takes_stale_forms = True
 
     async def check_form(self) -> None:
         """Require no CSRF token where there is no session to end: a second click is no error."""

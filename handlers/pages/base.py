@@ -37,7 +37,6 @@ else:
     from backports import zstd
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-_FLASH_MESSAGE_MAX_AGE = 60  # seconds
 _DEVICE = re.compile(r"(?<![^~])[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}(?=~|$)", re.ASCII)
 TEXT_FIELDS = ("title", "description", "titles")
 _ZSTANDARD = zstd.ZstdCompressor(level=1)
@@ -49,6 +48,14 @@ PAGE_CODINGS: dict[str, Callable[[bytes], bytes]] = {  # the best first
     "identity": bytes,
 }
 THEMES = ("light", "dark")
+_SESSION_AGE = int(LIFETIME.total_seconds())
+COOKIE_AGES = {  # seconds; browsers keep no cookie for longer than 400 days (RFC 6265bis)
+    "session": _SESSION_AGE,
+    "csrf": _SESSION_AGE,
+    "device": int(REMEMBERED_FOR.total_seconds()),
+    "theme": 400 * 24 * 60 * 60,
+    "flash": 60,
+}
 # Characters, before they are quoted. Paths of this site have fewer, and a proxy takes a response
 # whose headers do not fit into its buffer for a failure of the server.
 MAX_PATH_LENGTH = 500
@@ -78,6 +85,12 @@ class PageHandler(BaseHandler):
         "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types taskapp"
     )
     draft_fields: ClassVar[tuple[str, ...]] = ()
+    # The fields of a form that a click may send again; None if it has text or a password.
+    resent_fields: ClassVar[tuple[str, ...] | None] = None
+    # Whether forms of pages from before a login are taken: that this site sent them is enough.
+    takes_stale_forms: ClassVar[bool] = False
+    # The session of the cookie, also one that has ended: the form that is sent next comes with it.
+    _csrf_session: SessionToken | None = None
     # Whether no text that another site can choose is in the page beside the user's own: the length
     # of a compressed page would tell what both have in common (CVE-2013-3587).
     may_compress = True
@@ -106,17 +119,31 @@ class PageHandler(BaseHandler):
             FormNotTrusted: the token is missing or not valid.
             NotAuthenticated: so it is, and the session that sent it has ended.
         """
-        sent = self.request.body_arguments.get("csrf_token", [])
-        token = sent[0].decode("utf-8", "replace") if len(sent) == 1 else ""
-        if self.is_valid_csrf_token(token, self.session_token):
+        if self.has_valid_csrf_token():
             return
-        if self.session_token is not None:
+        has_cookies = self.session_token is not None or self.read_cookie("csrf") is not None
+        if self.takes_stale_forms and has_cookies and self.is_same_origin():
+            return
+        if self.session_token is not None and not self.is_public:
             await require_session(self.services, self.session_token)
         raise FormNotTrusted
 
+    def has_valid_csrf_token(self) -> bool:
+        """Return whether the form has a CSRF token of this browser and session."""
+        return self.is_valid_csrf_token(self.csrf_token, self._csrf_session)
+
+    @property
+    def csrf_token(self) -> str:
+        """Return the CSRF token that was sent, which may be anything; empty if not exactly one."""
+        sent = self.request.body_arguments.get("csrf_token", [])
+        return sent[0].decode("utf-8", "replace") if len(sent) == 1 else ""
+
     def authenticate(self) -> SessionToken | None:
         """Return the session of the cookie."""
-        return self.read_cookie_session()
+        if self.is_safe():
+            self._rename_cookies()
+        self._csrf_session = self.read_cookie_session()
+        return self._csrf_session
 
     # What was sent
 
@@ -165,6 +192,11 @@ class PageHandler(BaseHandler):
     def current_path(self) -> str:
         """Return the address of this page, without parameters that another site can choose."""
         return str(self.request.path)
+
+    @property
+    def path_after_login(self) -> str:
+        """Return where to continue if the session has ended; empty for the list of all tasks."""
+        return (self.request.uri or "/") if self.is_safe() else ""
 
     @property
     def list_query(self) -> str:
@@ -245,7 +277,7 @@ class PageHandler(BaseHandler):
     def redirect_to(self, path: str, flash_message: str | None = None) -> None:
         """Send the browser to a path of this site by GET, where the flash message is shown."""
         if flash_message is not None:
-            self.set_site_cookie("flash", flash_message, max_age=_FLASH_MESSAGE_MAX_AGE)
+            self.set_site_cookie("flash", flash_message)
         self.set_status(303)
         self.set_header("Location", self.application.path(path))
         self.finish()
@@ -253,9 +285,9 @@ class PageHandler(BaseHandler):
     def _take_flash_message(self, csrf_token: str) -> HtmlChunks:
         """Return the flash message as HTML, and clear its cookie; empty if there is none."""
         html = HtmlChunks()
-        cookie = self.read_cookie("flash")
+        cookie = self.read_cookie("flash") if self.is_safe() else None
         if cookie:
-            self.set_site_cookie("flash", "", max_age=None)
+            self.remove_site_cookie("flash")
             flash_message = read_flash_message(cookie)
             if flash_message is not None:
                 template = self.application.templates.template(self.language, "_flash_message.html")
@@ -272,13 +304,17 @@ class PageHandler(BaseHandler):
 
     def begin_session(self, token: str) -> None:
         """Set the session cookie; when the session ends, the database decides."""
-        self.session_token = self.services.signer.read_session_cookie(token)
-        self.set_site_cookie("session", token, max_age=int(LIFETIME.total_seconds()))
+        self.session_token = self._csrf_session = self.services.signer.read_session_cookie(token)
+        self.set_site_cookie("session", token)
 
     def end_session(self) -> None:
-        """Remove the session cookie; the session in the database stays."""
-        self.session_token = None
-        self.set_site_cookie("session", "", max_age=None)
+        """Remove the session cookie; the session in the database stays.
+
+        This is for logouts and for pages only. The response to a form may come after that to a
+        later request, which has set the cookie of a new session.
+        """
+        self.session_token = self._csrf_session = None
+        self.remove_site_cookie("session")
 
     def read_devices(self) -> list[str]:
         """Return what says who has logged in with this browser; only the signer knows whether."""
@@ -287,31 +323,48 @@ class PageHandler(BaseHandler):
     def remember_devices(self, devices: Sequence[str]) -> None:
         """Set the cookie by which the browser is known; a logout keeps it (ADR 0041)."""
         value = "~".join(devices)
-        self.set_site_cookie("device", value, max_age=int(REMEMBERED_FOR.total_seconds()))
+        self.set_site_cookie("device", value)
 
     def _new_csrf_token(self) -> str:
         """Return a token for this page's forms, bound to the browser by a cookie (ADR 0016)."""
         browser = self.read_cookie("csrf")
         if not browser:
             browser = secrets.token_urlsafe(16)
-            self.set_site_cookie("csrf", browser, max_age=int(LIFETIME.total_seconds()))
-        return self.services.signer.new_csrf_token(browser, self.session_token)
+            self.set_site_cookie("csrf", browser)
+        return self.services.signer.new_csrf_token(browser, self._csrf_session)
 
-    def set_site_cookie(self, purpose: str, value: str, *, max_age: int | None) -> None:
-        """Set a cookie for so many seconds; None removes it."""
-        if self.is_foreign_form:
-            return
-        self.set_cookie(
-            self.application.cookie_name(purpose),
-            value,
-            # Tornado leaves out a max_age of 0, and the browser would keep the cookie.
-            expires=_LONG_AGO if max_age is None else None,
-            max_age=max_age,
-            path="/",
-            httponly=True,
-            samesite="Lax",
-            secure=self.is_https,
+    def set_site_cookie(self, purpose: str, value: str) -> None:
+        """Set a cookie of ours."""
+        self._write_cookie(
+            self.application.cookie_name(purpose), value, max_age=COOKIE_AGES[purpose]
         )
+
+    def remove_site_cookie(self, purpose: str) -> None:
+        """Remove a cookie of ours, whatever its name is."""
+        # Tornado leaves out a max_age of 0, and the browser would keep the cookie.
+        self._write_cookie(self.application.cookie_name(purpose), "", expires=_LONG_AGO)
+        if self.earlier_cookie_prefix:
+            self._write_cookie(self.earlier_cookie_prefix + purpose, "", expires=_LONG_AGO)
+
+    def _write_cookie(self, name: str, value: str, **lifetime: Any) -> None:
+        if not self.is_foreign_form:
+            self.set_cookie(
+                name,
+                value,
+                path="/",
+                httponly=True,
+                samesite="Lax",
+                secure=self.is_https,
+                **lifetime,
+            )
+
+    def _rename_cookies(self) -> None:
+        """Rename cookies that have an earlier name."""
+        for purpose in COOKIE_AGES if self.earlier_cookie_prefix else ():
+            if f"{self.earlier_cookie_prefix}{purpose}" in self.sent_cookies:
+                value = self.read_cookie(purpose) or ""
+                self.remove_site_cookie(purpose)
+                self.set_site_cookie(purpose, value)
 
     # Errors
 
@@ -324,6 +377,9 @@ class PageHandler(BaseHandler):
         is_gone = isinstance(error, NotFound | Forbidden) and not isinstance(error, FormNotTrusted)
         if draft and is_gone:
             draft = Draft(self.application.path("/tasks"), _only_texts(draft.fields))
+        is_stale = isinstance(error, FormNotTrusted) and self._is_live_and_ours()
+        if is_stale and draft is None:
+            draft = self._read_resent_form()
         self.render_page(
             "error.html",
             error.status,
@@ -332,27 +388,35 @@ class PageHandler(BaseHandler):
             draft=draft,
             is_gone=is_gone,
             is_untrusted_form=isinstance(error, FormNotTrusted),
-            is_renewed=self._is_renewed(error),
+            is_stale=is_stale,
+            form_path=self.current_path,
         )
 
-    def _is_renewed(self, error: TaskappError) -> bool:
-        """Return whether the form was ours, but its CSRF token is that of another session.
+    def _is_live_and_ours(self) -> bool:
+        """Return whether a rejected form is ours and its session live: only its token is stale.
 
         The error page names the new token in `data-csrf-token`, and the account in `data-account`:
         a script may send the form once more with it, if the account is that of its own page.
         """
-        is_rejected = isinstance(error, FormNotTrusted) and not self.is_foreign_form
-        return is_rejected and self.session_token is not None
+        return not self.is_foreign_form and self.session_token is not None
+
+    def _read_resent_form(self) -> Draft | None:
+        """Return a form to be sent again by a click, if it has neither text nor a password."""
+        if self.resent_fields is None:
+            return None
+        return Draft(self.current_path, self.read_form_lenient(*self.resent_fields))
 
     def _render_login(self, error: NotAuthenticated) -> None:
         """Redirect to the login page, or render it with what was typed into a form."""
-        if self.read_cookie("session"):
-            self.end_session()
+        self.session_token = None
         draft = self.read_draft()
         if draft is None:
-            uri = self.request.uri or "/"
-            is_kept = self.is_safe() and is_path_of_this_site(uri)
-            self.redirect_to(f"/login?next={quote(uri, safe='/')}" if is_kept else "/login")
+            path = self.path_after_login
+            is_kept = is_path_of_this_site(path)
+            self.redirect_to(
+                f"/login?next={quote(path, safe='/')}" if is_kept else "/login",
+                None if self.is_safe() else "session-over",
+            )
             return
         self.render_page(
             "login.html", error.status, values={}, errors={}, problem=None, next="", draft=draft

@@ -5,8 +5,6 @@ from handlers.rendering.negotiation import negotiate_encoding
 from handlers.rendering.static_assets import FILES, StaticFile
 from taskapp.core.errors import NotFound
 
-_THEME_AGE = 400 * 24 * 60 * 60  # seconds; browsers keep no cookie for longer (RFC 6265bis)
-
 
 class HomePage(PageHandler):
     """/: leads to the tasks, or to the login page."""
@@ -22,12 +20,16 @@ class ThemePage(PageHandler):
     """/theme: light, dark, or the system's own."""
 
     is_public = True
+    takes_stale_forms = True
 
     async def post(self) -> None:
         """Keep the choice in a cookie, and lead back to the page."""
         sent = self.read_form("theme", "next")
         theme = read_theme(sent.get("theme"))
-        self.set_site_cookie("theme", theme, max_age=_THEME_AGE if theme else None)
+        if theme:
+            self.set_site_cookie("theme", theme)
+        else:
+            self.remove_site_cookie("theme")
         self.redirect_to(self.local_path(sent.get("next", "")) or "/")
 
 

@@ -58,6 +58,13 @@ class TaskPage(PageHandler):
         return _list_query(self.status_filter, self.cursor)
 
     @property
+    def path_after_login(self) -> str:
+        """Return the address of the page, or the part of the list whose form was sent."""
+        if self.is_safe() or not self.list_query:
+            return super().path_after_login
+        return self.application.path("/tasks") + self.list_query
+
+    @property
     def current_path(self) -> str:
         """Return the address of this page with the query of its part of the list."""
         return super().current_path + self.list_query
@@ -289,6 +296,8 @@ def _as_sent_back(task: Task) -> dict[str, str]:
 class TaskStatusPage(TaskPage):
     """/tasks/:id/status: the checkbox of the list."""
 
+    resent_fields = ("status",)
+
     async def post(self, task_id: str) -> None:
         """Complete or reopen a task, and lead back to it or, if it leaves the list, beside it."""
         sent = self.read_form("status")
@@ -301,6 +310,8 @@ class TaskStatusPage(TaskPage):
 
 class TaskDeletePage(TaskPage):
     """/tasks/:id/delete."""
+
+    resent_fields = ()
 
     async def get(self, task_id: str) -> None:
         """Ask for confirmation."""
@@ -316,6 +327,8 @@ class TaskDeletePage(TaskPage):
 
 class CompletedDeletePage(TaskPage):
     """/tasks/completed/delete."""
+
+    resent_fields = ("until",)
 
     async def get(self) -> None:
         """Ask for confirmation."""

@@ -8,6 +8,7 @@ from taskapp.forms.parameters import read_id
 
 _FIXED = {
     "registered": Message("Account created. Log in to get started."),
+    "session-over": Message("Your session has ended. Log in to continue."),
     "logged-out": Message("You have been logged out."),
     "session-ended": Message("Session logged out."),
     "password-changed": Message("Password changed."),

@@ -16,6 +16,7 @@ from tornado.routing import URLSpec
 from handlers.rendering.templates import Templates
 from handlers.web.body_limit import BodyLimit
 from handlers.web.connections import Connections
+from handlers.web.cookies import cookie_prefixes
 from handlers.web.hosts import Hosts
 from taskapp.core.waiting import wait_until
 from taskapp.observability.logs import log
@@ -62,8 +63,9 @@ class Application(tornado.web.Application):
         self.services = services
         self.is_https = services.settings.is_https
         self.hosts = Hosts(services.settings)
-        base = services.settings.base_path.replace("/", "-")
-        self._cookie_prefix = f"{'__Host-' if self.is_https else ''}taskapp{base}-"
+        self._cookie_prefix, *self.earlier_cookie_prefixes = cookie_prefixes(
+            services.settings, services.signer.instance_marks
+        )
         self._fixed = fixed
         self._state = "starting"
         self._has_started = asyncio.Event()
@@ -95,10 +97,7 @@ class Application(tornado.web.Application):
             await asyncio.wait([started], timeout=START_TIMEOUT)
 
     def cookie_name(self, purpose: str) -> str:
-        """Return the name of a cookie of ours.
-
-        Behind https its prefix `__Host-` proves that this host has set it (RFC 6265bis).
-        """
+        """Return the name of a cookie of ours."""
         return self._cookie_prefix + purpose
 
     def path(self, path: str) -> str:

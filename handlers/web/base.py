@@ -185,12 +185,29 @@ class BaseHandler(tornado.web.RequestHandler):
         return None
 
     @cached_property
-    def _sent_cookies(self) -> Mapping[str, str]:
+    def sent_cookies(self) -> Mapping[str, str]:
+        """Return all cookies of the request by their names."""
         return read_cookies(";".join(self.request.headers.get_list("Cookie")))
 
     def read_cookie(self, purpose: str) -> str | None:
         """Return the value of one of our cookies, without building `Morsel` objects."""
-        return self._sent_cookies.get(self.application.cookie_name(purpose))
+        value = self.sent_cookies.get(self.application.cookie_name(purpose))
+        if value is None and self.earlier_cookie_prefix:
+            value = self.sent_cookies.get(self.earlier_cookie_prefix + purpose)
+        return value
+
+    @cached_property
+    def earlier_cookie_prefix(self) -> str | None:
+        """Return how the names of cookies begin that this instance has set under earlier names.
+
+        Those are ours that come beside a session that we signed: another instance on this host may
+        have set others.
+        """
+        for prefix in self.application.earlier_cookie_prefixes:
+            session = self.sent_cookies.get(f"{prefix}session")
+            if session and self.services.signer.read_session_cookie(session):
+                return prefix
+        return None
 
     def read_cookie_session(self) -> SessionToken | None:
         """Return the session of the cookie, if its signature is valid.
@@ -243,16 +260,20 @@ class BaseHandler(tornado.web.RequestHandler):
 
     def is_cross_site(self) -> bool:
         """Return whether a page of another site sent the request, by its headers (OWASP CSRF)."""
+        return self.is_same_origin() is False
+
+    def is_same_origin(self) -> bool | None:
+        """Return whether a page of this site sent the request; None if no header tells."""
         site = self.request.headers.get("Sec-Fetch-Site")
         if site is not None:
-            return site not in {"same-origin", "none"}
+            return site in {"same-origin", "none"}
         origin = self.request.headers.get("Origin")
         if origin is None:
-            return False
+            return None
         schemes = ("https",) if self.is_https else ("https", "http")
         ours = [f"{scheme}://{self.request.host}".lower() for scheme in schemes]
         public_url = self.services.settings.public_url
-        return origin.lower() not in ours and (not public_url or origin != public_url)
+        return origin.lower() in ours or bool(public_url and origin == public_url)
 
     def is_valid_csrf_token(self, sent: str, session: SessionToken | None) -> bool:
         """Return whether a CSRF token was issued to this browser in this session."""

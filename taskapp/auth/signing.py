@@ -19,6 +19,7 @@ MAX_SIGNED_LENGTH = 128  # characters; ours have 92
 PERSONAL_PREFIX = "taskapp_"  # lets secret scanners recognize a leaked token
 NONCE_LENGTH = 16  # bytes
 ACCOUNT_MARK_LENGTH = 16  # characters of Base64: 96 bits
+INSTANCE_MARK_LENGTH = 8  # hexadecimal digits
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Signer:
         self._cookie = self._signer(keys, "taskapp.cookie")
         self._bearer = self._signer(keys, "taskapp.bearer")
         self._personal = self._signer(keys, "taskapp.personal")
+        # Tells instances on one host apart; one for each key, the newest first.
+        self.instance_marks = tuple(
+            self._signer([key], "taskapp.instance").derive_key().hex()[:INSTANCE_MARK_LENGTH]
+            for key in keys
+        )
         # Verifying takes 5 % of a short request, and its result never changes.
         self._verify_session = lru_cache(CACHE_SIZE)(_verify_session)
         self._cursor = self._signer(keys, "taskapp.cursor")

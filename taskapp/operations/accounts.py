@@ -9,6 +9,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import limit_key, site_key
 from taskapp.core.errors import (
     EmailTaken,
+    Invalid,
     NotFound,
     RegistrationClosed,
     UniqueViolation,
@@ -30,6 +31,7 @@ from taskapp.queries.sessions import (
     delete_ended_sessions,
     delete_session,
     delete_sessions_of_user,
+    find_session_user,
     insert_session,
 )
 from taskapp.queries.users import (
@@ -145,6 +147,21 @@ async def log_in(
     log("login.ok", userId=account.user_id, address=address)
     renewed = renew_devices(services, devices, account, new_hash)
     return Login(token, account.user_id, account.email, renewed)
+
+
+async def is_session_of(services: Services, session: SessionToken, email: str) -> bool:
+    """Return whether a session is live, and of the account with an email address.
+
+    Raises:
+        Unavailable: the database is down.
+    """
+    try:
+        fields = LOGIN.read({"email": email, "password": "-"})
+    except Invalid:
+        return False
+    found = await find_credentials(services.database, fields["email"], address="")
+    user_id = await find_session_user(services.database, session.secret_hash)
+    return found is not None and found.user_id == user_id
 
 
 async def log_out(services: Services, session: SessionToken) -> bool:

@@ -15,13 +15,13 @@ from taskapp.operations.password_verification import MAX_DEVICES
 from taskapp.services import Services
 from tests.support.api_tools import running, with_settings
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, BOB, PASSWORD, PageClient
+from tests.support.page_client import ALICE, BOB, PASSWORD, PageClient, cookie_name
 
 pytest_plugins = ["tests.support.page_fixtures"]
 
 WRONG = "not " + PASSWORD
 NEW_PASSWORD = "another horse, another battery"
-COOKIE = "taskapp-device"
+COOKIE = cookie_name("device")
 KEY = "kMp4vX9qLz2Ws7Tn5Bf8Gh3Jd6Rc1Yae"
 QUARTER = timedelta(days=90)
 limited = with_settings(
@@ -43,7 +43,7 @@ async def lock(api: ApiClient, email: str) -> None:
 async def log_in(browser: PageClient, address: str, email: str, password: str = PASSWORD) -> int:
     """Log in by the form from an IP address, and return the status."""
     browser.headers = {"X-Forwarded-For": address}
-    browser.cookies.pop("taskapp-session", None)
+    browser.cookies.pop(cookie_name("session"), None)
     await browser.open("/login")
     return (await browser.send("Log in", email=email, password=password)).status
 

@@ -7,7 +7,7 @@ import pytest
 from taskapp.services import Services
 from tests.support.api_tools import with_settings
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, PASSWORD, PageClient, cookie_name
 from tests.support.page_reader import Page
 from tests.support.page_story import PAGES, route_of, tell, walk
 
@@ -162,7 +162,7 @@ async def test_below_a_base_path_every_link_form_and_redirect_stays_below_it(
     pages.append(await visitor.submit("Call Ada"))
     pages.append(await visitor.open(visitor.page.link("Delete completed (1)")))
     pages.append(await visitor.submit("Delete"))
-    del visitor.cookies["taskapp-sub-session"]
+    del visitor.cookies[cookie_name("session", "taskapp-sub")]
     pages.append(await visitor.send("Add", title="Typed"))
     pages.append(await visitor.send("Log in", email=ALICE, password=PASSWORD))
     pages.append(await visitor.submit("Save changes"))

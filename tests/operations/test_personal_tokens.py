@@ -13,7 +13,7 @@ from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, assert_problem, statement_counts, with_settings
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import execute
-from tests.support.page_client import ALICE, PageClient
+from tests.support.page_client import ALICE, PageClient, cookie_name
 from tests.support.server_process import LONG_ENOUGH
 
 pytest_plugins = ["tests.support.page_fixtures"]
@@ -153,7 +153,7 @@ async def test_a_token_is_no_cookie_and_opens_no_page(
 ) -> None:
     text = writer.headers["Authorization"].removeprefix("Bearer ")
     for value in (text, text.removeprefix("taskapp_")):
-        mine.cookies["taskapp-session"] = value
+        mine.cookies[cookie_name("session")] = value
         assert (await mine.open("/account")).address == "/login?next=/account"
     response = await writer.get("/account")
     assert response.headers["Location"] == "/login?next=/account"

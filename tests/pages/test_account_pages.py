@@ -15,7 +15,7 @@ from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, assert_problem, running, with_settings
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import execute
-from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient, cookie_name
 from tests.support.server_process import LONG_ENOUGH
 
 pytest_plugins = ["tests.support.page_fixtures"]
@@ -225,10 +225,10 @@ async def test_a_stranger_and_an_ended_session_change_nothing(
         "current_password": PASSWORD,
         "new_password": NEW_PASSWORD,
     }
-    cookie = mine.cookies.pop("taskapp-session")
+    cookie = mine.cookies.pop(cookie_name("session"))
     before = rows(settings)
     assert (await mine.fetch("POST", address, fields)).location == "/login"
-    mine.cookies["taskapp-session"] = cookie
+    mine.cookies[cookie_name("session")] = cookie
     execute(settings.database_url, "UPDATE sessions SET expires_at = now() WHERE user_agent <> ''")
     ended = rows(settings)
     assert (await mine.fetch("POST", address, fields)).location == "/login"
@@ -244,7 +244,7 @@ async def test_a_new_password_needs_the_old_one_and_keeps_this_session_with_a_ne
 ) -> None:
     await other.log_in(ALICE)
     script = await mine.make_token()
-    old_cookie = mine.cookies["taskapp-session"]
+    old_cookie = mine.cookies[cookie_name("session")]
     page = await mine.open("/account")
     assert (
         "Changing your password logs you out everywhere else and revokes all API tokens."
@@ -254,10 +254,10 @@ async def test_a_new_password_needs_the_old_one_and_keeps_this_session_with_a_ne
         "Update password", current_password=PASSWORD, new_password=NEW_PASSWORD
     )
     assert (page.address, page.flash_message) == ("/account", "Password changed.")
-    assert mine.cookies["taskapp-session"] != old_cookie
+    assert mine.cookies[cookie_name("session")] != old_cookie
     assert await is_logged_in(mine)
     assert [await works(alice), await works(script), await is_logged_in(other)] == [False] * 3
-    other.cookies["taskapp-session"] = old_cookie
+    other.cookies[cookie_name("session")] = old_cookie
     assert not await is_logged_in(other)
     assert (await other.log_in(ALICE)).status == 401
     assert (await other.log_in(ALICE, NEW_PASSWORD)).address == "/tasks"
@@ -324,7 +324,7 @@ async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(
     for _ in range(4):
         browser = PageClient(mine.http_client, mine.base_url)
         await browser.log_in(ALICE)
-        owner = services.signer.read_session_cookie(browser.cookies["taskapp-session"])
+        owner = services.signer.read_session_cookie(browser.cookies[cookie_name("session")])
         assert owner
         owners.append(owner)
     new_cookie = services.signer.new_session_cookie
@@ -369,7 +369,7 @@ async def test_deleting_the_account_says_what_is_lost_and_leaves_nothing_of_it(
     page = await mine.submit("Delete my account", password=PASSWORD)
     assert page.address == "/login"
     assert page.flash_message == "Your account and all its data have been deleted."
-    assert "taskapp-session" not in mine.cookies
+    assert cookie_name("session") not in mine.cookies
     assert [await works(alice), await works(script), await works(bob)] == [False, False, True]
     assert (await mine.log_in(ALICE)).status == 401
     for table in ("tasks", "sessions", "login_addresses"):

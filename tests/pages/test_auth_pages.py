@@ -8,7 +8,7 @@ import pytest
 from taskapp.core.errors import FormNotTrusted, Unavailable
 from taskapp.services import Services
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient, cookie_name
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
@@ -103,7 +103,7 @@ async def test_a_wrong_password_and_an_unknown_address_look_the_same(
     assert "The email address or password is incorrect." in page.text
     assert page.form("Log in").fields["email"] == email
     assert page.form("Log in").fields["password"] == ""
-    assert "taskapp-session" not in visitor.cookies
+    assert cookie_name("session") not in visitor.cookies
 
 
 @pytest.mark.parametrize(("email", "password"), [("", PASSWORD), (ALICE, "")])
@@ -247,8 +247,8 @@ async def test_no_cookie_can_be_read_by_scripts_or_sent_by_other_sites(
 ) -> None:
     await visitor.log_in(ALICE)
     await visitor.add_task("Buy milk")
-    names = {"taskapp-session", "taskapp-device", "taskapp-csrf", "taskapp-flash"}
-    assert set(visitor.morsels) == names
+    names = ("session", "device", "csrf", "flash")
+    assert set(visitor.morsels) == {cookie_name(name) for name in names}
     for morsel in visitor.morsels.values():
         assert morsel["httponly"] is True
         assert morsel["samesite"].lower() == "lax"
@@ -262,10 +262,10 @@ async def test_behind_https_every_cookie_is_bound_to_the_host_and_to_https(
     await visitor.log_in(ALICE)
     await visitor.add_task("Buy milk")
     assert set(visitor.morsels) == {
-        "__Host-taskapp-session",
-        "__Host-taskapp-device",
-        "__Host-taskapp-csrf",
-        "__Host-taskapp-flash",
+        cookie_name("session", "__Host-taskapp"),
+        cookie_name("device", "__Host-taskapp"),
+        cookie_name("csrf", "__Host-taskapp"),
+        cookie_name("flash", "__Host-taskapp"),
     }
     for morsel in visitor.morsels.values():
         assert morsel["secure"] is True
@@ -276,10 +276,10 @@ async def test_a_login_begins_a_new_session_and_ends_the_one_before(
     alice: ApiClient, visitor: PageClient, other: PageClient
 ) -> None:
     await visitor.log_in(ALICE)
-    before = visitor.cookies["taskapp-session"]
+    before = visitor.cookies[cookie_name("session")]
     await visitor.fetch("POST", "/login", _login_fields(visitor))
-    assert visitor.cookies["taskapp-session"] != before
-    other.cookies["taskapp-session"] = before
+    assert visitor.cookies[cookie_name("session")] != before
+    other.cookies[cookie_name("session")] = before
     assert (await other.fetch("GET", "/tasks")).location == "/login?next=/tasks"
 
 
@@ -288,7 +288,7 @@ async def test_a_planted_session_is_not_used_after_the_login(
 ) -> None:
     await other.log_in("bob@example.com")
     await visitor.open("/login")
-    visitor.cookies["taskapp-session"] = other.cookies["taskapp-session"]
+    visitor.cookies[cookie_name("session")] = other.cookies[cookie_name("session")]
     assert (await visitor.send("Log in", email=ALICE, password=PASSWORD)).status == 403
     page = await visitor.submit("Log in", email=ALICE, password=PASSWORD)
     assert "Logged in as alice@example.com" in page.text
@@ -303,7 +303,7 @@ async def test_logging_out_ends_the_session_so_that_a_copied_cookie_fails(
     response = await visitor.send("Log out")
     assert (response.status, response.location) == (303, "/login")
     assert (await visitor.follow(response)).flash_message == "You have been logged out."
-    assert "taskapp-session" not in visitor.cookies
+    assert cookie_name("session") not in visitor.cookies
     assert (await other.fetch("GET", "/tasks")).location == "/login?next=/tasks"
 
 
@@ -360,15 +360,20 @@ async def test_an_ended_session_leads_to_no_redirect_loop(
     await visitor.send("Log out")
     page = await other.open(address)
     assert page.has_form("Create account" if address == "/register" else "Log in")
-    assert "taskapp-session" not in other.cookies
+    assert cookie_name("session") not in other.cookies
     assert not page.has_form("Log out")
+    assert ("Your session has ended. Log in to continue." in page.text) == page.has_form("Log in")
 
 
-async def test_a_forged_session_cookie_is_removed(visitor: PageClient) -> None:
-    visitor.cookies["taskapp-session"] = "forged.signature"
-    response = await visitor.fetch("GET", "/tasks")
-    assert (response.status, response.location) == (303, "/login?next=/tasks")
-    assert "taskapp-session" not in visitor.cookies
+async def test_a_session_cookie_that_is_not_ours_is_left_alone(visitor: PageClient) -> None:
+    for name in (cookie_name("session"), "taskapp-session", "taskapp-0a1b2c3d-session"):
+        visitor.cookies = {name: "forged.signature"}
+        response = await visitor.fetch("GET", "/tasks")
+        assert (response.status, response.location) == (303, "/login?next=/tasks")
+        page = await visitor.follow(response)
+        assert page.has_form("Log in")
+        assert "Your session has ended." not in page.text
+        assert visitor.cookies[name] == "forged.signature"
 
 
 # Forms without a valid CSRF token
@@ -414,7 +419,7 @@ async def test_a_form_that_another_site_sent_is_refused_and_not_shown(
     page = await visitor.send(button, email=ALICE, password=PASSWORD)
     assert page.status == 403
     assert ALICE not in page.html
-    assert "taskapp-session" not in visitor.cookies
+    assert cookie_name("session") not in visitor.cookies
 
 
 @pytest.mark.parametrize("headers", FROM_ELSEWHERE)

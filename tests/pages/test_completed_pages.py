@@ -6,7 +6,14 @@ from taskapp.core.errors import FormNotTrusted
 from taskapp.services import Services
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import add_tasks
-from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient, titles
+from tests.support.page_client import (
+    ALICE,
+    FROM_ELSEWHERE,
+    PASSWORD,
+    PageClient,
+    cookie_name,
+    titles,
+)
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
@@ -152,7 +159,7 @@ async def test_a_session_that_ended_after_the_question_deletes_nothing(
 
 @pytest.mark.usefixtures("done")
 async def test_a_login_leads_to_the_question(mine: PageClient) -> None:
-    del mine.cookies["taskapp-session"]
+    del mine.cookies[cookie_name("session")]
     page = await mine.open(f"{ADDRESS}?status=completed")
     page = await mine.submit("Log in", email=ALICE, password=PASSWORD)
     assert "Delete 2 completed tasks?" in page.text

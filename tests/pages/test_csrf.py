@@ -15,7 +15,15 @@ from taskapp.operations.accounts import log_out
 from taskapp.services import Services
 from tests.support.api_tools import NO_TASK, with_settings
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, BOB, FROM_ELSEWHERE, PASSWORD, PageClient, titles
+from tests.support.page_client import (
+    ALICE,
+    BOB,
+    FROM_ELSEWHERE,
+    PASSWORD,
+    PageClient,
+    cookie_name,
+    titles,
+)
 from tests.support.page_reader import Page
 from tests.support.page_story import walk
 
@@ -94,7 +102,7 @@ async def test_no_form_is_accepted_with_the_csrf_token_of_another_user(
     token = await csrf_token_of(bobs)
     await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": token})
     # Bob may even plant his cookie in her browser, as another port of the host can over http.
-    mine.cookies["taskapp-csrf"] = bobs.cookies["taskapp-csrf"]
+    mine.cookies[cookie_name("csrf")] = bobs.cookies[cookie_name("csrf")]
     await assert_all_refused(mine, alice, lambda fields: fields | {"csrf_token": token})
 
 
@@ -251,7 +259,7 @@ async def test_another_site_cannot_log_a_browser_in_as_its_own_user(
     await visitor.open("/login")
     page = await visitor.send("Log in", email=BOB, password=PASSWORD, csrf_token=token)
     assert page.status == 403
-    assert "taskapp-session" not in visitor.cookies
+    assert cookie_name("session") not in visitor.cookies
 
 
 PROXY = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}

@@ -15,7 +15,7 @@ from taskapp.core.errors import (
 from taskapp.services import Services
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import execute
-from tests.support.page_client import ALICE, FROM_ELSEWHERE, PageClient, titles
+from tests.support.page_client import ALICE, FROM_ELSEWHERE, PageClient, cookie_name, titles
 from tests.support.page_reader import Page
 
 pytest_plugins = ["tests.support.page_fixtures"]
@@ -41,9 +41,9 @@ async def leads_back(visitor: PageClient, page: Page, status: int, words: str) -
     assert words in page.text
     number = page.headers["X-Request-ID"]
     assert f"Request ID: {number}" in page.text
-    assert page.has_form("Log out") == ("taskapp-session" in visitor.cookies)
+    assert page.has_form("Log out") == (cookie_name("session") in visitor.cookies)
     start = await visitor.open(page.link("Back to home"))
-    is_logged_in = "taskapp-session" in visitor.cookies
+    is_logged_in = cookie_name("session") in visitor.cookies
     assert (start.status, start.address) == (200, "/tasks" if is_logged_in else "/login")
 
 
@@ -79,7 +79,7 @@ async def test_an_error_is_a_page_with_a_number_and_a_way_back(
     words: str,
 ) -> None:
     if address.startswith("/static/"):  # which reads no session
-        del mine.cookies["taskapp-session"]
+        del mine.cookies[cookie_name("session")]
     page = await mine.fetch(method, address, fields)
     await leads_back(mine, page, status, words)
 

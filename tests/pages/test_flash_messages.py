@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from handlers.rendering.flash_messages import Undo, read_flash_message
 from handlers.rendering.languages import LANGUAGES
 from tests.support.api_tools import NO_TASK
-from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient, cookie_name
 
 pytest_plugins = ["tests.support.page_fixtures"]
 
 FIXED = {
     "registered": "Account created. Log in to get started.",
     "logged-out": "You have been logged out.",
+    "session-over": "Your session has ended. Log in to continue.",
     "session-ended": "Session logged out.",
     "password-changed": "Password changed.",
     "token-revoked": "Token revoked.",
@@ -36,7 +37,7 @@ COUNTED = {
 }
 OURS = {*FIXED.values(), *(form for forms in COUNTED.values() for form in forms)}
 STATUS_BEFORE = {"completed": "pending", "reopened": "completed"}
-COOKIE = "taskapp-flash"
+COOKIE = cookie_name("flash")
 HARMLESS = [
     *("nothing", "added-several", "added-several.", "added-several.-1", "added-several.1e9"),
     *("added-several.9999999999", f"added-several.{NO_TASK}", "Added", "saved_1", ".", ".1"),

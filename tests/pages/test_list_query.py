@@ -12,7 +12,7 @@ from handlers.web.application import Application
 from taskapp.services import Services
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import add_tasks
-from tests.support.page_client import ALICE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, PASSWORD, PageClient, cookie_name
 from tests.support.page_reader import Page, Row
 
 pytest_plugins = ["tests.support.page_fixtures"]
@@ -183,7 +183,7 @@ async def test_a_login_in_between_leads_to_the_same_part_of_the_list(
     list_query = await open_part(mine, query, 2)
     row = mine.page.rows[0]
     for address in (f"/tasks{list_query}", f"/tasks/{row.id}/edit{list_query}"):
-        del mine.cookies["taskapp-session"]
+        del mine.cookies[cookie_name("session")]
         await mine.open(address)
         page = await mine.submit("Log in", email=ALICE, password=PASSWORD)
         assert page.address == address
@@ -210,7 +210,7 @@ async def test_a_form_that_is_sent_again_leads_back_to_the_same_part_of_the_list
     ]:
         await mine.open(f"{address}{query}")
         if mishap == "no session":
-            del mine.cookies["taskapp-session"]
+            del mine.cookies[cookie_name("session")]
             await mine.send(button, **{field: "Typed"})
             await mine.send("Log in", email=ALICE, password=PASSWORD)
             page = await mine.send("Save changes")

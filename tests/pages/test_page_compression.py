@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, PASSWORD, PageClient, cookie_name
 from tests.support.page_reader import Page
 from tests.support.page_story import walk
 
@@ -138,7 +138,7 @@ async def test_the_page_that_keeps_what_was_typed_over_a_login_repeats_no_addres
     mine: PageClient,
 ) -> None:
     form = await mine.open("/tasks")
-    del mine.cookies["taskapp-session"]
+    del mine.cookies[cookie_name("session")]
     fields = form.form("Add").fields | {"title": "Typed"}
     page = await mine.fetch("POST", f"/tasks?x={GUESS}&status={GUESS}&next={GUESS}", fields)
     assert (page.status, GUESS in page.html) == (401, False)

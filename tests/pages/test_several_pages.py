@@ -7,7 +7,7 @@ import pytest
 
 from taskapp.services import Services
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient, titles
+from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient, cookie_name, titles
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
@@ -101,7 +101,7 @@ async def test_hostile_lines_are_shown_as_they_were_typed(mine: PageClient, text
     pages.append(await mine.submit(BUTTON, titles=f"{text}\n{text}"))
     assert pages[-1].titles == [text, text]
     pages.append(await mine.send(BUTTON, titles=f"\n{text}", csrf_token=None))
-    del mine.cookies["taskapp-session"]
+    del mine.cookies[cookie_name("session")]
     pages.append(await mine.send("Send again"))
     pages.append(await mine.send("Log in", email=ALICE, password=PASSWORD))
     assert pages[-1].form("Save changes").fields["titles"] == f"\n{text}"
@@ -118,7 +118,7 @@ async def test_hostile_lines_are_shown_as_they_were_typed(mine: PageClient, text
 async def test_lines_that_were_typed_while_the_session_ended_are_added_after_the_login(
     mine: PageClient, alice: ApiClient
 ) -> None:
-    del mine.cookies["taskapp-session"]
+    del mine.cookies[cookie_name("session")]
     page = await mine.send(BUTTON, titles=f"\n{LINES}")
     assert page.status == 401
     assert "Your session has expired. Log in to get back to your unsaved changes." in page.text
@@ -135,7 +135,7 @@ async def test_lines_that_were_sent_before_the_session_ended_are_not_added_again
 ) -> None:
     form = mine.page
     await mine.send(BUTTON, titles=LINES)
-    del mine.cookies["taskapp-session"]
+    del mine.cookies[cookie_name("session")]
     mine.page = form
     await mine.send(BUTTON, titles=LINES)
     await mine.send("Log in", email=ALICE, password=PASSWORD)
@@ -188,7 +188,7 @@ async def test_its_address_leads_to_the_list(mine: PageClient) -> None:
 async def test_a_stranger_adds_nothing(mine: PageClient, alice: ApiClient, bob: ApiClient) -> None:
     await mine.submit(BUTTON, titles=LINES)
     assert await titles(bob) == []
-    del mine.cookies["taskapp-session"]
+    del mine.cookies[cookie_name("session")]
     page = await mine.fetch("POST", "/tasks/several", mine.csrf_field | {"titles": ""})
     assert (page.status, page.location) == (303, "/login")
     assert await titles(alice) == TITLES

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, PASSWORD, PageClient, cookie_name
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
@@ -89,7 +89,7 @@ async def test_whoever_is_not_logged_in_keeps_the_text_over_the_login(
     visitor: PageClient, alice: ApiClient, cookie: str | None
 ) -> None:
     if cookie:
-        visitor.cookies["taskapp-session"] = cookie
+        visitor.cookies[cookie_name("session")] = cookie
     page = await visitor.open(address(title="Buy <milk>", description="Oat", status="pending"))
     assert page.status == 401
     assert "Log in to add the task." in page.text

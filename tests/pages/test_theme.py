@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.api_tools import with_settings
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient, cookie_name
 from tests.support.page_reader import Page
 
 pytest_plugins = ["tests.support.page_fixtures"]
@@ -34,7 +34,7 @@ async def test_a_choice_is_kept_on_every_page_until_it_is_changed(
     for label, theme in [*BUTTONS.items(), *reversed(BUTTONS.items())]:
         page = await visitor.submit(label)
         assert (page.address, shown(page)) == ("/login", theme)
-        assert visitor.cookies.get("taskapp-theme", "") == theme
+        assert visitor.cookies.get(cookie_name("theme"), "") == theme
         for address in ("/register", "/nowhere", "/api/docs"):
             assert shown(await visitor.open(address)) == theme
         await visitor.open("/login")
@@ -65,7 +65,7 @@ async def test_the_cookie_is_kept_as_long_as_browsers_allow_and_read_by_no_scrip
 ) -> None:
     await visitor.open("/login")
     await visitor.send("Dark")
-    cookie = visitor.morsels["taskapp-theme"]
+    cookie = visitor.morsels[cookie_name("theme")]
     assert (cookie.value, cookie["max-age"]) == ("dark", str(MAX_AGE))
     assert (cookie["path"], cookie["domain"], cookie["secure"]) == ("/", "", "")
     assert (cookie["httponly"], cookie["samesite"].lower()) == (True, "lax")
@@ -78,10 +78,10 @@ async def test_behind_https_the_cookie_is_bound_to_the_host_and_to_https(
     await visitor.open("/login")
     for label in ("Dark", "System"):
         page = await visitor.submit(label)
-        cookie = visitor.morsels["__Host-taskapp-theme"]
+        cookie = visitor.morsels[cookie_name("theme", "__Host-taskapp")]
         assert (cookie["secure"], cookie["path"], cookie["domain"]) == (True, "/", "")
         assert shown(page) == BUTTONS[label]
-    visitor.cookies["taskapp-theme"] = "dark"  # another host of the domain may have set it
+    visitor.cookies[cookie_name("theme")] = "dark"  # another host of the domain may have set it
     assert shown(await visitor.open("/login")) == ""
 
 
@@ -89,13 +89,13 @@ async def test_behind_https_the_cookie_is_bound_to_the_host_and_to_https(
     "garbage", ["", "DARK", "dark light", "system", "<svg>", "%00", "é", "x" * 3000]
 )
 async def test_an_unknown_theme_is_no_choice(visitor: PageClient, garbage: str) -> None:
-    visitor.cookies["taskapp-theme"] = garbage.encode("utf-8").decode("latin-1")
+    visitor.cookies[cookie_name("theme")] = garbage.encode("utf-8").decode("latin-1")
     page = await visitor.open("/login")
     assert shown(page) == ""
     await visitor.submit("Dark")
     page = await visitor.submit("Dark", theme=garbage)
     assert shown(page) == ""
-    assert "taskapp-theme" not in visitor.cookies
+    assert cookie_name("theme") not in visitor.cookies
 
 
 async def test_a_form_without_a_choice_means_the_system(visitor: PageClient) -> None:
@@ -129,7 +129,7 @@ async def test_a_choice_never_leads_away_from_this_site(visitor: PageClient, wan
     await visitor.open("/login")
     response = await visitor.send("Dark", next=wanted)
     assert (response.status, response.location) == (303, "/")
-    assert set(visitor.cookies) == {"taskapp-csrf", "taskapp-theme"}
+    assert set(visitor.cookies) == {cookie_name("csrf"), cookie_name("theme")}
 
 
 @with_settings(BASE_PATH="/sub")
@@ -138,7 +138,7 @@ async def test_below_a_base_path_a_choice_leads_back_and_nowhere_else(visitor: P
         await visitor.open(address)
         page = await visitor.submit("Dark")
         assert (page.address, shown(page)) == (address, "dark")
-    assert visitor.cookies["taskapp-sub-theme"] == "dark"
+    assert visitor.cookies[cookie_name("theme", "taskapp-sub")] == "dark"
     for wanted in ("/elsewhere", "/subway", "/sub", "//evil.example", ""):
         visitor.page = page
         assert (await visitor.send("Dark", next=wanted)).location == "/sub/"
@@ -164,13 +164,13 @@ async def test_no_other_site_chooses(visitor: PageClient, headers: dict[str, str
     visitor.headers = headers or {}
     page = await visitor.send("Dark", **({} if headers else {"csrf_token": None}))
     assert page.status == 403
-    assert "taskapp-theme" not in visitor.cookies
+    assert cookie_name("theme") not in visitor.cookies
 
 
 async def test_opening_the_address_chooses_nothing(visitor: PageClient) -> None:
     page = await visitor.fetch("GET", "/theme?theme=dark")
     assert (page.status, page.headers["Allow"]) == (405, "OPTIONS, POST")
-    assert "taskapp-theme" not in visitor.cookies
+    assert cookie_name("theme") not in visitor.cookies
 
 
 async def test_two_choices_at_once_are_none(visitor: PageClient) -> None:
@@ -180,4 +180,4 @@ async def test_two_choices_at_once_are_none(visitor: PageClient) -> None:
         "POST", "/theme", b"csrf_token=" + token + b"&theme=dark&theme=light"
     )
     assert page.status == 400
-    assert "taskapp-theme" not in visitor.cookies
+    assert cookie_name("theme") not in visitor.cookies

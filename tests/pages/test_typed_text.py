@@ -4,7 +4,7 @@ import pytest
 
 from taskapp.services import Services
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, PASSWORD, PageClient, stored, titles
+from tests.support.page_client import ALICE, PASSWORD, PageClient, cookie_name, stored, titles
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.gen_test
 async def test_what_was_typed_while_the_session_ended_is_added_after_the_login(
     mine: PageClient, alice: ApiClient
 ) -> None:
-    del mine.cookies["taskapp-session"]
+    del mine.cookies[cookie_name("session")]
     page = await mine.send("Add", title="Typed for long", description="\nWith <care>")
     assert page.status == 401
     assert "Your session has expired." in page.text
@@ -34,11 +34,11 @@ async def test_an_edit_that_was_typed_while_the_session_ended_is_saved_after_the
 ) -> None:
     form = await mine.open(f"/tasks/{task['id']}/edit")
     await mine.send("Log out")
-    mine.cookies["taskapp-session"] = "is over"
+    mine.cookies[cookie_name("session")] = "is over"
     mine.page = form
     page = await mine.send("Save", title="Typed for long", description="With care")
     assert page.status == 401
-    assert "taskapp-session" not in mine.cookies
+    assert mine.cookies[cookie_name("session")] == "is over"
     page = await mine.send("Log in", email=ALICE, password=PASSWORD)
     assert page.form("Save changes").fields["title"] == "Typed for long"
     assert (await mine.submit("Save changes")).titles == ["Typed for long"]
@@ -49,7 +49,7 @@ async def test_an_edit_after_the_login_still_notices_a_conflict(
     mine: PageClient, alice: ApiClient, task: dict[str, str]
 ) -> None:
     await mine.open(f"/tasks/{task['id']}/edit")
-    del mine.cookies["taskapp-session"]
+    del mine.cookies[cookie_name("session")]
     await mine.send("Save", title="By me")
     await alice.put(f"/api/tasks/{task['id']}", {"title": "By the other"})
     await mine.send("Log in", email=ALICE, password=PASSWORD)

@@ -17,7 +17,7 @@ from handlers.rendering.templates import Templates
 from handlers.web.application import Application
 from taskapp.forms.pasted_titles import MAX_TITLES
 from tests.support.api_tools import with_settings
-from tests.support.page_client import ALICE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, PASSWORD, PageClient, cookie_name
 from tests.support.page_reader import Page
 
 CHECKOUT = Path(__file__).parents[2]
@@ -252,7 +252,7 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
 
     await reader.open("/tasks")
     assert (await reader.fetch("POST", "/tasks", {"title": "1"})).status == 403
-    del reader.cookies["taskapp-session"]
+    del reader.cookies[cookie_name("session")]
     kept = {"draft_action": "/tasks", "draft_title": "1"}
     assert (await reader.post("/tasks", title="1", description="1")).status == 401
     await reader.post("/login", **ACCOUNT, **kept)

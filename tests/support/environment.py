@@ -5,6 +5,7 @@ import os
 # `make test-deploy` names Debian's programs, which the embedded database then runs in the tests.
 MACHINE = os.environ.pop("TASKAPP_TEST_POSTGRESQL_BIN", "")
 POSTGRESQL = {"TASKAPP_POSTGRESQL_BIN": MACHINE} if MACHINE else {}
+SECRET_KEY = "only-for-tests-0123456789-abcdefghijklmnop"
 MEASURED = "COVERAGE_PROCESS_CONFIG"  # makes coverage measure a child process
 
 

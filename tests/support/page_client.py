@@ -12,7 +12,9 @@ from urllib.parse import urldefrag, urlencode, urljoin
 
 from tornado.httpclient import HTTPResponse
 
+from taskapp.auth.signing import Signer
 from tests.support.clients import ApiClient
+from tests.support.environment import SECRET_KEY
 from tests.support.page_reader import Page
 
 PASSWORD = "SecurePass123!"
@@ -25,6 +27,14 @@ FROM_ELSEWHERE = [
     {"Sec-Fetch-Site": "same-site"},
 ]
 HOSTILE = ['"><svg onload=alert(1)>', "{{7*7}}", "</title>", "<script>alert(1)</script>", "' OR 1"]
+
+
+INSTANCE_MARK = Signer([SECRET_KEY]).instance_marks[0]
+
+
+def cookie_name(purpose: str, start: str = "taskapp") -> str:
+    """Return the name of a cookie of the application of a test."""
+    return f"{start}-{INSTANCE_MARK}-{purpose}"
 
 
 class PageClient:

@@ -8,7 +8,7 @@ from handlers.pages.site import StaticFiles
 from handlers.routes import ROUTES
 from taskapp.services import Services
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient, cookie_name
 from tests.support.page_reader import Page
 
 PAGES = {
@@ -154,7 +154,7 @@ async def _lose_the_session(visitor: PageClient, alice: ApiClient) -> None:
         (f"/tasks/{task['id']}/edit", "Save", "title"),
     ]:
         await visitor.open(address)
-        del visitor.cookies["taskapp-session"]
+        del visitor.cookies[cookie_name("session")]
         await visitor.send(button, **{field: "Typed"})
         await visitor.send("Log in", email=ALICE, password="something else")
         await visitor.send("Log in", email=ALICE, password=PASSWORD)

@@ -17,7 +17,7 @@ from tests.conftest import PASSWORD
 from tests.support.api_tools import NO_TASK, assert_problem
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import execute
-from tests.support.page_client import ALICE, BOB, PageClient, stored, titles
+from tests.support.page_client import ALICE, BOB, PageClient, cookie_name, stored, titles
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
@@ -217,7 +217,7 @@ async def test_a_get_changes_nothing_on_any_route(
                 await alice.send(method, path + query)
                 await alice.send(method, path + query, headers={"X-HTTP-Method-Override": "DELETE"})
     assert await counts(services) == before
-    assert "taskapp-theme" not in mine.cookies
+    assert cookie_name("theme") not in mine.cookies
     assert (await mine.open("/tasks")).has_form("Log out")
 
 
@@ -297,7 +297,7 @@ async def test_no_password_is_taken_from_an_address(visitor: PageClient, alice: 
     assert_problem(await alice.post(f"/api/auth/login?{query}", {}), 400)
     await visitor.open("/login")
     assert (await visitor.fetch("POST", f"/login?{query}", visitor.csrf_field)).status == 400
-    assert "taskapp-session" not in visitor.cookies
+    assert cookie_name("session") not in visitor.cookies
     token = alice.headers["Authorization"].removeprefix("Bearer ")
     for name in ["token", "access_token", "Authorization"]:
         response = await alice.get(
@@ -319,13 +319,13 @@ def flips(text: str) -> Iterable[str]:
 async def test_a_cookie_that_was_altered_anywhere_is_nobodys(
     mine: PageClient, http_client: object, base_url: str
 ) -> None:
-    good = mine.cookies["taskapp-session"]
+    good = mine.cookies[cookie_name("session")]
     forger = PageClient(http_client, base_url)
     for forged in flips(good):
-        forger.cookies["taskapp-session"] = forged
+        forger.cookies[cookie_name("session")] = forged
         response = await forger.fetch("GET", "/tasks")
         assert (response.status, response.location) == (303, "/login?next=/tasks"), forged
-    forger.cookies["taskapp-session"] = good
+    forger.cookies[cookie_name("session")] = good
     assert (await forger.fetch("GET", "/tasks")).status == 200
 
 

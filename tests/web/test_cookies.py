@@ -9,13 +9,15 @@ import pytest
 
 from handlers.web.application import Application
 from handlers.web.cookies import read_cookies
-from tests.support.api_tools import with_settings
+from taskapp.auth.signing import Signer
+from tests.support.api_tools import NO_TASK, with_settings
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, BOB, PageClient
+from tests.support.environment import SECRET_KEY
+from tests.support.page_client import ALICE, BOB, PageClient, cookie_name
 
 pytest_plugins = ["tests.support.page_fixtures"]
 
-NAME = "__Host-taskapp-session"
+NAME = cookie_name("session", "__Host-taskapp")
 SEPARATORS = {" ", "\t", ";"}  # before a cookie
 BYTES = [bytes([number]).decode("latin-1") for number in range(256)]
 
@@ -95,3 +97,65 @@ def get(base_url: str, cookies: str) -> str:
         connection.sendall(f"{request}\r\n\r\n".encode("latin-1"))
         with connection.makefile("rb") as response:
             return response.read().decode()
+
+
+# Names of earlier versions and keys
+
+PURPOSES = ("session", "device", "csrf", "theme", "flash")
+OLD_KEY = "once-for-tests-0123456789-abcdefghijklmnop"
+OLD_MARK = Signer([OLD_KEY]).instance_marks[0]
+
+
+def rename_cookies(visitor: PageClient, start: str) -> None:
+    """Rename the cookies of a browser to what they were before."""
+    for purpose in PURPOSES:
+        if value := visitor.cookies.pop(cookie_name(purpose), None):
+            visitor.cookies[f"{start}{purpose}"] = value
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("setting_changes", [{"TASKAPP_SECRET_KEY": f"{SECRET_KEY},{OLD_KEY}"}])
+@pytest.mark.parametrize("start", ["taskapp-", f"taskapp-{OLD_MARK}-"])
+async def test_a_session_under_an_earlier_name_of_its_cookie_goes_on(
+    mine: PageClient, alice: ApiClient, start: str
+) -> None:
+    await mine.open("/tasks")
+    await mine.submit("Dark")
+    await mine.send("Add", title="Before")
+    page = mine.history[-2]
+    rename_cookies(mine, start)
+    mine.page = page
+    assert (await mine.send("Add", title="Just after")).status == 303
+    page = await mine.open("/tasks")
+    assert page.flash_message == "Task added."
+    assert page.tags("html")[0]["data-theme"] == "dark"
+    assert {*mine.cookies} == {cookie_name(purpose) for purpose in PURPOSES[:-1]}
+    assert (await mine.submit("Add", title="Later")).titles == ["Later", "Just after", "Before"]
+
+
+@pytest.mark.gen_test
+async def test_a_logout_removes_a_session_under_its_earlier_name_too(
+    mine: PageClient, other: PageClient
+) -> None:
+    await mine.open("/tasks")
+    rename_cookies(mine, "taskapp-")
+    await mine.submit("Log out")
+    assert [name for name in mine.cookies if name.endswith("-session")] == []
+
+
+@pytest.mark.gen_test
+async def test_cookies_under_the_earlier_names_of_another_instance_are_left_alone(
+    mine: PageClient, visitor: PageClient
+) -> None:
+    await mine.open("/tasks")
+    theirs = {f"taskapp-{purpose}": "dark" for purpose in PURPOSES} | {
+        "taskapp-session": Signer([OLD_KEY]).new_session_cookie(NO_TASK)[0]
+    }
+    own = dict(mine.cookies)
+    mine.cookies = own | theirs
+    for address in ("/tasks", "/login", "/register", "/nowhere"):
+        page = await mine.open(address)
+        assert page.has_form("Log out")
+        assert "data-theme" not in page.tags("html")[0]
+    await mine.submit("Log out")
+    assert {name: mine.cookies[name] for name in theirs} == theirs
