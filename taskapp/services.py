@@ -51,6 +51,7 @@ def make_services(settings: Settings) -> Services:
             successful_logins=settings.successful_login_limit,
             registrations=settings.register_limit,
             api=settings.api_limit,
+            pages=settings.page_limit,
         ),
         backups=BackupStatus(settings),
     )

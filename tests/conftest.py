@@ -71,6 +71,7 @@ TESTS_OF_PROCESSES = {
 TEST_SETTINGS = {
     "TASKAPP_BCRYPT_ROUNDS": "4",  # the least; the real cost has tests of its own
     "TASKAPP_API_LIMIT": "1000000/minute",
+    "TASKAPP_PAGE_LIMIT": "1000000/minute",
     "TASKAPP_REGISTER_LIMIT": "1000000/minute",
     "TASKAPP_LOGIN_LIMIT": "1000000/minute",
     "TASKAPP_SUCCESSFUL_LOGIN_LIMIT": "1000000/minute",

@@ -10,6 +10,7 @@ import msgspec
 from handlers.web.base import BaseHandler
 from handlers.web.entity_tags import read_entity_tags
 from handlers.web.problem import make_problem
+from taskapp.auth.rate_limits import SessionLimit
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import (
     BadRequest,
@@ -57,14 +58,14 @@ class ApiHandler(BaseHandler):
             self.set_header("Access-Control-Expose-Headers", _EXPOSED)
             self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
 
-    async def prepare(self) -> None:
-        """Count the request against the rate limit of its user."""
-        await super().prepare()
-        if self.session_token is None or self.is_public:
-            return
-        status = await self.services.limits.api.hit_if_counted(self.session_token.user_id)
-        if status:
-            self._set_rate_limit_headers(status)
+    @property
+    def limit(self) -> SessionLimit:
+        """Return the limit of the requests of a user to the API."""
+        return self.services.limits.api
+
+    def note_limit(self, status: RateLimitStatus) -> None:
+        """Tell what remains (draft-ietf-httpapi-ratelimit-headers)."""
+        self._set_rate_limit_headers(status)
 
     def options(self, *_: str) -> None:
         """List the methods of the route, also in a CORS preflight."""

@@ -14,6 +14,7 @@ from handlers.web.application import Application
 from handlers.web.body_limit import MAX_BODY_SIZE
 from handlers.web.cookies import read_cookies
 from handlers.web.entity_tags import is_known
+from taskapp.auth.rate_limits import SessionLimit
 from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import client_address, is_in
 from taskapp.core.errors import (
@@ -23,6 +24,7 @@ from taskapp.core.errors import (
     Misdirected,
     NotAuthenticated,
     NotFound,
+    RateLimitStatus,
     TaskappError,
     TooManyRequests,
     Unavailable,
@@ -34,6 +36,8 @@ from taskapp.services import Services
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+# Errors that come from the database, after it has found the session.
+_OF_LIVE_SESSIONS = (403, 404, 412)
 CSP_NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 HSTS = "max-age=31536000; includeSubDomains"
 SAFE_HEADERS = (
@@ -67,6 +71,7 @@ class BaseHandler(tornado.web.RequestHandler):
     is_https: bool  # for the client, by the settings or a trusted proxy
     _request_id: str | None = None
     _task: asyncio.Task[Any] | None = None  # that runs the handler
+    _is_counted = False  # for the session, against the limit of its user
 
     def initialize(self, route: str = "(none)") -> None:
         """Set the pattern of the route, its name in the log and the metrics."""
@@ -155,6 +160,7 @@ class BaseHandler(tornado.web.RequestHandler):
             UnderMaintenance: the handler needs the database.
             MethodNotAllowed: the handler does not implement the method.
             NotAuthenticated: the handler is not public, and there is no session.
+            TooManyRequests: the user has sent too many.
         """
         self.check_host()
         if self.request.method == "OPTIONS":
@@ -168,8 +174,30 @@ class BaseHandler(tornado.web.RequestHandler):
                 await self.application.wait_until_started()
         if self.request.method not in self.allowed_methods():
             raise MethodNotAllowed
-        if self.session_token is None and not self.is_public:
+        if self.is_public:
+            return
+        if self.session_token is None:
             raise NotAuthenticated
+        await self.count_request(self.session_token)
+
+    async def count_request(self, session: SessionToken) -> None:
+        """Count the request against the limit of its user.
+
+        Raises:
+            TooManyRequests: the limit is reached.
+        """
+        status = await self.limit.hit(session)
+        if status is not None:
+            self._is_counted = True
+            self.note_limit(status)
+
+    @property
+    def limit(self) -> SessionLimit:
+        """Return the limit of the requests of a user that are of this kind."""
+        return self.services.limits.pages
+
+    def note_limit(self, status: RateLimitStatus) -> None:
+        """Take note of what remains of the limit; only the API tells its clients."""
 
     def check_host(self) -> None:
         """Reject a request for another host.
@@ -296,9 +324,19 @@ class BaseHandler(tornado.web.RequestHandler):
             self.services.passwords.queue.leave(self._task)
 
     def on_finish(self) -> None:
-        """Record the use of the session."""
-        if self.session_token is not None and self.get_status() < 400:
+        """Record the use of the session, and count it for its user if it was found to be live."""
+        if self.session_token is None:
+            return
+        if self.get_status() < 400:
             self.application.session_activity.record(self.session_token, self.address)
+        if self._is_counted and self._has_found_session():
+            self.limit.record_for_user(self.session_token)
+
+    def _has_found_session(self) -> bool:
+        """Return whether the status is one that only a live session gets."""
+        status = self.get_status()
+        is_redirect = status == 303 and self.is_safe()  # to the page that has a form: no statement
+        return status in _OF_LIVE_SESSIONS or (status < 400 and not is_redirect)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log where an unexpected exception was raised, without its text, which may quote users."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import islice
 from math import ceil
 from time import monotonic, time
@@ -14,6 +14,7 @@ from limits.aio.storage import RedisSentinelStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
+from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import limit_key, site_key
 from taskapp.core.errors import (
     AccountRateLimited,
@@ -46,15 +47,13 @@ class MemoryWindows:
 
     async def hit(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
         """Count a hit unless the limit is reached; return whether it was counted, and the state."""
-        self._evict_expired()
-        now, length = monotonic(), item.get_expiry()
-        hits = self._hits((name, key), now)
-        is_counted = len(hits) < item.amount
-        if is_counted:
-            hits.append(now)
-            self._windows.pop((name, key), None)
-            self._windows[name, key] = (length, hits)
-        return is_counted, _stats(item, hits, now)
+        now = monotonic()
+        is_counted = self._count(item, name, key, now)
+        return is_counted, _stats(item, self._hits((name, key), now), now)
+
+    def record(self, item: RateLimitItem, name: str, key: str) -> None:
+        """Count a hit unless the limit is reached."""
+        self._count(item, name, key, monotonic())
 
     async def find_problem(self) -> str:
         """Return an empty text: memory is always there."""
@@ -64,6 +63,16 @@ class MemoryWindows:
         """Return when the oldest hit expires, and how many hits remain, without counting one."""
         now = monotonic()
         return _stats(item, self._hits((name, key), now), now)
+
+    def _count(self, item: RateLimitItem, name: str, key: str, now: float) -> bool:
+        self._evict_expired()
+        hits = self._hits((name, key), now)
+        is_counted = len(hits) < item.amount
+        if is_counted:
+            hits.append(now)
+            self._windows.pop((name, key), None)
+            self._windows[name, key] = (item.get_expiry(), hits)
+        return is_counted
 
     def _hits(self, key: tuple[str, str], now: float) -> deque[float]:
         """Return the times of the hits that have not expired."""
@@ -87,11 +96,22 @@ class RedisWindows:
         """`url` names a Redis, or the Sentinels that know which Redis is the primary."""
         self._storage = _sentinel(url) if url.startswith(SENTINEL_SCHEME) else _redis(url)
         self._limiter = MovingWindowRateLimiter(self._storage)
+        self._recording: set[asyncio.Task[None]] = set()
 
     async def hit(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
         """Count a hit unless the limit is reached; return whether it was counted, and the state."""
         is_counted = await _reach(self._limiter.hit(item, name, key))
         return is_counted, await self.peek(item, name, key)
+
+    def record(self, item: RateLimitItem, name: str, key: str) -> None:
+        """Begin to count a hit unless the limit is reached; without Redis it is lost."""
+        task = asyncio.create_task(self._record(item, name, key))
+        self._recording.add(task)
+        task.add_done_callback(self._recording.discard)
+
+    async def _record(self, item: RateLimitItem, name: str, key: str) -> None:
+        with suppress(StorageError):
+            await self._limiter.hit(item, name, key)
 
     async def find_problem(self) -> str:
         """Return why Redis cannot count; empty if all is well.
@@ -110,6 +130,8 @@ class RedisWindows:
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._recording:
+            await asyncio.wait(self._recording)
         bridge: Any = self._storage.bridge  # redispy's, which its declared type does not say
         sentinels = bridge.sentinel.sentinels if hasattr(bridge, "sentinel") else ()
         for client in (bridge.storage, *sentinels):
@@ -131,7 +153,6 @@ class RateLimit:
         self._item = item
         self._windows = windows
         self._error = error
-        self._uncounted_until = 0.0  # seconds of the monotonic clock
         self._attempts: Counter[str] = Counter()  # that have not ended, by key
         self._any_end = asyncio.Event()  # of an attempt; each has a new one
 
@@ -148,22 +169,9 @@ class RateLimit:
             raise self._error(status)
         return status
 
-    async def hit_if_counted(self, key: str) -> RateLimitStatus | None:
-        """Count a hit as `hit` does, or return None while Redis cannot be reached.
-
-        For what a limit only shares out: what it protects from guessing must not pass uncounted
-        (ASVS 16.5.3).
-
-        Raises:
-            TooManyRequests: the limit is reached; the hit was not counted.
-        """
-        if monotonic() < self._uncounted_until:
-            return None
-        try:
-            return await self.hit(key)
-        except Unavailable:
-            self._uncounted_until = monotonic() + _UNCOUNTED_TIME
-            return None
+    def record(self, key: str) -> None:
+        """Count a hit for a key, unless the limit is reached; in Redis it is counted soon."""
+        self._windows.record(self._item, self.name, key)
 
     @asynccontextmanager
     async def attempt(self, key: str) -> AsyncIterator[None]:
@@ -269,6 +277,51 @@ class AddressLimit:
         return Counts(*counts)
 
 
+class SessionLimit:
+    """A limit of the requests of a user, which only live sessions spend.
+
+    The signature of a token says whose it is, and not whether its session is live; the statement
+    that serves the request finds that. So a request is counted for its session first, and for the
+    user when it has been served.
+    """
+
+    def __init__(
+        self, name: str, item: RateLimitItem, windows: MemoryWindows | RedisWindows
+    ) -> None:
+        self._limit = RateLimit(name, item, windows)
+        self._uncounted_until = 0.0  # seconds of the monotonic clock
+
+    async def hit(self, session: SessionToken) -> RateLimitStatus | None:
+        """Count a request of a session, and return what remains for it and its user.
+
+        Return None, and count nothing, while Redis cannot be reached: what a limit protects from
+        guessing must not pass uncounted (ASVS 16.5.3), but this one only shares out.
+
+        Raises:
+            TooManyRequests: the session or its user has reached the limit.
+        """
+        if monotonic() < self._uncounted_until:
+            return None
+        try:
+            return await self._hit(session)
+        except Unavailable:
+            self._uncounted_until = monotonic() + _UNCOUNTED_TIME
+            return None
+
+    async def _hit(self, session: SessionToken) -> RateLimitStatus:
+        of_user = await self._limit.status(session.user_id)
+        if of_user.remaining == 0:
+            raise TooManyRequests(of_user)
+        of_session = await self._limit.hit(session.secret_hash.hex())
+        if of_session.remaining < of_user.remaining:
+            return of_session
+        return of_user._replace(remaining=of_user.remaining - 1)
+
+    def record_for_user(self, session: SessionToken) -> None:
+        """Count a request of a session that was found to be live for its user."""
+        self._limit.record(session.user_id)
+
+
 class RateLimits:
     """All rate limits of taskapp, on one storage."""
 
@@ -281,6 +334,7 @@ class RateLimits:
         successful_logins: RateLimitItem,
         registrations: RateLimitItem,
         api: RateLimitItem,
+        pages: RateLimitItem,
     ) -> None:
         """Count in Redis at `storage_url`, or in memory if it is empty."""
         self._windows = RedisWindows(storage_url) if storage_url else MemoryWindows()
@@ -295,7 +349,8 @@ class RateLimits:
         )
         self.successful_logins = RateLimit("session", successful_logins, self._windows)
         self.registrations = AddressLimit("register", registrations, self._windows)
-        self.api = RateLimit("api", api, self._windows)
+        self.api = SessionLimit("api", api, self._windows)
+        self.pages = SessionLimit("pages", pages, self._windows)
 
     async def find_problem(self) -> str:
         """Return why hits cannot be counted; empty if all is well."""

@@ -132,6 +132,9 @@ class Settings:
         "20/hour", values.rate_limit, "registrations per address"
     )
     api_limit: RateLimitItem = _setting("100/15minute", values.rate_limit, "API requests per user")
+    page_limit: RateLimitItem = _setting(
+        "600/15minute", values.rate_limit, "requests for pages per user"
+    )
     limit_storage: str = _setting(
         "",
         values.limit_storage,

@@ -1,6 +1,7 @@
 """Limits allow exactly their amount for each key; without the storage, nothing passes."""
 
 import asyncio
+import secrets
 import shutil
 import signal
 import socket
@@ -10,12 +11,21 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from limits import parse
 from redis import Redis, RedisError
 
-from taskapp.auth.rate_limits import SITE_FACTOR, AddressLimit, MemoryWindows, RateLimit, RateLimits
+from taskapp.auth.rate_limits import (
+    SITE_FACTOR,
+    AddressLimit,
+    MemoryWindows,
+    RateLimit,
+    RateLimits,
+    SessionLimit,
+)
+from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import RateLimitStatus, TooManyRequests, Unavailable
 from tests.support.server_process import LONG_ENOUGH, Stopwatch, reserved_port, wait_until
 
@@ -79,7 +89,8 @@ async def open_limits(storage: str, plain: str = "3/15minute") -> AsyncIterator[
         failed_logins_of_account=parse("10/hour"),
         successful_logins=parse(plain),
         registrations=parse("20/hour"),
-        api=parse("100/15minute"),
+        api=parse("5/15minute"),
+        pages=parse("600/15minute"),
     )
     yield limits
     await limits.close()
@@ -104,7 +115,9 @@ async def count_hits(limit: AddressLimit, address: str) -> int:
     return 1000
 
 
-async def try_hit(limit: RateLimit, key: str) -> RateLimitStatus | TooManyRequests:
+async def try_hit(
+    limit: RateLimit | SessionLimit, key: Any
+) -> RateLimitStatus | TooManyRequests | None:
     try:
         return await limit.hit(key)
     except TooManyRequests as refusal:
@@ -215,6 +228,52 @@ def test_an_ipv6_subscriber_has_one_count(storage: str) -> None:
     asyncio.run(scenario())
 
 
+def probe() -> SessionToken:
+    """Return a new session of Alice."""
+    return SessionToken("alice", secrets.token_bytes(32))
+
+
+async def left(limit: SessionLimit, session: SessionToken) -> int | None:
+    """Return what remains after a request; None if it is one too many."""
+    outcome = await try_hit(limit, session)
+    return outcome.remaining if isinstance(outcome, RateLimitStatus) else None
+
+
+async def comes_down(limit: SessionLimit, remaining: int | None) -> bool:
+    """Return whether so much remains for Alice soon."""
+    for _ in range(1000):
+        if await left(limit, probe()) == remaining:
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+def test_the_requests_of_a_session_count_for_its_user_when_they_are_recorded(storage: str) -> None:
+    ended, live, other = probe(), probe(), probe()
+
+    async def scenario() -> None:
+        async with open_limits(storage) as limits:
+            for remaining in (4, 3, 2, 1, 0):
+                assert await left(limits.api, ended) == remaining
+            with pytest.raises(TooManyRequests):
+                await limits.api.hit(ended)
+            for remaining in (4, 3, 2):
+                assert await left(limits.api, live) == remaining
+                limits.api.record_for_user(live)
+                assert await comes_down(limits.api, remaining - 1)
+            # Two are left for all sessions of the user.
+            assert await left(limits.api, other) == 1
+            limits.api.record_for_user(other)
+            assert await comes_down(limits.api, 0)
+            limits.api.record_for_user(other)
+            assert await comes_down(limits.api, None)
+            for session in (live, other, ended):
+                assert isinstance(await try_hit(limits.api, session), TooManyRequests)
+            await limits.api.hit(SessionToken("bob", bytes(32)))
+
+    asyncio.run(scenario())
+
+
 def test_a_site_of_ipv6_has_a_count_for_all_of_its_networks(storage: str) -> None:
     async def scenario() -> None:
         async with open_limits(storage) as limits:
@@ -312,13 +371,13 @@ def test_requests_of_the_api_pass_uncounted_without_redis_and_are_counted_afterw
 ) -> None:
     async def scenario() -> None:
         async with open_limits(f"redis+unix://{own_folder}/redis.sock") as limits:
-            assert await limits.api.hit_if_counted(ALICE) is None
+            assert await limits.api.hit(probe()) is None
             with redis_server(own_folder) as server:
                 await until_counted(limits)
                 server.send_signal(signal.SIGSTOP)
                 stopwatch = Stopwatch()
-                assert await limits.api.hit_if_counted(ALICE) is None
-                assert await limits.api.hit_if_counted(ALICE) is None
+                assert await limits.api.hit(probe()) is None
+                assert await limits.api.hit(probe()) is None
                 assert stopwatch.seconds < TIMEOUT
                 server.send_signal(signal.SIGCONT)
                 await until_counted(limits)
@@ -328,7 +387,7 @@ def test_requests_of_the_api_pass_uncounted_without_redis_and_are_counted_afterw
 
 async def until_counted(limits: RateLimits) -> RateLimitStatus:
     async with asyncio.timeout(LONG_ENOUGH):
-        while (status := await limits.api.hit_if_counted(ALICE)) is None:  # noqa: ASYNC110  # Redis has to be asked
+        while (status := await limits.api.hit(probe())) is None:  # noqa: ASYNC110  # Redis has to be asked
             await asyncio.sleep(0.01)
     return status
 

@@ -58,18 +58,18 @@ def commit_twice() -> None:
 def keep_the_user_in_a_global() -> None:
     """Use the session of the last request."""
     last: dict[str, Any] = {}
-    authenticate, prepare = ApiHandler.authenticate, ApiHandler.prepare
+    authenticate, prepare = ApiHandler.authenticate, BaseHandler.prepare
 
     def remember(self: ApiHandler) -> Any:
         last["owner"] = authenticate(self)
         return last["owner"]
 
-    async def linger(self: ApiHandler) -> None:
+    async def linger(self: BaseHandler) -> None:
         await prepare(self)
         await asyncio.sleep(0)
 
     ApiHandler.authenticate = remember  # type: ignore[method-assign]  # on purpose
-    ApiHandler.prepare = linger  # type: ignore[method-assign]  # on purpose
+    BaseHandler.prepare = linger  # type: ignore[method-assign]  # on purpose
     BaseHandler.session = property(lambda _self: last["owner"])  # type: ignore[assignment]  # on purpose
 
 
