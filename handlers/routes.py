@@ -24,6 +24,7 @@ from handlers.pages.site import HomePage, RobotsFile, StaticFiles, ThemePage
 from handlers.pages.status import StatusPage
 from handlers.pages.tasks import (
     CompletedDeletePage,
+    RestorePage,
     SeveralTasksPage,
     TaskDeletePage,
     TaskEditPage,
@@ -53,6 +54,7 @@ ROUTES: list[tuple[str, type[BaseHandler]]] = [
     ("/tasks", TaskListPage),
     ("/tasks/several", SeveralTasksPage),
     ("/tasks/completed/delete", CompletedDeletePage),
+    ("/tasks/restore", RestorePage),
     ("/tasks/:id/edit", TaskEditPage),
     ("/tasks/:id/status", TaskStatusPage),
     ("/tasks/:id/delete", TaskDeletePage),

@@ -38,6 +38,8 @@ else:
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _DEVICE = re.compile(r"(?<![^~])[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}(?=~|$)", re.ASCII)
+# Characters; browsers keep 4,096, and a proxy takes few more in all headers of a response.
+MAX_FLASH_MESSAGE_LENGTH = 1_500
 TEXT_FIELDS = ("title", "description", "titles")
 _ZSTANDARD = zstd.ZstdCompressor(level=1)
 PAGE_CODINGS: dict[str, Callable[[bytes], bytes]] = {  # the best first
@@ -85,6 +87,7 @@ class PageHandler(BaseHandler):
         "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types taskapp"
     )
     draft_fields: ClassVar[tuple[str, ...]] = ()
+    flash_message: str = ""  # of this response itself, in the form that the cookie has
     # The fields of a form that a click may send again; None if it has text or a password.
     resent_fields: ClassVar[tuple[str, ...] | None] = None
     # Whether forms of pages from before a login are taken: that this site sent them is enough.
@@ -288,7 +291,8 @@ class PageHandler(BaseHandler):
         cookie = self.read_cookie("flash") if self.is_safe() else None
         if cookie:
             self.remove_site_cookie("flash")
-            flash_message = read_flash_message(cookie)
+        if text := self.flash_message or cookie:
+            flash_message = read_flash_message(text, self._is_deleted)
             if flash_message is not None:
                 template = self.application.templates.template(self.language, "_flash_message.html")
                 html.append(
@@ -299,6 +303,11 @@ class PageHandler(BaseHandler):
                     )
                 )
         return html
+
+    def _is_deleted(self, text: str) -> bool:
+        """Return whether a text has tasks that the user of the page deleted."""
+        session = self.session_token
+        return bool(session and self.services.signer.read_undo(session.user_id, text))
 
     # Cookies
 

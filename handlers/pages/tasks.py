@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from uuid_utils import uuid7
 
-from handlers.pages.base import Draft, PageHandler
+from handlers.pages.base import MAX_FLASH_MESSAGE_LENGTH, Draft, PageHandler
 from handlers.rendering.languages import Language
 from handlers.rendering.skeletons import HtmlChunks
 from handlers.rendering.task_rows import render_rows
@@ -29,7 +29,9 @@ from taskapp.operations.tasks import (
     key_of_text,
     list_tasks_with_summary,
     require_task,
+    restore_tasks,
     set_task_status,
+    sign_deleted,
     update_task,
 )
 from taskapp.queries.tasks import COUNT_LIMIT, ListSummary, Task
@@ -90,6 +92,41 @@ class TaskPage(PageHandler):
             return "/tasks" + _list_query(self.status_filter, None)
         return self.path_of_task(neighbor)
 
+    async def load_list(
+        self, status_filter: str | None, after: str | None
+    ) -> tuple[dict[str, Hashable], dict[str, str | HtmlChunks | None]]:
+        """Return what tasks.html branches on, and the other values of it."""
+        page, summary = await list_tasks_with_summary(
+            self.services, self.session, status=status_filter, after=after, limit=DEFAULT_PAGE_SIZE
+        )
+        variant: dict[str, Hashable] = {
+            "status_filter": status_filter,
+            "is_first_page": after is None,
+            "has_tasks": bool(summary.pending or summary.completed),
+            "has_pending": bool(summary.pending),
+            "has_completed": bool(summary.completed),
+        }
+        skeletons = self.application.templates.skeletons(self.language)
+        values: dict[str, str | HtmlChunks | None] = {
+            "rows": render_rows(page.tasks, self.language, skeletons, list_query=self.list_query),
+            **_format_summary(summary, self.language),
+            "filter_query": _list_query(status_filter, None),
+            "next_query": page.next_cursor and _list_query(status_filter, page.next_cursor),
+            "key": str(uuid7()),
+        }
+        return variant, values
+
+    async def show_deletion(self, path: str, flash_message: str) -> None:
+        """Redirect to a path of the list, where the flash message undoes the deletion.
+
+        Deleted tasks that are too long for a cookie are in the response itself (ADR 0047).
+        """
+        if len(flash_message) <= MAX_FLASH_MESSAGE_LENGTH:
+            self.redirect_to(path, flash_message)
+            return
+        self.flash_message = flash_message
+        self.render_skeleton("tasks.html", *await self.load_list(self.status_filter, self.cursor))
+
 
 class TaskListPage(TaskPage):
     """/tasks: the list, and the form that adds a task."""
@@ -98,14 +135,13 @@ class TaskListPage(TaskPage):
 
     async def get(self) -> None:
         """Render the list; a text in the address fills a form of it, and adds nothing."""
-        variant, values = await self._load_list()
-        key = str(uuid7())
+        variant, values = await self._load_own_list()
         if given := self._read_given():
             self.may_compress = False
-            shown = given | {"version": key}
-            self.render_form("tasks.html", None, **variant, **values, key=key, values=shown)
+            shown = given | {"version": values["key"]}
+            self.render_form("tasks.html", None, **variant, **values, values=shown)
         else:
-            self.render_skeleton("tasks.html", variant, {**values, "key": key})
+            self.render_skeleton("tasks.html", variant, values)
 
     def _read_given(self) -> dict[str, str]:
         return fill_new_task(*(self.read_query(name) for name in ("title", "description", "url")))
@@ -140,35 +176,15 @@ class TaskListPage(TaskPage):
 
     async def render_invalid(self, sent: dict[str, str], key: str | None, error: Invalid) -> None:
         """Render the list with what was typed into a form of it, and what is wrong with that."""
-        variant, values = await self._load_list()
-        key = key or str(uuid7())
-        self.render_form("tasks.html", error, **variant, **values, key=key, values=sent)
+        variant, values = await self._load_own_list()
+        values["key"] = key or values["key"]
+        self.render_form("tasks.html", error, **variant, **values, values=sent)
 
-    async def _load_list(self) -> tuple[dict[str, Hashable], dict[str, str | HtmlChunks | None]]:
-        """Return what tasks.html branches on, and the other values of it."""
-        status_filter = read_status_filter(self.query("status"))
-        page, summary = await list_tasks_with_summary(
-            self.services,
-            self.session,
-            status=status_filter,
-            after=self.query("after"),
-            limit=DEFAULT_PAGE_SIZE,
-        )
-        variant: dict[str, Hashable] = {
-            "status_filter": status_filter,
-            "is_first_page": self.query("after") is None,
-            "has_tasks": bool(summary.pending or summary.completed),
-            "has_pending": bool(summary.pending),
-            "has_completed": bool(summary.completed),
-        }
-        skeletons = self.application.templates.skeletons(self.language)
-        values: dict[str, str | HtmlChunks | None] = {
-            "rows": render_rows(page.tasks, self.language, skeletons, list_query=self.list_query),
-            **_format_summary(summary, self.language),
-            "filter_query": _list_query(status_filter, None),
-            "next_query": page.next_cursor and _list_query(status_filter, page.next_cursor),
-        }
-        return variant, values
+    async def _load_own_list(
+        self,
+    ) -> tuple[dict[str, Hashable], dict[str, str | HtmlChunks | None]]:
+        """Load the part of the list that the address names; one that makes no sense is an error."""
+        return await self.load_list(read_status_filter(self.query("status")), self.query("after"))
 
 
 class SeveralTasksPage(TaskListPage):
@@ -321,8 +337,9 @@ class TaskDeletePage(TaskPage):
     async def post(self, task_id: str) -> None:
         """Delete the task, and lead to the one beside it."""
         path = await self.find_path_beside(task_id)
-        await delete_task(self.services, self.session, task_id)
-        self.redirect_to(path, "deleted")
+        task = await delete_task(self.services, self.session, task_id)
+        deleted = sign_deleted(self.services, self.session, [task])
+        await self.show_deletion(path, f"deleted..{deleted}")
 
 
 class CompletedDeletePage(TaskPage):
@@ -343,5 +360,27 @@ class CompletedDeletePage(TaskPage):
     async def post(self) -> None:
         """Delete the tasks that were completed when the confirmation was rendered."""
         until = self.read_form("until").get("until", "")
-        number = await delete_completed_tasks(self.services, self.session, until)
-        self.redirect_to("/tasks", f"deleted-completed.{number}")
+        deleted = await delete_completed_tasks(self.services, self.session, until)
+        flash_message = f"deleted-completed.{deleted.number}"
+        if deleted.tasks:
+            flash_message += f".{sign_deleted(self.services, self.session, deleted.tasks)}"
+        await self.show_deletion("/tasks", flash_message)
+
+
+class RestorePage(TaskPage):
+    """/tasks/restore: the form of the flash message that undoes a deletion."""
+
+    resent_fields = ("deleted",)
+
+    async def get(self) -> None:
+        """Redirect to the list."""
+        self.redirect_to("/tasks")
+
+    async def post(self) -> None:
+        """Restore the deleted tasks, and lead to them."""
+        text = self.read_form("deleted").get("deleted", "")
+        ids = await restore_tasks(self.services, self.session, text)
+        if len(ids) == 1:
+            self.redirect_to(self.path_of_task(ids[0]), "restored")
+        else:
+            self.redirect_to(f"/tasks{self.list_query}", f"restored-several.{len(ids)}")

@@ -22,6 +22,7 @@ _FIXED = {
     "completed": Message("Task completed."),
     "reopened": Message("Task reopened."),
     "deleted": Message("Task deleted."),
+    "restored": Message("Task restored."),
 }
 _COUNTED: dict[str, Callable[[int], Message]] = {
     "added-several": lambda number: counted(
@@ -35,17 +36,22 @@ _COUNTED: dict[str, Callable[[int], Message]] = {
         "%(number)s completed tasks deleted.",
         number=number,
     ),
+    "restored-several": lambda number: counted(
+        "%(number)s task restored.", "%(number)s tasks restored.", number=number
+    ),
 }
 _OPPOSITE = {"completed": "pending", "reopened": "completed"}
+_DELETIONS = ("deleted", "deleted-completed")
 _MAX_NUMBER_LENGTH = 9  # digits
 
 
 @dataclass(frozen=True)
 class Undo:
-    """The task whose change can be undone, and the status it had before."""
+    """The form that undoes what was done: its path and its one field."""
 
-    task_id: str
-    status: str
+    path: str
+    name: str
+    value: str
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,26 @@ class FlashMessage:
     undo: Undo | None = None
 
 
-def read_flash_message(cookie: str) -> FlashMessage | None:
-    """Return the flash message of a cookie: its code, a dot, and the task's id or the number.
+def read_flash_message(cookie: str, is_deleted: Callable[[str], bool]) -> FlashMessage | None:
+    """Return the flash message of a cookie: its code and, after dots, what it is about.
 
-    A client can send any cookie, so only the sentences of this module are shown.
+    That is a task's id or a number and, after a deletion, the deleted tasks as a signed text. A
+    client can send any cookie, so only the sentences of this module are shown, and `is_deleted`
+    tells whether the text is signed for the user who would see it.
     """
     code, _, subject = cookie.partition(".")
-    if code in _COUNTED and subject.isdecimal() and len(subject) <= _MAX_NUMBER_LENGTH:
-        return FlashMessage(_COUNTED[code](int(subject)))
-    if code not in _FIXED:
+    subject, _, deleted = subject.partition(".") if code in _DELETIONS else (subject, "", "")
+    message = _FIXED.get(code) or _count(code, subject)
+    if message is None:
         return None
+    if deleted and is_deleted(deleted):
+        return FlashMessage(message, Undo("/tasks/restore", "deleted", deleted))
     task_id = read_id(subject)
-    undo = Undo(task_id, _OPPOSITE[code]) if task_id and code in _OPPOSITE else None
-    return FlashMessage(_FIXED[code], undo)
+    if task_id and code in _OPPOSITE:
+        return FlashMessage(message, Undo(f"/tasks/{task_id}/status", "status", _OPPOSITE[code]))
+    return FlashMessage(message)
+
+
+def _count(code: str, number: str) -> Message | None:
+    is_number = number.isdecimal() and len(number) <= _MAX_NUMBER_LENGTH
+    return _COUNTED[code](int(number)) if code in _COUNTED and is_number else None

@@ -1,4 +1,4 @@
-"""Signed strings: cookies, bearer and personal tokens, CSRF tokens, devices and cursors."""
+"""Signed strings: cookies, tokens, CSRF tokens, devices, cursors, and what undoes a change."""
 
 import hashlib
 import secrets
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from time import time
+from typing import Any
 
 import itsdangerous
 from uuid_utils import UUID, uuid7
@@ -19,6 +20,7 @@ MAX_SIGNED_LENGTH = 128  # characters; ours have 92
 PERSONAL_PREFIX = "taskapp_"  # lets secret scanners recognize a leaked token
 NONCE_LENGTH = 16  # bytes
 ACCOUNT_MARK_LENGTH = 16  # characters of Base64: 96 bits
+UNDO_MAX_AGE = 24 * 60 * 60  # seconds
 INSTANCE_MARK_LENGTH = 8  # hexadecimal digits
 
 
@@ -66,6 +68,7 @@ class Signer:
         self._account = self._signer(keys, "taskapp.account")
         self.account_mark = lru_cache(CACHE_SIZE)(self._account_mark)
         self._device = self._signer(keys, "taskapp.device")
+        self._undo = self._serializer(keys, "taskapp.undo")
         # Changes when the signing key changes, so list ETags change together with the cursors.
         self.cursor_fingerprint = self.sign_cursor(str(UUID(int=0)))
 
@@ -79,6 +82,14 @@ class Signer:
             [deriving.derive_key(key) for key in reversed(keys)],
             key_derivation="none",
             digest_method=hashlib.sha256,
+        )
+
+    @staticmethod
+    def _serializer(keys: Sequence[str], salt: str) -> itsdangerous.URLSafeTimedSerializer:
+        return itsdangerous.URLSafeTimedSerializer(
+            list(reversed(keys)),
+            salt=salt,
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
         )
 
     def new_session_cookie(self, user_id: str) -> tuple[str, bytes]:
@@ -146,6 +157,21 @@ class Signer:
         """Return the id in a cursor, or None if we did not sign it."""
         value = _unsign(self._cursor, text, UUID_LENGTH)
         return None if value is None else str(UUID(bytes=value))
+
+    def sign_undo(self, user_id: str, content: Any) -> str:
+        """Return what a user needs to undo a change, as compressed JSON, signed for UNDO_MAX_AGE.
+
+        Anybody can read it; only the user can use it.
+        """
+        return str(self._undo.dumps([user_id, content]))
+
+    def read_undo(self, user_id: str, text: str) -> Any:
+        """Return what was signed for this user, or None if we did not, or too long ago."""
+        try:
+            signed_for, content = self._undo.loads(text, max_age=UNDO_MAX_AGE)
+        except itsdangerous.BadData:
+            return None
+        return content if signed_for == user_id else None
 
     def _read_session(self, signer: itsdangerous.Signer, text: str) -> SessionToken | None:
         return self._verify_session(signer, text) if len(text) <= MAX_SIGNED_LENGTH else None

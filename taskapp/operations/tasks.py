@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import (
@@ -29,6 +31,9 @@ from taskapp.queries.bulk_tasks import CompletedSummary
 from taskapp.queries.tasks import ListedTask, ListSummary, Selection, Task
 from taskapp.services import Services
 
+# Deleted tasks travel in a page and come back in a form of at most 256 KB (ADR 0047).
+MAX_UNDO_TASKS = 100
+MAX_UNDO_SIZE = 64 * 1024  # bytes of their titles and descriptions
 _SHAPE_OF_TASK = "2"  # changes when tasks in a list get another field: part of each list's ETag
 MAX_DELETION_SECONDS = 20.0  # a proxy waits 30 for the response (deploy/nginx/proxy.conf)
 
@@ -39,6 +44,13 @@ class TaskSlice:
 
     tasks: Sequence[ListedTask]
     next_cursor: str | None
+
+
+class DeletedTasks(NamedTuple):
+    """How many tasks were deleted, and the tasks, unless they are too many to be restored."""
+
+    number: int
+    tasks: Sequence[Task]
 
 
 async def list_tasks(
@@ -216,8 +228,8 @@ async def delete_task(
     task_id: str,
     *,
     versions: list[str] | None = None,
-) -> None:
-    """Delete a task, if it has one of the versions.
+) -> Task:
+    """Delete a task, if it has one of the versions, and return it.
 
     Raises:
         NotAuthenticated: the session has ended.
@@ -227,9 +239,11 @@ async def delete_task(
         VersionConflict: the task has another version.
     """
     clean_id = _read_id(task_id)
-    if not await queries.delete_task(services.database, session, clean_id, versions=versions):
+    task = await queries.delete_task(services.database, session, clean_id, versions=versions)
+    if task is None:
         raise await _explain_refusal(services, session, clean_id)
     _record(services, session, "deleted", clean_id)
+    return task
 
 
 async def find_completed(services: Services, session: SessionToken) -> CompletedSummary:
@@ -238,14 +252,18 @@ async def find_completed(services: Services, session: SessionToken) -> Completed
     Raises:
         NotAuthenticated: the session has ended.
     """
-    completed = await bulk_tasks.find_completed(services.database, session)
+    completed = await bulk_tasks.find_completed(
+        services.database, session, limit=MAX_UNDO_TASKS + 1, max_size=MAX_UNDO_SIZE
+    )
     if completed is None:
         raise NotAuthenticated
     return completed
 
 
-async def delete_completed_tasks(services: Services, session: SessionToken, until: str) -> int:
-    """Delete the completed tasks that have not changed since a timestamp; return their number.
+async def delete_completed_tasks(
+    services: Services, session: SessionToken, until: str
+) -> DeletedTasks:
+    """Delete the completed tasks that have not changed since a timestamp.
 
     It stops after MAX_DELETION_SECONDS; what is left can be deleted by another call.
 
@@ -255,6 +273,12 @@ async def delete_completed_tasks(services: Services, session: SessionToken, unti
     """
     if not is_version(until):
         raise BadRequest(Message("The form is incomplete. Reload the page and try again."))
+    few = await bulk_tasks.delete_few_completed_tasks(
+        services.database, session, until=until, limit=MAX_UNDO_TASKS + 1, max_size=MAX_UNDO_SIZE
+    )
+    if few:
+        _record_several(services, session, "deleted", len(few))
+        return DeletedTasks(len(few), few)
     ids: list[str] = []
 
     async def delete(limit: int) -> int:
@@ -270,7 +294,36 @@ async def delete_completed_tasks(services: Services, session: SessionToken, unti
     deletion = await delete_in_portions(delete, seconds=MAX_DELETION_SECONDS)
     if not ids:
         await require_writer(services, session)
-    return deletion.rows
+    return DeletedTasks(deletion.rows, [])
+
+
+def sign_deleted(services: Services, session: SessionToken, deleted: Sequence[Task]) -> str:
+    """Return deleted tasks as a signed text by which their user can restore them."""
+    return services.signer.sign_undo(session.user_id, msgspec.to_builtins(deleted))
+
+
+async def restore_tasks(services: Services, session: SessionToken, text: str) -> list[str]:
+    """Restore deleted tasks as they were, from their signed text, and return their ids.
+
+    A task that is there already stays as it is.
+
+    Raises:
+        BadRequest: we did not sign the text for this user, or too long ago.
+        NotAuthenticated: the session has ended.
+        ReadOnlyToken: the token may only read.
+    """
+    try:
+        deleted = msgspec.convert(services.signer.read_undo(session.user_id, text), list[Task])
+    except msgspec.ValidationError:  # or signed by a version whose tasks had other fields
+        raise BadRequest(Message("This can no longer be undone.")) from None
+    restored = await bulk_tasks.insert_deleted_tasks(services.database, session, deleted)
+    if not restored:
+        await require_writer(services, session)
+    elif len(deleted) == 1:
+        _record(services, session, "restored", deleted[0].id)
+    else:
+        _record_several(services, session, "restored", len(restored))
+    return [task.id for task in deleted]
 
 
 async def _change(

@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, Uuid, bindparam, func, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
@@ -12,11 +23,13 @@ from schema.tables import tasks, users
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
-from taskapp.queries.portions import delete_portion
+from taskapp.queries.portions import delete_portion, row_limit
 from taskapp.queries.sessions import owner_row, session_user_id
 from taskapp.queries.tasks import (
     COUNT_LIMIT,
+    Task,
     after_cursor,
+    columns,
     idempotency_conflict,
     is_of_status,
     is_owned,
@@ -28,10 +41,14 @@ from taskapp.queries.tasks import (
 
 @dataclass(frozen=True)
 class CompletedSummary:
-    """The number of completed tasks, up to COUNT_LIMIT, and until when; None if there are none."""
+    """The number of completed tasks, up to COUNT_LIMIT, and until when; None if there are none.
+
+    `are_few` tells whether `delete_few_completed_tasks` deletes them.
+    """
 
     count: int
     until: str | None
+    are_few: bool
 
 
 _new = (
@@ -56,6 +73,7 @@ _INSERT = Statement(
     .returning(tasks.c.id),
 )
 _is_completed = is_of_status("completed")
+_ctid: Any = literal_column("tasks.ctid")
 _counted = (
     select(tasks.c.id)
     .where(is_owned, _is_completed, tasks.c.updated_at <= func.now())
@@ -63,14 +81,56 @@ _counted = (
     .limit(COUNT_LIMIT)
     .subquery()
 )
+
+
+def _few_completed(*conditions: Any) -> Any:
+    """Return a SELECT of the places and sizes of the first `limit` completed tasks."""
+    size = func.octet_length(tasks.c.title) + func.octet_length(tasks.c.description)
+    return (
+        select(_ctid.label("ctid"), size.label("size"))
+        .select_from(tasks)
+        .where(_is_completed, *conditions)
+        .order_by(*order_of_status)
+        .limit(row_limit)
+    )
+
+
+def _are_few(places: Any) -> Any:
+    """Return whether a SELECT of `_few_completed` has them all, and their texts are short."""
+    size = func.coalesce(func.sum(places.c.size), 0)
+    return (
+        select(and_(func.count() < row_limit, size <= bindparam("max_size", type_=BigInteger)))
+        .select_from(places)
+        .scalar_subquery()
+    )
+
+
 # now() is the upper bound: it is free, and exactly the counted tasks are deleted. Tasks dated in
 # the future (the clock was set back) are excluded from both; with their timestamp as the bound,
 # tasks that are completed after the count would be deleted too.
 _FIND_COMPLETED = Statement(
     "tasks.find_completed",
     select(
-        session_user_id, select(func.count()).select_from(_counted).scalar_subquery(), func.now()
+        session_user_id,
+        select(func.count()).select_from(_counted).scalar_subquery(),
+        func.now(),
+        _are_few(_few_completed(is_owned, tasks.c.updated_at <= func.now()).subquery()),
     ),
+)
+_few = (
+    _few_completed(is_owned_writable, tasks.c.updated_at <= bindparam("until"))
+    .with_for_update()
+    .cte("few")
+)
+_DELETE_FEW_COMPLETED = Statement(
+    "tasks.delete_few_completed",
+    delete(tasks)
+    .where(
+        # By ctid, as `delete_portion` does.
+        _ctid == func.any(func.array(select(_few.c.ctid).scalar_subquery())),
+        _are_few(_few),
+    )
+    .returning(*columns),
 )
 _DELETE_COMPLETED = Statement(
     "tasks.delete_completed",
@@ -100,6 +160,25 @@ _DELETE_OF_CLOSED_USER = Statement(
 )
 
 
+_NAMES = Task.__struct_fields__
+_deleted = (
+    func.unnest(*(bindparam(f"deleted_{name}", type_=ARRAY(tasks.c[name].type)) for name in _NAMES))
+    .table_valued(*_NAMES)
+    .render_derived("deleted")
+)
+# Without their idempotency keys: a form that is sent again is not part of what was deleted.
+_RESTORE = Statement(
+    "tasks.restore",
+    insert(tasks)
+    .from_select(
+        [*_NAMES, "user_id"],
+        select(*_deleted.c, owner_row.c.user_id).where(owner_row.c.user_id.is_not(None)),
+    )
+    .on_conflict_do_nothing(index_elements=["id"])
+    .returning(tasks.c.id),
+)
+
+
 async def insert_tasks(
     database: Database, session: SessionToken, titles: Sequence[str], *, keys: Sequence[str | None]
 ) -> int:
@@ -118,13 +197,17 @@ async def insert_tasks(
     return len(rows)
 
 
-async def find_completed(database: Database, session: SessionToken) -> CompletedSummary | None:
+async def find_completed(
+    database: Database, session: SessionToken, *, limit: int, max_size: int
+) -> CompletedSummary | None:
     """Return how many tasks are completed now, or None without a session."""
-    row = await database.fetch_one(_FIND_COMPLETED, session=session.secret_hash)
+    row = await database.fetch_one(
+        _FIND_COMPLETED, session=session.secret_hash, limit=limit, max_size=max_size
+    )
     if row is None or row[0] is None:
         return None
-    _, count, now = row
-    return CompletedSummary(count, now if count else None)
+    _, count, now, are_few = row
+    return CompletedSummary(count, now if count else None, are_few)
 
 
 async def delete_completed_tasks(
@@ -137,6 +220,36 @@ async def delete_completed_tasks(
     rows = await database.fetch_all(
         _DELETE_COMPLETED, session=session.secret_hash, until=until, after=after, limit=limit
     )
+    return [row[0] for row in rows]
+
+
+async def delete_few_completed_tasks(
+    database: Database, session: SessionToken, *, until: str, limit: int, max_size: int
+) -> list[Task]:
+    """Delete all completed tasks and return them, the newest first, or none if they are many.
+
+    Few are less than `limit`, with texts of at most `max_size` bytes. Tasks that have changed since
+    `until`, an RFC 3339 timestamp, are neither counted nor deleted.
+    """
+    rows = await database.fetch_all(
+        _DELETE_FEW_COMPLETED,
+        session=session.secret_hash,
+        until=until,
+        limit=limit,
+        max_size=max_size,
+    )
+    return [Task(*row) for row in rows]
+
+
+async def insert_deleted_tasks(
+    database: Database, session: SessionToken, deleted: Sequence[Task]
+) -> list[str]:
+    """Insert deleted tasks as they were, without those that are there; return the ids of the rest.
+
+    None is inserted without a session that may write.
+    """
+    values = {f"deleted_{name}": [getattr(task, name) for task in deleted] for name in _NAMES}
+    rows = await database.fetch_all(_RESTORE, session=session.secret_hash, **values)
     return [row[0] for row in rows]
 
 

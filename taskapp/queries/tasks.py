@@ -136,7 +136,7 @@ def _count(status: str) -> Any:
     return select(func.count()).select_from(counted).scalar_subquery().label(status)
 
 
-_columns = [tasks.c[name] for name in Task.__struct_fields__]
+columns = [tasks.c[name] for name in Task.__struct_fields__]
 _after = bindparam("after", type_=Uuid(as_uuid=False))
 after_cursor = tasks.c.id < func.coalesce(_after, _MAX_ID)
 _is_own_task = (tasks.c.user_id == session_user_id, tasks.c.id == bindparam("task"))
@@ -147,7 +147,7 @@ _is_own_writable_task = (
 _versions = bindparam("versions", type_=ARRAY(DateTime(timezone=True)))
 _unchanged = or_(_versions.is_(None), tasks.c.updated_at == func.any(_versions))
 
-_rows = select(*_columns).where(is_owned, after_cursor).limit(row_limit)
+_rows = select(*columns).where(is_owned, after_cursor).limit(row_limit)
 list_of_all = _rows.order_by(*newest_first)
 list_of_status = _rows.where(is_of_status(bindparam("status"))).order_by(*order_of_status)
 _LIST = Statement("tasks.list", list_of_all)
@@ -165,10 +165,10 @@ _LIST_STATUS_WITH_SUMMARY = Statement(
     prepare=False,
 )
 _SUMMARY = Statement("tasks.summary", select(_summary))
-_FIND = Statement("tasks.find", select(*_columns).where(*_is_own_task))
+_FIND = Statement("tasks.find", select(*columns).where(*_is_own_task))
 _FIND_BY_KEY = Statement(
     "tasks.find_by_key",
-    select(*_columns).where(
+    select(*columns).where(
         tasks.c.user_id == writable_session_user_id, tasks.c.idempotency_key == bindparam("key")
     ),
 )
@@ -202,7 +202,7 @@ _INSERT = Statement(
         ).where(owner_row.c.user_id.is_not(None)),
     )
     .on_conflict_do_nothing(**idempotency_conflict)
-    .returning(*_columns),
+    .returning(*columns),
 )
 # Greater than before even if the clock was set back, because it is also the version.
 _change_time = func.greatest(func.now(), tasks.c.updated_at + text("interval '1 microsecond'"))
@@ -226,10 +226,10 @@ _UPDATE = Statement(
             tasks.c.updated_at: _change_time,
         }
     )
-    .returning(*_columns),
+    .returning(*columns),
 )
 _DELETE = Statement(
-    "tasks.delete", delete(tasks).where(*_is_own_writable_task, _unchanged).returning(tasks.c.id)
+    "tasks.delete", delete(tasks).where(*_is_own_writable_task, _unchanged).returning(*columns)
 )
 _ESTIMATE = Statement(
     "tasks.estimate",
@@ -331,12 +331,12 @@ async def update_task(
 
 async def delete_task(
     database: Database, session: SessionToken, task_id: str, *, versions: list[str] | None = None
-) -> bool:
-    """Delete a task, if it is the user's and has one of the versions; return whether it did."""
+) -> Task | None:
+    """Delete a task, if it is the user's and has one of the versions, and return it."""
     row = await database.fetch_one(
         _DELETE, session=session.secret_hash, task=task_id, versions=versions
     )
-    return row is not None
+    return Task(*row) if row else None
 
 
 async def estimate_tasks(database: Database) -> int:

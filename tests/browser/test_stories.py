@@ -162,7 +162,7 @@ def test_a_task_is_deleted_for_good_after_a_question(tasks: Page) -> None:
     expect(tasks.get_by_role("heading", name="Delete this task?")).to_be_visible()
     tasks.get_by_role("button", name="Delete").click()
     expect(tasks.get_by_text("No tasks yet.")).to_be_visible()
-    expect(flash_message(tasks)).to_have_text("Task deleted.")
+    expect(flash_message(tasks)).to_contain_text("Task deleted.")
 
 
 def test_a_completed_task_differs_by_more_than_color(tasks: Page) -> None:
@@ -245,7 +245,7 @@ def test_the_completed_tasks_are_deleted_together_after_a_question(
     link(tasks, "Delete completed (2)").click()
     expect(tasks.get_by_role("heading", name="Delete 2 completed tasks?")).to_be_visible()
     tasks.get_by_role("button", name="Delete").click()
-    expect(flash_message(tasks)).to_have_text("2 completed tasks deleted.")
+    expect(flash_message(tasks)).to_contain_text("2 completed tasks deleted.")
     expect(titles(tasks)).to_have_text(["To do"])
     expect(link(tasks, "Delete completed")).to_have_count(0)
 
@@ -261,7 +261,7 @@ def test_more_tasks_are_loaded_and_the_place_is_kept(tasks: Page, *, has_scripts
     expect(box(tasks, "Task 57")).to_be_in_viewport()
     link(tasks, "Delete: Task 58").click()
     tasks.get_by_role("button", name="Delete").click()
-    expect(flash_message(tasks)).to_have_text("Task deleted.")
+    expect(flash_message(tasks)).to_contain_text("Task deleted.")
     expect(titles(tasks)).to_have_count(9)
     link(tasks, "Back to newest").click()
     expect(titles(tasks).first).to_have_text("Task 0")

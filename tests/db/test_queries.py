@@ -16,6 +16,7 @@ import psycopg2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 from uuid_utils import uuid7
 
 from taskapp import queries
@@ -57,6 +58,7 @@ COUNTING = {
     "tasks.list_status_with_summary",
     "tasks.find_completed",
     "tasks.insert_several",
+    "tasks.restore",
     "sessions.list",
     "sessions.delete_others",
     "sessions.delete_of_user",
@@ -68,6 +70,7 @@ COUNTING = {
 }
 TABLES = ("users", "sessions", "tasks", "login_addresses")
 LATER = "2999-01-01T00:00:00Z"
+DELETED = Task(str(uuid7()), "Deleted", "", "completed", LATER, LATER, LATER)
 MANY = """
     INSERT INTO users (id, email, password_hash)
         SELECT uuidv7(), 'user' || n || '@example.com', repeat('x', 60)
@@ -158,6 +161,8 @@ def many(database_url: str) -> Iterator[Many]:
             "name": "Backup script",
             "is_read_only": True,
             "max_tokens": 50,
+            "max_size": 1_000_000,
+            **{f"deleted_{name}": [value] for name, value in asdict(DELETED).items()},
         }
         yield Many(url, values)
 
@@ -334,7 +339,9 @@ def mostly_completed(database_url: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("name", "plan_cache"),
-    with_plans(["tasks.find_completed", "tasks.delete_completed", *LISTS]),
+    with_plans(
+        ["tasks.find_completed", "tasks.delete_completed", "tasks.delete_few_completed", *LISTS]
+    ),
 )
 def test_a_list_of_the_completed_tasks_does_not_read_through_the_pending_ones(
     name: str, plan_cache: str, mostly_completed: str
@@ -343,9 +350,9 @@ def test_a_list_of_the_completed_tasks_does_not_read_through_the_pending_ones(
     for who, after, limit in itertools.product(
         ("busy", "done", "new"), (None, str(uuid7())), (51, 1000)
     ):
-        values = {"session": sha256(who.encode()).digest(), "until": LATER}
+        values: dict[str, Any] = {"session": sha256(who.encode()).digest(), "until": LATER}
         values |= statement.defaults | {"after": after, "limit": limit, "status": "completed"}
-        values |= UNKNOWN
+        values |= UNKNOWN | {"max_size": 0}
         plan, _ = explain(mostly_completed, statement, values, plan_cache)
         assert all(node.get("Rows Removed by Filter", 0) == 0 for node in nodes(plan)), plan
         assert not any(node["Node Type"] in {"Sort", "Seq Scan"} for node in nodes(plan)), plan
@@ -368,7 +375,7 @@ def test_every_statement_has_a_name_of_its_own_that_begins_with_its_table() -> N
 def test_whatever_changes_tasks_needs_a_session_that_may() -> None:
     changes = [name for name in STATEMENTS if name.startswith("tasks.")]
     changes = [name for name in changes if not STATEMENTS[name].is_read]
-    assert len(changes) == 6
+    assert len(changes) == 8
     changes.remove("tasks.delete_of_closed_user")
     assert "users.email IS NULL" in STATEMENTS["tasks.delete_of_closed_user"].text
     for name in changes:

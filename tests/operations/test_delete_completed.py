@@ -16,6 +16,7 @@ from taskapp.core.errors import BadRequest, NotAuthenticated
 from taskapp.forms.parameters import is_version
 from taskapp.operations import portions
 from taskapp.operations.tasks import (
+    MAX_UNDO_TASKS,
     delete_completed_tasks,
     find_completed,
     set_task_status,
@@ -85,10 +86,12 @@ CHANGES: dict[str, dict[str, str]] = {
         max_size=12,
     ),
     batch=st.integers(1, 5),
+    max_undo=st.sampled_from([0, 1, 2, 100]),
 )
 def test_what_was_counted_and_not_changed_since_is_deleted_in_whatever_batches(
     fates: list[tuple[str, str]],
     batch: int,
+    max_undo: int,
     services: Services,
     empty_database: str,
     alice: SessionToken,
@@ -97,6 +100,7 @@ def test_what_was_counted_and_not_changed_since_is_deleted_in_whatever_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(portions, "MAX_PORTION", batch)
+    monkeypatch.setattr("taskapp.operations.tasks.MAX_UNDO_TASKS", max_undo)
     execute(empty_database, "DELETE FROM tasks")
     tasks = [add_tasks(empty_database, alice.user_id, 1, status=status)[0] for status, _ in fates]
     of_bob = [add_tasks(empty_database, bob.user_id, 1, status=status)[0] for status, _ in fates]
@@ -112,7 +116,11 @@ def test_what_was_counted_and_not_changed_since_is_deleted_in_whatever_batches(
             elif status == "completed":
                 doomed.add(task)
         if asked.until is not None:
-            assert await delete_completed_tasks(services, alice, asked.until) == len(doomed)
+            deleted = await delete_completed_tasks(services, alice, asked.until)
+            assert deleted.number == len(doomed)
+            assert {task.id for task in deleted.tasks} == (
+                doomed if len(doomed) <= max_undo else set()
+            )
         assert tasks_of(empty_database, alice) == [task for task in tasks if task not in doomed]
         assert tasks_of(empty_database, bob) == of_bob
 
@@ -132,15 +140,17 @@ async def test_however_many_there_are_all_are_deleted_and_counted(
     number: int,
     statements: int,
 ) -> None:
+    monkeypatch.setattr("taskapp.operations.tasks.MAX_UNDO_TASKS", 0)
     monkeypatch.setattr(portions, "_FAST", LONG_ENOUGH)  # however busy the machine is
     monkeypatch.setattr("taskapp.operations.tasks.MAX_DELETION_SECONDS", LONG_ENOUGH)
     add_tasks(empty_database, alice.user_id, number, status="completed")
     kept = add_tasks(empty_database, alice.user_id, 2)
     asked = await find_completed(services, alice)
     assert asked.count == min(number, COUNT_LIMIT)
-    assert await delete_completed_tasks(services, alice, asked.until or LATER) == number
+    deleted = await delete_completed_tasks(services, alice, asked.until or LATER)
+    assert deleted.number == number
     assert tasks_of(empty_database, alice) == kept
-    assert await find_completed(services, alice) == CompletedSummary(0, None)
+    assert await find_completed(services, alice) == CompletedSummary(0, None, are_few=True)
     assert statement_counts(services.metrics)[STATEMENT] == statements
     lines = list(map(json.loads, capsys.readouterr().err.splitlines()))
     assert {(line["event"], line["userId"]) for line in lines} <= {("tasks.deleted", alice.user_id)}
@@ -185,7 +195,7 @@ async def test_a_session_of_another_deletes_his_own_whatever_it_says_of_itself(
     add_tasks(empty_database, bob.user_id, 3, status="completed")
     disguised = SessionToken(alice.user_id, bob.secret_hash)
     assert (await find_completed(services, disguised)).count == 3
-    assert await delete_completed_tasks(services, disguised, LATER) == 3
+    assert (await delete_completed_tasks(services, disguised, LATER)).number == 3
     assert tasks_of(empty_database, alice) == tasks
     assert tasks_of(empty_database, bob) == []
 
@@ -197,7 +207,8 @@ def ends_sessions(empty_database: str) -> Iterator[None]:
         empty_database,
         "CREATE FUNCTION end_sessions() RETURNS trigger LANGUAGE plpgsql AS"
         " 'BEGIN DELETE FROM sessions; RETURN NULL; END';"
-        "CREATE TRIGGER end_sessions AFTER DELETE ON tasks EXECUTE FUNCTION end_sessions()",
+        "CREATE TRIGGER end_sessions AFTER DELETE ON tasks FOR EACH ROW"
+        " EXECUTE FUNCTION end_sessions()",
     )
     yield
     execute(empty_database, "DROP FUNCTION end_sessions CASCADE")
@@ -208,6 +219,7 @@ async def test_a_session_that_ends_on_the_way_stops_it_and_what_was_done_is_reco
     services: Services, empty_database: str, alice: SessionToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portions, "MAX_PORTION", 2)
+    monkeypatch.setattr("taskapp.operations.tasks.MAX_UNDO_TASKS", 0)
     tasks = add_tasks(empty_database, alice.user_id, 5, status="completed")
     with pytest.raises(NotAuthenticated):
         await delete_completed_tasks(services, alice, LATER)
@@ -229,7 +241,7 @@ async def test_a_clock_that_is_set_back_deletes_nothing_that_was_not_counted(
     assert asked.count == 1
     assert asked.until is not None
     await set_task_status(services, alice, pending, {"status": "completed"})
-    assert await delete_completed_tasks(services, alice, asked.until) == 1
+    assert (await delete_completed_tasks(services, alice, asked.until)).number == 1
     assert tasks_of(empty_database, alice) == [ahead, pending]
 
 
@@ -244,22 +256,25 @@ async def test_a_batch_is_the_newest_behind_the_one_before(
     assert sorted(deleted) == tasks[2:4]
 
 
+@pytest.mark.parametrize("number", [MAX_UNDO_TASKS, MAX_UNDO_TASKS + 10])
 async def test_two_that_delete_at_once_delete_each_task_once(
     services: Services,
     empty_database: str,
     alice: SessionToken,
     monkeypatch: pytest.MonkeyPatch,
+    number: int,
 ) -> None:
     monkeypatch.setattr(portions, "MAX_PORTION", 7)
-    add_tasks(empty_database, alice.user_id, 100, status="completed")
+    add_tasks(empty_database, alice.user_id, number, status="completed")
     until = await require_until(services, alice)
-    counts = await asyncio.gather(
+    deletions = await asyncio.gather(
         *(delete_completed_tasks(services, alice, until) for _ in range(4))
     )
-    assert sum(counts) == 100
+    assert sum(deletion.number for deletion in deletions) == number
     assert tasks_of(empty_database, alice) == []
 
 
+@pytest.mark.parametrize("max_undo", [0, 100])
 @pytest.mark.parametrize(
     ("meanwhile", "is_kept"),
     [
@@ -276,8 +291,10 @@ async def test_a_task_that_changes_while_its_deletion_waits_is_left_alone_and_no
     meanwhile: str,
     *,
     is_kept: bool,
+    max_undo: int,
 ) -> None:
     monkeypatch.setattr(portions, "MAX_PORTION", 2)
+    monkeypatch.setattr("taskapp.operations.tasks.MAX_UNDO_TASKS", max_undo)
     tasks = add_tasks(empty_database, alice.user_id, 3, status="completed")
     until = await require_until(services, alice)
     with closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
@@ -285,5 +302,5 @@ async def test_a_task_that_changes_while_its_deletion_waits_is_left_alone_and_no
         deletion = asyncio.create_task(delete_completed_tasks(services, alice, until))
         await asyncio.to_thread(wait_until, lambda: is_waited_for(empty_database))
         connection.commit()
-        assert await deletion == 2
+        assert (await deletion).number == 2
     assert tasks_of(empty_database, alice) == (tasks[-1:] if is_kept else [])

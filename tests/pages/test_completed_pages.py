@@ -49,8 +49,8 @@ async def test_the_list_offers_it_where_there_is_something_to_delete(
 @pytest.mark.parametrize(
     ("number", "question", "flash_message"),
     [
-        (1, "Delete 1 completed task?", "1 completed task deleted."),
-        (2, "Delete 2 completed tasks?", "2 completed tasks deleted."),
+        (1, "Delete 1 completed task?", "1 completed task deleted. Undo"),
+        (2, "Delete 2 completed tasks?", "2 completed tasks deleted. Undo"),
         (1234, "Delete 1,234 completed tasks?", "1,234 completed tasks deleted."),
         (9_999, "Delete 9,999 completed tasks?", "9,999 completed tasks deleted."),
         (10_000, "Delete all completed tasks?", "10,000 completed tasks deleted."),
@@ -83,7 +83,7 @@ async def test_it_asks_first_and_then_deletes_and_counts(
 @pytest.mark.usefixtures("done")
 async def test_the_tasks_of_others_stay(mine: PageClient, alice: ApiClient, bob: ApiClient) -> None:
     await mine.open(ADDRESS)
-    assert (await mine.submit("Delete")).flash_message == "2 completed tasks deleted."
+    assert (await mine.submit("Delete")).flash_message == "2 completed tasks deleted. Undo"
     assert (await bob.get("/api/tasks?status=completed")).json["tasks"]
     assert not (await alice.get("/api/tasks?status=completed")).json["tasks"]
 
@@ -96,7 +96,7 @@ async def test_a_task_that_changed_after_the_question_survives(
     await alice.put(f"/api/tasks/{late['id']}", {"status": "completed"})
     await alice.put(f"/api/tasks/{done[0]}", {"title": "Opened again", "status": "pending"})
     page = await mine.submit("Delete")
-    assert page.flash_message == "1 completed task deleted."
+    assert page.flash_message == "1 completed task deleted. Undo"
     assert page.titles == ["Late", "task 1", "Opened again"]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.rendering.flash_messages import Undo, read_flash_message
+from handlers.rendering.flash_messages import FlashMessage, Undo, read_flash_message
 from handlers.rendering.languages import LANGUAGES
 from tests.support.api_tools import NO_TASK
 from tests.support.page_client import ALICE, HOSTILE, PASSWORD, PageClient, cookie_name
@@ -29,25 +29,34 @@ FIXED = {
     "completed": "Task completed.",
     "reopened": "Task reopened.",
     "deleted": "Task deleted.",
+    "restored": "Task restored.",
 }
 COUNTED = {
     "added-several": ("# task added.", "# tasks added."),
     "sessions-ended": ("# session logged out.", "# sessions logged out."),
     "deleted-completed": ("# completed task deleted.", "# completed tasks deleted."),
+    "restored-several": ("# task restored.", "# tasks restored."),
 }
 OURS = {*FIXED.values(), *(form for forms in COUNTED.values() for form in forms)}
+DELETIONS = ("deleted", "deleted-completed")
 STATUS_BEFORE = {"completed": "pending", "reopened": "completed"}
 COOKIE = cookie_name("flash")
+SIGNED = "WyJh.signed"
 HARMLESS = [
     *("nothing", "added-several", "added-several.", "added-several.-1", "added-several.1e9"),
     *("added-several.9999999999", f"added-several.{NO_TASK}", "Added", "saved_1", ".", ".1"),
 ]
 
 
+def read(cookie: str) -> FlashMessage | None:
+    """Read a cookie as a user does for whom one text of deleted tasks is signed."""
+    return read_flash_message(cookie, SIGNED.__eq__)
+
+
 @pytest.mark.parametrize("code", FIXED)
 @pytest.mark.parametrize("subject", ["", ".", ".1", ".x", ".<b>"])
 def test_a_code_stands_for_a_sentence(code: str, subject: str) -> None:
-    found = read_flash_message(code + subject)
+    found = read(code + subject)
     assert found is not None
     assert (found.message, found.undo) == (FIXED[code], None)
 
@@ -58,17 +67,29 @@ def test_a_code_stands_for_a_sentence(code: str, subject: str) -> None:
     [("0", "0", 1), ("1", "1", 0), ("2", "2", 1), ("001", "1", 0), ("123456789", "123,456,789", 1)],
 )
 def test_a_number_selects_the_plural_form(code: str, subject: str, number: str, form: int) -> None:
-    found = read_flash_message(f"{code}.{subject}")
+    found = read(f"{code}.{subject}")
     assert found is not None
     assert (found.message, found.undo) == (COUNTED[code][form].replace("#", number), None)
 
 
 @pytest.mark.parametrize("code", FIXED)
-def test_only_a_change_of_the_status_can_be_undone(code: str) -> None:
-    found = read_flash_message(f"{code}.{NO_TASK.upper()}")
+def test_only_a_change_of_the_status_names_a_task_to_undo_it(code: str) -> None:
+    found = read(f"{code}.{NO_TASK.upper()}")
     assert found is not None
     before = STATUS_BEFORE.get(code)
-    assert found.undo == (Undo(NO_TASK, before) if before else None)
+    assert found.undo == (Undo(f"/tasks/{NO_TASK}/status", "status", before) if before else None)
+
+
+@pytest.mark.parametrize("code", [*FIXED, *COUNTED])
+@pytest.mark.parametrize("text", [SIGNED, f"{SIGNED}x", "x", ""])
+def test_only_a_deletion_is_undone_and_only_by_what_was_signed(code: str, text: str) -> None:
+    found = read(f"{code}.3.{text}")
+    if code in DELETIONS:
+        assert found is not None
+        wanted = Undo("/tasks/restore", "deleted", SIGNED) if text == SIGNED else None
+        assert found.undo == wanted
+    else:
+        assert found is None or found.undo is None
 
 
 SUBJECTS = st.one_of(
@@ -82,16 +103,17 @@ CODES = st.sampled_from([*FIXED, *COUNTED, ""])
 
 @given(st.text() | st.builds("{}{}{}".format, CODES, st.sampled_from([".", "", "."]), SUBJECTS))
 def test_any_cookie_yields_one_of_our_sentences_or_none(cookie: str) -> None:
-    found = read_flash_message(cookie)
+    found = read(cookie)
     if found is None:
         return
     assert re.sub(r"\d[\d,]*", "#", found.message) in OURS
     for language in LANGUAGES.values():
         assert language.translate(found.message)
     if found.undo:
-        assert found.undo.status in {"pending", "completed"}
-        assert re.fullmatch(r"[0-9a-f-]{36}", found.undo.task_id)
-        assert cookie.endswith(f".{found.undo.task_id}")
+        assert found.undo.value in {"pending", "completed"}
+        path = re.fullmatch(r"/tasks/([0-9a-f-]{36})/status", found.undo.path)
+        assert path
+        assert cookie.endswith(f".{path[1]}")
 
 
 @pytest.mark.gen_test
@@ -146,7 +168,10 @@ async def test_a_change_is_confirmed_with_its_number_and_can_be_undone(
     assert (page.flash_message, page.is_checked("Buy milk")) == ("Task completed. Undo", True)
     await mine.open("/tasks/completed/delete")
     page = await mine.submit("Delete")
-    assert (page.flash_message, page.titles) == ("1 completed task deleted.", ["Call Ada", "Write"])
+    assert (page.flash_message, page.titles) == (
+        "1 completed task deleted. Undo",
+        ["Call Ada", "Write"],
+    )
 
 
 @pytest.mark.gen_test

@@ -382,6 +382,6 @@ async def test_deleting_asks_first_and_then_deletes(
     response = await mine.send("Delete")
     assert (response.status, response.location) == (303, "/tasks")
     page = await mine.follow(response)
-    assert page.flash_message == "Task deleted."
+    assert page.flash_message == "Task deleted. Undo"
     assert page.titles == []
     assert await titles(alice) == []

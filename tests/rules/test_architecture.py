@@ -154,7 +154,7 @@ def test_only_these_routes_are_public() -> None:
     assert {path for path, handler in ROUTES if not handler.is_public} == {
         *("/account", "/account/password", "/account/tokens", "/account/delete"),
         *("/account/sessions/:id/end", "/account/sessions/others/end"),
-        *("/tasks", "/tasks/several", "/tasks/completed/delete"),
+        *("/tasks", "/tasks/several", "/tasks/completed/delete", "/tasks/restore"),
         *("/tasks/:id/edit", "/tasks/:id/status", "/tasks/:id/delete"),
         *("/api/auth/logout", "/api/tasks", "/api/tasks/:id"),
     }

@@ -83,7 +83,7 @@ JSON_VALUES = {
 FIELDS = {
     "/login": (
         *("email", "password", "next", "csrf_token", "draft_action", "draft_title"),
-        *("draft_description", "draft_titles", "draft_status", "draft_key", "draft_version"),
+        *("draft_description", "draft_titles", "draft_key", "draft_version"),
     ),
     "/register": ("email", "password"),
     "/logout": ("csrf_token",),
@@ -94,6 +94,7 @@ FIELDS = {
     "/tasks/:id/status": ("status",),
     "/tasks/:id/delete": ("anything",),
     "/tasks/completed/delete": ("until",),
+    "/tasks/restore": ("deleted",),
     "/account/password": ("current_password", "new_password"),
     "/account/tokens": ("name", "expires", "read_only", "password"),
     "/account/sessions/others/end": ("password",),
