@@ -9,7 +9,7 @@ from handlers.routes import make_application
 from handlers.web.application import Application
 from handlers.web.http_server import LimitedHTTPServer
 from taskapp.observability.logs import log
-from taskapp.runtime.listeners import room_for_connections
+from taskapp.runtime.listeners import MIN_CONNECTIONS, room_for_connections
 from taskapp.services import Services
 
 MAX_CONNECTIONS = 2_000  # 1,500 clients and some room; half a GB of bodies at worst (ADR 0017)
@@ -23,9 +23,11 @@ DRAIN_TIMEOUT = 8.0
 def make_server(application: Application) -> LimitedHTTPServer:
     """Return the server of an application, with its limits."""
     pool = application.services.settings.database_pool
+    room = room_for_connections(MAX_CONNECTIONS, pool)
     return LimitedHTTPServer(
         application,
-        max_connections=room_for_connections(MAX_CONNECTIONS, pool),
+        max_connections=room,
+        max_connections_of_client=max(MIN_CONNECTIONS, room // 4),
         max_header_size=MAX_HEADER_SIZE,
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from handlers.web.base import CSP_NOTHING, HSTS, SAFE_HEADERS
 from handlers.web.connections import ConnectionState, limit_kernel_buffer
 from handlers.web.problem import make_problem
 from handlers.web.request_stream import LingeringSockets, RequestStream
-from taskapp.core.client_address import UNIX_SOCKET
+from taskapp.core.client_address import UNIX_SOCKET, is_in, site_key
 from taskapp.core.errors import BadRequest, HeadersTooLarge, TaskappError, Unavailable
 from taskapp.core.messages import Message
 from taskapp.observability.logs import log
@@ -57,17 +58,20 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
         application: Application,
         *,
         max_connections: int,
+        max_connections_of_client: int,
         max_header_size: int,
     ) -> None:
-        """Set the limits; the size is in bytes."""
+        """Set the limits; the size is in bytes. A trusted proxy is no client."""
         self._application = application
         self._connection_states = application.connections
         self._max_connections = max_connections
+        self._max_connections_of_client = max_connections_of_client
         self._parameters = HTTP1ConnectionParameters(
             max_header_size=max_header_size, max_body_size=_ANY_SIZE
         )
         self._listeners: list[tuple[socket.socket, Callable[[], None]]] = []
-        self._open_connections: set[HTTP1ServerConnection] = set()
+        self._open_connections: dict[HTTP1ServerConnection, str] = {}  # with the client's key
+        self._connections_of_clients: Counter[str] = Counter()
         self._has_no_connections = asyncio.Event()
         self._has_no_connections.set()
         self._lingering = LingeringSockets()
@@ -110,7 +114,10 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
 
     def on_close(self, server_conn: Any) -> None:
         """Forget a connection that is closed."""
-        self._open_connections.remove(server_conn)
+        client = self._open_connections.pop(server_conn)
+        self._connections_of_clients[client] -= 1
+        if not self._connections_of_clients[client]:
+            del self._connections_of_clients[client]
         if not self._open_connections:
             self._has_no_connections.set()
 
@@ -123,18 +130,28 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
             read_chunk_size=READ_SIZE,
         )
         self._connection_states.enter(stream, ConnectionState.AWAITED)
-        if len(self._open_connections) >= self._max_connections:
+        remote_ip = UNIX_SOCKET if connection.family == socket.AF_UNIX else address[0]
+        client = site_key(remote_ip)
+        if not self._has_room_for(remote_ip, client):
             error = Unavailable(Message("Too many open connections."))
             stream.lingers = True
             written = stream.write(self._make_rejection(error))
             written.add_done_callback(lambda _: stream.close())
             return
-        remote_ip = UNIX_SOCKET if connection.family == socket.AF_UNIX else address[0]
         context = ConnectionContext(stream, remote_ip)
         served = HTTP1ServerConnection(stream, self._parameters, context)
-        self._open_connections.add(served)
+        self._open_connections[served] = client
+        self._connections_of_clients[client] += 1
         self._has_no_connections.clear()
         served.start_serving(self)
+
+    def _has_room_for(self, remote_ip: str, client: str) -> bool:
+        if len(self._open_connections) >= self._max_connections:
+            return False
+        if self._connections_of_clients[client] < self._max_connections_of_client:
+            return True
+        trusted = self._application.services.settings.trusted_proxies
+        return remote_ip == UNIX_SOCKET or is_in(remote_ip, trusted)
 
     def _reject_unreadable(self, stream: RequestStream) -> bytes:
         is_header = self._connection_states.states.get(stream) is ConnectionState.AWAITED

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
@@ -481,6 +481,7 @@ def test_a_connection_more_than_there_is_room_for_is_turned_away_with_words(
     settings = {
         "TASKAPP_DATABASE_URL": database_url,
         "TASKAPP_PUBLIC_URL": "https://tasks.example.com",
+        "TASKAPP_TRUSTED_PROXIES": "127.0.0.1",
     }
     small = with_constants(MAX_CONNECTIONS=20)
     with server_process(short_folder / "small", settings=settings, launcher=small) as server:
@@ -492,6 +493,41 @@ def test_a_connection_more_than_there_is_room_for_is_turned_away_with_words(
         assert all(is_alive(client) for client in clients)
         clients[0].close()
         wait_until(partial(is_alive, server.client()))
+        assert server.surprises() == []
+
+
+def test_one_client_gets_a_quarter_of_the_connections_and_others_find_room(
+    short_folder: Path, database_url: str
+) -> None:
+    settings = {
+        "TASKAPP_DATABASE_URL": database_url,
+        "TASKAPP_PUBLIC_URL": "https://tasks.example.com",
+    }
+    small = with_constants(MAX_CONNECTIONS=80)
+    with (
+        server_process(short_folder / "quarter", settings=settings, launcher=small) as server,
+        ExitStack() as opened,
+    ):
+        server.wait_until_ready()
+
+        def connect(address: str) -> socket.socket:
+            """Connect from an address, and return the connection."""
+            place = ("127.0.0.1", int(server.address))
+            connection = socket.create_connection(place, LONG_ENOUGH, (address, 0))
+            return opened.enter_context(connection)
+
+        def is_served(address: str) -> bool:
+            connection = connect(address)
+            connection.sendall(b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return connection.recv(16).startswith(b"HTTP/1.1 200 ")
+
+        taken = [is_served("127.0.0.2") for _ in range(80)]
+        assert taken == [True] * 20 + [False] * 60
+        for other in ("127.0.0.3", "127.0.0.4"):
+            assert all(is_served(other) for _ in range(20))
+        assert is_alive(server.client())
+        opened.close()
+        wait_until(partial(is_served, "127.0.0.2"))
         assert server.surprises() == []
 
 
