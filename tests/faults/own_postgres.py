@@ -26,10 +26,13 @@ from tests.support.server_process import (
 class OwnPostgres:
     """A cluster in a folder; its server is a child of this process."""
 
-    def __init__(self, folder: Path) -> None:
-        """Create the cluster, without starting it."""
+    def __init__(self, folder: Path, primary: "OwnPostgres | None" = None) -> None:
+        """Create the cluster, or a standby of another, without starting it."""
         self.folder = folder
-        asyncio.run(_make_cluster(folder))
+        if primary:
+            _copy_cluster(primary, folder)
+        else:
+            asyncio.run(_make_cluster(folder))
         self.socket = folder / "socket" / ".s.PGSQL.5432"
         self.url = f"postgresql://taskapp@/postgres?host={quote(str(self.socket.parent), safe='')}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,6 +102,26 @@ def backends_of(url: str) -> list[int]:
 async def _make_cluster(folder: Path) -> None:
     async with embedded_postgres(folder):
         pass
+
+
+def _copy_cluster(primary: OwnPostgres, folder: Path) -> None:
+    """Copy a running cluster to a folder, as a standby that follows it."""
+    owner = (primary.folder / "postgres").stat().st_uid
+    folder.parent.chmod(0o711)  # for an owner who is not root
+    for path in (folder, folder / "postgres", folder / "socket"):
+        path.mkdir(mode=0o700)
+        os.chown(path, owner, -1)
+    subprocess.run(
+        [
+            *(preferred_programs(None).path("pg_basebackup"), "--write-recovery-conf", "--no-sync"),
+            *("--checkpoint=fast", "--pgdata", folder / "postgres"),
+            *("--dbname", f"{primary.url}&application_name=standby"),
+        ],
+        user=owner if os.geteuid() == 0 else None,
+        cwd="/",
+        check=True,
+        capture_output=True,
+    )
 
 
 @contextmanager
