@@ -32,6 +32,7 @@ from taskapp.queries.tasks import (
     columns,
     idempotency_conflict,
     is_of_status,
+    is_of_user,
     is_owned,
     is_owned_writable,
     newest_first,
@@ -141,6 +142,7 @@ _DELETE_COMPLETED = Statement(
         tasks.c.updated_at <= bindparam("until"),
         after_cursor,
         order=order_of_status,
+        within=(is_owned_writable,),
     ).returning(tasks.c.id),
 )
 _closed_user_id: Any = (
@@ -153,9 +155,10 @@ _DELETE_OF_CLOSED_USER = Statement(
     "tasks.delete_of_closed_user",
     delete_portion(
         tasks,
-        tasks.c.user_id == func.any(func.array(_closed_user_id)),
+        is_of_user(_closed_user_id),
         after_cursor,
         order=newest_first,
+        within=(is_of_user(_closed_user_id),),
     ).returning(tasks.c.id),
 )
 

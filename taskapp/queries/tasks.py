@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import array, insert
 from uuid_utils import uuid7
 
 from schema.tables import tasks
@@ -103,10 +103,18 @@ class TaskAccess(NamedTuple):
     may_write: bool
 
 
-# Not "= session_user_id ORDER BY id": with few users PostgreSQL would then walk the tasks of all
-# users in the order of the primary key. Only the indexes by user have the order below.
-is_owned = tasks.c.user_id == func.any(func.array(session_user_id))
-is_owned_writable = tasks.c.user_id == func.any(func.array(writable_session_user_id))
+def is_of_user(user_id: Any) -> Any:
+    """Return the condition on the user of a list.
+
+    Not "= user_id ORDER BY id": with few users PostgreSQL would then walk the tasks of all users in
+    the order of the primary key. Only the indexes by user have the order below. And not
+    "ANY(ARRAY(SELECT ...))": of a table in partitions by user that would search all of them.
+    """
+    return tasks.c.user_id == func.any(array([user_id]))
+
+
+is_owned = is_of_user(session_user_id)
+is_owned_writable = is_of_user(writable_session_user_id)
 newest_first = (tasks.c.user_id.desc(), tasks.c.id.desc())
 order_of_status = (tasks.c.user_id.desc(), tasks.c.status.desc(), tasks.c.id.desc())
 

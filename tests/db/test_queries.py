@@ -35,6 +35,7 @@ from tests.support.database_fixtures import (
     add_uuidv7,
     execute,
     new_database,
+    open_database,
 )
 
 STATEMENTS = {
@@ -358,6 +359,91 @@ def test_a_list_of_the_completed_tasks_does_not_read_through_the_pending_ones(
         assert not any(node["Node Type"] in {"Sort", "Seq Scan"} for node in nodes(plan)), plan
         most = COUNT_LIMIT if name in COUNTING else limit
         assert max(node["Actual Rows"] for node in nodes(plan)) <= most, plan
+
+
+PARTITIONED = """
+    ALTER TABLE tasks RENAME TO whole;
+    CREATE TABLE tasks (LIKE whole INCLUDING DEFAULTS INCLUDING CONSTRAINTS)
+        PARTITION BY HASH (user_id);
+    ALTER TABLE tasks ADD PRIMARY KEY (id, user_id);
+    DO $$ DECLARE definition text; BEGIN
+        FOR n IN 0..7 LOOP
+            EXECUTE format('CREATE TABLE tasks_%s PARTITION OF tasks FOR VALUES WITH (MODULUS 8,'
+                ' REMAINDER %s)', n, n);
+        END LOOP;
+        FOR definition IN SELECT pg_get_indexdef(indexrelid) FROM pg_index
+            WHERE indrelid = 'whole'::regclass AND NOT indisprimary LOOP
+            EXECUTE regexp_replace(definition, 'INDEX \\S+ ON \\S+', 'INDEX ON tasks');
+        END LOOP;
+    END $$;
+    INSERT INTO tasks SELECT * FROM whole;
+    DROP TABLE whole
+"""
+
+
+@pytest.fixture(scope="module")
+def partitioned(database_url: str) -> Iterator[Many]:
+    """Yield a database whose tasks are in 8 partitions by user, and parameters of one user."""
+    with database_of(MANY, database_url) as url:
+        execute(url, PARTITIONED)
+        execute(url, "VACUUM ANALYZE tasks")
+        [(user, session)] = execute(
+            url,
+            "SELECT user_id::text, secret_hash FROM sessions JOIN users ON users.id = user_id"
+            " WHERE email = 'user1@example.com' LIMIT 1",
+        )
+        [(task,)] = execute(url, "SELECT id::text FROM tasks WHERE user_id = %s LIMIT 1", user)
+        [(closed,)] = execute(
+            url,
+            "UPDATE users SET email = NULL WHERE email = 'user2@example.com' RETURNING id::text",
+        )
+        values = {"owner": user, "user": closed, "session": bytes(session), "task": task}
+        yield Many(url, values | {"limit": 51, "until": LATER, "key": "key 3"} | UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "plan_cache"),
+    with_plans(
+        sorted(
+            name
+            for name, statement in STATEMENTS.items()
+            # `find_access` looks for whoever owns a task, and an INSERT has a place of its own.
+            if name.startswith("tasks.") and not re.search("find_access|insert|estimate", name)
+        )
+    ),
+)
+def test_of_tasks_in_partitions_by_user_each_statement_reads_those_of_one_partition(
+    name: str, plan_cache: str, partitioned: Many
+) -> None:
+    statement = STATEMENTS[name]
+    parameters = dict.fromkeys(re.findall(r"%\((\w+)\)s", statement.text))
+    values = parameters | statement.defaults | partitioned.values | {"status": "completed"}
+    plan, full_reads = explain(partitioned.url, statement, values, plan_cache)
+    read = {
+        node["Relation Name"]
+        for node in nodes(plan)
+        if node.get("Relation Name", "").startswith("tasks_") and node["Actual Loops"]
+    }
+    assert len(read) == 1, plan
+    assert not any(full_reads.values()), plan
+
+
+def test_of_tasks_in_partitions_only_those_of_the_user_are_deleted(partitioned: Many) -> None:
+    owner = partitioned.values["owner"]
+    counted = "SELECT count(*) FROM tasks WHERE user_id {} %s"
+
+    async def scenario() -> list[str]:
+        async with open_database(partitioned.url) as database:
+            session = SessionToken(owner, partitioned.values["session"])
+            return await bulk_tasks.delete_completed_tasks(
+                database, session, until=LATER, after=None, limit=51
+            )
+
+    own, others = (execute(partitioned.url, counted.format(sign), owner) for sign in ("=", "<>"))
+    deleted = asyncio.run(scenario())
+    assert len(deleted) == 51
+    assert execute(partitioned.url, counted.format("="), owner) == [(own[0][0] - 51,)]
+    assert execute(partitioned.url, counted.format("<>"), owner) == others
 
 
 def test_the_exceptions_are_statements_that_read_a_whole_table(many: Many) -> None:
