@@ -4,7 +4,7 @@ Looking up, escaping and rendering each task separately used to dominate the pag
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html import escape
 
 from handlers.rendering.languages import Language
@@ -13,6 +13,7 @@ from taskapp.queries.tasks import ListedTask
 
 _EXCERPT_LENGTH = 160  # characters of a description that the list shows at once
 _EXCERPT_LINES = 3
+_RECENTLY = timedelta(days=1)
 _SEPARATOR = "\0"  # PostgreSQL stores no NUL, so no text of a task contains it
 _ESCAPED = "&<>\"'"
 _PLACEHOLDERS = (
@@ -35,19 +36,22 @@ def render_rows(
 ) -> HtmlChunks:
     """Return the rows of tasks; `list_query`, the query of the list, goes into their links."""
     now = datetime.now(UTC)
-    skeleton_of: dict[tuple[str, str, bool], Skeleton] = {}
+    a_day_ago = (now - _RECENTLY).isoformat()
+    skeleton_of: dict[tuple[str, str, bool, bool], Skeleton] = {}
     chunks = HtmlChunks()
     for task, title, description in zip(tasks, *_escape_texts(tasks), strict=True):
         full, created_at, completed_at = task.description, task.created_at, task.completed_at
         excerpt = make_excerpt(full)
         length = "long" if len(excerpt) < len(full) else "short" if full else "none"
-        variant = (task.status, length, completed_at is not None)
+        is_recent = created_at > a_day_ago
+        variant = (task.status, length, completed_at is not None, is_recent)
         skeleton = skeleton_of.get(variant)
         if skeleton is None:
             named = {
                 "is_completed": task.status == "completed",
                 "length": length,
                 "is_completion_known": completed_at is not None,
+                "is_recent": is_recent,
             }
             skeleton = skeletons.find("_task.html", named, _PLACEHOLDERS)
             skeleton_of[variant] = skeleton
