@@ -1,5 +1,6 @@
 """The account page: sessions, API tokens, the password, and the deletion of the account."""
 
+import shlex
 from typing import Any
 
 from handlers.pages.base import PageHandler
@@ -95,7 +96,9 @@ class TokenListPage(AccountPage):
         except (Invalid, TooManyRequests) as error:
             await self.render_account(error, form="token")
         else:
-            self.render_page("token.html", token=token)
+            header = f"Authorization: Bearer {token.text}"
+            command = shlex.join(["curl", "-H", header, f"{self.site_url}/api/tasks"])
+            self.render_page("token.html", token=token, command=command)
 
 
 class ConfirmEndPage(AccountFormPage):

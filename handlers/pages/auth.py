@@ -1,6 +1,7 @@
 """The pages on which people register, log in and log out."""
 
 import re
+from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -79,7 +80,8 @@ class RegisterPage(CredentialsPage):
             self.render_credentials(sent, error)
         else:
             self.remember_devices(created.devices)
-            self.redirect_to("/login", "registered")
+            email = self.services.signer.sign_new_email(sent["email"].strip())
+            self.redirect_to("/login", f"registered.{email}")
 
     def template_context(self) -> dict[str, Any]:
         """Return the length that the hint beside the password names."""
@@ -97,7 +99,14 @@ class LoginPage(CredentialsPage):
         if await self.is_logged_in():
             self._continue()
         else:
-            self.render_credentials({})
+            self.render_credentials({"email": self._new_email} if self._new_email else {})
+
+    @cached_property
+    def _new_email(self) -> str | None:
+        """Return the address of the account that this browser has just created."""
+        code, _, signed = (self.read_cookie("flash") or "").partition(".")
+        is_new = code == "registered" and self.is_safe()
+        return self.services.signer.read_new_email(signed) if is_new else None
 
     async def check_form(self) -> None:
         """Accept a form that was open while the same user logged in by another one."""
@@ -144,6 +153,7 @@ class LoginPage(CredentialsPage):
             "next": self._read_next_path(),
             "draft": self._read_kept_draft(),
             "has_session_ended": self.has_session_ended,
+            "is_registered": self._new_email is not None,
         }
 
     def _continue(self) -> None:

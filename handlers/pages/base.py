@@ -202,6 +202,13 @@ class PageHandler(BaseHandler):
         return (self.request.uri or "/") if self.is_safe() else ""
 
     @property
+    def site_url(self) -> str:
+        """Return the address at which the browser reaches this site."""
+        settings = self.services.settings
+        reached = f"{'https' if self.is_https else 'http'}://{self.request.host}"
+        return (settings.public_url or reached) + settings.base_path
+
+    @property
     def list_query(self) -> str:
         """Return the query of the part of the list that this page belongs to; empty if to none."""
         return ""

@@ -4,16 +4,22 @@ from handlers.pages.base import PageHandler, read_theme
 from handlers.rendering.negotiation import negotiate_encoding
 from handlers.rendering.static_assets import FILES, StaticFile
 from taskapp.core.errors import NotFound
+from taskapp.operations.accounts import may_begin
 
 
 class HomePage(PageHandler):
-    """/: leads to the tasks, or to the login page."""
+    """/: leads to the tasks, to the login page or, while there is no account, to register."""
 
     is_public = True
 
     async def get(self) -> None:
         """Redirect by whether the browser sends a session."""
-        self.redirect_to("/tasks" if self.session_token is not None else "/login")
+        if self.session_token is not None:
+            self.redirect_to("/tasks")
+        elif await may_begin(self.services):
+            self.redirect_to("/register")
+        else:
+            self.redirect_to("/login")
 
 
 class ThemePage(PageHandler):

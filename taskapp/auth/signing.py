@@ -21,6 +21,7 @@ PERSONAL_PREFIX = "taskapp_"  # lets secret scanners recognize a leaked token
 NONCE_LENGTH = 16  # bytes
 ACCOUNT_MARK_LENGTH = 16  # characters of Base64: 96 bits
 UNDO_MAX_AGE = 24 * 60 * 60  # seconds
+NEW_EMAIL_MAX_AGE = 60  # seconds
 INSTANCE_MARK_LENGTH = 8  # hexadecimal digits
 
 
@@ -69,6 +70,7 @@ class Signer:
         self.account_mark = lru_cache(CACHE_SIZE)(self._account_mark)
         self._device = self._signer(keys, "taskapp.device")
         self._undo = self._serializer(keys, "taskapp.undo")
+        self._new_email = self._serializer(keys, "taskapp.new_email")
         # Changes when the signing key changes, so list ETags change together with the cursors.
         self.cursor_fingerprint = self.sign_cursor(str(UUID(int=0)))
 
@@ -172,6 +174,17 @@ class Signer:
         except itsdangerous.BadData:
             return None
         return content if signed_for == user_id else None
+
+    def sign_new_email(self, email: str) -> str:
+        """Return the email address of a new account, signed for NEW_EMAIL_MAX_AGE."""
+        return str(self._new_email.dumps(email))
+
+    def read_new_email(self, text: str) -> str | None:
+        """Return the email address that was signed, or None if we did not, or too long ago."""
+        try:
+            return str(self._new_email.loads(text, max_age=NEW_EMAIL_MAX_AGE))
+        except itsdangerous.BadData:
+            return None
 
     def _read_session(self, signer: itsdangerous.Signer, text: str) -> SessionToken | None:
         return self._verify_session(signer, text) if len(text) <= MAX_SIGNED_LENGTH else None

@@ -37,6 +37,7 @@ from taskapp.queries.sessions import (
 from taskapp.queries.users import (
     Credentials,
     close_user,
+    find_any_user,
     find_credentials,
     insert_user,
     replace_password_hash,
@@ -103,6 +104,16 @@ async def register(
     log("user.registered", userId=user_id, address=address)
     account = Credentials(user_id, fields["email"], password_hash, is_known_address=True)
     return Registration(user_id, renew_devices(services, devices, account, password_hash))
+
+
+async def may_begin(services: Services) -> bool:
+    """Return whether there is no account yet, and anybody may create the first one.
+
+    Raises:
+        Unavailable: the database is down.
+    """
+    is_open = services.settings.registration == "open"
+    return is_open and await find_any_user(services.database) is None
 
 
 async def log_in(

@@ -79,6 +79,10 @@ _LIST = Statement(
     "users.list",
     select(users.c.id, shown_email, users.c.created_at).where(_is_open).order_by(users.c.email),
 )
+# By the order of the index on addresses, so that one row is read, however many there are.
+_FIND_ANY = Statement(
+    "users.find_any", select(users.c.id).where(_is_open).order_by(users.c.email).limit(1)
+)
 _COUNT = Statement("users.count", select(func.count()).select_from(users).where(_is_open))
 _COUNT_ACTIVE = Statement(
     "users.count_active",
@@ -169,6 +173,12 @@ async def insert_user(
         address=address,
         **_keys(email),
     )
+    return user_id
+
+
+async def find_any_user(database: Database) -> str | None:
+    """Return the id of a user, or None if there is no account."""
+    user_id: str | None = await database.fetch_value(_FIND_ANY)
     return user_id
 
 

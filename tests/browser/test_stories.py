@@ -33,7 +33,7 @@ def test_registering_makes_the_account_and_leads_to_the_login_page(page: Page) -
     register(page, account)
     expect(flash_message(page)).to_have_text("Account created. Log in to get started.")
     assert path_of(page) == "/login"
-    expect(page.get_by_label("Email")).to_have_accessible_description(
+    expect(page.get_by_label("Password", exact=True)).to_have_accessible_description(
         "Account created. Log in to get started."
     )
     enter(page, account)

@@ -1,6 +1,8 @@
 """The account page over real HTTP: sessions, the password, tokens, and deleting the account."""
 
 import asyncio
+import json
+import shlex
 from typing import Any
 
 import pytest
@@ -401,7 +403,7 @@ async def test_a_token_is_shown_once_and_nowhere_else(
     shown, text = mine.page, script.headers["Authorization"].removeprefix("Bearer ")
     assert shown.headers["Cache-Control"] == "no-store"
     assert text not in shown.address + str(mine.cookies) + str(shown.headers)
-    assert shown.html.count(text) == 1
+    assert shown.html.count(text) == 2  # alone, and in a command
     page = await mine.open(shown.link("Done"))
     assert "Backup script" in page.text
     assert text[:20] not in page.html
@@ -499,3 +501,28 @@ async def test_a_revoked_token_is_refused_at_once_on_every_process(
             assert_problem(await client.get("/api/tasks"), 401)
             assert_problem(await client.post("/api/tasks", {"title": "x"}), 401)
     assert "Backup script" not in (await mine.open("/account")).text
+
+
+async def test_a_new_token_comes_with_a_command_that_works(
+    mine: PageClient, alice: ApiClient, base_url: str
+) -> None:
+    task = await alice.add_task("Buy milk")
+    script = await mine.make_token(name="curl", read_only="yes")
+    token = script.headers["Authorization"].removeprefix("Bearer ")
+    page = mine.page
+    assert page.ids["token"] == token
+    copied = [tag["data-copy"] for tag in page.tags("button") if "data-copy" in tag]
+    assert [page.ids[each] for each in copied] == [token, page.ids["command"]]
+    program, *arguments = shlex.split(page.ids["command"])
+    assert (program, arguments[-1]) == ("curl", f"{base_url}/api/tasks")
+    process = await asyncio.create_subprocess_exec(
+        *(program, "--silent", *arguments), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert [each["id"] for each in json.loads(output)["tasks"]] == [task["id"]]
+
+
+@with_settings(PUBLIC_URL="http://tasks.example:8080")
+async def test_the_command_names_the_address_of_the_site(mine: PageClient) -> None:
+    await mine.make_token()
+    assert mine.page.ids["command"].endswith(" http://tasks.example:8080/api/tasks")

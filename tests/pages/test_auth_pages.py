@@ -7,7 +7,9 @@ import pytest
 
 from taskapp.core.errors import FormNotTrusted, Unavailable
 from taskapp.services import Services
+from tests.support.api_tools import NO_TASK, with_settings
 from tests.support.clients import ApiClient
+from tests.support.database_fixtures import execute
 from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient, cookie_name
 
 pytest_plugins = ["tests.support.page_fixtures"]
@@ -15,9 +17,29 @@ pytestmark = pytest.mark.gen_test
 SPACED = "  pä\tss wörd  "
 
 
-async def test_a_stranger_is_led_from_the_start_to_the_login_page(visitor: PageClient) -> None:
-    page = await visitor.fetch("GET", "/")
-    assert (page.status, page.location) == (303, "/login")
+async def test_a_stranger_is_led_from_the_start_to_the_login_page_once_there_is_an_account(
+    visitor: PageClient, services: Services, empty_database: str
+) -> None:
+    async def start() -> tuple[int, str]:
+        page = await visitor.fetch("GET", "/")
+        return page.status, page.location
+
+    assert await start() == (303, "/register")
+    await visitor.sign_up(ALICE)
+    assert await start() == (303, "/login")
+    execute(empty_database, "UPDATE users SET email = NULL, email_as_typed = NULL")  # is closed
+    assert await start() == (303, "/register")
+    await services.database.close()
+    status, location = await start()
+    await services.database.open(services.settings.database_url)
+    assert (status, location) == (503, "")
+
+
+@with_settings(REGISTRATION="closed")
+async def test_where_nobody_may_register_the_start_leads_to_the_login_page(
+    visitor: PageClient,
+) -> None:
+    assert (await visitor.fetch("GET", "/")).location == "/login"
 
 
 async def test_the_start_leads_a_user_who_is_logged_in_to_the_tasks(
@@ -35,7 +57,40 @@ async def test_registering_leads_to_the_login_page_with_a_flash_message(
     assert (response.status, response.location) == (303, "/login")
     page = await visitor.follow(response)
     assert page.flash_message == "Account created. Log in to get started."
-    assert (await visitor.open("/login")).flash_message == ""
+    heading, form = page.html.index("<h1>"), page.html.index('action="/login"')
+    assert heading < page.html.index('id="flash"') < form
+    assert page.form("Log in").fields["email"] == ALICE
+    assert [tag["name"] for tag in page.focused] == ["password"]
+    assert page.form("Log in").described == {"password": ["flash"]}
+    page = await visitor.open("/login")
+    assert (page.flash_message, page.form("Log in").fields["email"]) == ("", "")
+    assert [tag["name"] for tag in page.focused] == ["email"]
+
+
+async def test_the_address_of_a_new_account_is_as_typed_and_in_no_address_and_no_log(
+    visitor: PageClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = f"Ali{'x' * 60}@" + ".".join(["y" * 60] * 3) + ".example"
+    await visitor.open("/register")
+    response = await visitor.send("Create account", email=f" {typed} ", password=PASSWORD)
+    assert response.location == "/login"
+    page = await visitor.follow(response)
+    assert page.form("Log in").fields["email"] == typed
+    await visitor.submit("Log in", password=PASSWORD)
+    assert visitor.page.address == "/tasks"
+    assert "yyy" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "mallory@example.com", "Im1hbGxvcnki.x.y", "another"])
+async def test_no_cookie_that_is_not_ours_fills_in_an_address(
+    visitor: PageClient, services: Services, text: str
+) -> None:
+    if text == "another":
+        text = services.signer.sign_undo(NO_TASK, "mallory@example.com")
+    visitor.cookies[cookie_name("flash")] = f"registered.{text}"
+    page = await visitor.open("/login")
+    assert page.form("Log in").fields["email"] == ""
+    assert page.flash_message == "Account created. Log in to get started."
 
 
 async def test_logging_in_leads_to_the_tasks(alice: ApiClient, visitor: PageClient) -> None:

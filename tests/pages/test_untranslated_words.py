@@ -151,7 +151,8 @@ class Reader(PageClient):
 def words_beside_brackets(page: Page) -> set[str]:
     """Return the words of a page, visible or read out, that no catalogue has translated."""
     texts = "\n".join(SeenText(page.html).texts).replace(page.headers["X-Request-ID"], "")
-    texts = re.sub(r"taskapp_\S{20,}", "", texts)  # a token
+    command = r"curl -H 'Authorization: Bearer (taskapp_\S+)' http\S+"
+    texts = re.sub(rf"{command}|taskapp_\S{{20,}}", "", texts)  # a token, and what uses it
     while texts != (fewer := re.sub(r"⟦[^⟦⟧]*⟧", "", texts)):
         texts = fewer
     return set(re.findall(r"[^\W\d_]+", texts)) - NAMES
