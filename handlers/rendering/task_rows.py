@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 
+from handlers.rendering.excerpts import make_excerpt
 from handlers.rendering.languages import Language
 from handlers.rendering.skeletons import HtmlChunks, Skeleton, SkeletonCache
 from taskapp.queries.tasks import ListedTask
 
-_EXCERPT_LENGTH = 160  # characters of a description that the list shows at once
-_EXCERPT_LINES = 3
 _RECENTLY = timedelta(days=1)
 _SEPARATOR = "\0"  # PostgreSQL stores no NUL, so no text of a task contains it
 _ESCAPED = "&<>\"'"
@@ -71,16 +70,6 @@ def render_rows(
             )
         )
     return chunks
-
-
-def make_excerpt(text: str) -> str:
-    """Return the beginning of a long text, cut between words or lines; a short text unchanged."""
-    # `in` is faster than `count`, and most descriptions have one line.
-    if "\n" in text and text.count("\n", 0, _EXCERPT_LENGTH + 1) >= _EXCERPT_LINES:
-        return "\n".join(text.split("\n", _EXCERPT_LINES)[:_EXCERPT_LINES])
-    if len(text) <= _EXCERPT_LENGTH:
-        return text
-    return (text[:_EXCERPT_LENGTH].rsplit(None, 1) or [""])[0]
 
 
 def _escape_texts(tasks: Sequence[ListedTask]) -> tuple[list[str], list[str]]:

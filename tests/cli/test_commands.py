@@ -20,6 +20,7 @@ from alembic import command
 from alembic.config import Config
 from click.testing import CliRunner, Result
 from sqlalchemy import NullPool, create_engine, make_url
+from wcwidth import width
 
 from taskapp.auth.passwords import PasswordHasher
 from taskapp.cli.commands import COMMANDS
@@ -177,12 +178,13 @@ def test_an_account_is_added_and_listed_with_its_address_as_typed(served: str) -
 def test_the_list_is_aligned(served: str) -> None:
     add("ada@example.com")
     add("grace.hopper@example.com")
+    add("\u4eca\u65e5@example.com")  # characters of two columns
     ids = [identity for (identity,) in execute(served, "SELECT id::text FROM users ORDER BY email")]
     header, *lines = succeed("user", "list").splitlines()
     assert header.split() == ["EMAIL", "CREATED", "ID"]
     assert [line.split()[0] for line in lines] == emails(served)
     assert [line.split()[2] for line in lines] == ids
-    assert len({line.index(identity) for line, identity in zip(lines, ids, strict=True)}) == 1
+    assert len({width(line.partition(id_)[0]) for line, id_ in zip(lines, ids, strict=True)}) == 1
 
 
 def test_the_list_is_read_by_machines_line_by_line(served: str) -> None:
