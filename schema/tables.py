@@ -99,6 +99,18 @@ sessions = Table(
     ),
 )
 
+# The last logins of each user.
+logins = Table(
+    "logins",
+    metadata,
+    _owner(primary_key=True),
+    Column("session_id", Uuid(as_uuid=False), primary_key=True),  # which may have ended
+    _timestamp("created_at"),
+    Column("address", Text, nullable=False),  # rate limit key
+    Column("user_agent", Text, nullable=False),
+    CheckConstraint(f"char_length(user_agent) <= {USER_AGENT_LENGTH}", name="user_agent"),
+)
+
 # Addresses from which a user has logged in: there the account's own limit of logins does not apply.
 login_addresses = Table(
     "login_addresses",

@@ -16,10 +16,10 @@ from taskapp.operations.account_self_service import (
     load_summary,
 )
 from taskapp.operations.personal_tokens import create_token
+from taskapp.queries.sessions import MAX_SESSIONS
 from taskapp.queries.tasks import COUNT_LIMIT
 
 _OTHERS = "others"  # in place of the id of one session
-_MAX_SESSIONS_SHOWN = 50  # sessions; a script that logs in each time may have begun thousands
 
 
 class AccountFormPage(PageHandler):
@@ -46,7 +46,7 @@ class AccountPage(AccountFormPage):
             error,
             form=form,
             account=account,
-            shown_sessions=account.sessions[:_MAX_SESSIONS_SHOWN],
+            max_sessions=MAX_SESSIONS,
             token_lifetimes=list(TOKEN_LIFETIMES),
             min_password_length=MIN_PASSWORD_LENGTH,
             values=self.read_form_lenient("name", "expires", "read_only"),
@@ -108,7 +108,13 @@ class ConfirmEndPage(AccountFormPage):
         """Render the form for one session or token, or for all other sessions."""
         account = await load_account(self.services, self.session)
         session = account.require_session(session_id) if session_id != _OTHERS else None
-        self.render_form("end_session.html", error, account=account, session=session)
+        self.render_form(
+            "end_session.html",
+            error,
+            account=account,
+            session=session,
+            values=self.read_form_lenient("tokens"),
+        )
 
 
 class SessionEndPage(ConfirmEndPage):
@@ -140,14 +146,15 @@ class OtherSessionsEndPage(ConfirmEndPage):
         await self.render_confirmation(_OTHERS)
 
     async def post(self) -> None:
-        """End all sessions but this one."""
-        sent = self.read_form("password")
+        """End all sessions but this one, and the tokens if that is wanted too."""
+        sent = self.read_form("password", "tokens")
         try:
-            number = await end_other_sessions(self.services, self.session, sent, self.address)
+            ended = await end_other_sessions(self.services, self.session, sent, self.address)
         except (Invalid, TooManyRequests) as error:
             await self.render_confirmation(_OTHERS, error)
         else:
-            self.redirect_to("/account", f"sessions-ended.{number}")
+            code = "all-ended" if "tokens" in sent else f"sessions-ended.{ended.sessions}"
+            self.redirect_to("/account", code)
 
 
 class AccountDeletePage(AccountFormPage):

@@ -11,6 +11,7 @@ _FIXED = {
     "session-over": Message("Your session has ended. Log in to continue."),
     "logged-out": Message("You have been logged out."),
     "session-ended": Message("Session logged out."),
+    "all-ended": Message("All other sessions logged out and all tokens revoked."),
     "password-changed": Message("Password changed."),
     "token-revoked": Message("Token revoked."),
     "account-deleted": Message("Your account and all its data have been deleted."),

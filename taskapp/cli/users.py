@@ -18,8 +18,13 @@ from taskapp.cli.common import (
 from taskapp.cli.progress import shown_progress
 from taskapp.forms.accounts import read_email
 from taskapp.forms.fields import FieldError
-from taskapp.operations.accounts import add_user, purge_sessions, remove_user, set_password
-from taskapp.queries.users import list_users
+from taskapp.operations.accounts import (
+    add_user,
+    list_accounts,
+    purge_sessions,
+    remove_user,
+    set_password,
+)
 
 # Bytes. Far more than a password may have, and little enough to read from any input.
 MAX_PASSWORD_LINE = 64 * 1024
@@ -76,7 +81,7 @@ def change_password(email: str) -> None:
 @report_errors
 def show_users(*, as_json: bool) -> None:
     """List all accounts, sorted by email address."""
-    users = run_with_services(load_cli_settings(), lambda services: list_users(services.database))
+    users = run_with_services(load_cli_settings(), list_accounts)
     if as_json:
         for account in users:
             echo_json(id=account.user_id, email=account.email, createdAt=account.created_at)

@@ -6,7 +6,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Select, UpdateBase
+from sqlalchemy import SelectBase, UpdateBase
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.sqltypes import NullType
@@ -33,8 +33,8 @@ class Statement:
         self.name = name
         self.text = str(compiled)
         self.defaults = {key: value for key, value in compiled.params.items() if value is not None}
-        self.is_read = isinstance(expression, Select) and not _changes(expression)
-        self.is_prepared = prepare and isinstance(expression, (Select, UpdateBase))
+        self.is_read = isinstance(expression, SelectBase) and not _changes(expression)
+        self.is_prepared = prepare and isinstance(expression, (SelectBase, UpdateBase))
         # Name derived from the SQL text: behind a pooler, a server connection may hold prepared
         # statements of another process.
         self.key = f"taskapp_{sha256(self.text.encode()).hexdigest()[:16]}"

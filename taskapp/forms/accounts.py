@@ -134,6 +134,7 @@ PASSWORD_CHANGE = Form(
     "PasswordChange", {"current_password": PASSWORD, "new_password": NEW_PASSWORD}, {}
 )
 CONFIRMATION = Form("Confirmation", {"password": PASSWORD}, {})
+END_OF_OTHERS = Form("EndOfOthers", {"password": PASSWORD}, {"tokens": choice("yes")})
 NEW_TOKEN = Form(
     "NewToken",
     {

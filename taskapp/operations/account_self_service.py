@@ -11,7 +11,7 @@ from taskapp.core.client_address import limit_key
 from taskapp.core.errors import Invalid, NotAuthenticated, SessionNotFound, WrongCredentials
 from taskapp.core.messages import Message
 from taskapp.db.database import Transaction
-from taskapp.forms.accounts import CONFIRMATION, PASSWORD_CHANGE
+from taskapp.forms.accounts import CONFIRMATION, END_OF_OTHERS, PASSWORD_CHANGE
 from taskapp.forms.parameters import read_id
 from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_session
@@ -28,6 +28,7 @@ from taskapp.operations.password_verification import (
 )
 from taskapp.operations.portions import end_sessions, forget_user_addresses
 from taskapp.queries.login_addresses import delete_addresses_of_user
+from taskapp.queries.logins import Login, find_last_login
 from taskapp.queries.sessions import (
     EndedSessions,
     Session,
@@ -53,12 +54,14 @@ _WRONG_PASSWORD = Message("Incorrect password")
 class Account:
     """An account, as its user sees it.
 
-    The current session is first, then the others by their last use; tokens are sorted by name.
+    The current session is first, then the others by their last use; tokens are sorted by name. Of
+    more than MAX_SESSIONS, only the newest are listed. `last_login` is that before this session's.
     """
 
     email: str
     sessions: list[Session]
     tokens: list[Session]
+    last_login: Login | None
 
     def require_session(self, session_id: str) -> Session:
         """Return the session or token with an id.
@@ -89,6 +92,7 @@ async def load_account(services: Services, session: SessionToken) -> Account:
     listed, email = await list_sessions(services.database, session)
     if email is None:
         raise NotAuthenticated
+    last_login = await find_last_login(services.database, session)
     by_use = sorted(listed, key=lambda one: (one.is_current, one.last_used_at), reverse=True)
     return Account(
         email,
@@ -97,6 +101,7 @@ async def load_account(services: Services, session: SessionToken) -> Account:
             (token for token in listed if token.name is not None),
             key=lambda token: (token.name or "").casefold(),
         ),
+        last_login=last_login,
     )
 
 
@@ -161,22 +166,32 @@ async def end_session(
 
 async def end_other_sessions(
     services: Services, session: SessionToken, sent: Mapping[str, Any], address: str
-) -> int:
-    """End all other sessions of the user and return their number; personal tokens stay.
+) -> EndedSessions:
+    """End all other sessions of the user, and the personal tokens if that was sent as `tokens`.
 
     Raises:
-        Invalid: the password is wrong.
+        Invalid: the password is wrong, or `tokens` has another value than "yes".
         NotAuthenticated: the current session has ended.
         TooManyRequests: too many attempts from the IP address, or for the account, have failed.
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
-    fields = CONFIRMATION.read(sent)
+    fields = END_OF_OTHERS.read(sent)
+    tokens_too = "tokens" in fields
     found = await require_password(services, session, fields["password"], address)
-    before = await end_sessions(services, found.user_id, kept=session.secret_hash, tokens_too=False)
-    ended = before.sessions + await delete_other_sessions(services.database, session)
-    if ended == 0:
+    before = await end_sessions(
+        services, found.user_id, kept=session.secret_hash, tokens_too=tokens_too
+    )
+    ended = before.plus(
+        await delete_other_sessions(services.database, session, tokens_too=tokens_too)
+    )
+    if not any(ended):
         await require_session(services, session)
-    log("sessions.ended", userId=session.user_id, count=ended)
+    log(
+        "sessions.ended",
+        userId=session.user_id,
+        sessionsEnded=ended.sessions,
+        tokensRevoked=ended.tokens,
+    )
     return ended
 
 

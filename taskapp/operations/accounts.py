@@ -24,8 +24,18 @@ from taskapp.operations.password_verification import (
     hash_new_password,
     renew_devices,
 )
-from taskapp.operations.portions import delete_in_portions, end_sessions, forget_user_addresses
-from taskapp.queries.login_addresses import delete_addresses_of_user, delete_old_addresses
+from taskapp.operations.portions import (
+    MAX_PORTION,
+    delete_in_portions,
+    end_sessions,
+    forget_user_addresses,
+)
+from taskapp.queries.login_addresses import (
+    delete_addresses_of_user,
+    delete_old_addresses,
+    insert_address,
+)
+from taskapp.queries.logins import insert_login
 from taskapp.queries.sessions import (
     EndedSessions,
     delete_ended_sessions,
@@ -36,10 +46,12 @@ from taskapp.queries.sessions import (
 )
 from taskapp.queries.users import (
     Credentials,
+    User,
     close_user,
     find_any_user,
     find_credentials,
     insert_user,
+    list_users,
     replace_password_hash,
     update_password,
 )
@@ -143,16 +155,27 @@ async def log_in(
         account = await check.verify(password)
         new_hash = await _renew_hash(services, account, password)
     token, secret_hash = new_session(account.user_id)
-    idle = services.settings.session_idle
-    if not await insert_session(
-        services.database,
-        account.user_id,
-        secret_hash,
-        password_hash=new_hash,
-        idle=idle,
-        address=limit_key(address),
-        user_agent=_printable(user_agent)[:USER_AGENT_LENGTH],
-    ):
+    where = {
+        "address": limit_key(address),
+        "user_agent": _printable(user_agent)[:USER_AGENT_LENGTH],
+    }
+
+    async def begin(transaction: Transaction) -> bool:
+        session_id = await insert_session(
+            transaction,
+            account.user_id,
+            secret_hash,
+            password_hash=new_hash,
+            idle=services.settings.session_idle,
+            **where,
+        )
+        if session_id is None:
+            return False
+        await insert_address(transaction, account.user_id, where["address"])
+        await insert_login(transaction, account.user_id, session_id, **where)
+        return True
+
+    if not await services.database.transaction("sessions.begin", begin):
         raise WrongCredentials  # the password was changed since it was checked
     services.metrics.logins.labels("ok").inc()
     log("login.ok", userId=account.user_id, address=address)
@@ -200,6 +223,17 @@ async def add_user(services: Services, email: str, password: str) -> str:
     user_id = await _insert_user(services, fields["email"], password_hash)
     log("user.added", userId=user_id)
     return user_id
+
+
+async def list_accounts(services: Services) -> list[User]:
+    """Return all accounts, sorted by email address."""
+    accounts: list[User] = []
+    while True:
+        after = accounts[-1].user_id if accounts else None
+        portion = await list_users(services.database, after=after, limit=MAX_PORTION)
+        accounts += portion
+        if len(portion) < MAX_PORTION:
+            return accounts
 
 
 async def set_password(services: Services, email: str, password: str) -> EndedSessions:

@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from sqlalchemy import Interval, bindparam, delete, exists, func, literal, or_
+from sqlalchemy import Interval, Text, Uuid, bindparam, delete, exists, func, literal, or_
+from sqlalchemy.dialects.postgresql import insert
 
 from schema.tables import login_addresses, sessions, users
 from taskapp.db.database import Database, Transaction
@@ -23,6 +24,18 @@ is_known_address = or_(
         sessions.c.name.is_(None),
         sessions.c.expires_at > func.now(),
     ),
+)
+_INSERT = Statement(
+    "login_addresses.insert",
+    insert(login_addresses)
+    .values(
+        user_id=bindparam("user", type_=Uuid(as_uuid=False)),
+        address=bindparam("address", type_=Text),
+    )
+    .on_conflict_do_update(
+        index_elements=["user_id", "address"], set_={"last_login_at": func.now()}
+    )
+    .returning(login_addresses.c.user_id),
 )
 _DELETE_OF_USER = Statement(
     "login_addresses.delete_of_user",
@@ -49,6 +62,11 @@ _DELETE_OLD = Statement(
         order=(login_addresses.c.last_login_at,),
     ).returning(login_addresses.c.user_id),
 )
+
+
+async def insert_address(transaction: Transaction, user_id: str, address: str) -> None:
+    """Record a login from an address."""
+    await transaction.run(_INSERT, user=user_id, address=address)
 
 
 async def delete_addresses_of_user(

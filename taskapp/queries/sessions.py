@@ -14,16 +14,18 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    insert,
     literal,
+    literal_column,
     or_,
     select,
     text,
+    union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
-from schema.tables import login_addresses, sessions, users
+from schema.tables import sessions, users
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database, Transaction
 from taskapp.db.statements import Statement
@@ -31,6 +33,9 @@ from taskapp.queries.portions import delete_portion
 
 LIFETIME = timedelta(days=30)  # of a session, however much it is used (ASVS 7.3.2)
 TOUCH_INTERVAL = timedelta(minutes=1)  # between two writes of a session's use
+MAX_SESSIONS = 200  # of one user, besides personal tokens; a login beyond them ends the oldest
+MAX_LISTED = MAX_SESSIONS + 1  # of each kind; one more shows that there are more
+_MAX_DELETED = 1_000  # oldest sessions that a login ends
 
 
 class Session(NamedTuple):
@@ -87,36 +92,50 @@ owner_row = select(writable_session_user_id.label("user_id")).subquery("owner")
 shown_email = func.coalesce(users.c.email_as_typed, users.c.email)
 session_email = select(shown_email).where(users.c.id == session_user_id).scalar_subquery()
 _idle = bindparam("idle", type_=Interval)
-_begun = (
-    insert(sessions)
-    .from_select(
-        ["id", "user_id", "secret_hash", "expires_at", "address", "user_agent"],
-        # Only if the password is still the one that was checked. The row lock keeps it from being
-        # changed meanwhile, so a login with the old password cannot outlive the change.
-        select(
-            bindparam("id", type_=Uuid(as_uuid=False)),
-            users.c.id,
-            bindparam("session", type_=LargeBinary),
-            func.now() + func.least(_idle, literal(LIFETIME, Interval)),
-            bindparam("address", type_=Text),
-            bindparam("user_agent", type_=Text),
-        )
-        .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("password_hash"))
-        .with_for_update(read=True),
-    )
-    .returning(sessions.c.user_id)
-    .cte("begun")
+is_token = sessions.c.name.is_not(None)
+is_login = ~is_token
+# Only if the password is still the one that was checked. The lock keeps it from being changed
+# meanwhile, so a login with the old password cannot outlive the change; other logins wait too.
+_LOCK_UNCHANGED_USER = Statement(
+    "users.lock_unchanged",
+    select(users.c.id)
+    .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("password_hash"))
+    .with_for_update(key_share=True),
 )
 _INSERT = Statement(
     "sessions.insert",
-    insert(login_addresses)
-    .from_select(["user_id", "address"], select(_begun.c.user_id, bindparam("address", type_=Text)))
-    .on_conflict_do_update(
-        index_elements=["user_id", "address"], set_={"last_login_at": func.now()}
+    insert(sessions)
+    .values(
+        id=bindparam("id", type_=Uuid(as_uuid=False)),
+        user_id=bindparam("user", type_=Uuid(as_uuid=False)),
+        secret_hash=bindparam("session", type_=LargeBinary),
+        expires_at=func.now() + func.least(_idle, literal(LIFETIME, Interval)),
+        address=bindparam("address", type_=Text),
+        user_agent=bindparam("user_agent", type_=Text),
     )
-    .returning(login_addresses.c.user_id),
+    .returning(sessions.c.id),
 )
-is_token = sessions.c.name.is_not(None)
+_newest_first = (sessions.c.created_at.desc(), sessions.c.id.desc())
+_newest = (
+    select(sessions.c.id)
+    .where(sessions.c.user_id == bindparam("user"), is_login)
+    .order_by(*_newest_first)
+    .limit(literal_column(str(MAX_SESSIONS)))
+    .correlate(None)
+)
+# A portion, because versions before had no limit. Rows that another statement has locked stay until
+# the next login: waiting for one after the other could end in a deadlock.
+_DELETE_OLDEST = Statement(
+    "sessions.delete_oldest",
+    delete_portion(
+        sessions,
+        sessions.c.user_id == bindparam("user"),
+        is_login,
+        sessions.c.id.not_in(_newest),
+        sessions.c.secret_hash != bindparam("session"),  # if the clock was set back
+        skip_locked=True,
+    ).returning(sessions.c.id),
+)
 _first_use_today = (
     update(users)
     .where(
@@ -152,15 +171,26 @@ _TOUCH = Statement(
 )
 _FIND_USER = Statement("sessions.find_user", select(session_user_id))
 _FIND_WRITER = Statement("sessions.find_writer", select(writable_session_user_id))
-_LIST = Statement(
-    "sessions.list",
+_own = (
     select(
         *(sessions.c[name] for name in Session._fields[:6]),
         func.nullif(sessions.c.expires_at, text("'infinity'"), type_=DateTime(timezone=True)),
         sessions.c.is_read_only,
         sessions.c.secret_hash == bindparam("session"),
         session_email,
-    ).where(sessions.c.user_id == session_user_id, sessions.c.expires_at > func.now()),
+    )
+    .where(
+        sessions.c.user_id == session_user_id,
+        sessions.c.expires_at > func.now(),
+    )
+    .limit(literal_column(str(MAX_LISTED)))
+)
+_LIST = Statement(
+    "sessions.list",
+    union_all(
+        _own.where(is_login).order_by(*_newest_first),
+        _own.where(is_token).order_by(sessions.c.name),
+    ),
 )
 _REPLACE_SECRET = Statement(
     "sessions.replace_secret",
@@ -187,9 +217,9 @@ _DELETE_OTHERS = Statement(
     .where(
         sessions.c.user_id == session_user_id,
         sessions.c.secret_hash != bindparam("session"),
-        ~is_token,
+        or_(is_login, bindparam("tokens_too", type_=Boolean)),
     )
-    .returning(sessions.c.id),
+    .returning(is_token),
 )
 _DELETE_OF_USER = Statement(
     "sessions.delete_of_user",
@@ -206,7 +236,7 @@ _DELETE_PORTION = Statement(
         sessions,
         sessions.c.user_id == bindparam("user"),
         sessions.c.secret_hash.is_distinct_from(bindparam("kept")),
-        or_(~is_token, bindparam("tokens_too", type_=Boolean)),
+        or_(is_login, bindparam("tokens_too", type_=Boolean)),
     ).returning(is_token),
 )
 _DELETE_ENDED = Statement(
@@ -217,12 +247,12 @@ _DELETE_ENDED = Statement(
 )
 _COUNT_LIVE = Statement(
     "sessions.count_live",
-    select(func.count()).select_from(sessions).where(~is_token, sessions.c.expires_at > func.now()),
+    select(func.count()).select_from(sessions).where(is_login, sessions.c.expires_at > func.now()),
 )
 
 
 async def insert_session(
-    database: Database,
+    transaction: Transaction,
     user_id: str,
     secret_hash: bytes,
     *,
@@ -230,22 +260,26 @@ async def insert_session(
     idle: int,
     address: str,
     user_agent: str,
-) -> bool:
-    """Insert a session that ends after `idle` seconds without use, and the address of the login.
+) -> str | None:
+    """Insert a session that ends after `idle` seconds without use, and return its id.
 
-    Return False if the password has changed since it was checked.
+    Of more than MAX_SESSIONS, the oldest end. Return None if the password has changed since it was
+    checked.
     """
-    row = await database.fetch_one(
+    if not await transaction.run(_LOCK_UNCHANGED_USER, user=user_id, password_hash=password_hash):
+        return None
+    session_id = str(uuid7())
+    await transaction.run(
         _INSERT,
-        id=str(uuid7()),
+        id=session_id,
         user=user_id,
         session=secret_hash,
-        password_hash=password_hash,
         idle=timedelta(seconds=idle),
         address=address,
         user_agent=user_agent,
     )
-    return row is not None
+    await transaction.run(_DELETE_OLDEST, user=user_id, session=secret_hash, limit=_MAX_DELETED)
+    return session_id
 
 
 async def touch_session(database: Database, secret_hash: bytes, idle: int, address: str) -> None:
@@ -258,7 +292,10 @@ async def touch_session(database: Database, secret_hash: bytes, idle: int, addre
 async def list_sessions(
     database: Database, session: SessionToken
 ) -> tuple[list[Session], str | None]:
-    """List the user's live sessions and tokens, with the email address; None without a session."""
+    """List the user's newest live sessions, then the tokens by name, each up to MAX_LISTED.
+
+    Return the email address too; None without a session.
+    """
     rows = await database.fetch_all(_LIST, session=session.secret_hash)
     return [Session(*row[:-1]) for row in rows], rows[0][-1] if rows else None
 
@@ -296,9 +333,14 @@ async def delete_session_by_id(
     return _count_kinds(rows) if rows else None
 
 
-async def delete_other_sessions(database: Database, session: SessionToken) -> int:
-    """End all other sessions of the user, without tokens, and return their number."""
-    return len(await database.fetch_all(_DELETE_OTHERS, session=session.secret_hash))
+async def delete_other_sessions(
+    database: Database, session: SessionToken, *, tokens_too: bool
+) -> EndedSessions:
+    """End all other sessions of the user."""
+    rows = await database.fetch_all(
+        _DELETE_OTHERS, session=session.secret_hash, tokens_too=tokens_too
+    )
+    return _count_kinds(rows)
 
 
 async def delete_sessions_of_user(

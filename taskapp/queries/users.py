@@ -31,6 +31,7 @@ from taskapp.db.database import Database, Transaction
 from taskapp.db.statements import Statement
 from taskapp.forms.accounts import email_key, folded_email_key
 from taskapp.queries.login_addresses import is_known_address
+from taskapp.queries.portions import row_limit
 from taskapp.queries.sessions import session_user_id, shown_email
 
 ACTIVE_DAYS = (1, 7, 30)
@@ -75,9 +76,18 @@ _FIND_BY_EMAIL = Statement(
 _FIND_BY_SESSION = Statement(
     "users.find_by_session", _credentials.where(users.c.id == session_user_id)
 )
+_after = users.alias("after_user")
+_key_of_after = (
+    select(_after.c.email)
+    .where(_after.c.id == bindparam("after", type_=Uuid(as_uuid=False)))
+    .scalar_subquery()
+)
 _LIST = Statement(
     "users.list",
-    select(users.c.id, shown_email, users.c.created_at).where(_is_open).order_by(users.c.email),
+    select(users.c.id, shown_email, users.c.created_at)
+    .where(users.c.email > func.coalesce(_key_of_after, text("''")))
+    .order_by(users.c.email)
+    .limit(row_limit),
 )
 # By the order of the index on addresses, so that one row is read, however many there are.
 _FIND_ANY = Statement(
@@ -196,9 +206,10 @@ async def find_own_credentials(
     return Credentials(*row) if row else None
 
 
-async def list_users(database: Database) -> list[User]:
-    """List all accounts, sorted by email address."""
-    return [User(*row) for row in await database.fetch_all(_LIST)]
+async def list_users(database: Database, *, after: str | None, limit: int) -> list[User]:
+    """List the accounts after that with the id `after`, sorted by email address."""
+    rows = await database.fetch_all(_LIST, after=after, limit=limit)
+    return [User(*row) for row in rows]
 
 
 async def count_users(database: Database) -> int:

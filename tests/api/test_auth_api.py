@@ -16,8 +16,7 @@ import pytest
 from handlers.web.application import Application
 from taskapp.config.settings import Settings
 from taskapp.core.errors import Unavailable
-from taskapp.operations.accounts import purge_sessions, remove_user, set_password
-from taskapp.queries.users import list_users
+from taskapp.operations.accounts import list_accounts, purge_sessions, remove_user, set_password
 from taskapp.services import Services
 from tests.conftest import PASSWORD
 from tests.support.api_tools import (
@@ -105,7 +104,7 @@ async def test_an_address_is_shown_as_it_was_typed_at_the_registration(
     for other in (typed, typed.lower(), f"  {typed} "):
         login = await api.post(LOGIN, {"email": other, "password": PASSWORD})
         assert login.json["user"]["email"] == typed
-    assert [user.email for user in await list_users(services.database)] == [typed]
+    assert [user.email for user in await list_accounts(services)] == [typed]
 
 
 async def test_an_account_of_an_earlier_version_keeps_all_addresses_that_were_the_same(

@@ -47,7 +47,6 @@ STATEMENTS = {
 }
 # Statements that read a whole table on purpose, with the reason.
 FULL_READS = {
-    "users.list": "the operator's list of all accounts",
     "users.count": "counts all accounts, for a gauge and the doctor",
     "users.count_active": "counts all accounts by their last day, for a gauge",
     "sessions.count_live": "counts all that are alive, and most are",
@@ -60,7 +59,6 @@ COUNTING = {
     "tasks.find_completed",
     "tasks.insert_several",
     "tasks.restore",
-    "sessions.list",
     "sessions.delete_others",
     "sessions.delete_of_user",
     "sessions.delete_ended",
@@ -69,20 +67,26 @@ COUNTING = {
     "login_addresses.delete_old",
     "login_addresses.delete_portion",
 }
-TABLES = ("users", "sessions", "tasks", "login_addresses")
+# Statements that read the sessions or logins of one user, which are few by a limit (ADR 0042).
+BOUNDED = {"sessions.list", "sessions.delete_oldest", "logins.find_last", "logins.delete_old"}
+TABLES = ("users", "sessions", "tasks", "logins", "login_addresses")
+LIMITS = {"sessions.list": 2 * sessions.MAX_LISTED}  # rows, of statements with one of their own
 LATER = "2999-01-01T00:00:00Z"
 DELETED = Task(str(uuid7()), "Deleted", "", "completed", LATER, LATER, LATER)
 MANY = """
     INSERT INTO users (id, email, password_hash)
         SELECT uuidv7(), 'user' || n || '@example.com', repeat('x', 60)
         FROM generate_series(1, 1000) n;
-    INSERT INTO sessions (id, user_id, secret_hash, expires_at)
+    INSERT INTO sessions (id, user_id, secret_hash, expires_at, address)
         SELECT uuidv7(), id, sha256(convert_to(email || n, 'UTF8')),
                now() + make_interval(
                    hours => CASE WHEN email <> 'user1@example.com' AND random() < 0.03
                                  THEN -1 ELSE 24 END
-               )
+               ),
+               '192.0.2.' || n
         FROM users, generate_series(1, 3) n;
+    INSERT INTO logins (user_id, session_id, address, user_agent)
+        SELECT user_id, id, address, user_agent FROM sessions WHERE address <> '192.0.2.1';
     INSERT INTO login_addresses (user_id, address, last_login_at)
         SELECT id, '192.0.2.' || n, now() - make_interval(days => CASE n WHEN 9 THEN 91 ELSE 1 END)
         FROM users, generate_series(1, 9) n;
@@ -190,7 +194,7 @@ def variants(statement: Statement, many: Many) -> Iterator[dict[str, Any]]:
     for choice in itertools.product(*(CHOICES[name] for name in chosen)):
         values = many.values | statement.defaults | dict(zip(chosen, choice, strict=True))
         if values.get("after"):
-            values["after"] = values["task"]
+            values["after"] = values["user" if statement.name == "users.list" else "task"]
         if statement.name == "sessions.insert":
             values["session"] = secrets.token_bytes(32)
         elif statement.name.endswith(".insert"):
@@ -263,9 +267,35 @@ def test_a_statement_reads_by_an_index_what_it_needs_and_no_more(
         for node in nodes(plan):
             assert node["Node Type"] != "Seq Scan" or node["Relation Name"] not in TABLES, plan
             assert "Index" not in node["Node Type"] or "Index Cond" in node, plan
+            if name in BOUNDED:
+                continue
             assert node.get("Rows Removed by Filter", 0) <= 1, plan
             assert node["Node Type"] != "Sort", plan
             assert node["Actual Rows"] <= values.get("limit", 1) or name in COUNTING, plan
+
+
+MORE_SESSIONS = """
+    INSERT INTO sessions (id, user_id, secret_hash, expires_at, name)
+        SELECT uuidv7(), %s, sha256(convert_to('more ' || n, 'UTF8')), 'infinity',
+               CASE WHEN n %% 2 = 0 THEN 'token ' || n END
+        FROM generate_series(1, 1000) n
+"""
+
+
+def test_no_statement_returns_more_rows_than_a_limit_that_it_has(many: Many) -> None:
+    """However many rows a user has, and however many users there are: 2,000 tasks, 1,000 users."""
+    with closing(psycopg2.connect(many.url)) as connection, connection.cursor() as cursor:
+        cursor.execute(MORE_SESSIONS, [many.values["user"]])
+        found: dict[str, int] = {}
+        for name, statement in STATEMENTS.items():
+            if statement.is_read:
+                for values in variants(statement, many):
+                    cursor.execute(statement.text, values)
+                    number = len(cursor.fetchall())
+                    assert number <= values.get("limit", LIMITS.get(name, 1)), name
+                    found[name] = max(number, found.get(name, 0))
+    assert found["sessions.list"] == LIMITS["sessions.list"]
+    assert found["users.list"] == found["tasks.list"] == many.values["limit"]
 
 
 FEW = """
@@ -769,7 +799,28 @@ def test_the_number_of_tasks_is_estimated(
     assert run(tasks.estimate_tasks) == 100
 
 
-WHERE = {"address": "192.0.2.1", "user_agent": "curl/8.5.0"}
+async def begin_session(
+    database: Database,
+    user: str,
+    secret_hash: bytes,
+    *,
+    password_hash: str = NO_HASH,
+    idle: int = 60,
+) -> str | None:
+    """Begin a session as a login does."""
+
+    async def begin(transaction: Transaction) -> str | None:
+        return await sessions.insert_session(
+            transaction,
+            user,
+            secret_hash,
+            password_hash=password_hash,
+            idle=idle,
+            address="192.0.2.1",
+            user_agent="curl/8.5.0",
+        )
+
+    return await database.transaction("begin", begin)
 
 
 def test_a_session_lasts_as_long_as_it_is_used_and_thirty_days_at_most(
@@ -792,8 +843,7 @@ def test_a_session_lasts_as_long_as_it_is_used_and_thirty_days_at_most(
 
     async def scenario(database: Database) -> None:
         secret, hour, day = secrets.token_bytes(32), 3600, 86400
-        begin = {"user_id": user, "password_hash": NO_HASH} | WHERE
-        assert await sessions.insert_session(database, secret_hash=secret, idle=hour, **begin)
+        assert await begin_session(database, user, secret, idle=hour)
         assert execute(empty_database, left, secret) == [(hour, True)]
         later("30 seconds")
         await sessions.touch_session(
@@ -810,7 +860,7 @@ def test_a_session_lasts_as_long_as_it_is_used_and_thirty_days_at_most(
         assert await sessions.find_session_user(database, secret) is None
 
         secret = secrets.token_bytes(32)
-        assert await sessions.insert_session(database, secret_hash=secret, idle=90 * day, **begin)
+        assert await begin_session(database, user, secret, idle=90 * day)
         assert execute(empty_database, left, secret) == [(30 * day, True)]
         later("29 days")
         await sessions.touch_session(database, secret, 90 * day, "192.0.2.1")
@@ -827,9 +877,7 @@ def test_a_session_begins_only_with_the_password_that_was_checked(
     async def scenario(database: Database) -> None:
         for who, password_hash in ((user, "another"), (str(uuid7()), NO_HASH)):
             secret = secrets.token_bytes(32)
-            assert not await sessions.insert_session(
-                database, who, secret, password_hash=password_hash, idle=60, **WHERE
-            )
+            assert not await begin_session(database, who, secret, password_hash=password_hash)
         assert await sessions.count_live_sessions(database) == 0
 
     run(scenario)
@@ -879,7 +927,7 @@ def test_accounts_are_found_changed_and_deleted_with_all_they_own(
             False,
         )
         assert await users.find_credentials(database, f"x{email}", "192.0.2.1") is None
-        listed = await users.list_users(database)
+        listed = await users.list_users(database, after=None, limit=9)
         assert [user.email for user in listed] == [email, "bob@example.com"]
         assert await users.count_users(database) == 2
 
@@ -904,7 +952,8 @@ def test_accounts_are_found_changed_and_deleted_with_all_they_own(
         assert await database.transaction("close", close)
         assert not await database.transaction("close", close)
         assert await users.find_credentials(database, email, "192.0.2.1") is None
-        assert [user.email for user in await users.list_users(database)] == ["bob@example.com"]
+        listed = await users.list_users(database, after=None, limit=9)
+        assert [user.email for user in listed] == ["bob@example.com"]
         assert await users.find_closed_user(database) == alice.user_id
         assert await users.delete_closed_user(database, alice.user_id)
         assert not await users.delete_closed_user(database, alice.user_id)

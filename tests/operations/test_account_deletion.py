@@ -17,6 +17,7 @@ from taskapp.operations.account_self_service import (
 )
 from taskapp.operations.accounts import (
     forget_addresses,
+    list_accounts,
     log_in,
     purge_sessions,
     register,
@@ -24,7 +25,7 @@ from taskapp.operations.accounts import (
     set_password,
 )
 from taskapp.operations.tasks import delete_completed_tasks
-from taskapp.queries.users import count_active_users, count_users, list_users
+from taskapp.queries.users import count_active_users, count_users
 from taskapp.services import Services
 from tests.conftest import PASSWORD
 from tests.support.database_fixtures import add_session, add_tasks, add_user, execute
@@ -99,6 +100,10 @@ async def end_others(services: Services, session: SessionToken) -> object:
     return await end_other_sessions(services, session, PROOF, ADDRESS)
 
 
+async def end_others_and_tokens(services: Services, session: SessionToken) -> object:
+    return await end_other_sessions(services, session, PROOF | {"tokens": "yes"}, ADDRESS)
+
+
 async def change(services: Services, session: SessionToken) -> object:
     sent = {"current_password": PASSWORD, "new_password": "Another pass 456"}
     new_cookie = services.signer.new_session_cookie
@@ -126,6 +131,7 @@ async def forget(services: Services, _session: SessionToken) -> None:
         ("sessions", delete_own, 0),
         ("sessions", delete_as_operator, 0),
         ("sessions", end_others, 1 + MANY),  # API tokens stay
+        ("sessions", end_others_and_tokens, 1),
         ("sessions", change, 1),
         ("sessions", set_by_operator, 0),
         ("sessions", purge, 1 + 2 * MANY),
@@ -204,7 +210,7 @@ async def test_what_a_request_does_not_finish_is_seen_by_nobody_and_deleted_late
         await begin_session(services)
     with pytest.raises(NotFound):
         await remove_user(services, ALICE)
-    assert [user.email for user in await list_users(services.database)] == ["bob@example.com"]
+    assert [user.email for user in await list_accounts(services)] == ["bob@example.com"]
     assert await count_users(services.database) == 1
     assert (await count_active_users(services.database))[0] == 1
 

@@ -70,12 +70,14 @@ async def test_sessions_are_listed_with_device_place_and_last_use_and_this_one_i
     )
     page = await mine.open("/account")
     assert f"Logged in as {ALICE}" in page.text
-    assert "Firefox on Linux 192.0.2.7 · last used 3 hours ago Log out" in page.text
-    assert "Tornado (API client) current session 127.0.0.1 · last used just now" in page.text
+    begun = "192.0.2.7 · logged in just now · last used 3 hours ago Log out"
+    assert f"Firefox on Linux {begun}" in page.text
+    current = "127.0.0.1 · logged in just now · last used just now"
+    assert f"Tornado (API client) current session {current}" in page.text
     assert page.text.count("current session") == 1
     assert page.has_link("Log out: Firefox on Linux, 192.0.2.7")
-    times = [tag for tag in page.tags("time") if "hours" not in tag["title"]]
-    assert len(times) == 3
+    times = [tag for tag in page.tags("time") if "title" in tag]
+    assert len(times) == 6
     assert all(tag["datetime"].endswith("Z") and tag["title"].endswith("UTC") for tag in times)
     page = await other.open("/account")
     assert "Firefox on Linux current session" in page.text
@@ -120,7 +122,7 @@ async def test_a_session_is_ended_at_once_and_only_that(
     assert "Firefox on Linux · 127.0.0.1 · last used just now" in page.text
     page = await mine.submit("Log out session", password=PASSWORD)
     assert (page.address, page.flash_message) == ("/account", "Session logged out.")
-    assert "Firefox" not in page.text
+    assert "Firefox on Linux 127.0.0.1" not in page.text
     assert not await is_logged_in(other)
     assert await works(alice)
     assert await is_logged_in(mine)
@@ -135,9 +137,31 @@ async def test_all_other_sessions_are_ended_at_once_and_tokens_stay(
     await mine.open(page.link("Log out everywhere else"))
     page = await mine.submit("Log out everywhere else", password=PASSWORD)
     assert page.flash_message == "2 sessions logged out."
-    assert not page.has_link("Log out everywhere else")
+    assert "Firefox on Linux 127.0.0.1" not in page.text
     assert [await is_logged_in(other), await works(alice)] == [False, False]
     assert [await is_logged_in(mine), await works(script)] == [True, True]
+
+
+async def test_all_tokens_are_revoked_with_the_other_sessions_if_that_is_wanted(
+    mine: PageClient, bobs: PageClient, alice: ApiClient, api: ApiClient
+) -> None:
+    script, of_bob = await mine.make_token(), await bobs.make_token()
+    await mine.open("/account/sessions/others/end")
+    page = await mine.send("Log out everywhere else", password="wrong", tokens="yes")
+    assert page.status == 400
+    assert await works(script)
+    page = await mine.submit("Log out everywhere else", password=PASSWORD)  # the box stays ticked
+    assert page.flash_message == "All other sessions logged out and all tokens revoked."
+    assert [await works(alice), await works(script)] == [False, False]
+    assert [await is_logged_in(mine), await works(of_bob)] == [True, True]
+    assert not page.has_link("Log out everywhere else")
+    script = await mine.make_token()  # without another session
+    page = await mine.open("/account")
+    await mine.open(page.link("Log out everywhere else"))
+    page = await mine.send("Log out everywhere else", password=PASSWORD, tokens="all")
+    assert "Must be one of: yes" in page.text
+    await mine.submit("Log out everywhere else", password=PASSWORD, tokens="yes")
+    assert not await works(script)
 
 
 async def test_a_login_at_the_api_can_be_ended(mine: PageClient, alice: ApiClient) -> None:
@@ -147,23 +171,43 @@ async def test_a_login_at_the_api_can_be_ended(mine: PageClient, alice: ApiClien
     assert_problem(await alice.get("/api/tasks"), 401)
 
 
-async def test_a_script_that_has_logged_in_a_thousand_times_does_not_hide_the_page(
+async def test_of_more_sessions_than_a_version_before_allowed_the_newest_are_listed(
     mine: PageClient, alice: ApiClient, settings: Settings
 ) -> None:
     execute(
         settings.database_url,
-        "INSERT INTO sessions (id, user_id, secret_hash, expires_at, last_used_at)"
+        "INSERT INTO sessions (id, user_id, secret_hash, expires_at, created_at)"
         " SELECT gen_random_uuid(), %s, sha256(convert_to(n::text, 'UTF8')),"
         " now() + interval '1 hour', now() - interval '1 hour' FROM generate_series(1, 1000) n",
         alice.user_id,
     )
     page = await mine.open("/account")
-    assert "Showing the most recently used of 1,002 sessions." in page.text
-    assert page.text.count("last used") == 50
+    assert "Only the newest 200 sessions are listed." in page.text
+    assert page.text.count("last used") == 200
     assert "current session" in page.text
     await mine.open(page.link("Log out everywhere else"))
     page = await mine.submit("Log out everywhere else", password=PASSWORD)
     assert page.flash_message == "1,001 sessions logged out."
+
+
+async def test_the_account_page_tells_the_login_before_this_one(
+    visitor: PageClient, other: PageClient, settings: Settings
+) -> None:
+    await other.sign_up(ALICE)
+    await other.log_in(ALICE)
+    assert "Last login" not in (await other.open("/account")).text
+    await other.submit("Log out")
+    shifted = "UPDATE logins SET created_at = '2026-02-03T04:05:06Z'"
+    execute(settings.database_url, f"{shifted}, address = '192.0.2.7'")
+    await visitor.log_in(ALICE)
+    page = await visitor.open("/account")
+    assert "Last login: 3 February 2026, 04:05 UTC, Firefox on Linux, 192.0.2.7" in page.text
+    await other.log_in(ALICE)
+    page = await visitor.open("/account")
+    assert "3 February" not in page.text
+    assert "Firefox on Linux, 127.0.0.1" in page.text.partition("Sessions")[0]
+    page = await other.open("/account")
+    assert "Tornado (API client), 127.0.0.1" in page.text.partition("Sessions")[0]
 
 
 @pytest.mark.parametrize(("password", "why"), [("wrong", "Incorrect password"), ("", "Required")])
@@ -416,16 +460,16 @@ async def test_a_token_is_listed_with_what_it_may_until_when_and_its_last_use(
     reader = await mine.make_token(name="Reader", read_only="yes", expires="never")
     await mine.make_token(name="Writer", expires="30")
     page = await mine.open("/account")
-    assert "Reader Read-only · never expires · never used Revoke" in page.text
+    assert "Reader Read-only · never expires · created just now · never used Revoke" in page.text
     assert "Writer Read and write · expires" in page.text
     execute(settings.database_url, "UPDATE sessions SET last_used_at = now() - interval '2 days'")
     assert (
-        "Reader Read-only · never expires · last used 2 days ago"
+        "Reader Read-only · never expires · created just now · last used 2 days ago"
         in (await mine.open("/account")).text
     )
     assert await works(reader)
     assert await app.drain(LONG_ENOUGH)
-    used = "never expires · last used just now · 127.0.0.1 Revoke"
+    used = "never expires · created just now · last used just now · 127.0.0.1 Revoke"
     assert used in (await mine.open("/account")).text
 
 

@@ -18,6 +18,7 @@ FIXED = {
     "logged-out": "You have been logged out.",
     "session-over": "Your session has ended. Log in to continue.",
     "session-ended": "Session logged out.",
+    "all-ended": "All other sessions logged out and all tokens revoked.",
     "password-changed": "Password changed.",
     "token-revoked": "Token revoked.",
     "account-deleted": "Your account and all its data have been deleted.",
