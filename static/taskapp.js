@@ -1,241 +1,845 @@
-// Optional: all pages work without it
+// Optional: all pages work without it. docs/design-system.md says how it works.
+
+// Milliseconds for a response
+const MAX_WAIT = 30_000;
+// Milliseconds after which a list is renewed
+const AWAY = 60_000;
+// What the Escape key may throw away
+const FEW_CHARACTERS = 40;
 
 const asItIs = { createHTML: String };
 const policy = self.trustedTypes?.createPolicy("taskapp", asItIs) ?? asItIs;
 const find = (selector, root = document) => root.querySelector(selector);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const byId = (id) => document.getElementById(id);
 const on = addEventListener;
-const drafts = sessionStorage;
-const busy = new Set();
-const isModified = (event) => event.ctrlKey || event.altKey || event.metaKey;
-let isLeaving;
+const rows = () => all(".task");
+const hasFocus = (element) => element.contains(document.activeElement);
+const isIdle = () => document.activeElement === document.body;
+const focus = (element) => element?.focus({ preventScroll: true });
+const fill = (element, ...children) => element.replaceChildren(...children);
+const accountOf = (page) => page.body.dataset.account ?? "";
+const account = accountOf(document);
+const flash = find("#flash");
+const list = find(".tasks");
+
+// Requests
+
+// Requests so far: each has a number
+let issued = 0;
+// The number of the newest list that is shown
+let shown = 0;
+// Changes without a response
+let underway = 0;
+// Whether the newest list may lack a change
+let mustRenew = false;
+// By an input method
+let isComposing = false;
 
 async function load(url, request) {
-  const response = await fetch(url, request);
-  const html = policy.createHTML(await response.text());
-  const page = new DOMParser().parseFromString(html, "text/html");
-  if (!find("#flash", page)) throw response; // not our page
-  return { page, response };
-}
-
-function notify(text = document.body.dataset.offline) {
-  find("#flash").replaceChildren(document.createElement("p"));
-  find("#flash p").append(text);
-}
-
-function takeOver(page, ...parts) {
-  for (const part of parts) find(part).replaceWith(find(part, page));
-  find("#flash").replaceChildren(...find("#flash", page).children);
-}
-
-function swap({ page, response }) {
-  takeOver(page, "header", "main", "footer");
-  document.title = page.title;
-  history.replaceState(null, "", response.url);
-  prepare(document);
-  (find("main [autofocus]") ?? find("#new-title"))?.focus();
-}
-
-function flip(task) {
-  if (!task) return;
-  const isDone = task.classList.toggle("completed");
-  const check = find(".check", task);
-  check.ariaChecked = isDone;
-  check.value = isDone ? "pending" : "completed";
-}
-
-async function sendPage(form, sent) {
-  const draft = draftOf(form);
-  forget(form);
-  form.reset();
-  const result = await sent;
-  if (!result?.response.ok) {
-    const shown = all("[data-draft]").find((other) => nameOf(other) === nameOf(form)) ?? form;
-    restore(shown, draft);
-    keep(shown);
+  const number = ++issued;
+  const abort = new AbortController();
+  const timer = setTimeout(() => abort.abort(), MAX_WAIT);
+  try {
+    const response = await fetch(url, { ...request, signal: abort.signal });
+    const html = policy.createHTML(await response.text());
+    const page = new DOMParser().parseFromString(html, "text/html");
+    // Not our page
+    if (!find("#flash", page)) throw response;
+    if (isComposing) await new Promise((end) => on("compositionend", end, { once: true }));
+    prepare(page);
+    return { number, page, status: response.status, url: new URL(response.url) };
+  } finally {
+    clearTimeout(timer);
   }
-  result ? swap(result) : notify();
 }
 
-async function sendStatus(form, sent, url) {
-  const task = find(`#task-${url.split("/").at(-2)}`);
-  flip(task);
-  const result = await sent;
-  if (result && find(".filter", result.page)) return takeOver(result.page, ".filter", ".clear");
-  if (result?.response.ok) return swap(result);
-  flip(task);
-  notify(result && find("h1", result.page).textContent);
+// Any change can be sent again: it names a key, a version, or the status it wants.
+async function post(url, fields) {
+  const send = () => load(url, { method: "POST", body: new URLSearchParams(fields) });
+  mustRenew ||= underway > 0;
+  underway += 1;
+  try {
+    const result = await send().catch(send);
+    if (!result.page.body.dataset.csrfToken || !takeToken(result)) return result;
+    fields.csrf_token = token();
+    return await send();
+  } catch {
+    return undefined;
+  } finally {
+    underway -= 1;
+  }
 }
 
-async function sendEdit(form, sent) {
-  const task = form.closest(".task");
-  const result = await sent;
-  if (!result) return notify();
+const token = () => find("[name=csrf_token]").value;
+const isOurs = ({ page }) => accountOf(page) === account;
+const isList = (result) => result?.status === 200 && Boolean(find(".filter", result.page));
+const isLogin = (result) => Boolean(result && find("form[action$='/login']", result.page));
+
+function takeToken(result) {
+  const fresh = find("[name=csrf_token]", result.page).value;
+  if (isOurs(result)) for (const field of all("[name=csrf_token]")) field.value = fresh;
+  return isOurs(result);
+}
+
+// The notice
+
+let noticeNumber = 0;
+
+function notify(template, text) {
+  const notice = clone(template);
+  if (text) find("p", notice).textContent = text;
+  flash.className = "flash";
+  fill(flash, notice);
+}
+
+const clone = (template) => document.importNode(byId(template).content, true).firstElementChild;
+
+// Whoever types is not led to the login page; drafts wait for the same account.
+function explain(result) {
+  if (!result) notify("offline");
+  else if (isLogin(result)) hasTyped() ? notify("ended") : leave(result.url);
+  else if (result.status === 403) notify("outdated");
+  else notify("offline", reasonOf(result));
+}
+
+const reasonOf = ({ page }) =>
+  find("main .error, h1:not(.visually-hidden)", page).textContent.trim();
+
+// Beside an open editor, a confirmation is for the ears only.
+function takeNotice({ number, page }) {
+  const notice = find("#flash > *", page);
+  if (!notice || number < noticeNumber) return;
+  noticeNumber = number;
+  flash.className = find(".task .editor") ? "visually-hidden" : "flash";
+  fill(flash, notice);
+}
+
+function take(result) {
+  takeList(result);
+  takeNotice(result);
+}
+
+// The list: a response inserts, renews and removes single rows
+
+// Id of a row: older responses know less of it
+const stamps = new Map();
+// Ids of rows that left the filter, and stay until the next page
+const staying = new Set();
+
+const stamp = (id) => stamps.set(id, issued);
+const isSelected = (row) => !getSelection().isCollapsed && getSelection().containsNode(row, true);
+const isInHand = (row, number) =>
+  stamps.get(row.id) > number || wishes.has(row.id) || find(".editor", row) || isSelected(row);
+
+function takeList(result) {
+  const { number, page, url } = result;
+  if (!isOurs(result)) return leave(location.href);
+  if (number < shown) return (mustRenew = true);
+  shown = number;
+  takeToken(result);
+  takeCounts(page);
+  keepPlace(() => {
+    for (const fresh of all(".task", page)) renewRow(byId(fresh.id), fresh, number);
+    if (url.pathname + url.search === location.pathname + location.search) takeRows(page, number);
+  });
+}
+
+function takeCounts(page) {
+  const counts = all(".count", page);
+  for (const count of all(".count")) count.textContent = counts.shift().textContent;
+  const [link, fresh] = [find(".clear a"), find(".clear a", page)];
+  if (link && fresh) link.textContent = fresh.textContent;
+  else fill(find(".clear"), fresh ?? "");
+  document.title = page.title;
+}
+
+function renewRow(row, fresh, number) {
+  if (!row || isInHand(row, number)) return;
+  row.className = fresh.className;
+  if (find("[open]", row)) find("details", fresh)?.setAttribute("open", "");
+  for (const { name, value } of find(".check", fresh).attributes) {
+    find(".check", row).setAttribute(name, value);
+  }
+  for (const part of [".text", ".links"]) {
+    if (!hasFocus(find(part, row))) find(part, row).replaceWith(find(part, fresh));
+  }
+}
+
+function takeRows(page, number) {
+  const fresh = all(".task", page);
+  const ids = fresh.map(({ id }) => id);
+  const hasNext = find("[rel=next]", page);
+  const isGap = hasNext && !ids.some(byId);
+  for (const row of all(".saved")) row.remove();
+  let last = all(".unsaved").at(-1);
+  for (const row of fresh) {
+    if (!byId(row.id)) {
+      last ? last.after(row) : list.prepend(row);
+      stamp(row.id);
+    }
+    last = byId(row.id);
+  }
+  const end = isGap || !hasNext ? undefined : rows().indexOf(last);
+  for (const row of rows().slice(0, end)) {
+    const isKept = ids.includes(row.id) || staying.has(row.id) || isInHand(row, number);
+    if (!isKept && !hasFocus(row)) row.remove();
+  }
+  if (end === undefined) fill(find(".next"), hasNext ?? "");
+  find(".empty")?.remove();
+  if (!find("li", list)) list.after(find(".empty", page) ?? "");
+}
+
+// What is looked at stays where it is, whatever changes above it.
+function keepPlace(change) {
+  const isSeen = (part) => part.getBoundingClientRect().bottom > 0;
+  const anchor = [find(".add"), ...rows()].find(isSeen);
+  const top = anchor?.getBoundingClientRect().top;
+  change();
+  if (anchor?.isConnected) scrollBy(0, anchor.getBoundingClientRect().top - top);
+}
+
+async function renew() {
+  const result = await load(location.pathname + location.search).catch(() => {});
+  if (isList(result)) takeList(result);
+  else if (isLogin(result)) explain(result);
+}
+
+async function settle() {
+  if (underway || !mustRenew) return;
+  mustRenew = false;
+  await renew();
+}
+
+function leave(url) {
+  isLeaving = true;
+  location = url;
+}
+
+// Ticks: shown at once, one request at a time for each task, and the last wish counts
+
+// Id of a row: what is to be sent
+const wishes = new Map();
+
+function showStatus(id, status) {
+  const check = byId(id) && find(".check", byId(id));
+  const isDone = status === "completed";
+  byId(id)?.classList.toggle("completed", isDone);
+  check?.setAttribute("aria-checked", isDone);
+  if (check) check.value = isDone ? "pending" : "completed";
+}
+
+async function sendStatus(form, fields, url) {
+  const id = `task-${url.match(/([^/]+)\/status/)[1]}`;
+  const isBusy = wishes.has(id);
+  let confirmed = byId(id)?.classList.contains("completed") ? "completed" : "pending";
+  wishes.set(id, { url, fields });
+  staying.add(id);
+  showStatus(id, fields.status);
+  if (isBusy) return;
+  let result;
+  let sent;
+  do {
+    sent = wishes.get(id).fields;
+    result = await post(url, sent);
+    if (isList(result)) confirmed = sent.status;
+  } while (wishes.get(id).fields.status !== sent.status);
+  wishes.delete(id);
+  if (isList(result)) take(result);
+  else {
+    showStatus(id, confirmed);
+    refuseRow(byId(id), result);
+  }
+  stamp(id);
+  await settle();
+}
+
+function refuseRow(row, result) {
+  if (result?.status === 404 && row) removeRow(row);
+  explain(result);
+}
+
+function removeRow(row) {
+  const neighbor = row.nextElementSibling ?? row.previousElementSibling;
+  const hadFocus = hasFocus(row);
+  keepPlace(() => row.remove());
+  if (hadFocus && neighbor) focus(find(".check", neighbor));
+}
+
+// New tasks: each has its row at once, and waits in the outbox until it is saved
+
+// { key, title, description, row }, the oldest first
+let outbox = [];
+let isSending = false;
+
+const outboxName = `${account} outbox`;
+const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+
+function sendAdd(form, fields) {
+  const { title, description } = fields;
+  if (!(title + description).trim() && !changed(form).length) return;
+  if (!title.trim()) return sendInPlace(form, fields);
+  clear(form);
+  hold({ key: newKey(), title, description });
+  return sendOutbox();
+}
+
+function hold(item) {
+  outbox.push({ ...item, row: showUnsaved(item.title, item.description) });
+  keepText(outboxName, JSON.stringify(outbox));
+}
+
+function takeOut(item) {
+  outbox = outbox.filter((other) => other !== item);
+  keepText(outboxName, outbox.length && JSON.stringify(outbox));
+}
+
+function showUnsaved(title, description = "") {
+  const row = clone("unsaved");
+  find(".title", row).textContent = title;
+  find(".whole", row).textContent = description;
+  find(".check", row).setAttribute("aria-label", title);
+  keepPlace(() => list.prepend(row));
+  find(".empty")?.remove();
+  return row;
+}
+
+function showReason({ row }, reason) {
+  row.setAttribute("aria-busy", !reason);
+  find(".error", row).textContent = reason;
+  find(".links", row).hidden = !reason;
+}
+
+async function sendOutbox() {
+  if (isSending) return;
+  isSending = true;
+  const waiting = () => outbox.filter(({ isRefused }) => !isRefused);
+  for (const item of waiting()) showReason(item, "");
+  while (waiting().length) {
+    const [item] = waiting();
+    const { key, title, description } = item;
+    const sent = { csrf_token: token(), key, title, description };
+    const result = await post(byId("add").action, sent);
+    if (isList(result)) {
+      takeOut(item);
+      item.row.classList.add("saved");
+      take(result);
+    } else if ([400, 413].includes(result?.status)) {
+      refuse(item, result);
+    } else {
+      stop(waiting(), result);
+      break;
+    }
+  }
+  isSending = false;
+  await settle();
+}
+
+// It goes back into the form, unless something else stands there by now.
+function refuse(item, result) {
+  const form = byId("add");
+  item.isRefused = true;
+  if (changed(form).length) return showReason(item, reasonOf(result));
+  putBack(item);
+  if (result.status === 400) showErrors(form, result.page);
+  else explain(result);
+}
+
+function putBack(item) {
+  const { row, key, title, description } = item;
+  const form = byId("add");
+  takeOut(item);
+  row.remove();
+  restore(form, Object.entries({ key, title, description }));
+  keep(form);
+}
+
+function stop(items, result) {
+  if (isLogin(result) && items.length === 1 && !hasTyped()) {
+    putBack(items[0]);
+    return sendAsPage(byId("add"));
+  }
+  explain(result);
+  for (const item of items) showReason(item, find("p", flash).textContent);
+}
+
+// The login page and the one after it keep what a form sent.
+function sendAsPage(form) {
+  isLeaving = true;
+  forget(form);
+  form.submit();
+}
+
+// Several lines stay in their form until the response, which may name a wrong one.
+async function sendInPlace(form, fields) {
+  const lines = (fields.titles ?? "").split("\n").filter((line) => line.trim());
+  const unsaved = lines.reverse().map((title) => showUnsaved(title));
+  const result = await post(form.action, fields);
+  for (const row of unsaved) isList(result) ? row.classList.add("saved") : row.remove();
+  if (isList(result)) {
+    take(result);
+    if (form.elements.titles?.value === fields.titles) clear(form);
+  } else if (isLogin(result)) sendAsPage(form);
+  else if (result?.status === 400) showErrors(form, result.page);
+  else explain(result);
+  await settle();
+}
+
+const textFields = (form) => [...form.elements].filter(({ type }) => /^text/.test(type));
+
+function showErrors(form, page) {
+  for (const field of textFields(form)) {
+    const error = page && find(`#${field.id}-error`, page);
+    find(`#${field.id}-error`)?.remove();
+    field.setAttribute("aria-invalid", Boolean(error));
+    field.setAttribute("aria-describedby", `${field.id}-hint ${field.id}-error`);
+    if (!error) continue;
+    (field.closest(".line") ?? field).after(error);
+    if (hasFocus(form)) focus(field);
+  }
+}
+
+function clear(form) {
+  const hadFocus = [...form.elements].some(hasFocus);
+  forget(form);
+  showErrors(form);
+  for (const field of textFields(form)) field.value = field.defaultValue = "";
+  form.elements.key.value = newKey();
+  for (const details of all(".more [open]")) {
+    if (details.contains(form) || form.id === "add") details.open = false;
+  }
+  if (form.elements.version) {
+    form.elements.version.remove();
+    history.replaceState(null, "", form.action);
+    restore(form);
+  }
+  if (hadFocus) focus(byId("new-title"));
+}
+
+// The editor, in the row
+
+// Id of a row: its request
+const saving = new Map();
+// The link to an editor that was followed last
+let lastLink;
+
+async function edit(link) {
+  const row = link.closest(".task");
+  const opener = document.activeElement;
+  lastLink = link;
+  await saving.get(row.id);
+  const result = await load(link.href);
   const editor = find(".editor", result.page);
-  if (editor) return openEditor(task, editor);
-  if (!find(".filter", result.page)) return swap(result);
-  const fresh = find(`#${task.id}`, result.page);
-  takeOver(result.page, ".filter", ".clear");
-  if (!fresh) return task.remove();
-  task.replaceWith(fresh);
-  prepare(fresh);
-  find(".links a", fresh).focus();
+  if (lastLink !== link) return;
+  if (editor) openEditor(row, editor, isIdle() || hasFocus(opener));
+  else refuseRow(row, result);
 }
 
-const senders = { page: sendPage, status: sendStatus, edit: sendEdit };
-
-on("submit", async (event) => {
-  const { target: form, submitter } = event;
-  if (form.closest("dialog")) return;
-  const sender = senders[form.dataset.send];
-  const url = submitter?.getAttribute("formaction") ?? form.action;
-  isLeaving = !sender;
-  if (/(logout|account.delete)$/.test(url)) drafts.clear();
-  if (!sender) return forget(form);
-  event.preventDefault();
-  if (busy.has(url) && !changed(form).length) return;
-  busy.add(url);
-  const body = new URLSearchParams(new FormData(form, submitter));
-  const sent = load(url, { method: "POST", body }).catch(() => {});
-  await sender(form, sent, url);
-  busy.delete(url);
-});
-
-function openEditor(task, editor) {
-  find(".task .editor")?.remove();
-  task.append(editor);
-  find("form", editor).dataset.send = "edit";
-  prepare(editor);
-  const field = find("[autofocus]", editor);
-  field.focus();
+// Whoever is elsewhere by now keeps the focus, and the editor that is open there.
+function openEditor(row, editor, isAwaited) {
+  const other = find(".task .editor");
+  if (other && !isAwaited && !row.contains(other)) return;
+  if (other) hideEditor();
+  if (isAwaited) fill(flash);
+  const form = find("form", editor);
+  if (/\/edit/.test(form.action)) form.dataset.send = "edit";
+  const field = find("[autofocus]", editor) ?? find("[name=title]", editor);
   field.autofocus = false;
+  row.classList.add("editing");
+  row.append(editor);
+  restore(form);
+  if (isAwaited) toEnd(field);
+}
+
+function hideEditor() {
+  const editor = find(".task .editor");
+  editor.parentElement.classList.remove("editing");
+  editor.remove();
 }
 
 function closeEditor() {
-  const task = find(".task:has(.editor)");
-  if (!task) return;
-  forget(find("form", task));
-  find(".editor", task).remove();
-  find(".links a", task).focus();
+  const row = find(".task .editor").parentElement;
+  const form = find("form", row);
+  const typed = changed(form).map(({ value }) => value);
+  if (typed.join("").length > FEW_CHARACTERS) notify("kept");
+  else forget(form);
+  hideEditor();
+  lastLink = find(".links a", row);
+  lastLink.focus();
 }
 
-async function edit(link) {
-  const { page } = await load(link.href);
-  if (!find(".editor", page)) return (location = link.href);
-  openEditor(link.closest(".task"), find(".editor", page));
+async function sendEdit(form, fields) {
+  const row = form.closest(".task");
+  const editor = find(".editor", row);
+  const link = find(".links a", row);
+  const hadFocus = hasFocus(row);
+  hideEditor();
+  find(".title", row).textContent = fields.title;
+  row.setAttribute("aria-busy", "true");
+  if (hadFocus) focus(link);
+  const request = post(form.action, fields);
+  saving.set(row.id, request);
+  const result = await request;
+  saving.delete(row.id);
+  row.removeAttribute("aria-busy");
+  if (isList(result)) {
+    forget(form);
+    take(result);
+    stamp(row.id);
+  } else {
+    refuseEdit(row, editor, result, isIdle() || hasFocus(link));
+  }
+  await settle();
 }
+
+// What is wrong stands in the row, with the text.
+function refuseEdit(row, editor, result, isAwaited) {
+  const answer = result && find(".editor", result.page);
+  openEditor(row, answer ?? editor, isAwaited);
+  if (!answer) explain(result);
+}
+
+// More rows, and the place in the list
+
+// Whether somebody works in the page while its rows are loaded
+let isTouched = false;
 
 async function loadMore(link) {
-  const { page } = await load(link.href);
+  if (link.ariaBusy) return;
+  link.ariaBusy = "true";
+  const result = await load(link.href).finally(() => (link.ariaBusy = null));
   if (!link.isConnected) return;
-  const tasks = all(".task", page);
-  if (!tasks.length) return (location = link.href);
-  prepare(page);
-  takeOver(page, ".next");
-  find(".tasks").append(...tasks);
-  find(".check", tasks[0]).focus({ preventScroll: true });
+  if (!isList(result)) return explain(result);
+  const fresh = all(".task", result.page).filter(({ id }) => !byId(id));
+  // What is deleted there leads back to this list.
+  for (const row of fresh) find(".links a:last-child", row).search = location.search;
+  const isAwaited = isIdle() || hasFocus(link);
+  fill(find(".next"), find("[rel=next]", result.page) ?? "");
+  list.append(...fresh);
+  if (isAwaited && fresh.length) focus(find(".check", fresh[0]));
 }
 
-function showHelp() {
-  find("#shortcuts").checked = localStorage.shortcuts !== "false";
-  find("#help").showModal();
+const placeName = `${account} place ${location.pathname}${location.search}`;
+
+function storePlace() {
+  if (!account || LOGOUT in sessionStorage) return;
+  const row = focusedRow();
+  const around = [row, row?.nextElementSibling, row?.previousElementSibling];
+  keepText(placeName, JSON.stringify([rows().length, scrollY, around.map((each) => each?.id)]));
 }
 
-on("click", async (event) => {
-  const { target } = event;
-  if (target.matches("[data-help]")) showHelp();
-  if (target.matches("[data-reveal]")) {
-    const isHidden = target.ariaPressed === "false";
-    target.ariaPressed = isHidden;
-    target.previousElementSibling.type = isHidden ? "text" : "password";
+// Back, a reload, and what leads back from a page of a task or from a form of this page
+function isReturn() {
+  const [from] = document.referrer.split("#");
+  const [{ type }] = performance.getEntriesByType("navigation");
+  const isBetween = from.startsWith(`${location.origin}${location.pathname}/`);
+  return type !== "navigate" || isBetween || from === location.href.split("#")[0];
+}
+
+async function returnToPlace() {
+  const place = isReturn() && sessionStorage[placeName];
+  if (!place) return location.hash || !isIdle() || focus(byId("new-title"));
+  const [count, top, ids] = JSON.parse(place);
+  const touch = () => (isTouched = true);
+  for (const type of ["wheel", "touchmove", "pointerdown", "keydown"]) on(type, touch);
+  while (rows().length < count && find("[rel=next]")) await loadMore(find("[rel=next]"));
+  if (isTouched) return;
+  const row = ids.map(byId).find(Boolean);
+  if (row && isIdle()) focus(find(".check", row));
+  scrollTo(0, top);
+}
+
+// Drafts belong to an account
+
+const LOGOUT = "logout";
+const nameOf = ({ action, elements }) =>
+  `${account} ${action.split(/[?#]/)[0]}${elements.version?.value ?? ""}`;
+const isChanged = (field) => field.value !== field.defaultValue;
+const changed = (form) => textFields(form).filter(isChanged);
+const forget = (form) => delete sessionStorage[nameOf(form)];
+const hasTyped = () => all("[data-draft]").some((form) => changed(form).length);
+
+function keepText(name, text) {
+  try {
+    if (text) sessionStorage[name] = text;
+    else delete sessionStorage[name];
+  } catch {
+    // The storage is full: what was typed is still in its field.
   }
-  const link = target.closest("a");
-  if (!link || event.shiftKey || isModified(event)) return;
-  const follow =
-    (link.rel === "next" && loadMore) ||
-    (link.matches(".links :first-child") && edit) ||
-    (link.closest(".task .editor") && closeEditor);
-  isLeaving = !follow;
-  if (!follow) return;
-  event.preventDefault();
-  await follow(link)?.catch(() => notify());
-});
+}
 
-// Drafts
-const nameOf = ({ action, elements }) => action.split("?")[0] + elements.version?.value;
-const keep = (form) => (drafts[nameOf(form)] = draftOf(form));
-const forget = (form) => delete drafts[nameOf(form)];
-const isChanged = (field) => /^text/.test(field.type) && field.value !== field.defaultValue;
-const changed = (form) => [...form.elements].filter(isChanged);
-const draftOf = (form) => JSON.stringify(changed(form).map(({ name, value }) => [name, value]));
+function keep(form) {
+  const texts = changed(form).map(({ name, value }) => [name, value]);
+  keepText(nameOf(form), texts.length && JSON.stringify(texts));
+}
 
-function restore(form, draft = drafts[nameOf(form)] ?? "[]") {
-  for (const [name, text] of JSON.parse(draft)) {
+function restore(form, texts = JSON.parse(sessionStorage[nameOf(form)] ?? "[]")) {
+  for (const [name, text] of texts) {
     const field = form.elements[name];
-    field.value = isChanged(field) && field.value !== text ? `${text} ${field.value}` : text;
+    if (field.value === text) continue;
+    if (isChanged(field)) field.setRangeText(`${text} `, 0, 0, "preserve");
+    else field.value = text;
     field.closest("details")?.setAttribute("open", "");
   }
 }
 
-on("input", ({ target: { form, id, checked } }) => {
+function dropWhatIsOfOthers() {
+  for (const name of Object.keys(sessionStorage)) {
+    if (account && name !== LOGOUT && !name.startsWith(`${account} `)) delete sessionStorage[name];
+  }
+  if (account || !(LOGOUT in sessionStorage)) return;
+  delete sessionStorage[LOGOUT];
+  // This tells other tabs.
+  localStorage[LOGOUT] = Date.now();
+}
+
+function onStorage({ key }) {
+  if (key !== LOGOUT) return;
+  sessionStorage.clear();
+  for (const form of all("form")) form.reset();
+  leave(location.href);
+}
+
+function toEnd(field) {
+  field.focus();
+  if (/^text/.test(field.type)) field.setSelectionRange(field.value.length, field.value.length);
+}
+
+// Forms and links
+
+const senders = { page: sendAdd, several: sendInPlace, status: sendStatus, edit: sendEdit };
+// Forms that load a page: what they sent
+const onTheirWay = new Map();
+let isLeaving = false;
+
+function onSubmit(event) {
+  const { target: form, submitter } = event;
+  if (form.closest("dialog")) return;
+  const url = submitter?.getAttribute("formaction") ?? form.action;
+  const data = new FormData(form);
+  if (submitter?.name) data.append(submitter.name, submitter.value);
+  const fields = Object.fromEntries(data);
+  const body = url + JSON.stringify(fields);
+  const sender = senders[form.dataset.send];
+  if (sender || onTheirWay.get(form) === body) event.preventDefault();
+  if (sender) return sender(form, fields, url);
+  onTheirWay.set(form, body);
+  setTimeout(() => onTheirWay.delete(form), MAX_WAIT);
+  isLeaving = true;
+  forget(form);
+  if (!/(logout|account.delete)$/.test(url)) return;
+  sessionStorage.clear();
+  sessionStorage[LOGOUT] = "";
+}
+
+const isModified = (event) => event.ctrlKey || event.altKey || event.metaKey;
+
+async function onClick(event) {
+  const { target } = event;
+  if (target.matches("[data-help]")) showHelp();
+  if (target.matches("[data-reveal]")) reveal(target);
+  if (target.matches("[data-close]")) fill(flash);
+  if (target.matches("[data-retry]")) retry(target.closest("li"));
+  if (target.matches("[data-reopen]")) lastLink.click();
+  const link = target.closest("a");
+  if (!link || event.shiftKey || isModified(event)) return;
+  const follow =
+    (link.rel === "next" && loadMore) ||
+    (link.matches(".task .links :first-child") && edit) ||
+    (link.closest(".task .actions") && closeEditor);
+  isLeaving = !follow;
+  if (!follow) return;
+  event.preventDefault();
+  await follow(link)?.catch(() => explain());
+}
+
+function retry(row) {
+  outbox.find((item) => item.row === row).isRefused = false;
+  sendOutbox();
+}
+
+function reveal(button) {
+  const isHidden = button.getAttribute("aria-pressed") === "false";
+  button.setAttribute("aria-pressed", isHidden);
+  button.previousElementSibling.type = isHidden ? "text" : "password";
+}
+
+function onInput({ target: { form, id, checked } }) {
   if (id === "shortcuts") localStorage.shortcuts = checked;
   if (form?.matches("[data-draft]")) keep(form);
-});
-
-on("beforeunload", (event) => {
-  if (isLeaving) return;
-  if (all("[data-draft]").some((form) => changed(form).length)) event.preventDefault();
-});
+}
 
 // Pasted lines
-on("paste", (event) => {
+function onPaste(event) {
   const text = event.clipboardData.getData("text").trim();
   if (event.target.id !== "new-title" || !/\n/.test(text)) return;
   event.preventDefault();
-  const field = find("#titles");
-  find("#several").open = true;
+  const field = byId("titles");
+  byId("several").open = true;
   field.value = `${field.value}\n${text}`.trim();
   keep(field.form);
   field.focus();
-});
+}
 
-const focused = () => find(".task:focus-within");
-const click = (selector) => focused()?.querySelector(selector).click();
-const move = (step) =>
-  (focused() ? focused()[step] : find(".task"))?.querySelector(".check").focus();
+// Keys
+
+const focusedRow = () => document.activeElement?.closest(".task");
+const click = (selector) => focusedRow() && find(selector, focusedRow())?.click();
+const filter = (index) => all(".filter a")[index].click();
+
+function move(step) {
+  const row = focusedRow();
+  const next = row ? row[step] : find(".task");
+  const more = step === "nextElementSibling" && find("[rel=next]");
+  if (next) return find(".check", next).focus();
+  if (!more) return;
+  more.focus();
+  more.click();
+}
+
+const remove = () => click(".links a:last-child");
 const shortcuts = {
-  n: () => find("#new-title").focus(),
+  n: () => byId("new-title").focus(),
   j: () => move("nextElementSibling"),
   k: () => move("previousElementSibling"),
   x: () => click(".check"),
   e: () => click(".links a"),
-  "#": () => click(".links a:last-child"),
+  z: () => find("button:not([data-close])", flash)?.click(),
+  1: () => filter(0),
+  2: () => filter(1),
+  3: () => filter(2),
+  "#": remove,
+  Delete: remove,
   "/": () => find(".filter [aria-current]").focus(),
   "?": showHelp,
 };
 
-on("keydown", (event) => {
-  const { key, target } = event;
-  if (event.isComposing || isModified(event)) return;
-  if (key === "Escape" && focused()) closeEditor();
-  if (target.closest("input, textarea, dialog, .editor") || !find("#help")) return;
-  if (localStorage.shortcuts === "false" || !shortcuts[key]) return;
+function showHelp() {
+  byId("shortcuts").checked = localStorage.shortcuts !== "false";
+  byId("help").showModal();
+}
+
+// A layout without Latin letters has a key where a keyboard of the USA has it.
+function keyOf({ key, code, shiftKey }) {
+  if (code === "Slash" && /^[.,]$/.test(key)) return shiftKey ? "?" : "/";
+  const [, letter] = /^(?:Key|Digit)(.)$/.exec(code) ?? [];
+  if (!letter || key.length > 1 || key < "\x80") return key;
+  return shiftKey && letter === "3" ? "#" : letter.toLowerCase();
+}
+
+// Option and AltGr make a sign of a letter or a digit; with any other key they are a command.
+function isCommand(event) {
+  const isSign = /^[#/?]$/.test(event.key) && /^(Key|Digit|Bracket)/.test(event.code);
+  return isModified(event) && !(isSign && event.altKey);
+}
+
+function onKey(event) {
+  const { target, key } = event;
+  // Safari: Escape after a composition
+  if (event.isComposing || event.keyCode === 229) return;
+  if (key === "Enter" && (event.ctrlKey || event.metaKey)) return save(target, event);
+  if (isCommand(event)) return;
+  if (key === "Escape") return giveUp(target);
+  if (key === "Enter" && isIdle()) find("main .danger")?.click();
+  if (target.closest("input, textarea, dialog, .editor") || !byId("help")) return;
+  const shortcut = shortcuts[keyOf(event)];
+  if (localStorage.shortcuts === "false" || !shortcut) return;
   event.preventDefault();
-  shortcuts[key]();
-});
+  shortcut();
+}
+
+function save({ form }, event) {
+  if (!form) return;
+  event.preventDefault();
+  [...form.elements].find(({ type }) => type === "submit").click();
+}
+
+function giveUp(target) {
+  if (target.closest("dialog")) return;
+  if (target.closest(".task .editor")) closeEditor();
+  else (find("main .danger ~ a") ?? find("[data-close]", flash))?.click();
+}
+
+// Coming and going
+
+let hiddenSince = 0;
+
+function onVisibility() {
+  if (document.hidden) hiddenSince = Date.now();
+  if (document.hidden || Date.now() - hiddenSince < AWAY) return;
+  age();
+  staying.clear();
+  if (list) renew();
+}
+
+const UNITS = { year: 31536000, month: 2592000, week: 604800, day: 86400, hour: 3600, minute: 60 };
+
+function age() {
+  const format = new Intl.RelativeTimeFormat(document.documentElement.lang);
+  for (const time of all("time:not(.exact)")) {
+    const seconds = (Date.now() - new Date(time.dateTime)) / 1000;
+    const unit = Object.keys(UNITS).find((name) => seconds >= UNITS[name]);
+    if (unit) time.textContent = format.format(-Math.floor(seconds / UNITS[unit]), unit);
+  }
+}
+
+function onPageShow({ persisted }) {
+  onTheirWay.clear();
+  // Nobody sees a page from before a logout
+  if (persisted) location.reload();
+}
+
+function onPageHide() {
+  storePlace();
+  for (const { url, fields } of wishes.values()) {
+    fetch(url, { method: "POST", body: new URLSearchParams(fields), keepalive: true });
+  }
+}
+
+function onBeforeUnload(event) {
+  if (!isLeaving && (hasTyped() || outbox.length)) event.preventDefault();
+}
 
 function prepare(root) {
-  for (const time of all("time", root)) time.title = new Date(time.dateTime).toLocaleString();
+  for (const time of all("time", root)) {
+    time.title = new Date(time.dateTime).toLocaleString();
+    if (time.className) time.textContent = time.title;
+  }
   for (const button of all("button[hidden]", root)) button.hidden = false;
-  for (const form of all("[data-draft]", root)) restore(form);
+  // Drafts do what the browser's history of forms is for, and end with the session.
+  const fields = all("[data-draft]", root).flatMap(textFields);
+  for (const field of fields) field.setAttribute("autocomplete", "off");
 }
 
-// Back restores the position
-on("pagehide", () => history.replaceState([all(".task").length, scrollY], ""));
+const listeners = {
+  submit: onSubmit,
+  click: onClick,
+  input: onInput,
+  paste: onPaste,
+  keydown: onKey,
+  compositionstart: () => (isComposing = true),
+  compositionend: () => (isComposing = false),
+  visibilitychange: onVisibility,
+  pageshow: onPageShow,
+  pagehide: onPageHide,
+  beforeunload: onBeforeUnload,
+  storage: onStorage,
+  online: sendOutbox,
+};
 
-prepare(document);
-const [count, top] = history.state ?? [0];
-while (all(".task").length < count && find("[rel=next]")) {
-  await loadMore(find("[rel=next]"));
-  scrollTo(0, top);
+function start() {
+  // This raises an error where the browser keeps nothing: then nothing starts
+  dropWhatIsOfOthers();
+  for (const type of Object.keys(listeners)) on(type, listeners[type]);
+  // keepPlace does it, in all browsers.
+  document.documentElement.style.overflowAnchor = "none";
+  prepare(document);
+  for (const form of all("[data-draft]")) restore(form);
+  if (find("main :focus")) toEnd(find("main :focus"));
+  setInterval(age, AWAY);
+  if (list) for (const item of JSON.parse(sessionStorage[outboxName] ?? "[]")) hold(item);
+  if (list) sendOutbox();
+  return returnToPlace();
 }
+
+if ("submitter" in SubmitEvent.prototype && "replaceChildren" in Element.prototype) start();

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +19,7 @@ TEXTS = {
     ".webmanifest": "application/manifest+json",
 }
 TYPES = TEXTS | {".png": "image/png"}
+_COMMENT_LINE = re.compile(rb"^ *//.*", re.MULTILINE)  # the line itself stays, for error messages
 
 
 class StaticFile:
@@ -29,8 +31,9 @@ class StaticFile:
 
     @cached_property
     def content(self) -> bytes:
-        """Return the bytes of the file."""
-        return self._path.read_bytes()
+        """Return the bytes of the file; a script without its lines of comments."""
+        content = self._path.read_bytes()
+        return _COMMENT_LINE.sub(b"", content) if self._path.suffix == ".js" else content
 
     @cached_property
     def digest(self) -> str:

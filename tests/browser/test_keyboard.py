@@ -240,7 +240,7 @@ def test_each_key_does_what_the_help_says(three: Page) -> None:
     help_ = three.get_by_role("dialog", name="Keyboard shortcuts")
     expect(help_).to_be_visible()
     shown = help_.locator("kbd").all_inner_texts()
-    assert shown == ["n", "j", "k", "x", "e", "#", "/", "?"]
+    assert shown == ["n", "j", "k", "x", "e", "#", "Del", "z", "1", "2", "3", "/", "?"]
     keys.press("Escape")
     expect(help_).to_be_hidden()
     keys.press("n")

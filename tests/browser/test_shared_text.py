@@ -12,6 +12,7 @@ from tests.support.stories import (
     path_of,
     rows,
     titles,
+    unsaved,
     with_scripts,
 )
 
@@ -90,5 +91,6 @@ def test_a_second_press_while_the_first_is_on_its_way_adds_once_and_is_no_error(
         tasks.keyboard.press("Enter")
     tasks.keyboard.press("Enter")
     expect(titles(tasks)).to_have_text(["Call Ada", "Buy milk"])
+    expect(unsaved(tasks)).to_have_count(0)
     assert path_of(tasks) == "/tasks"
     assert max(statuses) < 400

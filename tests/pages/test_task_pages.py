@@ -262,7 +262,7 @@ async def test_a_list_that_has_tasks_takes_the_focus_only_where_something_is_typ
     await mine.open("/tasks")
     assert focused() == ["title"]
     page = await mine.submit("Add", title="Buy milk")
-    assert (focused(), page.form("Add").described) == ([], {"title": ["flash"]})
+    assert (focused(), page.form("Add").described) == ([], {"title": ["flash-text"]})
     for address, names in [
         ("/tasks", []),
         ("/tasks?status=pending", []),

@@ -29,9 +29,10 @@ TOKEN = {"name": "1", "expires": "90", "password": PASSWORD}
 READ_OUT = {"alt", "aria-description", "aria-label", "label", "placeholder", "summary", "title"}
 READ_OUT |= {"data-offline", "data-label"}  # what the script shows
 # The program, the keys of its shortcuts, and a parameter that an error page names.
-NAMES = {"taskapp", *"njkxe"}
+NAMES = {"taskapp", *"njkxez"}
 FOR_MACHINES = {"light dark", "Authorization: Bearer"}
-ATTRIBUTES = re.compile(r'aria-(describedby|invalid)="\w*"')  # of a macro, outside its tags
+# Of a macro or a block, outside its tags.
+ATTRIBUTES = re.compile(r'(aria-(describedby|invalid)|data-csrf-token)="\w*"')
 HUMAN = re.compile(r"[A-Z][a-z]|[A-Za-z]{2} [A-Za-z]{2}|[a-z][.:!?…]$")
 PAGES = sorted(set(CHECKOUT.glob("templates/*.html")) - {CHECKOUT / "templates/api_docs.html"})
 JINJA = Environment(extensions=["jinja2.ext.i18n"], autoescape=True)

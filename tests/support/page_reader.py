@@ -124,6 +124,9 @@ class Reader(HTMLParser):
         found = {name: value or "" for name, value in attrs}
         assert len(found) == len(attrs), f"<{tag}> has an attribute twice"
         self.tags.append((tag, found))
+        if self._is_inert():
+            self._open.append((tag, found, len(self.text), None))
+            return
         named = ("href", "action", "formaction", "src")
         self.references += [found[name] for name in named if name in found]
         control = None
@@ -139,6 +142,10 @@ class Reader(HTMLParser):
             self._read_row(found)
         if tag not in VOID:
             self._open.append((tag, found, len(self.text), control))
+
+    def _is_inert(self) -> bool:
+        """Return whether what comes is in a template, which only a script reads."""
+        return any(tag == "template" for tag, *_ in self._open)
 
     def _read_row(self, check: dict[str, str]) -> None:
         row = next(found for tag, found, *_ in reversed(self._open) if tag == "li")
@@ -158,11 +165,12 @@ class Reader(HTMLParser):
             control.text = text
         if tag == "form":
             self._form = None
-        if tag == "a":
+        if tag == "a" and not self._is_inert():
             self.links.append((found.get("aria-label") or text.strip(), found["href"]))
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if not self._is_inert():
+            self.text += data
 
 
 class Page:

@@ -51,12 +51,14 @@ def add(page: Page, title: str, description: str = "") -> None:
         page.get_by_label("Description").fill(description)
     page.get_by_role("button", name="Add", exact=True).click()
     expect(titles(page).first).to_have_text(title)
+    expect(unsaved(page)).to_have_count(0)
 
 
 def add_several(page: Page, *lines: str) -> None:
     page.get_by_text("Add multiple tasks").click()
     page.get_by_label("Tasks", exact=True).fill("\n".join(lines))
     page.get_by_role("button", name="Add tasks").click()
+    expect(unsaved(page)).to_have_count(0)
 
 
 def have(context: BrowserContext, account: Account, *lines: str, status: str = "pending") -> None:
@@ -78,6 +80,11 @@ def rows(page: Page) -> Locator:
 
 def titles(page: Page) -> Locator:
     return rows(page).locator(".title")
+
+
+def unsaved(page: Page) -> Locator:
+    """The rows of tasks that the script has not saved yet."""
+    return page.locator(".tasks .unsaved")
 
 
 def box(page: Page, title: str) -> Locator:
