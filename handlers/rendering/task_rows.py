@@ -9,6 +9,7 @@ from html import escape
 
 from handlers.rendering.excerpts import make_excerpt
 from handlers.rendering.languages import Language
+from handlers.rendering.links import link_addresses
 from handlers.rendering.skeletons import HtmlChunks, Skeleton, SkeletonCache
 from taskapp.queries.tasks import ListedTask
 
@@ -59,7 +60,7 @@ def render_rows(
                 task.id,
                 title,
                 excerpt if description == full else escape(excerpt),
-                description,
+                link_addresses(full) if "://" in full else description,
                 f"{created_at[:19]}Z",
                 language.format_datetime(created_at),
                 language.time_ago(created_at, now),
