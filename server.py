@@ -27,7 +27,7 @@ from taskapp.cli.common import EPILOG, read_settings, report_errors
 from taskapp.config.installation import IS_ONE_FILE, version
 from taskapp.config.settings import Settings, SettingsError
 from taskapp.jobs.backup_schedule import run_backup_schedule
-from taskapp.jobs.health_check import watch_limits
+from taskapp.jobs.health_check import find_database_problem, watch_limits
 from taskapp.jobs.housekeeping import run_health_checks, run_housekeeping
 from taskapp.observability.logs import configure_logging, log
 from taskapp.runtime.listeners import describe_sockets, listening_sockets
@@ -49,7 +49,9 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
             open_database(services, stop=stopped) as url,
         ):
             if url:
-                await watch_limits(services)  # the first response of /ready is right, too
+                # The first response of /ready is right, too.
+                await find_database_problem(services)
+                await watch_limits(services)
                 web_server.open()
                 _announce(settings, describe_sockets(settings, sockets))
                 async with (
@@ -71,7 +73,8 @@ def _announce(settings: Settings, address: str) -> None:
     data = str(settings.data_dir) if settings.uses_embedded_database else "your PostgreSQL"
     log("ready", address=address, data=data)
     with suppress(OSError):  # a full disk, or nobody who reads it, is no reason not to serve
-        click.echo(f"taskapp is ready at {address}\nYour data is in {data}\nCtrl-C stops it.")
+        # The address is last, where one looks for it.
+        click.echo(f"Your data is in {data}\nCtrl-C stops it.\ntaskapp is ready at {address}")
 
 
 @click.group(invoke_without_command=True, epilog=EPILOG)

@@ -158,7 +158,9 @@ class Settings:
         "", values.origins, "origins allowed to call the API from a browser"
     )
     log_format: str = _setting(
-        "auto", values.one_of("auto", "text", "json"), "auto: text on a terminal, JSON elsewhere"
+        "auto",
+        values.one_of("auto", "text", "json"),
+        "auto: short on a terminal, JSON elsewhere",
     )
     log_level: str = _setting(
         "info", values.one_of("debug", "info", "warning", "error"), "minimum level to log"

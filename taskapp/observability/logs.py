@@ -65,6 +65,15 @@ def _as_text(line: dict[str, Value]) -> str:
     return f"{head}{tail}\n" + "".join(f"    {printable(part)}\n" for part in parts)
 
 
+def _as_short_text(line: dict[str, Value]) -> str:
+    """Return a request that was answered in a few words, for a person at a terminal."""
+    if line["event"] != "request" or line["level"] != "info":
+        return _as_text(line)
+    time_of_day = datetime.fromisoformat(str(line["time"])).astimezone().strftime("%H:%M:%S")
+    parts = (time_of_day, line["method"], line["route"], line["status"], line["ms"], "ms")
+    return " ".join(map(str, parts)) + "\n"
+
+
 def _plain(value: Value) -> str:
     text = str(value)
     if text.isprintable() and " " not in text:
@@ -126,10 +135,9 @@ def configure_logging(settings: Settings, stream: IO[str] | None = None) -> None
     """Configure the log, that of libraries too; it goes to standard error by default."""
     _output.stream = stream
     _output.level = _LEVELS[settings.log_level]
-    wants_text = settings.log_format == "text" or (
-        settings.log_format == "auto" and (stream or sys.stderr).isatty()
-    )
-    _output.render = _as_text if wants_text else _as_json
+    is_at_terminal = settings.log_format == "auto" and (stream or sys.stderr).isatty()
+    is_text = settings.log_format == "text"
+    _output.render = _as_short_text if is_at_terminal else _as_text if is_text else _as_json
     root = logging.getLogger()
     root.handlers[:] = [_Handler()]
     root.setLevel(_output.level)

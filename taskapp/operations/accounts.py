@@ -286,7 +286,8 @@ async def purge_sessions(services: Services) -> int:
     purged = await delete_in_portions(
         lambda limit: delete_ended_sessions(services.database, limit=limit)
     )
-    log("sessions.purged", count=purged.rows)
+    if purged.rows:
+        log("sessions.purged", count=purged.rows)
     return purged.rows
 
 
@@ -295,7 +296,8 @@ async def forget_addresses(services: Services) -> None:
     forgotten = await delete_in_portions(
         lambda limit: delete_old_addresses(services.database, limit=limit)
     )
-    log("addresses.forgotten", count=forgotten.rows)
+    if forgotten.rows:
+        log("addresses.forgotten", count=forgotten.rows)
 
 
 async def _renew_hash(services: Services, found: Credentials, password: str) -> str:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pty
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -212,3 +213,41 @@ def test_access_lines_and_chatter_of_libraries_are_left_out() -> None:
     logging.getLogger("asyncio").info("Using selector")
     logging.getLogger("alembic.runtime.migration").info("Context impl")
     assert stream.getvalue() == ""
+
+
+class TerminalStream(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def at_terminal(form: str) -> io.StringIO:
+    stream = TerminalStream()
+    configure_logging(load_settings({"TASKAPP_LOG_FORMAT": form}), stream)
+    return stream
+
+
+def test_at_a_terminal_a_request_is_a_few_words_and_all_else_is_whole() -> None:
+    stream = at_terminal("auto")
+    values: dict[str, Any] = {
+        "method": "GET",
+        "route": "/tasks",
+        "status": 200,
+        "ms": 3.25,
+        "userId": "u1",
+    }
+    log("request", **values)
+    log("request", "error", **values | {"status": 500})
+    log("task.created", taskId="t1")
+    request, failed, other = stream.getvalue().splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /tasks 200 3.25 ms", request)
+    assert failed.endswith("ERROR   request method=GET route=/tasks status=500 ms=3.25 userId=u1")
+    assert other.endswith("INFO    task.created taskId=t1")
+
+
+@pytest.mark.parametrize(("form", "whole"), [("text", "route=/tasks"), ("json", '"status":200')])
+def test_a_format_that_is_set_is_the_same_at_a_terminal(form: str, whole: str) -> None:
+    stream = at_terminal(form)
+    log("request", method="GET", route="/tasks", status=200, ms=3.25)
+    assert whole in stream.getvalue()

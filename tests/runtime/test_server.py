@@ -93,9 +93,9 @@ def test_the_first_start_answers_health_at_once_and_says_where_all_is(new_folder
         server.wait_until_ready()
         assert client.send("GET", "/api/health").json["database"] == "connected"
         assert server.said.splitlines() == [
-            f"taskapp is ready at http://127.0.0.1:{server.address}",
             f"Your data is in {new_folder}",
             "Ctrl-C stops it.",
+            f"taskapp is ready at http://127.0.0.1:{server.address}",
         ]
         assert new_folder.stat().st_mode & 0o077 & ~0o011 == 0
         assert server.end() == 0

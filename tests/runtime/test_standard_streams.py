@@ -1,8 +1,14 @@
 """Standard input, output and error may be closed, full or unread, and nothing crashes."""
 
+import os
+import pty
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -96,3 +102,32 @@ def test_names_in_any_encoding_are_printed(data_folder: Path) -> None:
         )
         assert (done.returncode, done.stderr) == (0, b"")
         assert b"TASKAPP_DATA_DIR" in done.stdout
+
+
+def test_at_a_terminal_the_address_is_last_and_then_each_request_in_a_few_words(
+    data_folder: Path, database_url: str
+) -> None:
+    settings = {"TASKAPP_DATA_DIR": str(data_folder), "TASKAPP_DATABASE_URL": database_url}
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, str(PROGRAM)],
+        env=inherited_environment(measured=True) | settings | {"TASKAPP_PORT": "0"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    ) as server:
+        os.close(theirs)
+        try:
+            with os.fdopen(ours, encoding="utf-8") as terminal:
+                said = [terminal.readline()]
+                while not said[-1].startswith("taskapp is ready at "):
+                    assert said[-1], said
+                    said.append(terminal.readline())
+                port = int(said[-1].rpartition(":")[2])
+                with closing(HTTPConnection("127.0.0.1", port)) as connection:
+                    connection.request("GET", "/api/health/live")
+                    assert connection.getresponse().status == 200
+                request = r"\d\d:\d\d:\d\d GET /api/health/live 200 [\d.]+ ms\n"
+                assert re.fullmatch(request, terminal.readline())
+        finally:
+            server.send_signal(signal.SIGTERM)

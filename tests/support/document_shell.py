@@ -19,7 +19,7 @@ from tests.support.server_process import (
 )
 
 DONE = "===done==="
-READY = "Ctrl-C stops it."
+READY = "taskapp is ready at"
 PARTS = (
     *("server.py", "Makefile", "pyproject.toml", "requirements.lock", "deploy"),
     *("taskapp", "handlers", "schema", "templates", "static"),
