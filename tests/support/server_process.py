@@ -304,8 +304,11 @@ def _connection_to(address: str, timeout: float) -> http.client.HTTPConnection:
 
 def _has_hung_up(connection: http.client.HTTPConnection) -> bool:
     """Return whether the server closed an idle connection, before it is used again."""
-    idle = connection.sock
-    return idle is not None and bool(select.select([idle], [], [], 0)[0])
+    if connection.sock is None:
+        return False
+    poll = select.poll()  # unlike select.select, of descriptors above 1,023 too
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class ServerProcess:
