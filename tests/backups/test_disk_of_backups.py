@@ -214,7 +214,8 @@ def test_a_segment_that_was_never_written_makes_no_backup_due(instance: Instance
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no gzip", gzip.compress(b"1\n\xff", mtime=0), gzip.compress(b"1\tnowhere\n")]
+    "content",
+    [b"", b"no gzip", gzip.compress(b"1\n\xff", mtime=0), gzip.compress(b"1\tnowhere\n", mtime=0)],
 )
 def test_a_timeline_that_cannot_be_read_is_told_before_a_restore_needs_it(
     instance: Instance, content: bytes
