@@ -1,7 +1,7 @@
 """The list of tasks, and the pages that edit, complete and delete tasks."""
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from functools import cached_property
 from typing import ClassVar
 
@@ -11,6 +11,7 @@ from handlers.pages.base import MAX_FLASH_MESSAGE_LENGTH, Draft, PageHandler
 from handlers.rendering.languages import Language
 from handlers.rendering.skeletons import HtmlChunks
 from handlers.rendering.task_rows import render_rows
+from handlers.rendering.text_differences import Difference, compare_texts
 from taskapp.core.errors import Invalid, VersionConflict
 from taskapp.forms.parameters import (
     DEFAULT_PAGE_SIZE,
@@ -249,7 +250,11 @@ class TaskEditPage(TaskPage):
 
     async def post(self, task_id: str) -> None:
         """Save the task, or render the form with what is wrong or with a conflicting change."""
-        sent = self.read_form("title", "description", "version")
+        sent = self.read_form("title", "description", "version", "take")
+        if sent.pop("take", None):
+            task = await require_task(self.services, self.session, task_id)
+            self.redirect_to(self.path_of_task(task.id))
+            return
         version = sent.pop("version", "")
         versions = [version] if is_version(version) else None
         task = await require_task(self.services, self.session, task_id)
@@ -273,7 +278,12 @@ class TaskEditPage(TaskPage):
             self._redirect_to_task(task)
             return
         values = {**sent, "version": task.updated_at}
-        self._render_form(task, values, {}, is_conflict=True, status=409)
+        differences = {
+            name: compare_texts(text, sent.get(name, ""))
+            for name, text in saved.items()
+            if text != sent.get(name, "")
+        }
+        self._render_form(task, values, {}, differences=differences, status=409)
 
     def _redirect_to_task(self, task: Task) -> None:
         self.redirect_to(self.path_of_task(task.id), "saved")
@@ -284,7 +294,7 @@ class TaskEditPage(TaskPage):
         values: dict[str, str],
         errors: dict[str, str],
         *,
-        is_conflict: bool = False,
+        differences: Mapping[str, Difference] | None = None,
         status: int = 200,
     ) -> None:
         self.render_page(
@@ -294,7 +304,7 @@ class TaskEditPage(TaskPage):
             list_query=self.list_query,
             values=values,
             errors=errors,
-            is_conflict=is_conflict,
+            differences=differences or {},
         )
 
 

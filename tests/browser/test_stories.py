@@ -152,7 +152,7 @@ def test_a_conflict_shows_both_texts_and_saving_works(tasks: Page, context: Brow
     tasks.get_by_role("button", name="Save").click()
     expect(tasks.get_by_role("alert")).to_contain_text("By the other")
     expect(tasks.get_by_label("Title")).to_have_value("By me")
-    tasks.get_by_role("button", name="Save").click()
+    tasks.get_by_role("button", name="Save mine").click()
     expect(titles(tasks)).to_have_text(["By me"])
 
 

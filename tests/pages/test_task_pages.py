@@ -352,10 +352,41 @@ async def test_a_conflict_shows_both_texts_and_then_saving_works(
     assert "This task has changed since you opened it" in page.text
     assert "By the other" in page.text
     assert "Theirs" in page.text
-    assert page.form("Save").fields["title"] == "By me"
-    assert page.form("Save").fields["description"] == "Mine"
+    assert page.form("Save mine").fields["title"] == "By me"
+    assert page.form("Save mine").fields["description"] == "Mine"
     assert (await stored(alice, task))["title"] == "By the other"
-    assert (await mine.submit("Save")).titles == ["By me"]
+    assert (await mine.submit("Save mine")).titles == ["By me"]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("oat", "rye"), ("<b>", ""), ("", "<i>rye</i>")])
+async def test_a_conflict_marks_what_differs_and_only_that(
+    mine: PageClient, alice: ApiClient, theirs: str, ours: str
+) -> None:
+    text = "First line\nBuy {} milk & bread\nLast line"
+    task = await alice.add_task("Shopping", description=text.format("soy"))
+    await mine.open(f"/tasks/{task['id']}/edit")
+    await alice.put(f"/api/tasks/{task['id']}", {"description": text.format(theirs)})
+    page = await mine.send("Save", description=text.format(ours))
+    assert page.status == 409
+    saved, yours = re.findall(r"<dd[^>]*>(.*?)</dd>", page.html, re.DOTALL)
+    for shown, element, word in [(saved, "del", theirs), (yours, "ins", ours)]:
+        assert unescape(re.sub(f"</?{element}>", "", shown)) == text.format(word)
+        marked = unescape("".join(re.findall(f"<{element}>(.*?)</{element}>", shown, re.DOTALL)))
+        assert marked.strip() == word
+    assert "Status: Pending" in page.text
+
+
+async def test_the_saved_version_is_taken_by_a_click_that_changes_nothing(
+    mine: PageClient, alice: ApiClient, task: dict[str, str]
+) -> None:
+    await mine.open(f"/tasks/{task['id']}/edit")
+    saved = (await alice.put(f"/api/tasks/{task['id']}", {"title": "By the other"})).json
+    await mine.send("Save", title="", description="Mine")
+    await mine.send("Save", title="By me", description="")
+    response = await mine.send("Take the saved one")
+    assert (response.status, response.location) == (303, f"/tasks#task-{task['id']}")
+    assert (await mine.follow(response)).titles == ["By the other"]
+    assert await stored(alice, task) == saved
 
 
 async def test_saving_twice_by_a_double_click_is_no_conflict(

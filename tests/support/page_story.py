@@ -89,7 +89,7 @@ async def _change_a_task(visitor: PageClient, alice: ApiClient) -> None:
     await visitor.send("Save", title="")
     await alice.put(f"/api/tasks/{page.rows[1].id}", {"title": "By the other"})
     await visitor.send("Save", title="By me")
-    await visitor.submit("Save")
+    await visitor.submit("Save mine")
 
 
 async def _delete_tasks(visitor: PageClient, alice: ApiClient) -> None:
