@@ -13,7 +13,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    literal_column,
     select,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -23,7 +22,7 @@ from schema.tables import tasks, users
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
-from taskapp.queries.portions import delete_portion, row_limit
+from taskapp.queries.portions import delete_portion, is_chosen, places_of, row_limit
 from taskapp.queries.sessions import owner_row, session_user_id
 from taskapp.queries.tasks import (
     COUNT_LIMIT,
@@ -74,7 +73,6 @@ _INSERT = Statement(
     .returning(tasks.c.id),
 )
 _is_completed = is_of_status("completed")
-_ctid: Any = literal_column("tasks.ctid")
 _counted = (
     select(tasks.c.id)
     .where(is_owned, _is_completed, tasks.c.updated_at <= func.now())
@@ -88,8 +86,7 @@ def _few_completed(*conditions: Any) -> Any:
     """Return a SELECT of the places and sizes of the first `limit` completed tasks."""
     size = func.octet_length(tasks.c.title) + func.octet_length(tasks.c.description)
     return (
-        select(_ctid.label("ctid"), size.label("size"))
-        .select_from(tasks)
+        select(*places_of(tasks), size.label("size"))
         .where(_is_completed, *conditions)
         .order_by(*order_of_status)
         .limit(row_limit)
@@ -126,11 +123,7 @@ _few = (
 _DELETE_FEW_COMPLETED = Statement(
     "tasks.delete_few_completed",
     delete(tasks)
-    .where(
-        # By ctid, as `delete_portion` does.
-        _ctid == func.any(func.array(select(_few.c.ctid).scalar_subquery())),
-        _are_few(_few),
-    )
+    .where(is_chosen(tasks, _few), is_owned_writable, _are_few(_few))
     .returning(*columns),
 )
 _DELETE_COMPLETED = Statement(
@@ -177,7 +170,7 @@ _RESTORE = Statement(
         [*_NAMES, "user_id"],
         select(*_deleted.c, owner_row.c.user_id).where(owner_row.c.user_id.is_not(None)),
     )
-    .on_conflict_do_nothing(index_elements=["id"])
+    .on_conflict_do_nothing()
     .returning(tasks.c.id),
 )
 

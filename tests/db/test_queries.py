@@ -438,7 +438,8 @@ def partitioned(database_url: str) -> Iterator[Many]:
             name
             for name, statement in STATEMENTS.items()
             # `find_access` looks for whoever owns a task, and an INSERT has a place of its own.
-            if name.startswith("tasks.") and not re.search("find_access|insert|estimate", name)
+            if name.startswith("tasks.")
+            and not re.search("find_access|insert|restore|estimate", name)
         )
     ),
 )
@@ -462,18 +463,28 @@ def test_of_tasks_in_partitions_only_those_of_the_user_are_deleted(partitioned: 
     owner = partitioned.values["owner"]
     counted = "SELECT count(*) FROM tasks WHERE user_id {} %s"
 
-    async def scenario() -> list[str]:
+    session = SessionToken(owner, partitioned.values["session"])
+
+    def numbers() -> list[int]:
+        return [execute(partitioned.url, counted.format(sign), owner)[0][0] for sign in ("=", "<>")]
+
+    async def scenario() -> None:
         async with open_database(partitioned.url) as database:
-            session = SessionToken(owner, partitioned.values["session"])
-            return await bulk_tasks.delete_completed_tasks(
+            portion = await bulk_tasks.delete_completed_tasks(
                 database, session, until=LATER, after=None, limit=51
             )
+            assert len(portion) == 51
+            assert numbers() == [own - 51, others]
+            few = await bulk_tasks.delete_few_completed_tasks(
+                database, session, until=LATER, limit=5000, max_size=10**6
+            )
+            assert numbers() == [own - 51 - len(few), others]
+            restored = await bulk_tasks.insert_deleted_tasks(database, session, few)
+            assert len(restored) == len(few)
+            assert numbers() == [own - 51, others]
 
-    own, others = (execute(partitioned.url, counted.format(sign), owner) for sign in ("=", "<>"))
-    deleted = asyncio.run(scenario())
-    assert len(deleted) == 51
-    assert execute(partitioned.url, counted.format("="), owner) == [(own[0][0] - 51,)]
-    assert execute(partitioned.url, counted.format("<>"), owner) == others
+    own, others = numbers()
+    asyncio.run(scenario())
 
 
 def test_the_exceptions_are_statements_that_read_a_whole_table(many: Many) -> None:

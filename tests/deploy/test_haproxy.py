@@ -1,0 +1,210 @@
+"""HAProxy with deploy/haproxy/haproxy.cfg, in front of two taskapps on one PostgreSQL."""
+
+import json
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.deploy.certificates import make_authority, make_certificate
+from tests.deploy.proxy import HOST, Proxy, Reply
+from tests.support.database_fixtures import execute, locked_tasks
+from tests.support.server_process import (
+    CHECKOUT,
+    Client,
+    ServerProcess,
+    reserved_port,
+    server_process,
+    wait_until,
+)
+
+CONFIGURATION = CHECKOUT / "deploy" / "haproxy"
+ERRORS = sorted((CONFIGURATION / "errors").iterdir())
+KEY = "only-for-tests-0123456789-abcdefghijklmnop"
+WRITERS = 4
+MANY = 50  # tasks
+INSERTING = (
+    "SELECT 1 FROM pg_locks"
+    " WHERE relation = 'tasks'::regclass AND mode = 'RowExclusiveLock' AND NOT granted"
+)
+JSON = ("-H", "Content-Type: application/json")
+
+
+@dataclass
+class Site:
+    """HAProxy, the taskapps behind it, and Alice."""
+
+    proxy: Proxy
+    servers: list[ServerProcess]
+    alice: Client
+    metrics_port: int
+
+    def curl(self, path: str, *options: str) -> Reply:
+        return self.proxy.curl(path, "-H", f"Authorization: Bearer {self.alice.token}", *options)
+
+
+@contextmanager
+def running_haproxy(folder: Path, ports: dict[int, int]) -> Iterator[Proxy]:
+    """Run HAProxy with its ports and paths moved."""
+    authority = make_authority(folder)
+    certificate = make_certificate(folder, authority, HOST)
+    (folder / "tls").mkdir()
+    both = certificate.path.read_text() + certificate.key.read_text()
+    (folder / "tls" / f"{HOST}.pem").write_text(both)
+    text = (CONFIGURATION / "haproxy.cfg").read_text()
+    text = text.replace("/etc/haproxy/errors", str(CONFIGURATION / "errors"))
+    text = text.replace("/etc/haproxy/tls", str(folder / "tls"))
+    text = re.sub(r"(?<=:)(\d+)\b", lambda match: str(ports[int(match[1])]), text)
+    (folder / "haproxy.cfg").write_text(text)
+    with (
+        (folder / "error.log").open("wb") as log,
+        subprocess.Popen(["haproxy", "-f", folder / "haproxy.cfg"], stdout=log, stderr=log) as run,
+    ):
+        try:
+            proxy = Proxy(folder, ports[80], ports[443], authority)
+            wait_until(
+                lambda: run.poll() is not None or proxy.curl("/api/health/ready").status == 200
+            )
+            assert run.poll() is None, proxy.log()
+            yield proxy
+        finally:
+            run.send_signal(signal.SIGTERM)
+
+
+@pytest.fixture
+def site(database_url: str) -> Iterator[Site]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp")))
+        settings = {
+            "TASKAPP_DATABASE_URL": database_url,
+            "TASKAPP_SECRET_KEY": KEY,
+            "TASKAPP_PUBLIC_URL": f"https://{HOST}",
+            "TASKAPP_TRUSTED_PROXIES": "127.0.0.1",
+            "TASKAPP_API_LIMIT": "100000/15minute",
+        }
+        servers = [
+            stack.enter_context(server_process(folder / f"data{number}", settings=settings))
+            for number in (1, 2)
+        ]
+        for server in servers:
+            server.wait_until_ready()
+        alice = stack.enter_context(servers[0].client()).sign_up(f"{uuid4().hex}@example.com")
+        ports = {port: stack.enter_context(reserved_port()) for port in (80, 443, 8404)}
+        behind = dict(zip((8001, 8002), (int(server.address) for server in servers), strict=True))
+        proxy = stack.enter_context(running_haproxy(folder, ports | behind))
+        yield Site(proxy, servers, alice, ports[8404])
+
+
+@dataclass
+class Results:
+    """The statuses of responses, and the titles of acknowledged tasks."""
+
+    stopped: threading.Event = field(default_factory=threading.Event)
+    statuses: "Counter[int]" = field(default_factory=Counter)
+    titles: list[str] = field(default_factory=list)
+
+
+def work(site: Site, results: Results) -> None:
+    """Add tasks with a key and read lists, on one keep-alive connection."""
+    headers = {
+        "Authorization": f"Bearer {site.alice.token}",
+        "Content-Type": "application/json",
+    }
+    with site.proxy.connected() as connection:
+
+        def send(method: str, body: str | None, **more: str) -> int:
+            connection.request(method, "/api/tasks", body, headers | more)
+            response = connection.getresponse()
+            response.read()
+            results.statuses[response.status] += 1
+            return response.status
+
+        while not results.stopped.is_set():
+            title = uuid4().hex
+            more = {"Idempotency-Key": title}
+            if send("POST", json.dumps({"title": title}), **more) == 201:
+                results.titles.append(title)
+            send("GET", None)
+
+
+def test_a_taskapp_that_is_killed_fails_no_request_that_may_be_repeated(site: Site) -> None:
+    results = Results()
+    with ThreadPoolExecutor(WRITERS) as writers:
+        running = [writers.submit(work, site, results) for _ in range(WRITERS)]
+        try:
+            wait_until(lambda: len(results.titles) > MANY)
+            site.servers[0].process.kill()
+            seen = len(results.titles)
+            wait_until(lambda: len(results.titles) > seen + MANY)
+        finally:
+            results.stopped.set()
+        for one in running:
+            one.result()
+    assert set(results.statuses) == {200, 201}
+    site.alice.moved_to(site.servers[1].address)
+    assert Counter(site.alice.titles()) == Counter(results.titles)
+
+
+def test_the_errors_of_haproxy_have_the_forms_of_taskapp(site: Site, database_url: str) -> None:
+    with ThreadPoolExecutor() as others, locked_tasks(database_url):
+        # No key: it may have been done, and is not repeated.
+        sent = others.submit(site.curl, "/api/tasks", *JSON, "-d", '{"title": "x"}')
+        wait_until(lambda: execute(database_url, INSERTING) != [])
+        for server in site.servers:
+            server.process.kill()
+        assert_problem(sent.result(), 502)
+    wait_until(lambda: site.curl("/api/tasks").status == 503)
+    assert_problem(site.curl("/api/tasks"), 503)
+    reply = site.curl("/tasks")
+    assert (reply.status, reply.header("Content-Type")) == (503, "text/html; charset=utf-8")
+    assert int(reply.header("Retry-After")) > 0
+    assert "<h1>" in reply.body
+
+
+def assert_problem(reply: Reply, status: int) -> None:
+    assert (reply.status, reply.header("Content-Type")) == (status, "application/problem+json")
+    assert int(reply.header("Retry-After")) > 0
+    assert json.loads(reply.body)["status"] == status
+
+
+@pytest.mark.parametrize("path", ERRORS, ids=lambda path: path.name)
+def test_an_error_file_is_a_whole_response(path: Path) -> None:
+    head, _, body = path.read_bytes().decode().partition("\r\n\r\n")
+    first, *lines = head.split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    status = int(path.name[:3])
+    assert first.startswith(f"HTTP/1.1 {status} ")
+    assert int(headers["Content-Length"]) == len(body)
+    assert int(headers["Retry-After"]) > 0
+    if "json" in path.name:
+        assert json.loads(body)["status"] == status
+
+
+def test_a_client_cannot_say_that_it_is_another_and_only_this_machine_has_the_metrics(
+    site: Site,
+) -> None:
+    site.curl("/api/tasks", "-H", "X-Forwarded-For: 198.51.100.7", "-H", "X-Real-IP: 198.51.100.7")
+    wait_until(lambda: addresses_of(site, "/api/tasks") == ["127.0.0.1"])
+    assert site.curl("/metrics").status == 404
+    metrics = subprocess.run(
+        ["curl", "--silent", f"http://127.0.0.1:{site.metrics_port}/metrics"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 'haproxy_server_status{proxy="api",server="taskapp2",state="UP"} 1' in metrics.stdout
+
+
+def addresses_of(site: Site, route: str) -> list[str]:
+    lines = [line for server in site.servers for line in server.log if line["event"] == "request"]
+    return [line["address"] for line in lines if line["route"] == route]
