@@ -7,9 +7,22 @@ from urllib.parse import urlencode
 
 from handlers.pages.base import Draft, PageHandler, is_path_of_this_site
 from taskapp.auth.passwords import MIN_PASSWORD_LENGTH
-from taskapp.core.errors import Invalid, RegistrationClosed, TaskappError
+from taskapp.core.errors import (
+    EmailTaken,
+    Invalid,
+    RegistrationClosed,
+    TaskappError,
+    TooManyRequests,
+)
 from taskapp.forms.accounts import REGISTRATION
-from taskapp.operations.accounts import is_session_of, log_in, log_out, register
+from taskapp.operations.accounts import (
+    Registration,
+    find_own_registration,
+    is_session_of,
+    log_in,
+    log_out,
+    register,
+)
 from taskapp.queries.sessions import find_session_user
 
 _CREDENTIALS = ("email", "password")
@@ -75,13 +88,28 @@ class RegisterPage(CredentialsPage):
         """Create an account, or render the form with what is wrong."""
         sent = self.read_form(*_CREDENTIALS)
         try:
-            created = await register(self.services, sent, self.address, devices=self.read_devices())
+            created = await self._register_once(sent)
         except Invalid as error:
             self.render_credentials(sent, error)
         else:
             self.remember_devices(created.devices)
             email = self.services.signer.sign_new_email(sent["email"].strip())
             self.redirect_to("/login", f"registered.{email}")
+
+    async def _register_once(self, sent: dict[str, str]) -> Registration:
+        """Create an account, or return the one that the same form has just created."""
+        devices = self.read_devices()
+        try:
+            return await register(
+                self.services, sent, self.address, devices=devices, form_key=self.form_key
+            )
+        except (EmailTaken, TooManyRequests):
+            created = await find_own_registration(
+                self.services, sent, self.address, devices=devices, form_key=self.form_key
+            )
+            if created is None:
+                raise
+            return created
 
     def template_context(self) -> dict[str, Any]:
         """Return the length that the hint beside the password names."""
@@ -130,6 +158,7 @@ class LoginPage(CredentialsPage):
                 self.services.signer.new_session_cookie,
                 user_agent=self.user_agent,
                 devices=self.read_devices(),
+                form_key=self.form_key,
             )
         except Invalid as error:
             self.render_credentials(sent, error)
@@ -196,4 +225,5 @@ class LogoutPage(PageHandler):
         if self.session_token is not None:
             await log_out(self.services, self.session_token)
             self.end_session()
+            self.remove_site_cookie("csrf")  # a login form from before begins no session anew
         self.redirect_to("/login", "logged-out")

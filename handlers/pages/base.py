@@ -141,6 +141,12 @@ class PageHandler(BaseHandler):
         sent = self.request.body_arguments.get("csrf_token", [])
         return sent[0].decode("utf-8", "replace") if len(sent) == 1 else ""
 
+    @property
+    def form_key(self) -> str:
+        """Return what only this form in this browser sends; empty if it has no CSRF token."""
+        browser = self.read_cookie("csrf")
+        return f"{browser} {self.csrf_token}" if browser and self.csrf_token else ""
+
     def authenticate(self) -> SessionToken | None:
         """Return the session of the cookie."""
         if self.is_safe():

@@ -12,11 +12,12 @@ from handlers.rendering.languages import Language
 from handlers.rendering.skeletons import HtmlChunks
 from handlers.rendering.task_rows import render_rows
 from handlers.rendering.text_differences import Difference, compare_texts
-from taskapp.core.errors import Invalid, VersionConflict
+from taskapp.core.errors import Invalid, TaskNotFound, VersionConflict
 from taskapp.forms.parameters import (
     DEFAULT_PAGE_SIZE,
     is_version,
     read_idempotency_key,
+    read_number,
     read_status_filter,
 )
 from taskapp.forms.shared_text import fill_new_task
@@ -116,6 +117,11 @@ class TaskPage(PageHandler):
             "key": str(uuid7()),
         }
         return variant, values
+
+    def repeat_deletion(self, path: str, flash_message: str) -> None:
+        """Redirect a form that was sent twice; a flash message of the first time can undo it."""
+        is_shown = (self.read_cookie("flash") or "").startswith("deleted")
+        self.redirect_to(path, None if is_shown else flash_message)
 
     async def show_deletion(self, path: str, flash_message: str) -> None:
         """Redirect to a path of the list, where the flash message undoes the deletion.
@@ -337,7 +343,7 @@ class TaskStatusPage(TaskPage):
 class TaskDeletePage(TaskPage):
     """/tasks/:id/delete."""
 
-    resent_fields = ()
+    resent_fields = ("asked",)
 
     async def get(self, task_id: str) -> None:
         """Ask for confirmation."""
@@ -346,16 +352,23 @@ class TaskDeletePage(TaskPage):
 
     async def post(self, task_id: str) -> None:
         """Delete the task, and lead to the one beside it."""
-        path = await self.find_path_beside(task_id)
-        task = await delete_task(self.services, self.session, task_id)
-        deleted = sign_deleted(self.services, self.session, [task])
-        await self.show_deletion(path, f"deleted..{deleted}")
+        is_asked = "asked" in self.read_form("asked")
+        try:
+            path = await self.find_path_beside(task_id)
+            task = await delete_task(self.services, self.session, task_id)
+        except TaskNotFound:
+            if not is_asked:
+                raise
+            self.repeat_deletion(f"/tasks{self.list_query}", "deleted")
+        else:
+            deleted = sign_deleted(self.services, self.session, [task])
+            await self.show_deletion(path, f"deleted..{deleted}")
 
 
 class CompletedDeletePage(TaskPage):
     """/tasks/completed/delete."""
 
-    resent_fields = ("until",)
+    resent_fields = ("until", "number")
 
     async def get(self) -> None:
         """Ask for confirmation."""
@@ -369,8 +382,12 @@ class CompletedDeletePage(TaskPage):
 
     async def post(self) -> None:
         """Delete the tasks that were completed when the confirmation was rendered."""
-        until = self.read_form("until").get("until", "")
-        deleted = await delete_completed_tasks(self.services, self.session, until)
+        sent = self.read_form("until", "number")
+        shown = read_number(sent.get("number", ""))
+        deleted = await delete_completed_tasks(self.services, self.session, sent.get("until", ""))
+        if shown and not deleted.number:
+            self.repeat_deletion("/tasks", f"deleted-completed.{shown}")
+            return
         flash_message = f"deleted-completed.{deleted.number}"
         if deleted.tasks:
             flash_message += f".{sign_deleted(self.services, self.session, deleted.tasks)}"

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -23,6 +23,10 @@ ACCOUNT_MARK_LENGTH = 16  # characters of Base64: 96 bits
 UNDO_MAX_AGE = 24 * 60 * 60  # seconds
 NEW_EMAIL_MAX_AGE = 60  # seconds
 INSTANCE_MARK_LENGTH = 8  # hexadecimal digits
+
+
+# From a user's id, and the key of a form or nothing, to a signed string and its secret hash.
+SessionFactory = Callable[[str, str], tuple[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Signer:
         self._verify_session = lru_cache(CACHE_SIZE)(_verify_session)
         self._cursor = self._signer(keys, "taskapp.cursor")
         self._csrf = self._signer(keys, "taskapp.form")
+        self._form = self._signer(keys, "taskapp.session_of_form")
         self._account = self._signer(keys, "taskapp.account")
         self.account_mark = lru_cache(CACHE_SIZE)(self._account_mark)
         self._device = self._signer(keys, "taskapp.device")
@@ -94,17 +99,21 @@ class Signer:
             signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
         )
 
-    def new_session_cookie(self, user_id: str) -> tuple[str, bytes]:
-        """Return the cookie of a new session, and its secret hash for the database."""
-        return self._new_session(self._cookie, user_id)
+    def new_session_cookie(self, user_id: str, form_key: str = "") -> tuple[str, bytes]:
+        """Return the cookie of a new session, and its secret hash for the database.
 
-    def new_bearer_token(self, user_id: str) -> tuple[str, bytes]:
-        """Return the bearer token of a new session, and its secret hash for the database."""
-        return self._new_session(self._bearer, user_id)
+        With the key of a form, the secret is derived from it: the form begins the same session
+        however often it is sent.
+        """
+        return self._new_session(self._cookie, user_id, form_key)
 
-    def new_personal_token(self, user_id: str) -> tuple[str, bytes]:
-        """Return a personal token, and its secret hash for the database."""
-        text, secret_hash = self._new_session(self._personal, user_id)
+    def new_bearer_token(self, user_id: str, form_key: str = "") -> tuple[str, bytes]:
+        """Return the bearer token of a new session, as `new_session_cookie`."""
+        return self._new_session(self._bearer, user_id, form_key)
+
+    def new_personal_token(self, user_id: str, form_key: str = "") -> tuple[str, bytes]:
+        """Return a personal token, as `new_session_cookie`."""
+        text, secret_hash = self._new_session(self._personal, user_id, form_key)
         return PERSONAL_PREFIX + text, secret_hash
 
     def read_session_cookie(self, text: str) -> SessionToken | None:
@@ -135,6 +144,28 @@ class Signer:
     def _account_mark(self, user_id: str) -> str:
         """Return what names an account to its own browser: nobody else can compute it."""
         return self._account.get_signature(user_id.encode("ascii"))[:ACCOUNT_MARK_LENGTH].decode()
+
+    def sign_account(self, user_id: str) -> str:
+        """Return the id of an account in a string that only we can make."""
+        return self._account.sign(_encode(UUID(user_id).bytes)).decode("ascii")
+
+    def read_account(self, text: str) -> str | None:
+        """Return the id of an account, or None if we did not sign it."""
+        value = _unsign(self._account, text, UUID_LENGTH)
+        return None if value is None else str(UUID(bytes=value))
+
+    def new_user_id(self, form_key: str) -> str:
+        """Return a UUID of version 7, whose last eight bytes are derived from a form, if any."""
+        new = uuid7().bytes
+        return str(UUID(bytes=new[:8] + self._id_end(form_key)) if form_key else UUID(bytes=new))
+
+    def is_user_id_of(self, form_key: str, user_id: str) -> bool:
+        """Return whether the account was created by a form."""
+        return bool(form_key) and UUID(user_id).bytes[8:] == self._id_end(form_key)
+
+    def _id_end(self, form_key: str) -> bytes:
+        digest = _decode(self._form.get_signature(f"{form_key} id".encode()).decode("ascii"))
+        return bytes([0x80 | digest[0] & 0x3F]) + digest[1:8]  # the variant (RFC 9562, 4.1)
 
     def new_device(self, user_id: str, password_hash: str) -> str:
         """Return a string that says that the user has logged in on a device, with this password."""
@@ -189,8 +220,13 @@ class Signer:
     def _read_session(self, signer: itsdangerous.Signer, text: str) -> SessionToken | None:
         return self._verify_session(signer, text) if len(text) <= MAX_SIGNED_LENGTH else None
 
-    def _new_session(self, signer: itsdangerous.Signer, user_id: str) -> tuple[str, bytes]:
+    def _new_session(
+        self, signer: itsdangerous.Signer, user_id: str, form_key: str
+    ) -> tuple[str, bytes]:
         secret = secrets.token_bytes(SECRET_LENGTH)
+        if form_key:
+            digest = self._form.get_signature(f"{form_key} {user_id}".encode())
+            secret = _decode(digest.decode("ascii"))[:SECRET_LENGTH]
         text = signer.sign(_encode(secret + UUID(user_id).bytes)).decode("ascii")
         return text, hashlib.sha256(secret).digest()
 

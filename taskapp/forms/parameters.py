@@ -75,3 +75,8 @@ def is_version(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def read_number(text: str) -> int:
+    """Return the number in a hidden field of a form; 0 if it is none."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0

@@ -12,7 +12,7 @@ from taskapp.observability.logs import log
 from taskapp.operations.portions import delete_in_portions, end_sessions, forget_user_addresses
 from taskapp.queries.bulk_tasks import delete_tasks_of_closed_user
 from taskapp.queries.sessions import delete_sessions_of_user
-from taskapp.queries.users import delete_closed_user, find_closed_user
+from taskapp.queries.users import delete_closed_user, find_closed_user, find_is_open
 from taskapp.services import Services
 
 MAX_SECONDS = 5.0  # so that a request is answered, and maintenance mode is heeded
@@ -42,6 +42,16 @@ async def close_account(
     if is_closed:
         log("user.closed", userId=user_id)
     return is_closed
+
+
+async def finish_deletion(services: Services, user_id: str) -> bool | None:
+    """Delete what is left of an account, as `delete_closed_account`; None if it is open."""
+    is_open = await find_is_open(services.database, user_id)
+    if is_open is None:
+        return True
+    if is_open:
+        return None
+    return await delete_closed_account(services, user_id, seconds=MAX_SECONDS)
 
 
 async def delete_closed_accounts(services: Services) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskapp.auth.passwords import normalize_password
-from taskapp.auth.signing import SessionToken
+from taskapp.auth.signing import SessionFactory, SessionToken
 from taskapp.core.client_address import limit_key
 from taskapp.core.errors import Invalid, NotAuthenticated, SessionNotFound, WrongCredentials
 from taskapp.core.messages import Message
@@ -20,7 +20,6 @@ from taskapp.operations.account_deletion import (
     close_account,
     delete_closed_account,
 )
-from taskapp.operations.accounts import SessionFactory
 from taskapp.operations.password_verification import (
     PasswordCheck,
     hash_new_password,
@@ -35,6 +34,7 @@ from taskapp.queries.sessions import (
     delete_other_sessions,
     delete_session_by_id,
     delete_sessions_of_user,
+    find_session_user,
     list_sessions,
     replace_session_secret,
 )
@@ -118,7 +118,12 @@ async def load_summary(services: Services, session: SessionToken) -> ListSummary
 
 
 async def require_password(
-    services: Services, session: SessionToken, password: str, address: str
+    services: Services,
+    session: SessionToken,
+    password: str,
+    address: str,
+    *,
+    field: str = "password",
 ) -> Credentials:
     """Return the account of a session if this is its password.
 
@@ -129,7 +134,7 @@ async def require_password(
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     found = await _require_credentials(services, session, address)
-    async with _confirmed(services, found, password, address, field="password"):
+    async with _confirmed(services, found, password, address, field=field):
         return found
 
 
@@ -203,10 +208,12 @@ async def change_password(
     new_session: SessionFactory,
     *,
     devices: Sequence[str] = (),
+    form_key: str = "",
 ) -> ChangedPassword:
     """Change the password; the session has a new secret, and the browser is known by a new device.
 
-    All other sessions and all personal tokens end.
+    All other sessions and all personal tokens end. The same form gives the session the same secret
+    if it is sent twice, and the second time nothing else happens.
 
     Raises:
         Invalid: the current password is wrong, or the new one is not valid.
@@ -215,14 +222,41 @@ async def change_password(
         Unavailable: too many passwords are waiting to be hashed, or the database is down.
     """
     fields = PASSWORD_CHANGE.read(sent)
+    token, secret_hash = new_session(session.user_id, form_key)
+    try:
+        account, new_hash = await _replace_password(services, session, fields, address, secret_hash)
+    except (Invalid, NotAuthenticated):
+        changed = SessionToken(session.user_id, secret_hash)
+        if await find_session_user(services.database, secret_hash) is None:
+            raise
+        account = await require_password(
+            services, changed, fields["new_password"], address, field="current_password"
+        )
+        new_hash = account.password_hash
+    return ChangedPassword(token, renew_devices(services, devices, account, new_hash))
+
+
+async def _replace_password(
+    services: Services,
+    session: SessionToken,
+    fields: Mapping[str, Any],
+    address: str,
+    secret_hash: bytes,
+) -> tuple[Credentials, str]:
+    """Replace the password and the secret of the session; return the account and the new hash."""
     old, new = fields["current_password"], fields["new_password"]
     found = await _require_credentials(services, session, address)
     async with _confirmed(services, found, old, address, field="current_password"):
         if new == normalize_password(old):
             raise Invalid({"new_password": Message("Must be different from your current password")})
         new_hash = await hash_new_password(services, found.email, new, field="new_password")
-    token, secret_hash = new_session(found.user_id)
-    before = await end_sessions(services, found.user_id, kept=session.secret_hash)
+    before = await end_sessions(
+        # The same form may have given the session its new secret meanwhile.
+        services,
+        found.user_id,
+        kept=session.secret_hash,
+        also_kept=secret_hash,
+    )
     await forget_user_addresses(services, found.user_id, but=limit_key(address))
 
     async def change(transaction: Transaction) -> EndedSessions:
@@ -241,7 +275,7 @@ async def change_password(
         sessionsEnded=ended.sessions,
         tokensRevoked=ended.tokens,
     )
-    return ChangedPassword(token, renew_devices(services, devices, found, new_hash))
+    return found, new_hash
 
 
 async def delete_account(

@@ -1,11 +1,12 @@
 """Registration, login and logout, and what the operator does with accounts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from schema.tables import USER_AGENT_LENGTH
-from taskapp.auth.signing import SessionToken
+from taskapp.auth.signing import SessionFactory, SessionToken
 from taskapp.core.client_address import limit_key, site_key
 from taskapp.core.errors import (
     EmailTaken,
@@ -30,6 +31,7 @@ from taskapp.operations.portions import (
     end_sessions,
     forget_user_addresses,
 )
+from taskapp.operations.repeated_forms import begin_once
 from taskapp.queries.login_addresses import (
     delete_addresses_of_user,
     delete_old_addresses,
@@ -57,10 +59,6 @@ from taskapp.queries.users import (
 )
 from taskapp.services import Services
 
-# `Signer.new_session_cookie` or `Signer.new_bearer_token`: from a user's id to a signed string and
-# the secret hash of the session.
-SessionFactory = Callable[[str], tuple[str, bytes]]
-
 _NO_ACCOUNT = "There is no account with this email address."  # only commands show it, in English
 
 
@@ -86,7 +84,12 @@ class Registration:
 
 
 async def register(
-    services: Services, sent: Mapping[str, Any], address: str, *, devices: Sequence[str] = ()
+    services: Services,
+    sent: Mapping[str, Any],
+    address: str,
+    *,
+    devices: Sequence[str] = (),
+    form_key: str = "",
 ) -> Registration:
     """Create an account for a client at an IP address, which is known then, like its browser.
 
@@ -110,7 +113,11 @@ async def register(
         await counts.hit()
         password_hash = await hash_new_password(services, **fields)
     user_id = await _insert_user(
-        services, fields["email"], password_hash, address=limit_key(address)
+        services,
+        fields["email"],
+        password_hash,
+        address=limit_key(address),
+        user_id=services.signer.new_user_id(form_key),
     )
     services.metrics.registrations.inc()
     log("user.registered", userId=user_id, address=address)
@@ -128,6 +135,33 @@ async def may_begin(services: Services) -> bool:
     return is_open and await find_any_user(services.database) is None
 
 
+async def find_own_registration(
+    services: Services,
+    sent: Mapping[str, Any],
+    address: str,
+    *,
+    devices: Sequence[str],
+    form_key: str,
+) -> Registration | None:
+    """Return the account that the same form has created with the same password, or None.
+
+    Raises: as `register`.
+    """
+    fields = REGISTRATION.read(sent)
+    email, password = fields["email"], fields["password"]
+    found = await find_credentials(services.database, email, limit_key(address))
+    if found is None or not services.signer.is_user_id_of(form_key, found.user_id):
+        return None
+    check = PasswordCheck(services, found, email=email, address=address, devices=devices)
+    with suppress(WrongCredentials):
+        async with check.turn():
+            await check.verify(password)
+        return Registration(
+            found.user_id, renew_devices(services, devices, found, found.password_hash)
+        )
+    return None
+
+
 async def log_in(
     services: Services,
     sent: Mapping[str, Any],
@@ -136,8 +170,11 @@ async def log_in(
     *,
     user_agent: str,
     devices: Sequence[str] = (),
+    form_key: str = "",
 ) -> Login:
     """Check a password and create a session for a client at an IP address.
+
+    The same form begins the same session, if it is sent twice.
 
     Raises:
         Invalid: a field is missing, or is not an email address.
@@ -154,7 +191,7 @@ async def log_in(
     async with check.turn():
         account = await check.verify(password)
         new_hash = await _renew_hash(services, account, password)
-    token, secret_hash = new_session(account.user_id)
+    token, secret_hash = await begin_once(services, new_session, account.user_id, form_key)
     where = {
         "address": limit_key(address),
         "user_agent": _printable(user_agent)[:USER_AGENT_LENGTH],
@@ -310,10 +347,17 @@ async def _renew_hash(services: Services, found: Credentials, password: str) -> 
 
 
 async def _insert_user(
-    services: Services, email: str, password_hash: str, *, address: str = ""
+    services: Services,
+    email: str,
+    password_hash: str,
+    *,
+    address: str = "",
+    user_id: str | None = None,
 ) -> str:
     try:
-        user_id = await insert_user(services.database, email, password_hash, address=address)
+        user_id = await insert_user(
+            services.database, email, password_hash, address=address, user_id=user_id
+        )
     except UniqueViolation:
         raise EmailTaken from None
     if user_id is None:

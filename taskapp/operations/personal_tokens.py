@@ -12,7 +12,9 @@ from taskapp.forms.accounts import NEW_TOKEN, TOKEN_LIFETIMES
 from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_writer
 from taskapp.operations.account_self_service import require_password
+from taskapp.operations.repeated_forms import begin_once
 from taskapp.queries.personal_tokens import find_token_by_name, insert_token
+from taskapp.queries.sessions import find_session_user
 from taskapp.services import Services
 
 MAX_TOKENS = 50  # of one account
@@ -27,9 +29,14 @@ class NewToken:
 
 
 async def create_token(
-    services: Services, session: SessionToken, sent: Mapping[str, Any], address: str
+    services: Services,
+    session: SessionToken,
+    sent: Mapping[str, Any],
+    address: str,
+    *,
+    form_key: str = "",
 ) -> NewToken:
-    """Create a personal token.
+    """Create a personal token; the same form creates the same one if it is sent twice.
 
     Raises:
         Invalid: a field is not valid, the password is wrong, the name is taken, or there are
@@ -40,8 +47,13 @@ async def create_token(
     """
     fields = NEW_TOKEN.read(sent)
     name = fields["name"]
-    await require_password(services, session, fields["password"], address)
-    text, secret_hash = services.signer.new_personal_token(session.user_id)
+    await require_password(services, session, fields.pop("password"), address)
+    text, secret_hash = await begin_once(
+        services,
+        services.signer.new_personal_token,
+        session.user_id,
+        form_key and f"{form_key} {fields}",
+    )
 
     async def insert(transaction: Transaction) -> str | None:
         return await insert_token(
@@ -56,6 +68,8 @@ async def create_token(
 
     token_id = await services.database.transaction("sessions.create_token", insert)
     if token_id is None:
+        if await find_session_user(services.database, secret_hash) == session.user_id:
+            return NewToken(text, name)  # the form was sent twice
         raise await _explain_refusal(services, session, name)
     log("token.created", userId=session.user_id, sessionId=token_id)
     return NewToken(text, name)

@@ -48,9 +48,14 @@ async def delete_in_portions(
 
 
 async def end_sessions(
-    services: Services, user_id: str, *, kept: bytes | None = None, tokens_too: bool = True
+    services: Services,
+    user_id: str,
+    *,
+    kept: bytes | None = None,
+    also_kept: bytes | None = None,
+    tokens_too: bool = True,
 ) -> EndedSessions:
-    """End the sessions and tokens of a user, except the one with the secret hash `kept`.
+    """End the sessions and tokens of a user, except those with the secret hashes that are kept.
 
     One that is being used may stay, and new ones may begin: the caller ends those, which are few,
     by a statement that ends all.
@@ -60,7 +65,12 @@ async def end_sessions(
     async def delete(limit: int) -> int:
         nonlocal ended
         portion = await delete_session_portion(
-            services.database, user_id, kept=kept, tokens_too=tokens_too, limit=limit
+            services.database,
+            user_id,
+            kept=kept,
+            also_kept=also_kept,
+            tokens_too=tokens_too,
+            limit=limit,
         )
         ended = ended.plus(portion)
         return sum(portion)

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import Text, Uuid, bindparam, delete, insert, literal_column, select
+from sqlalchemy import Text, Uuid, bindparam, delete, literal_column, select
+from sqlalchemy.dialects.postgresql import insert
 
 from schema.tables import logins, sessions
 from taskapp.auth.signing import SessionToken
@@ -44,6 +45,7 @@ _INSERT = Statement(
         address=bindparam("address", type_=Text),
         user_agent=bindparam("user_agent", type_=Text),
     )
+    .on_conflict_do_nothing()  # its form was sent twice
     .returning(logins.c.session_id),
 )
 _newest = (

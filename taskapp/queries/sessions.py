@@ -14,7 +14,6 @@ from sqlalchemy import (
     case,
     delete,
     func,
-    insert,
     literal,
     literal_column,
     or_,
@@ -23,6 +22,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
 
 from schema.tables import sessions, users
@@ -112,6 +112,9 @@ _INSERT = Statement(
         expires_at=func.now() + func.least(_idle, literal(LIFETIME, Interval)),
         address=bindparam("address", type_=Text),
         user_agent=bindparam("user_agent", type_=Text),
+    )
+    .on_conflict_do_update(  # its form was sent twice
+        index_elements=["secret_hash"], set_={"last_used_at": func.now()}
     )
     .returning(sessions.c.id),
 )
@@ -236,6 +239,7 @@ _DELETE_PORTION = Statement(
         sessions,
         sessions.c.user_id == bindparam("user"),
         sessions.c.secret_hash.is_distinct_from(bindparam("kept")),
+        sessions.c.secret_hash.is_distinct_from(bindparam("also_kept")),
         or_(is_login, bindparam("tokens_too", type_=Boolean)),
     ).returning(is_token),
 )
@@ -268,10 +272,9 @@ async def insert_session(
     """
     if not await transaction.run(_LOCK_UNCHANGED_USER, user=user_id, password_hash=password_hash):
         return None
-    session_id = str(uuid7())
-    await transaction.run(
+    rows = await transaction.run(
         _INSERT,
-        id=session_id,
+        id=str(uuid7()),
         user=user_id,
         session=secret_hash,
         idle=timedelta(seconds=idle),
@@ -279,6 +282,7 @@ async def insert_session(
         user_agent=user_agent,
     )
     await transaction.run(_DELETE_OLDEST, user=user_id, session=secret_hash, limit=_MAX_DELETED)
+    session_id: str = rows[0][0]
     return session_id
 
 
@@ -351,11 +355,22 @@ async def delete_sessions_of_user(
 
 
 async def delete_session_portion(
-    database: Database, user_id: str, *, kept: bytes | None, tokens_too: bool, limit: int
+    database: Database,
+    user_id: str,
+    *,
+    kept: bytes | None,
+    also_kept: bytes | None,
+    tokens_too: bool,
+    limit: int,
 ) -> EndedSessions:
-    """End some sessions of a user, except the one with the secret hash `kept`."""
+    """End some sessions of a user, except those with the secret hashes that are kept."""
     rows = await database.fetch_all(
-        _DELETE_PORTION, user=user_id, kept=kept, tokens_too=tokens_too, limit=limit
+        _DELETE_PORTION,
+        user=user_id,
+        kept=kept,
+        also_kept=also_kept,
+        tokens_too=tokens_too,
+        limit=limit,
     )
     return _count_kinds(rows)
 

@@ -142,6 +142,9 @@ _CLOSE = Statement(
     .returning(users.c.id),
 )
 _FIND_CLOSED = Statement("users.find_closed", select(users.c.id).where(~_is_open).limit(1))
+_FIND_IS_OPEN = Statement(
+    "users.find_is_open", select(_is_open).where(users.c.id == bindparam("user"))
+)
 _DELETE_CLOSED = Statement(
     "users.delete_closed",
     delete(users).where(users.c.id == bindparam("user"), ~_is_open).returning(users.c.id),
@@ -166,7 +169,12 @@ class User(NamedTuple):
 
 
 async def insert_user(
-    database: Database, email: str, password_hash: str, *, address: str = ""
+    database: Database,
+    email: str,
+    password_hash: str,
+    *,
+    address: str = "",
+    user_id: str | None = None,
 ) -> str | None:
     """Insert a user and return the id; the IP address of a registration is a known one then.
 
@@ -175,15 +183,15 @@ async def insert_user(
     Raises:
         UniqueViolation: another account has the email address.
     """
-    user_id: str | None = await database.fetch_value(
+    inserted: str | None = await database.fetch_value(
         _INSERT,
-        id=str(uuid7()),
+        id=user_id or str(uuid7()),
         typed=email,
         password_hash=password_hash,
         address=address,
         **_keys(email),
     )
-    return user_id
+    return inserted
 
 
 async def find_any_user(database: Database) -> str | None:
@@ -263,6 +271,12 @@ async def find_closed_user(database: Database) -> str | None:
     """Return the id of an account that is closed and not deleted yet, or None."""
     user_id: str | None = await database.fetch_value(_FIND_CLOSED)
     return user_id
+
+
+async def find_is_open(database: Database, user_id: str) -> bool | None:
+    """Return whether an account is open; None if there is none with this id."""
+    is_open: bool | None = await database.fetch_value(_FIND_IS_OPEN, user=user_id)
+    return is_open
 
 
 async def delete_closed_user(database: Database, user_id: str) -> bool:

@@ -183,6 +183,7 @@ CHOICES: dict[str, list[object]] = {
     "address": ["192.0.2.1", "198.51.100.1"],
     "lifetime": [None, "30 days"],
     "kept": [None, secrets.token_bytes(32)],
+    "also_kept": [None],
     "tokens_too": [True, False],
 }
 
