@@ -5,6 +5,7 @@ The same steps lead to the same result; only the reloads differ.
 
 import re
 
+import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.support.browser_fixtures import Account, new_account
@@ -163,6 +164,20 @@ def test_a_task_is_deleted_for_good_after_a_question(tasks: Page) -> None:
     tasks.get_by_role("button", name="Delete").click()
     expect(tasks.get_by_text("No tasks yet.")).to_be_visible()
     expect(flash_message(tasks)).to_contain_text("Task deleted.")
+
+
+@pytest.mark.parametrize("description", ["Oat", "".join(map(chr, range(0x20000, 0x20800)))])
+def test_a_deletion_is_undone_until_the_next_page(tasks: Page, description: str) -> None:
+    add(tasks, "Buy milk", description)
+    link(tasks, "Delete: Buy milk").click()
+    tasks.get_by_role("button", name="Delete").click()
+    expect(titles(tasks)).to_have_count(0)
+    flash_message(tasks).get_by_role("button", name="Undo").click()
+    expect(flash_message(tasks)).to_contain_text("Task restored.")
+    expect(titles(tasks)).to_have_text(["Buy milk"])
+    expect(rows(tasks)).to_contain_text(description[:3])
+    tasks.goto("/tasks")
+    expect(tasks.get_by_role("button", name="Undo")).to_have_count(0)
 
 
 def test_a_completed_task_differs_by_more_than_color(tasks: Page) -> None:
