@@ -19,6 +19,7 @@ import click
 
 from bench.growth import compare_growth
 from bench.load_generator import LoadGenerator, require_wrk
+from bench.logins import measure_logins
 from bench.machine import describe_machine
 from bench.memory import measure_memory
 from bench.nginx import find_nginx
@@ -31,7 +32,7 @@ from bench.targets import Target, Taskapp
 from bench.verdicts import HEAD, Verdict
 from taskapp.cli.common import CliError
 
-POINTS = (1, 2, 3, 4, 5, 6, 7)
+POINTS = (1, 2, 3, 4, 5, 6, 7, 8)
 ALL = ",".join(map(str, POINTS))
 _FILE = "compare_peers.jsonl"
 
@@ -70,10 +71,7 @@ def measure(options: Options) -> None:
     if {*options.only} - {6}:
         with _loaded(options) as (taskapp, peers, folder):
             verdicts += _measure_requests(options, generator, taskapp, peers, folder)
-            if 5 in options.only:
-                verdicts += measure_memory(generator, taskapp, options.accounts, options.soak)
-            if 7 in options.only:
-                verdicts += compare_taskapps(generator, taskapp, options.accounts)
+            verdicts += _measure_taskapp(options, generator, taskapp)
     if 5 in options.only:
         verdicts += compare_growth(
             users=options.users, tasks=options.tasks, requests=options.requests
@@ -147,6 +145,18 @@ def _measure_requests(
             verdicts += beside_logins(generator, target)
         if 4 in options.only:
             verdicts += responses(generator, taskapp, target)
+    return verdicts
+
+
+def _measure_taskapp(options: Options, generator: LoadGenerator, taskapp: Taskapp) -> list[Verdict]:
+    """Measure the points that have no peers: memory, several taskapps, logins."""
+    verdicts = []
+    if 5 in options.only:
+        verdicts += measure_memory(generator, taskapp, options.accounts, options.soak)
+    if 7 in options.only:
+        verdicts += compare_taskapps(generator, taskapp, options.accounts)
+    if 8 in options.only:
+        verdicts += measure_logins(taskapp, options.seconds)
     return verdicts
 
 

@@ -48,6 +48,10 @@ ASKED = [
             ("empty folder, the port answers", 0.6),
         )
     ],
+    (8, "4 logins a second, p95: at most 1 s"),
+    (8, "4 logins a second, errors: at most 0 requests"),
+    (8, "list, while one client logs in on 32, p95: at most 3 x undisturbed"),
+    (8, "list, while one client logs in on 32, errors: at most 0 requests"),
 ]
 
 

@@ -152,4 +152,4 @@ def test_only_points_that_there_are_can_be_chosen(tmp_path: Path) -> None:
     for wrong in ("8", "1,x", ""):
         refused = CliRunner().invoke(main, ["--only", wrong, "--work", str(tmp_path)])
         assert refused.exit_code == 2
-        assert "Must be some of 1,2,3,4,5,6,7, separated by commas." in refused.output
+        assert "Must be some of 1,2,3,4,5,6,7,8, separated by commas." in refused.output
