@@ -1,6 +1,7 @@
-"""A bad network: a proxy before PostgreSQL that cuts, delays, drips and swallows."""
+"""A bad network: a proxy before PostgreSQL or taskapp that cuts, delays, drips and swallows."""
 
 import asyncio
+import random
 import re
 import socket
 import struct
@@ -18,9 +19,9 @@ REPLY_TO_WRITE = re.compile(rb"C\0\0\0.(INSERT 0 1|UPDATE 1|DELETE 1|COMMIT)\0",
 
 
 class Proxy:
-    """Forwards a port on loopback to a Unix socket, with faults."""
+    """Forwards a port on loopback to a Unix socket or to another port, with faults."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path | int) -> None:
         self.port = 0
         self.heal()
         self._target = target
@@ -36,6 +37,7 @@ class Proxy:
     def heal(self) -> None:
         """Remove all faults."""
         self.delay = 0.0  # seconds
+        self.jitter = 0.0  # max seconds more, at random: connections overtake each other
         self.piece = 65536  # max bytes at a time
         self.is_black_hole = False  # holds data back, like TCP before a retransmission
         self.refuses = False
@@ -78,7 +80,7 @@ class Proxy:
             _reset(writer)
             return
         try:
-            their_reader, their_writer = await asyncio.open_unix_connection(self._target)
+            their_reader, their_writer = await self._open_target()
         except OSError:  # nothing listens there
             _reset(writer)
             return
@@ -88,6 +90,11 @@ class Proxy:
             task = asyncio.create_task(self._pass_on(source, target, pair))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def _open_target(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, int):
+            return await asyncio.open_connection("127.0.0.1", self._target)
+        return await asyncio.open_unix_connection(self._target)
 
     async def _pass_on(
         self,
@@ -99,7 +106,8 @@ class Proxy:
             while data := await source.read(65536):
                 if self._has_forgotten(pair):
                     continue
-                await asyncio.sleep(self.delay)
+                more = random.uniform(0, self.jitter)  # noqa: S311  # for no secret
+                await asyncio.sleep(self.delay + more)
                 while self.is_black_hole:  # noqa: ASYNC110  # another thread ends it
                     await asyncio.sleep(DRIP)
                 if self.cuts_replies and target is pair[0] and REPLY_TO_WRITE.search(data):

@@ -1,5 +1,6 @@
 """A site for Chromium: its servers, its accounts with their tasks, and visits."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ class Visit:
 
     def forget(self, purpose: str) -> None:
         """Remove a cookie from the browser."""
-        self.page.context.clear_cookies(name=f"taskapp-{purpose}")
+        self.page.context.clear_cookies(name=re.compile(f"-{purpose}$"))
 
     def _hear(self, message: Any) -> None:
         if message.type in {"error", "warning"}:
