@@ -785,8 +785,9 @@ function age() {
 
 function onPageShow({ persisted }) {
   onTheirWay.clear();
-  // Nobody sees a page from before a logout
+  // Nobody sees a page from before a logout. The browser has gone to the fragment by now.
   if (persisted) location.reload();
+  else returnToPlace();
 }
 
 function onPageHide() {
@@ -835,11 +836,11 @@ function start() {
   document.documentElement.style.overflowAnchor = "none";
   prepare(document);
   for (const form of all("[data-draft]")) restore(form);
-  if (find("main :focus")) toEnd(find("main :focus"));
+  const field = find("main [autofocus]");
+  if (field && (isIdle() || hasFocus(field))) toEnd(field);
   setInterval(age, AWAY);
   if (list) for (const item of JSON.parse(sessionStorage[outboxName] ?? "[]")) hold(item);
   if (list) sendOutbox();
-  return returnToPlace();
 }
 
 if ("submitter" in SubmitEvent.prototype && "replaceChildren" in Element.prototype) start();

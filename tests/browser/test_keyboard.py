@@ -1,15 +1,19 @@
 """Everything works with the keyboard alone, and screen readers announce it correctly."""
 
+import re
+
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.support.browser_fixtures import Account
+from tests.support.server_process import wait_until
 from tests.support.stories import (
     add,
     add_several,
     box,
     field_of_new_task,
     flash_message,
+    have,
     link,
     rows,
     titles,
@@ -295,3 +299,151 @@ def test_shortcuts_that_are_switched_off_stay_off(three: Page) -> None:
     three.get_by_role("button", name="Close").click()
     three.keyboard.press("n")
     expect(field_of_new_task(three)).to_be_focused()
+
+
+# A key as a layout sends it, and what it does: Russian, Greek, Hebrew, Arabic, Dvorak, German;
+# then signs by Option.
+LAYOUTS: list[tuple[dict[str, object], str]] = [
+    ({"key": "т", "code": "KeyN"}, "new task"),
+    ({"key": "\u03bd", "code": "KeyN"}, "new task"),
+    ({"key": "מ", "code": "KeyN"}, "new task"),
+    ({"key": "ن", "code": "KeyN"}, "new task"),
+    ({"key": "n", "code": "KeyB"}, "new task"),
+    ({"key": ".", "code": "Slash"}, "filter"),
+    ({"key": ",", "code": "Slash", "shiftKey": True}, "help"),
+    ({"key": "№", "code": "Digit3", "shiftKey": True}, "question"),
+    ({"key": "#", "code": "Digit3", "altKey": True}, "question"),
+    ({"key": "#", "code": "Backslash"}, "question"),
+    ({"key": "Delete", "code": "Delete"}, "question"),
+    ({"key": "ч", "code": "KeyX"}, "tick"),
+    ({"key": "-", "code": "Slash"}, "nothing"),
+    ({"key": "т", "code": "KeyN", "ctrlKey": True}, "nothing"),
+    ({"key": "é", "code": "Digit2"}, "filter of pending"),
+    ({"key": "Process", "code": "KeyN", "keyCode": 229}, "nothing"),
+    ({"key": "n", "code": "KeyN", "isComposing": True}, "nothing"),
+]
+SEND = """(key) => {
+    const event = new KeyboardEvent("keydown", { bubbles: true, cancelable: true, ...key });
+    if (key.keyCode) Object.defineProperty(event, "keyCode", { value: key.keyCode });
+    return document.activeElement.dispatchEvent(event);
+}"""
+
+
+def outcome(page: Page) -> str:
+    """Return what a key has done to the list of three tasks, whose second one has the focus."""
+    if page.url.endswith("/delete"):
+        return "question"
+    if "status=pending" in page.url:
+        return "filter of pending"
+    if page.get_by_role("dialog").count():
+        return "help"
+    if page.locator(".task.completed").count():
+        return "tick"
+    name = focused(page)
+    return {"New task": "new task", "All 3": "filter"}.get(name, "nothing")
+
+
+@with_scripts
+@pytest.mark.parametrize(("sent", "does"), LAYOUTS)
+def test_keys_work_in_every_layout(three: Page, sent: dict[str, object], does: str) -> None:
+    box(three, "Two").focus()
+    is_taken = not three.evaluate(SEND, sent)
+    assert is_taken == (does != "nothing")
+    wait_until(lambda: outcome(three) == does)
+
+
+@with_scripts
+def test_the_keys_of_the_filters_of_undo_and_of_more(
+    tasks: Page, context: BrowserContext, account: Account
+) -> None:
+    have(context, account, *(f"Task {number}" for number in range(1, 53)))
+    keys = tasks.keyboard
+    for key, address in (("2", "?status=pending"), ("3", "?status=completed"), ("1", "")):
+        tasks.goto("/tasks")
+        tasks.locator(":focus").blur()
+        keys.press(key)
+        tasks.wait_for_url(f"**/tasks{address}")
+    box(tasks, "Task 50").focus()
+    keys.press("x")
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
+    keys.press("z")
+    expect(flash_message(tasks)).to_contain_text("Task reopened.")
+    expect(box(tasks, "Task 50")).not_to_be_checked()
+    box(tasks, "Task 50").focus()
+    keys.press("j")
+    expect(box(tasks, "Task 51")).to_be_focused()
+
+
+@with_scripts
+def test_control_and_enter_save_from_any_field(three: Page) -> None:
+    link(three, "Edit: One").click()
+    three.get_by_label("Description (optional)").fill("Two lines\nof it")
+    three.keyboard.press("Control+Enter")
+    expect(flash_message(three)).to_have_text("Task saved.")
+    three.get_by_text("Add multiple tasks").click()
+    three.get_by_label("Tasks", exact=True).fill("Four\nFive")
+    three.keyboard.press("Meta+Enter")
+    expect(titles(three)).to_have_text(["Four", "Five", "One", "Two", "Three"])
+
+
+@with_scripts
+def test_escape_keeps_a_long_text_and_offers_it(three: Page) -> None:
+    link(three, "Edit: Two").click()
+    text = "word " * 80
+    three.get_by_label("Description (optional)").fill(text)
+    three.keyboard.press("Escape")
+    expect(flash_message(three)).to_have_text(re.compile("Your changes are kept."))
+    three.keyboard.press("z")
+    expect(three.get_by_label("Description (optional)")).to_have_value(text)
+    three.keyboard.press("Escape")
+    link(three, "Edit: Two").click()
+    expect(three.get_by_label("Description (optional)")).to_have_value(text)
+
+
+@with_scripts
+def test_escape_of_an_input_method_closes_nothing(three: Page) -> None:
+    link(three, "Edit: Two").click()
+    expect(three.get_by_label("Title")).to_be_focused()
+    three.evaluate(SEND, {"key": "Escape", "keyCode": 229})
+    expect(three.get_by_label("Title")).to_have_value("Two")
+    expect(three.get_by_label("Title")).to_be_focused()
+
+
+@with_scripts
+def test_a_question_takes_enter_and_escape(three: Page) -> None:
+    box(three, "Two").focus()
+    three.keyboard.press("Delete")
+    expect(three.get_by_role("heading", name="Delete this task?")).to_be_visible()
+    three.keyboard.press("Escape")
+    expect(box(three, "Two")).to_be_focused()
+    three.keyboard.press("Delete")
+    expect(three.get_by_role("heading", name="Delete this task?")).to_be_visible()
+    three.keyboard.press("Enter")
+    expect(flash_message(three)).to_contain_text("Task deleted.")
+    expect(titles(three)).to_have_text(["One", "Three"])
+    expect(box(three, "Three")).to_be_focused()
+
+
+@with_scripts
+def test_the_notice_is_put_away_by_escape_by_its_button_and_by_an_editor(three: Page) -> None:
+    ways = [
+        lambda: three.keyboard.press("Escape"),
+        lambda: three.get_by_role("button", name="Dismiss").click(),
+        lambda: link(three, "Edit: Three").click(),
+    ]
+    for title, put_away in zip(("One", "Two", "Three"), ways, strict=True):
+        box(three, title).click()
+        expect(flash_message(three)).to_contain_text("Task completed.")
+        put_away()
+        expect(flash_message(three)).to_be_empty()
+
+
+@with_scripts
+def test_the_caret_is_at_the_end_of_what_is_edited(three: Page) -> None:
+    link(three, "Edit: Two").click()
+    expect(three.get_by_label("Title")).to_be_focused()
+    three.keyboard.type("!")
+    expect(three.get_by_label("Title")).to_have_value("Two!")
+    three.goto(link(three, "Edit: One").get_attribute("href") or "")
+    three.keyboard.type("!")
+    expect(three.get_by_label("Title")).to_have_value("One!")

@@ -60,8 +60,7 @@ def many(page: Page, context: BrowserContext, account: Account) -> Page:
 
 
 def slow_down(proxy: Proxy, latency: int) -> None:
-    """Give the line a round trip of so many milliseconds."""
-    proxy.delay = latency / 2000
+    proxy.delay = latency / 2000  # seconds of each way, for milliseconds of both
 
 
 def type_title(page: Page, title: str) -> None:
