@@ -522,7 +522,7 @@ async function loadMore(link) {
 const placeName = `${account} place ${location.pathname}${location.search}`;
 
 function storePlace() {
-  if (!account || LOGOUT in sessionStorage) return;
+  if (!account || isLoggedOut) return;
   const row = focusedRow();
   const around = [row, row?.nextElementSibling, row?.previousElementSibling];
   keepText(placeName, JSON.stringify([rows().length, scrollY, around.map((each) => each?.id)]));
@@ -531,9 +531,9 @@ function storePlace() {
 // Back, a reload, and what leads back from a page of a task or from a form of this page
 function isReturn() {
   const [from] = document.referrer.split("#");
-  const [{ type }] = performance.getEntriesByType("navigation");
+  const { type } = performance.getEntriesByType("navigation")[0] ?? {};
   const isBetween = from.startsWith(`${location.origin}${location.pathname}/`);
-  return type !== "navigate" || isBetween || from === location.href.split("#")[0];
+  return (type && type !== "navigate") || isBetween || from === location.href.split("#")[0];
 }
 
 async function returnToPlace() {
@@ -545,13 +545,14 @@ async function returnToPlace() {
   while (rows().length < count && find("[rel=next]")) await loadMore(find("[rel=next]"));
   if (isTouched) return;
   const row = ids.map(byId).find(Boolean);
-  if (row && isIdle()) focus(find(".check", row));
+  if (row) focus(find(".check", row));
   scrollTo(0, top);
 }
 
 // Drafts belong to an account
 
 const LOGOUT = "logout";
+let isLoggedOut = false;
 const nameOf = ({ action, elements }) =>
   `${account} ${action.split(/[?#]/)[0]}${elements.version?.value ?? ""}`;
 const isChanged = (field) => field.value !== field.defaultValue;
@@ -593,9 +594,14 @@ function dropWhatIsOfOthers() {
   localStorage[LOGOUT] = Date.now();
 }
 
-function onStorage({ key }) {
-  if (key !== LOGOUT) return;
+function forgetAll() {
+  isLoggedOut = true;
   sessionStorage.clear();
+}
+
+function onStorage({ key }) {
+  if (key !== LOGOUT || !account) return;
+  forgetAll();
   for (const form of all("form")) form.reset();
   leave(location.href);
 }
@@ -628,7 +634,7 @@ function onSubmit(event) {
   isLeaving = true;
   forget(form);
   if (!/(logout|account.delete)$/.test(url)) return;
-  sessionStorage.clear();
+  forgetAll();
   sessionStorage[LOGOUT] = "";
 }
 
