@@ -187,10 +187,15 @@ class LoginPage(CredentialsPage):
 
     def _continue(self) -> None:
         draft = self._read_kept_draft()
-        if draft is not None:
+        if draft is not None and self._is_own(draft):
             self.render_page("resume.html", draft=draft)
             return
         self.redirect_to(self.local_path(self._read_next_path()) or "/tasks")
+
+    def _is_own(self, draft: Draft) -> bool:
+        """Return whether the user who is logged in now typed a text, or its address has it."""
+        mark = self.services.signer.account_mark(self.session.user_id)
+        return draft.account == mark or "given" in draft.fields
 
     def _read_next_path(self) -> str:
         path = self.read_form_lenient("next").get("next") or self.read_query("next")
@@ -198,14 +203,17 @@ class LoginPage(CredentialsPage):
 
     def _read_kept_draft(self) -> Draft | None:
         kept = self.read_form_lenient(
-            "draft_action", *(_DRAFT_PREFIX + name for name in _DRAFT_FIELDS)
+            "draft_action", "draft_account", *(_DRAFT_PREFIX + name for name in _DRAFT_FIELDS)
         )
         action = kept.pop("draft_action", "")
+        account = kept.pop("draft_account", "")
         path = self.local_path(action)
         if path is None or not _FORM_WITH_TEXT.fullmatch(path.partition("?")[0]):
             return None
         return Draft(
-            action, {name.removeprefix(_DRAFT_PREFIX): value for name, value in kept.items()}
+            action,
+            {name.removeprefix(_DRAFT_PREFIX): value for name, value in kept.items()},
+            account,
         )
 
 

@@ -65,10 +65,14 @@ MAX_PATH_LENGTH = 500
 
 @dataclass(frozen=True)
 class Draft:
-    """The fields of a form that was sent in vain, and where it goes when it is sent again."""
+    """The fields of a form that was sent in vain, and where it goes when it is sent again.
+
+    `account` is the mark of the account whose page had the form, if it is known.
+    """
 
     action: str
     fields: dict[str, str] = field(default_factory=dict)
+    account: str = ""
 
 
 class PageHandler(BaseHandler):
@@ -184,7 +188,7 @@ class PageHandler(BaseHandler):
         fields = self.read_form_lenient(*self.draft_fields)
         if not any(fields.get(name, "").strip() for name in TEXT_FIELDS):
             return None
-        return Draft(self.current_path, fields)
+        return Draft(self.current_path, fields, self._account_of_form)
 
     def local_path(self, address: str) -> str | None:
         """Return an address of this site as a path below the base path; None for any other."""
@@ -259,6 +263,13 @@ class PageHandler(BaseHandler):
             "is_logged_in": self.session_token is not None,
             "theme": read_theme(self.read_cookie("theme")),
         }
+
+    @property
+    def _account_of_form(self) -> str:
+        """Return the mark of the account whose page had the form that was sent."""
+        session = self._csrf_session
+        own = self.services.signer.account_mark(session.user_id) if session else ""
+        return self.services.signer.read_csrf_account(self.csrf_token) or own
 
     @property
     def _account_mark(self) -> str:
@@ -400,7 +411,10 @@ class PageHandler(BaseHandler):
         if draft and is_gone:
             draft = Draft(self.application.path("/tasks"), _only_texts(draft.fields))
         is_stale = isinstance(error, FormNotTrusted) and self._is_live_and_ours()
-        if is_stale and draft is None:
+        is_own = self._account_of_form == self._account_mark
+        if is_stale and not is_own:
+            draft = None  # what somebody else typed before
+        elif is_stale and draft is None:
             draft = self._read_resent_form()
         self.render_page(
             "error.html",

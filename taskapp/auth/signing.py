@@ -130,9 +130,11 @@ class Signer:
         """Return a token for the forms of a page, valid for this browser and session only.
 
         A nonce makes every token different, so the length of compressed pages reveals nothing about
-        it (BREACH).
+        it (BREACH). After it comes the mark of the account, if there is a session.
         """
         nonce = _encode(secrets.token_bytes(NONCE_LENGTH))
+        if session:
+            nonce += self.account_mark(session.user_id)
         signature = self._csrf.get_signature(_csrf_message(nonce, browser, session))
         return f"{nonce}.{signature.decode('ascii')}"
 
@@ -140,6 +142,11 @@ class Signer:
         """Return whether we signed this token for this browser and session."""
         nonce, _, signature = text.partition(".")
         return self._csrf.verify_signature(_csrf_message(nonce, browser, session), signature)
+
+    @staticmethod
+    def read_csrf_account(text: str) -> str:
+        """Return the mark of the account that a CSRF token was issued to, which may be invalid."""
+        return text.partition(".")[0][len(_encode(bytes(NONCE_LENGTH))) :]
 
     def _account_mark(self, user_id: str) -> str:
         """Return what names an account to its own browser: nobody else can compute it."""

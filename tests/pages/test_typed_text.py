@@ -2,9 +2,10 @@
 
 import pytest
 
+from taskapp.operations.accounts import log_out
 from taskapp.services import Services
 from tests.support.clients import ApiClient
-from tests.support.page_client import ALICE, PASSWORD, PageClient, cookie_name, stored, titles
+from tests.support.page_client import ALICE, BOB, PASSWORD, PageClient, cookie_name, stored, titles
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
@@ -86,6 +87,38 @@ async def test_a_broken_form_keeps_what_can_be_read_of_it(mine: PageClient) -> N
     )
     assert page.status == 400
     assert page.form("Send again").fields["title"] == "Typed"
+
+
+@pytest.mark.parametrize("keeps_cookie", [True, False])
+@pytest.mark.parametrize("button", ["Add", "Add tasks"])
+async def test_what_was_typed_while_the_session_ended_is_not_shown_to_another_user(
+    mine: PageClient, services: Services, bob: ApiClient, keeps_cookie: bool, button: str
+) -> None:
+    session = services.signer.read_session_cookie(mine.cookies[cookie_name("session")])
+    assert session
+    await log_out(services, session)
+    if not keeps_cookie:
+        del mine.cookies[cookie_name("session")]
+    typed = {"title" if button == "Add" else "titles": "Secret of Alice"}
+    assert (await mine.send(button, **typed)).status == 401
+    page = await mine.submit("Log in", email=BOB, password=PASSWORD)
+    assert page.address == "/tasks"
+    assert "Secret of Alice" not in page.html
+    assert await titles(bob) == []
+
+
+async def test_what_was_typed_before_another_user_logged_in_is_not_shown(
+    mine: PageClient, alice: ApiClient, bob: ApiClient
+) -> None:
+    form = await mine.open("/tasks")
+    await mine.submit("Log out")
+    await mine.log_in(BOB)
+    mine.page = form
+    page = await mine.send("Add", title="Secret of Alice", description="Long")
+    assert page.status == 403
+    assert "Secret of Alice" not in page.html
+    assert page.link("Open the form again") == "/tasks"
+    assert await titles(alice) == await titles(bob) == []
 
 
 # A form that no page of ours sent
