@@ -1,6 +1,7 @@
 """The tables, the only place that defines columns, their limits and indexes."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -63,6 +64,10 @@ users = Table(
     _timestamp("created_at"),
     _timestamp("updated_at"),
     Column("last_active_on", Date),
+    # Kept by triggers on tasks (migration 0010): how many there are, and their titles and
+    # descriptions in characters.
+    Column("task_count", BigInteger, nullable=False, server_default="0"),
+    Column("task_characters", BigInteger, nullable=False, server_default="0"),
     CheckConstraint(f"char_length(email) BETWEEN 3 AND {EMAIL_LENGTH}", name="email"),
     CheckConstraint(
         f"char_length(email_as_typed) BETWEEN 3 AND {EMAIL_LENGTH}", name="email_as_typed"

@@ -135,6 +135,14 @@ class Settings:
     page_limit: RateLimitItem = _setting(
         "600/15minute", values.rate_limit, "requests for pages per user"
     )
+    max_tasks: int = _setting(
+        "200000", values.whole_number(0, 10**9), "tasks that an account may have; 0: any number"
+    )
+    max_characters: int = _setting(
+        "200000000",
+        values.whole_number(0, 10**12),
+        "characters that all titles and descriptions of an account may have; 0: any number",
+    )
     limit_storage: str = _setting(
         "",
         values.limit_storage,

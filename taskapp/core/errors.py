@@ -80,6 +80,13 @@ class ReadOnlyToken(Forbidden):
     detail = Message("This token is read-only. Create one with write access on the account page.")
 
 
+class AccountFull(TaskappError):
+    """The account has no room for what would be added."""
+
+    status = 403
+    title = Message("Your account is full")
+
+
 class FormNotTrusted(Forbidden):
     """A form has no valid CSRF token."""
 

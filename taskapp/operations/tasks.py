@@ -9,6 +9,7 @@ import msgspec
 
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import (
+    AccountFull,
     BadRequest,
     Forbidden,
     NotAuthenticated,
@@ -28,7 +29,7 @@ from taskapp.operations.portions import delete_in_portions
 from taskapp.queries import bulk_tasks, list_etags
 from taskapp.queries import tasks as queries
 from taskapp.queries.bulk_tasks import CompletedSummary
-from taskapp.queries.tasks import ListedTask, ListSummary, Selection, Task
+from taskapp.queries.tasks import ListedTask, ListSummary, Room, Selection, Task
 from taskapp.services import Services
 
 # Deleted tasks travel in a page and come back in a form of at most 256 KB (ADR 0047).
@@ -150,6 +151,7 @@ async def create_task(
     """Create a task, or return the one that was created with this idempotency key, as it is now.
 
     Raises:
+        AccountFull: the account has no room for it.
         Invalid: a field is not valid.
         NotAuthenticated: the session has ended.
         ReadOnlyToken: the token may only read.
@@ -162,9 +164,11 @@ async def create_task(
         description=fields.get("description", ""),
         status=fields.get("status", "pending"),
         key=key,
+        room=_room(services),
     )
     if task is None:
-        return await _find_existing(services, session, key)
+        characters = len(fields["title"]) + len(fields.get("description", ""))
+        return await _find_existing(services, session, key, characters=characters)
     _record(services, session, "created", task.id)
     return task
 
@@ -177,17 +181,23 @@ async def create_tasks(
     It includes tasks that were created before with this idempotency key and the same lines.
 
     Raises:
+        AccountFull: the account has no room for all; no task is created.
         Invalid: a line is not valid, or there are too many; no task is created.
         NotAuthenticated: the session has ended.
         ReadOnlyToken: the token may only read.
     """
     titles = read_titles(text)
     keys = [key and key_of_text(key, f"{index} {title}") for index, title in enumerate(titles)]
-    count = await bulk_tasks.insert_tasks(services.database, session, titles, keys=keys)
+    count = await bulk_tasks.insert_tasks(
+        services.database, session, titles, keys=keys, room=_room(services)
+    )
     if count:
         _record_several(services, session, "created", count)
     else:
         await require_writer(services, session)
+        first = keys[0] and await queries.find_task_by_key(services.database, session, keys[0])
+        if not first:
+            await _require_room(services, session, len(titles), sum(map(len, titles)))
     return len(titles)
 
 
@@ -202,6 +212,7 @@ async def update_task(
     """Update the fields that were sent, if the task has one of the versions.
 
     Raises:
+        AccountFull: the account has no room for longer texts.
         Invalid: a field is not valid.
         NotAuthenticated: the session has ended.
         ReadOnlyToken: the token may only read.
@@ -316,9 +327,14 @@ async def restore_tasks(services: Services, session: SessionToken, text: str) ->
         deleted = msgspec.convert(services.signer.read_undo(session.user_id, text), list[Task])
     except msgspec.ValidationError:  # or signed by a version whose tasks had other fields
         raise BadRequest(Message("This can no longer be undone.")) from None
-    restored = await bulk_tasks.insert_deleted_tasks(services.database, session, deleted)
+    restored = await bulk_tasks.insert_deleted_tasks(
+        services.database, session, deleted, room=_room(services)
+    )
     if not restored:
         await require_writer(services, session)
+        if await queries.find_task(services.database, session, deleted[0].id) is None:
+            characters = _length(*deleted)
+            await _require_room(services, session, len(deleted), characters)
     elif len(deleted) == 1:
         _record(services, session, "restored", deleted[0].id)
     else:
@@ -336,11 +352,17 @@ async def _change(
 ) -> Task:
     clean_id = _read_id(task_id)
     fields = form.read(sent)
+    max_characters = services.settings.max_characters
     task = await queries.update_task(
-        services.database, session, clean_id, versions=versions, **fields
+        services.database,
+        session,
+        clean_id,
+        versions=versions,
+        max_characters=max_characters,
+        **fields,
     )
     if task is None:
-        raise await _explain_refusal(services, session, clean_id)
+        raise await _explain_no_update(services, session, clean_id, fields, versions)
     _record(services, session, "updated", clean_id)
     return task
 
@@ -373,11 +395,74 @@ def key_of_text(key: str, text: str) -> str:
     return sha256(f"{key} {text}".encode()).hexdigest()
 
 
-async def _find_existing(services: Services, session: SessionToken, key: str | None) -> Task:
+async def _explain_no_update(
+    services: Services,
+    session: SessionToken,
+    task_id: str,
+    fields: Mapping[str, str],
+    versions: list[str] | None,
+) -> Exception:
+    error = await _explain_refusal(services, session, task_id)
+    if not isinstance(error, VersionConflict):
+        return error
+    if versions is None:
+        return _too_many_characters(services)
+    task = await queries.find_task(services.database, session, task_id)
+    if task and task.updated_at in versions:
+        new = msgspec.structs.replace(task, **fields)
+        await _require_room(services, session, 0, _length(new) - _length(task))
+    return error
+
+
+def _length(*several: Task) -> int:
+    """Return the number of characters of tasks, as the account's limit counts them."""
+    return sum(len(task.title) + len(task.description) for task in several)
+
+
+def _room(services: Services) -> Room:
+    return Room(services.settings.max_tasks, services.settings.max_characters)
+
+
+async def _require_room(
+    services: Services, session: SessionToken, number: int, characters: int
+) -> None:
+    """Check that the account has room for so many more tasks and characters.
+
+    Raises:
+        AccountFull: it has not.
+    """
+    usage = await queries.find_task_usage(services.database, session)
+    max_tasks, max_characters = _room(services)
+    if usage is None:
+        return
+    if max_tasks and number and usage.tasks + number > max_tasks:
+        raise AccountFull(
+            Message(
+                "An account can have at most %(limit)s tasks. Delete some first.", limit=max_tasks
+            )
+        )
+    if max_characters and usage.characters + characters > max_characters:
+        raise _too_many_characters(services)
+
+
+def _too_many_characters(services: Services) -> AccountFull:
+    return AccountFull(
+        Message(
+            "The tasks of an account can have at most %(limit)s characters in all. Shorten or "
+            "delete some first.",
+            limit=services.settings.max_characters,
+        )
+    )
+
+
+async def _find_existing(
+    services: Services, session: SessionToken, key: str | None, *, characters: int
+) -> Task:
     task = key and await queries.find_task_by_key(services.database, session, key)
     if task:
         return task
     await require_writer(services, session)
+    await _require_room(services, session, 1, characters)
     raise Unavailable  # the task was created and deleted between our two statements
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
 )
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils import uuid7
@@ -23,9 +24,11 @@ from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
 from taskapp.queries.portions import delete_portion, is_chosen, places_of, row_limit
-from taskapp.queries.sessions import owner_row, session_user_id
+from taskapp.queries.sessions import owner_with_room, session_user_id
 from taskapp.queries.tasks import (
     COUNT_LIMIT,
+    UNLIMITED,
+    Room,
     Task,
     after_cursor,
     columns,
@@ -34,6 +37,7 @@ from taskapp.queries.tasks import (
     is_of_user,
     is_owned,
     is_owned_writable,
+    new_characters,
     newest_first,
     order_of_status,
 )
@@ -60,13 +64,14 @@ _new = (
     .table_valued("id", "title", "key")
     .render_derived("new")
 )
+_owner = owner_with_room(bindparam("number", type_=BigInteger), new_characters)
 _INSERT = Statement(
     "tasks.insert_several",
     insert(tasks)
     .from_select(
         ["id", "user_id", "title", "idempotency_key"],
-        select(_new.c.id, owner_row.c.user_id, _new.c.title, _new.c.key).where(
-            owner_row.c.user_id.is_not(None)
+        select(_new.c.id, _owner.c.user_id, _new.c.title, _new.c.key).join_from(
+            _new, _owner, text("true")
         ),
     )
     .on_conflict_do_nothing(**idempotency_conflict)
@@ -141,6 +146,7 @@ _DELETE_COMPLETED = Statement(
 _closed_user_id: Any = (
     select(users.c.id)
     .where(users.c.id == bindparam("user"), users.c.email.is_(None))
+    .with_for_update(key_share=True)  # before the tasks, as whatever writes them
     .correlate(None)
     .scalar_subquery()
 )
@@ -168,7 +174,7 @@ _RESTORE = Statement(
     insert(tasks)
     .from_select(
         [*_NAMES, "user_id"],
-        select(*_deleted.c, owner_row.c.user_id).where(owner_row.c.user_id.is_not(None)),
+        select(*_deleted.c, _owner.c.user_id).join_from(_deleted, _owner, text("true")),
     )
     .on_conflict_do_nothing()
     .returning(tasks.c.id),
@@ -176,11 +182,16 @@ _RESTORE = Statement(
 
 
 async def insert_tasks(
-    database: Database, session: SessionToken, titles: Sequence[str], *, keys: Sequence[str | None]
+    database: Database,
+    session: SessionToken,
+    titles: Sequence[str],
+    *,
+    keys: Sequence[str | None],
+    room: Room = UNLIMITED,
 ) -> int:
     """Insert tasks, newest first, without those whose key was used; return the number inserted.
 
-    All or none are inserted; none without a session.
+    All or none are inserted; none without a session, or without room for all.
     """
     ids = [str(uuid7()) for _ in titles]
     rows = await database.fetch_all(
@@ -189,6 +200,9 @@ async def insert_tasks(
         tasks=ids[::-1],
         new_titles=list(titles),
         keys=list(keys),
+        number=len(titles),
+        new_characters=sum(map(len, titles)),
+        **room._asdict(),
     )
     return len(rows)
 
@@ -238,14 +252,21 @@ async def delete_few_completed_tasks(
 
 
 async def insert_deleted_tasks(
-    database: Database, session: SessionToken, deleted: Sequence[Task]
+    database: Database, session: SessionToken, deleted: Sequence[Task], *, room: Room = UNLIMITED
 ) -> list[str]:
     """Insert deleted tasks as they were, without those that are there; return the ids of the rest.
 
-    None is inserted without a session that may write.
+    None is inserted without a session that may write, or without room for all.
     """
     values = {f"deleted_{name}": [getattr(task, name) for task in deleted] for name in _NAMES}
-    rows = await database.fetch_all(_RESTORE, session=session.secret_hash, **values)
+    rows = await database.fetch_all(
+        _RESTORE,
+        session=session.secret_hash,
+        number=len(deleted),
+        new_characters=sum(len(task.title) + len(task.description) for task in deleted),
+        **values,
+        **room._asdict(),
+    )
     return [row[0] for row in rows]
 
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     DateTime,
     Interval,
@@ -86,11 +87,42 @@ session_user_id = _live()
 # The same for statements that write: NULL also for a read-only token.
 writable_session_user_id = _live(~sessions.c.is_read_only)
 
+# The same, and locks the user. Whatever writes tasks begins with it: the triggers that count tasks
+# update the user's row afterwards, and locks in another order could end in a deadlock. Tasks are
+# counted one statement after the other then.
+_locked_owner = (
+    select(users.c.id)
+    .where(users.c.id == writable_session_user_id)
+    .with_for_update(key_share=True)
+    .correlate(None)
+)
+locked_writable_user_id = _locked_owner.scalar_subquery()
+owner_characters = _locked_owner.with_only_columns(users.c.task_characters).scalar_subquery()
+
 # One row with the user of an INSERT; its `user_id` is NULL if the session may not write.
 owner_row = select(writable_session_user_id.label("user_id")).subquery("owner")
 # Without a typed one, the account is of an earlier version.
 shown_email = func.coalesce(users.c.email_as_typed, users.c.email)
 session_email = select(shown_email).where(users.c.id == session_user_id).scalar_subquery()
+
+
+def owner_with_room(number: Any, characters: Any) -> Any:
+    """Return one row with the user of an INSERT of so many tasks, if the account has room."""
+    max_tasks, max_characters = (
+        bindparam(name, type_=BigInteger) for name in ("max_tasks", "max_characters")
+    )
+    return (
+        _locked_owner.with_only_columns(users.c.id.label("user_id"))
+        .where(
+            or_(max_tasks == text("0"), users.c.task_count + number <= max_tasks),
+            or_(
+                max_characters == text("0"), users.c.task_characters + characters <= max_characters
+            ),
+        )
+        .subquery("owner")
+    )
+
+
 _idle = bindparam("idle", type_=Interval)
 is_token = sessions.c.name.is_not(None)
 is_login = ~is_token

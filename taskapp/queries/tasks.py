@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     DateTime,
     Text,
     Uuid,
@@ -22,14 +23,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import array, insert
 from uuid_utils import uuid7
 
-from schema.tables import tasks
+from schema.tables import tasks, users
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.pool import Row
 from taskapp.db.statements import Statement
 from taskapp.queries.portions import row_limit
 from taskapp.queries.sessions import (
-    owner_row,
+    locked_writable_user_id,
+    owner_characters,
+    owner_with_room,
     session_email,
     session_user_id,
     writable_session_user_id,
@@ -95,6 +98,23 @@ class Selection(NamedTuple):
         )
 
 
+class Room(NamedTuple):
+    """How many tasks an account may have, and how many characters in them; 0 is any number."""
+
+    max_tasks: int
+    max_characters: int
+
+
+UNLIMITED = Room(0, 0)
+
+
+class TaskUsage(NamedTuple):
+    """How many tasks a user has, and how many characters are in them."""
+
+    tasks: int
+    characters: int
+
+
 class TaskAccess(NamedTuple):
     """The users of a session and of a task, or None, and whether the session may write."""
 
@@ -114,7 +134,7 @@ def is_of_user(user_id: Any) -> Any:
 
 
 is_owned = is_of_user(session_user_id)
-is_owned_writable = is_of_user(writable_session_user_id)
+is_owned_writable = is_of_user(locked_writable_user_id)
 newest_first = (tasks.c.user_id.desc(), tasks.c.id.desc())
 order_of_status = (tasks.c.user_id.desc(), tasks.c.status.desc(), tasks.c.id.desc())
 
@@ -149,7 +169,7 @@ _after = bindparam("after", type_=Uuid(as_uuid=False))
 after_cursor = tasks.c.id < func.coalesce(_after, _MAX_ID)
 _is_own_task = (tasks.c.user_id == session_user_id, tasks.c.id == bindparam("task"))
 _is_own_writable_task = (
-    tasks.c.user_id == writable_session_user_id,
+    tasks.c.user_id == locked_writable_user_id,
     tasks.c.id == bindparam("task"),
 )
 _versions = bindparam("versions", type_=ARRAY(DateTime(timezone=True)))
@@ -194,6 +214,8 @@ idempotency_conflict: dict[str, Any] = {
     "index_where": tasks.c.idempotency_key.is_not(None),
 }
 _new_status = bindparam("new_status", type_=Text)
+new_characters = bindparam("new_characters", type_=BigInteger)
+_owner = owner_with_room(text("1"), new_characters)
 _INSERT = Statement(
     "tasks.insert",
     insert(tasks)
@@ -201,13 +223,13 @@ _INSERT = Statement(
         ["id", "user_id", "title", "description", "status", "completed_at", "idempotency_key"],
         select(
             bindparam("task", type_=Uuid(as_uuid=False)),
-            owner_row.c.user_id,
+            _owner.c.user_id,
             bindparam("new_title", type_=Text),
             bindparam("new_description", type_=Text),
             _new_status,
             case((_new_status == text("'completed'"), func.now())),
             bindparam("key", type_=Text),
-        ).where(owner_row.c.user_id.is_not(None)),
+        ),
     )
     .on_conflict_do_nothing(**idempotency_conflict)
     .returning(*columns),
@@ -215,10 +237,25 @@ _INSERT = Statement(
 # Greater than before even if the clock was set back, because it is also the version.
 _change_time = func.greatest(func.now(), tasks.c.updated_at + text("interval '1 microsecond'"))
 _status = func.coalesce(_new_status, tasks.c.status)
+
+
+def _growth(name: str) -> Any:
+    new = bindparam(f"new_{name}", type_=Text)
+    grown = func.char_length(new) - func.char_length(tasks.c[name])
+    return case((new.is_(None), text("0")), else_=grown)
+
+
+_all_growth = _growth("title") + _growth("description")
+_max_characters = bindparam("max_characters", type_=BigInteger)
+_has_room = or_(
+    _max_characters == text("0"),
+    _all_growth <= text("0"),
+    owner_characters + _all_growth <= _max_characters,
+)
 _UPDATE = Statement(
     "tasks.update",
     update(tasks)
-    .where(*_is_own_writable_task, _unchanged)
+    .where(*_is_own_writable_task, _unchanged, _has_room)
     .values(
         {
             tasks.c[name]: func.coalesce(bindparam(f"new_{name}", type_=Text), tasks.c[name])
@@ -238,6 +275,10 @@ _UPDATE = Statement(
 )
 _DELETE = Statement(
     "tasks.delete", delete(tasks).where(*_is_own_writable_task, _unchanged).returning(*columns)
+)
+_FIND_USAGE = Statement(
+    "users.find_task_usage",
+    select(users.c.task_count, users.c.task_characters).where(users.c.id == session_user_id),
 )
 _ESTIMATE = Statement(
     "tasks.estimate",
@@ -300,8 +341,9 @@ async def insert_task(
     description: str,
     status: str,
     key: str | None,
+    room: Room = UNLIMITED,
 ) -> Task | None:
-    """Insert a task; return None without a session, or if the key was used before."""
+    """Insert a task; return None without a session or room, or if the key was used before."""
     row = await database.fetch_one(
         _INSERT,
         session=session.secret_hash,
@@ -309,7 +351,9 @@ async def insert_task(
         new_title=title,
         new_description=description,
         new_status=status,
+        new_characters=len(title) + len(description),
         key=key,
+        **room._asdict(),
     )
     return Task(*row) if row else None
 
@@ -323,8 +367,12 @@ async def update_task(
     description: str | None = None,
     status: str | None = None,
     versions: list[str] | None = None,
+    max_characters: int = 0,
 ) -> Task | None:
-    """Update fields that are not None, if the task is the user's and has one of the versions."""
+    """Update fields that are not None, if the task is the user's and has one of the versions.
+
+    Return None too if the user's tasks would have more than `max_characters`, unless that is 0.
+    """
     row = await database.fetch_one(
         _UPDATE,
         session=session.secret_hash,
@@ -333,6 +381,7 @@ async def update_task(
         new_description=description,
         new_status=status,
         versions=versions,
+        max_characters=max_characters,
     )
     return Task(*row) if row else None
 
@@ -345,6 +394,12 @@ async def delete_task(
         _DELETE, session=session.secret_hash, task=task_id, versions=versions
     )
     return Task(*row) if row else None
+
+
+async def find_task_usage(database: Database, session: SessionToken) -> TaskUsage | None:
+    """Return how much the tasks of the user take, or None without a session."""
+    row = await database.fetch_one(_FIND_USAGE, session=session.secret_hash)
+    return TaskUsage(*row) if row else None
 
 
 async def estimate_tasks(database: Database) -> int:

@@ -166,6 +166,10 @@ def many(database_url: str) -> Iterator[Many]:
             "name": "Backup script",
             "is_read_only": True,
             "max_tokens": 50,
+            "max_tasks": 200_000,
+            "max_characters": 200_000_000,
+            "number": 2,
+            "new_characters": 20,
             "max_size": 1_000_000,
             **{f"deleted_{name}": [value] for name, value in asdict(DELETED).items()},
         }
@@ -718,7 +722,7 @@ def test_a_version_grows_with_every_change_whatever_the_clock_does(
     empty_database: str, alice: SessionToken, run: Run
 ) -> None:
     values: dict[str, Any] = dict.fromkeys(("new_title", "new_description", "versions"))
-    values |= {"session": alice.secret_hash, "new_status": "completed"}
+    values |= {"session": alice.secret_hash, "new_status": "completed", "max_characters": 0}
 
     async def burst(transaction: Transaction) -> list[str]:
         """Within a transaction now() does not change."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,10 @@ from taskapp.db.database import Transaction
 from taskapp.queries.personal_tokens import insert_token
 from taskapp.queries.sessions import MAX_SESSIONS, insert_session
 from taskapp.services import Services
+from tests.support.api_tools import assert_problem, with_settings
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import execute
-from tests.support.page_client import ALICE, PASSWORD, PageClient
+from tests.support.page_client import ALICE, PASSWORD, PageClient, titles
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
@@ -110,3 +112,123 @@ async def test_logins_at_once_do_not_pass_the_limit_of_sessions(
     stored = execute(settings.database_url, "SELECT id::text FROM sessions")
     assert len(stored) == MAX_SESSIONS
     assert set(begun) <= {session_id for (session_id,) in stored}
+
+
+# Tasks
+
+
+def assert_counted(settings: Settings) -> None:
+    """Assert that each user has the right number of tasks and characters."""
+    counted = "SELECT email, task_count, task_characters FROM users ORDER BY email"
+    found = execute(settings.database_url, counted)
+    stored = execute(
+        settings.database_url,
+        "SELECT email, count(tasks.id), coalesce(sum(char_length(title || description)), 0)"
+        " FROM users LEFT JOIN tasks ON user_id = users.id GROUP BY email ORDER BY email",
+    )
+    assert found == stored
+
+
+@with_settings(MAX_TASKS="3")
+async def test_an_account_has_no_more_tasks_than_it_may_have_and_says_so(
+    mine: PageClient, alice: ApiClient, bob: ApiClient
+) -> None:
+    key = {"Idempotency-Key": "made-before"}
+    made = await alice.post("/api/tasks", {"title": "One"}, headers=key)
+    await alice.add_task("Two")
+    await mine.open("/tasks")
+    page = await mine.send("Add tasks", titles="Three\nFour")
+    assert page.status == 403
+    assert "An account can have at most 3 tasks. Delete some first." in page.text
+    assert "Three" in page.form("Send again").fields["titles"]
+    assert await titles(alice) == ["Two", "One"]
+    await mine.open("/tasks")
+    page = await mine.submit("Add tasks", titles="Three")
+    assert page.titles == ["Three", "Two", "One"]
+
+    problem = assert_problem(await alice.post("/api/tasks", {"title": "Four"}), 403)
+    assert problem["title"] == "Your account is full"
+    assert problem["detail"] == "An account can have at most 3 tasks. Delete some first."
+    await mine.open("/tasks")
+    page = await mine.send("Add", title="Four")
+    assert (page.status, page.form("Send again").fields["title"]) == (403, "Four")
+    again = await alice.post("/api/tasks", {"title": "One"}, headers=key)
+    assert (again.status, again.json) == (201, made.json)
+    assert (await alice.put(f"/api/tasks/{made.json['id']}", {"title": "1"})).status == 200
+    await bob.add_task("Of another account")
+    await alice.delete(f"/api/tasks/{made.json['id']}")
+    await alice.add_task("Four")
+
+
+@with_settings(MAX_CHARACTERS="20")
+async def test_the_texts_of_an_account_have_no_more_characters_than_they_may_have(
+    mine: PageClient, alice: ApiClient, settings: Settings
+) -> None:
+    """Characters, not bytes: an accented letter is one."""
+    task = await alice.add_task("\u00e9" * 10, description="x" * 5)
+    path = f"/api/tasks/{task['id']}"
+    for body in ({"title": "x" * 6}, {"title": "x", "description": "x" * 5}):
+        problem = assert_problem(await alice.post("/api/tasks", body), 403)
+        assert "at most 20 characters in all" in problem["detail"]
+    for body in ({"title": "x" * 16}, {"description": "x" * 11}):
+        assert_problem(await alice.put(path, body), 403)
+    old = {"If-Match": '"2026-02-02T10:00:00Z"'}
+    assert_problem(await alice.put(path, {"title": "x" * 16}, headers=old), 412)
+    assert (await alice.put(path, {"title": "x" * 12, "description": "x" * 8})).status == 200
+    assert (await alice.put(path, {"status": "completed"})).status == 200
+    assert (await alice.put(path, {"title": "y" * 11, "description": "x" * 9})).status == 200
+    assert (await alice.put(path, {"description": ""})).status == 200
+    await alice.add_task("x" * 9)
+    await mine.open("/tasks")
+    assert (await mine.send("Add", title="x")).status == 403
+    assert_counted(settings)
+
+
+@with_settings(MAX_TASKS="5", MAX_CHARACTERS="60")
+async def test_requests_at_once_pass_no_limit_of_tasks_or_characters(
+    mine: PageClient, alice: ApiClient, settings: Settings
+) -> None:
+    session_of_form = mine.csrf_field
+    task = await alice.add_task("x" * 10)
+    path = f"/api/tasks/{task['id']}"
+    several = session_of_form | {"titles": "One\nTwo"}
+    responses: list[Any] = await asyncio.gather(
+        *(alice.post("/api/tasks", {"title": "y" * 10}) for _ in range(10)),
+        *(alice.put(path, {"title": "x" * length}) for length in (20, 10, 30, 15, 40)),
+        *(mine.fetch("POST", "/tasks/several", several) for _ in range(5)),
+    )
+    assert {response.status for response in responses} <= {200, 201, 303, 403}
+    [(number, characters)] = execute(
+        settings.database_url, "SELECT task_count, task_characters FROM users"
+    )
+    assert number <= 5
+    assert characters <= 60
+    assert_counted(settings)
+
+
+async def test_the_counts_of_an_account_are_right_whatever_happens_at_once(
+    mine: PageClient, alice: ApiClient, bob: ApiClient, settings: Settings
+) -> None:
+    """Nothing of it waits for each other in a circle, which would be a 503."""
+    mine_too = mine.csrf_field
+    made = [await alice.add_task(f"Task {number}") for number in range(10)]
+    await bob.add_task("Of Bob")
+    changes = []
+    for number, task in enumerate(made):
+        path = f"/api/tasks/{task['id']}"
+        changes += [
+            alice.put(path, {"title": "x" * (number + 1), "description": "x" * number}),
+            alice.put(path, {"status": "completed"}),
+            alice.delete(path) if number % 2 else alice.put(path, {"title": "shorter"}),
+            alice.post(
+                "/api/tasks", {"title": "New"}, headers={"Idempotency-Key": f"{number % 3}"}
+            ),
+        ]
+    until = {"until": "2999-01-01T00:00:00Z"}
+    pages = [
+        mine.fetch("POST", "/tasks/several", mine_too | {"titles": "One\nTwo"}),
+        mine.fetch("POST", "/tasks/completed/delete", mine_too | until),
+    ]
+    responses: list[Any] = await asyncio.gather(*changes, *pages)
+    assert {response.status for response in responses} <= {200, 201, 303, 404, 412}
+    assert_counted(settings)
