@@ -6,12 +6,12 @@ Playwright drives Chromium and Firefox; Selenium drives WebKit, because Playwrig
 import os
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Error, Page
+from playwright.sync_api import Browser, Error, Page
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -23,6 +23,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.webkitgtk.options import Options
 from selenium.webdriver.webkitgtk.service import Service
 
+from tests.support.browser_fixtures import TIMEOUT
 from tests.support.server_process import wait_until
 
 WEBKIT_DRIVER = "/usr/bin/WebKitWebDriver"
@@ -115,20 +116,18 @@ class WebKitWindow(Window):
         self._driver.back()
 
     def click(self, selector: str) -> None:
-        wait_until(lambda: self._has_clicked(selector))
-
-    def _has_clicked(self, selector: str) -> bool:
-        try:
-            self._find(selector).click()
-        except WebDriverException:  # not there yet, or a transition is running
-            return False
-        return True
+        wait_until(lambda: self._has_done(lambda: self._find(selector).click()))
 
     def fill(self, selector: str, text: str) -> None:
-        wait_until(lambda: self._is_true(f"document.querySelector({selector!r})"))
-        field = self._find(selector)
-        field.clear()
-        field.send_keys(text)
+        wait_until(lambda: self._has_done(lambda: self._find(selector).clear()))
+        self._find(selector).send_keys(text)
+
+    def _has_done(self, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except WebDriverException:  # the element is not there yet, or is just moving
+            return False
+        return True
 
     def press(self, key: str) -> None:
         ActionChains(self._driver).send_keys(KEYS.get(key, key)).perform()
@@ -141,7 +140,26 @@ class WebKitWindow(Window):
         self._driver.save_screenshot(str(path))
 
     def _find(self, selector: str) -> WebElement:
-        return self._driver.find_element(By.CSS_SELECTOR, selector)
+        element = self._driver.find_element(By.CSS_SELECTOR, selector)
+        # The driver scrolls no further than to the edge of the window.
+        self._driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        return element
+
+
+@contextmanager
+def playwright_window(
+    browser: Browser, address: str, prepare: Callable[[Page], None] = lambda _: None
+) -> Iterator[Window]:
+    """Open a window with a new profile; an error of a script fails the test."""
+    context = browser.new_context(base_url=address, reduced_motion="reduce")
+    context.set_default_timeout(TIMEOUT)
+    page = context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    prepare(page)
+    yield PlaywrightWindow(page)
+    context.close()
+    assert failures == [], failures
 
 
 @contextmanager
