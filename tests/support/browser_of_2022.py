@@ -31,7 +31,8 @@ for (const { prototype } of [Document, DocumentFragment, Element]) {
 for (const name of Object.keys(Element.prototype)) {
   if (/^aria[A-Z]|^role$/.test(name)) delete Element.prototype[name];
 }
-// The rest (trustedTypes stays, because the policy of the page is enforced without it), each of a release after one of the three
+// The rest, each of a release after one of the three; without trustedTypes, a Chromium would still
+// enforce what the page's policy says of them
 CSS.supports = () => false;
 for (const [owner, ...names] of [
   [window, "navigation", "scheduler", "requestIdleCallback", "Iterator"],
