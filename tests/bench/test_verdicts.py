@@ -149,7 +149,7 @@ def test_without_a_run_there_is_nothing_to_show(tmp_path: Path) -> None:
 
 
 def test_only_points_that_there_are_can_be_chosen(tmp_path: Path) -> None:
-    for wrong in ("8", "1,x", ""):
+    for wrong in ("9", "1,x", ""):
         refused = CliRunner().invoke(main, ["--only", wrong, "--work", str(tmp_path)])
         assert refused.exit_code == 2
         assert "Must be some of 1,2,3,4,5,6,7,8, separated by commas." in refused.output

@@ -206,7 +206,7 @@ async def send_secrets(client: ApiClient) -> list[str]:
         await client.post("/tasks", raw=form, headers=headers)
         for path, fields in {
             "password": f"current_password={wrong}&new_password={password}",
-            "tokens": f"name={title}&expires=never",
+            "tokens": f"name={title}&expires=never&password={password}",
             "delete": f"password={wrong}",
         }.items():
             form = f"csrf_token={csrf_token}&{fields}".encode()
