@@ -29,6 +29,7 @@ if [ "${1:-}" = deploy ]; then
     command -v amtool >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
     command -v prometheus-node-exporter >/dev/null 2>&1 || missing="$missing prometheus-node-exporter"
     command -v prometheus-postgres-exporter >/dev/null 2>&1 || missing="$missing prometheus-postgres-exporter"
+    command -v etcd >/dev/null 2>&1 || missing="$missing etcd-server"
     [ -x /usr/sbin/haproxy ] || missing="$missing haproxy"
     [ -x /usr/sbin/apache2 ] || missing="$missing apache2-bin"
     [ -x /usr/sbin/rsyslogd ] || missing="$missing rsyslog"

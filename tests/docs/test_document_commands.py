@@ -23,6 +23,10 @@ COPIES = (
     "tests/deploy/test_copies_elsewhere.py"
     "::test_a_copy_is_made_after_each_backup_and_is_restored_elsewhere"
 )
+CLUSTER = (
+    "tests/deploy/test_cluster.py"
+    "::test_a_killed_primary_is_replaced_and_no_acknowledged_write_is_lost"
+)
 NO_CLUSTER = "there is no cluster; tests/deploy/test_kubernetes.py runs what the objects start"
 NO_SYSTEMD = "systemd is not the first process where the tests run"
 # Blocks that are not run here, by page and first line: the test that covers them, or the reason.
@@ -39,6 +43,17 @@ ELSEWHERE = {
         "export TASKAPP_DATA_DIR=/tmp/measured": "tests/deploy/test_how_to.py"
         "::test_what_backups_take_is_measured_as_it_is_written",
         "pgbackrest --stanza=taskapp stanza-create": "not ours, and of the database's machine",
+    },
+    "docs/how-to/behind-haproxy.md": {
+        "cp -r deploy/haproxy/haproxy.cfg deploy/haproxy/errors /etc/haproxy/": "tests/deploy/"
+        "test_haproxy.py::test_a_taskapp_that_is_killed_fails_no_request_that_may_be_repeated",
+    },
+    "docs/how-to/three-machines.md": {
+        'echo "create_main_cluster = false" >>/etc/postgresql-common/createcluster.conf  '
+        "# Patroni creates it": CLUSTER,
+        "SUPERUSER_PASSWORD=… REPLICATION_PASSWORD=… \\": CLUSTER,
+        "systemctl enable --now taskapp-db-etcd": NO_SYSTEMD,
+        "psql -h 127.0.0.1 -p 5000 -U postgres -f deploy/postgresql-roles.sql": CLUSTER,
     },
     "docs/how-to/behind-nginx.md": {
         "cp deploy/nginx.conf /etc/nginx/nginx.conf": INSTALLED,
