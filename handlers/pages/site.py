@@ -29,14 +29,15 @@ class ThemePage(PageHandler):
     takes_stale_forms = True
 
     async def post(self) -> None:
-        """Keep the choice in a cookie, and lead back to the page."""
+        """Keep the choice in a cookie, and lead back to the page, where the switch is."""
         sent = self.read_form("theme", "next")
         theme = read_theme(sent.get("theme"))
         if theme:
             self.set_site_cookie("theme", theme)
         else:
             self.remove_site_cookie("theme")
-        self.redirect_to(self.local_path(sent.get("next", "")) or "/")
+        path = self.local_path(sent.get("next", ""))
+        self.redirect_to(f"{path}#theme" if path else "/")
 
 
 class StaticFiles(PageHandler):
