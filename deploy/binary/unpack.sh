@@ -57,6 +57,10 @@ unpack() (
         | while IFS= read -r old; do rm -rf "$old"; done
 )
 
+# What root writes into a folder of somebody else, that user can lead to any place by links.
+if [ -e "$data" ] && [ "$(id -u)" = 0 ] && ! [ -O "$data" ]; then
+    fail "$data belongs to another user, who runs taskapp here: run it as that user."
+fi
 if [ -e "$program" ] && ! [ -O "$program" ]; then
     fail "$program belongs to another user, who runs taskapp here: run it as that user."
 fi

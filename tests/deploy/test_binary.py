@@ -168,6 +168,19 @@ def test_a_program_of_another_user_is_not_run(one_file: OneFile) -> None:
     assert "belongs to another user" in said
 
 
+def test_root_unpacks_nothing_through_links_in_a_folder_of_another_user(one_file: OneFile) -> None:
+    if os.geteuid() != 0:
+        pytest.fail("only root can give a folder away: run `make test-deploy` as root")
+    target = one_file.data.parent / "of root"
+    one_file.data.mkdir()
+    (one_file.data / "program.lock").symlink_to(target)
+    os.chown(one_file.data, 65534, 65534)
+    code, said = one_file.run("--version")
+    assert code == 1
+    assert "belongs to another user" in said
+    assert not target.exists()
+
+
 def test_without_any_environment_the_data_belongs_to_the_user(one_file: OneFile) -> None:
     home = one_file.data.parent
     done = subprocess.run(
