@@ -50,6 +50,7 @@ TESTS_OF_WHAT_RUNS_ELSEWHERE = {
     "tests.docs.test_first_problems",
     "tests.browser.test_html",
     "tests.browser.test_keyboard",
+    "tests.browser.test_looks",
     "tests.browser.test_nothing_lost",
     "tests.browser.test_other_browsers",
     "tests.web.test_rejected_requests",

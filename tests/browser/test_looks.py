@@ -1,0 +1,63 @@
+"""What the list looks like: how much fits on a screen, on touch and on paper, and the title."""
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.support.browser_fixtures import Account
+from tests.support.stories import add, box, have, log_in, rows, with_scripts
+
+pytest_plugins = ["tests.support.story_fixtures"]
+pytestmark = with_scripts
+
+HEIGHTS_OF_LINKS = "links => links.map(link => link.getBoundingClientRect().height)"
+
+
+def test_fourteen_rows_fit_on_800_pixels(
+    page: Page, context: BrowserContext, account: Account
+) -> None:
+    have(context, account, *(f"Task {number}" for number in range(20)))
+    page.set_viewport_size({"width": 1280, "height": 800})
+    log_in(page, account)
+    last = rows(page).nth(13).bounding_box()
+    assert last
+    assert last["y"] + last["height"] <= 800
+
+
+def test_what_is_touched_is_44_pixels_high(
+    browser: Browser, context: BrowserContext, account: Account, address: str
+) -> None:
+    have(context, account, "Buy milk", "Water the plants")
+    touched = browser.new_context(base_url=address, has_touch=True, is_mobile=True)
+    page = touched.new_page()
+    log_in(page, account)
+    heights = page.locator(".task .links a").evaluate_all(HEIGHTS_OF_LINKS)
+    assert len(heights) == 4
+    assert min(heights) >= 44
+    expect(page.locator("[data-help]")).to_be_hidden()
+    touched.close()
+
+
+def test_paper_has_the_whole_description(tasks: Page) -> None:
+    add(tasks, "Buy milk", "\n".join(f"{number}. A line" for number in range(1, 31)))
+    tasks.reload()
+    last = tasks.get_by_text("30. A line")
+    expect(last).to_be_hidden()
+    tasks.emulate_media(media="print")
+    expect(last).to_be_visible()
+    expect(rows(tasks).get_by_text("More")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("query", "heading"),
+    [("", "Tasks"), ("?status=pending", "Pending tasks"), ("?status=completed", "Completed tasks")],
+)
+def test_the_title_has_the_number_of_pending_tasks_and_the_filter(
+    page: Page, context: BrowserContext, account: Account, query: str, heading: str
+) -> None:
+    have(context, account, "Buy milk", "Water the plants")
+    log_in(page, account)
+    page.goto(f"/tasks{query}")
+    assert page.title() == f"(2) {heading} · taskapp"
+    if not query:
+        box(page, "Buy milk").click()
+        expect(page).to_have_title(f"(1) {heading} · taskapp")
