@@ -61,7 +61,7 @@ async def test_registering_leads_to_the_login_page_with_a_flash_message(
     assert heading < page.html.index('id="flash"') < form
     assert page.form("Log in").fields["email"] == ALICE
     assert [tag["name"] for tag in page.focused] == ["password"]
-    assert page.form("Log in").described == {"password": ["flash"]}
+    assert page.form("Log in").described == {"password": ["flash-text"]}
     page = await visitor.open("/login")
     assert (page.flash_message, page.form("Log in").fields["email"]) == ("", "")
     assert [tag["name"] for tag in page.focused] == ["email"]
