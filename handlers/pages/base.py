@@ -26,6 +26,7 @@ from taskapp.core.errors import (
     NotFound,
     TaskappError,
 )
+from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_session
 from taskapp.operations.password_verification import MAX_DEVICES
 from taskapp.queries.login_addresses import REMEMBERED_FOR
@@ -36,6 +37,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]{1,255}", re.ASCII)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _DEVICE = re.compile(r"(?<![^~])[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}(?=~|$)", re.ASCII)
 # Characters; browsers keep 4,096, and a proxy takes few more in all headers of a response.
@@ -105,6 +107,8 @@ class PageHandler(BaseHandler):
     async def prepare(self) -> None:
         """Reject what another site sent, authenticate, and reject a form without a CSRF token."""
         if self.is_foreign_form:
+            if self.other_origin:
+                log("form.refused", "warning", origin=self.other_origin, host=self.request.host)
             raise FormNotTrusted
         await super().prepare()
         if not self.is_safe():
@@ -118,6 +122,17 @@ class PageHandler(BaseHandler):
         ours (SameSite), so that a new one would replace that of the pages that are open.
         """
         return not self.is_safe() and self.is_cross_site()
+
+    @property
+    def other_origin(self) -> str:
+        """Return the origin of a form if it may be ours, and a proxy may have changed the host.
+
+        Over plain http browsers do not say whether a page of the same site sent a form.
+        """
+        headers = self.request.headers
+        origin = headers.get("Origin", "")
+        is_told = "Sec-Fetch-Site" in headers or not _ORIGIN.fullmatch(origin)
+        return "" if is_told or not self.is_foreign_form else origin
 
     async def check_form(self) -> None:
         """Reject a form without a CSRF token of this browser and session.
@@ -426,6 +441,8 @@ class PageHandler(BaseHandler):
             is_untrusted_form=isinstance(error, FormNotTrusted),
             is_stale=is_stale,
             form_path=self.current_path,
+            other_origin=self.other_origin if isinstance(error, FormNotTrusted) else "",
+            host=self.request.host,
         )
 
     def _is_live_and_ours(self) -> bool:

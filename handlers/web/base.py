@@ -14,6 +14,7 @@ from handlers.web.application import Application
 from handlers.web.body_limit import MAX_BODY_SIZE
 from handlers.web.cookies import read_cookies
 from handlers.web.entity_tags import is_known
+from handlers.web.hosts import normalize_origin
 from taskapp.auth.rate_limits import SessionLimit
 from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import client_address, is_in
@@ -299,9 +300,20 @@ class BaseHandler(tornado.web.RequestHandler):
         if origin is None:
             return None
         schemes = ("https",) if self.is_https else ("https", "http")
-        ours = [f"{scheme}://{self.request.host}".lower() for scheme in schemes]
+        ours = {normalize_origin(f"{scheme}://{host}") for scheme in schemes for host in self.hosts}
         public_url = self.services.settings.public_url
-        return origin.lower() in ours or bool(public_url and origin == public_url)
+        return normalize_origin(origin) in ours or bool(public_url and origin == public_url)
+
+    @property
+    def hosts(self) -> list[str]:
+        """Return the hosts, with their ports, by which the client may have asked for this site.
+
+        A proxy may ask for another one than its client, and name the client's.
+        """
+        forwarded = ",".join(self.request.headers.get_list("X-Forwarded-Host"))
+        nearest = forwarded.rpartition(",")[2].strip()  # a proxy appends its own
+        is_trusted = is_in(self.peer, self.services.settings.trusted_proxies)
+        return [self.request.host, *([nearest] if nearest and is_trusted else [])]
 
     def is_valid_csrf_token(self, sent: str, session: SessionToken | None) -> bool:
         """Return whether a CSRF token was issued to this browser in this session."""

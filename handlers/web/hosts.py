@@ -28,6 +28,13 @@ class Hosts:
         return name in self._names or name.endswith(".localhost") or _is_address(name)
 
 
+def normalize_origin(origin: str) -> str:
+    """Return an origin in lower case, without the port if it is that of the scheme (RFC 6454)."""
+    scheme, _, host = origin.lower().partition("://")
+    default = {"http": ":80", "https": ":443"}.get(scheme)
+    return f"{scheme}://{host.removesuffix(default) if default else host}"
+
+
 def _without_port(host: str) -> str:
     return re.sub(r":[0-9]*$", "", host, count=1, flags=re.ASCII)
 

@@ -150,7 +150,7 @@ class Settings:
         secret=True,
     )
     trusted_proxies: tuple[Network, ...] = _setting(
-        "", values.networks, "addresses whose X-Forwarded-For and X-Forwarded-Proto are trusted"
+        "", values.networks, "addresses whose X-Forwarded-For, -Host and -Proto are trusted"
     )
     base_path: str = _setting("/", values.base_path, "path prefix, if hosted below one")
     public_url: str = _setting(

@@ -42,10 +42,16 @@ def check_proxies(settings: Settings) -> CheckResult:
         fix = f"Set TASKAPP_TRUSTED_PROXIES to its address, such as {_likely_proxy(settings)}."
         return CheckResult(Level.WARNING, subject, text, fix)
     if trusted and not settings.public_url:
-        text = "some are trusted, but cookies are not Secure without TASKAPP_PUBLIC_URL"
-        fix = "Set TASKAPP_PUBLIC_URL to the https://... address that people use."
+        text = (
+            "some are trusted, but without TASKAPP_PUBLIC_URL cookies are not Secure, and forms "
+            "are refused if the proxy changes Host"
+        )
+        fix = "Set TASKAPP_PUBLIC_URL to the address that people use, best one with https."
         return CheckResult(Level.WARNING, subject, text, fix)
     names = ", ".join(map(str, trusted))
+    if not names and not settings.public_url:
+        text = "none trusted; behind a proxy that changes Host, set TASKAPP_PUBLIC_URL"
+        return CheckResult(Level.OK, subject, text)
     return CheckResult(Level.OK, subject, f"trusted: {names}" if names else "none trusted")
 
 

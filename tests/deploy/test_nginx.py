@@ -94,6 +94,14 @@ def test_people_are_led_to_https_and_stay_there(proxy: Proxy) -> None:
     assert reply.header("Strict-Transport-Security").startswith("max-age=")
 
 
+def test_a_form_is_of_the_site_at_any_port(proxy: Proxy) -> None:
+    port = ("-H", f"Host: {HOST}:8443", "-d", "email=alice@example.com")
+    for origin, words in (("8443", "allow cookies"), ("9443", "Your browser sent it from")):
+        reply = proxy.curl("/login", *port, "-H", f"Origin: https://{HOST}:{origin}")
+        assert reply.status == 403
+        assert words in reply.body
+
+
 def test_cookies_are_for_https_and_this_host_only(proxy: Proxy) -> None:
     cookies = proxy.curl("/login").headers["set-cookie"]
     assert cookies

@@ -157,6 +157,10 @@ def newer_database(folder: Path, site: ServerProcess) -> Iterator[str]:
 def no_way_in(folder: Path, site: ServerProcess) -> Iterator[str]:
     yield log_in(site, cookie="")
     yield run(site.data_folder, "doctor", settings=PUBLIC)
+    yield log_in(site, Origin="http://192.0.2.10:8080")
+    wait_until(lambda: "form.refused" in site.log_text)
+    yield site.log_text
+    yield run(site.data_folder, "doctor")
     with fake_clock() as clock:
         clock.jump("@2001-01-01 00:00:00")
         yield run(folder, "doctor", settings=clock.environment)
@@ -185,14 +189,14 @@ def backups_failing(folder: Path, site: ServerProcess) -> Iterator[str]:
     yield run(site.data_folder, "doctor", settings=settings)
 
 
-def log_in(site: ServerProcess, cookie: str | None = None) -> str:
+def log_in(site: ServerProcess, cookie: str | None = None, **headers: str) -> str:
     """Send the login form with a wrong password, and return the text of the page."""
     client = site.client()
     form = client.send("GET", "/login")
     [proof] = set(re.findall(r'name="csrf_token" value="([^"]+)"', form.body.decode()))
     kept = form.headers["Set-Cookie"].partition(";")[0] if cookie is None else cookie
     fields = f"csrf_token={proof}&email=alice%40example.com&password=forgotten-1"
-    page = client.send_form("POST", "/login", fields, Cookie=kept).body.decode()
+    page = client.send_form("POST", "/login", fields, Cookie=kept, **headers).body.decode()
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 

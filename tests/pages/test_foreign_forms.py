@@ -1,10 +1,12 @@
 """Another site gets nothing back for the forms that it sends, and changes no cookie."""
 
+import json
 from itertools import product
 
 import pytest
 
 from tests.pages.test_csrf import UNSAFE
+from tests.support.api_tools import with_settings
 from tests.support.clients import ApiClient
 from tests.support.page_client import ALICE, FROM_ELSEWHERE, PASSWORD, PageClient, titles
 
@@ -96,3 +98,67 @@ async def test_a_kept_text_is_sent_to_no_form_but_those_that_take_text(
         "Log in", email=ALICE, password=PASSWORD, draft_action=action, draft_title="Evil"
     )
     assert (page.status, page.location) == (303, "/tasks")
+
+
+# Behind a proxy, over plain http
+
+BROWSER = "http://tasks.lan:8110"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8113", "tasks.lan", "tasks.lan:80", "upstream"])
+@with_settings(ALLOWED_HOSTS="tasks.lan,upstream")
+async def test_a_form_is_refused_in_the_words_of_who_can_help_if_a_proxy_changes_the_host(
+    visitor: PageClient, alice: ApiClient, host: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    visitor.headers = {"Host": host}
+    await visitor.open("/login")
+    visitor.headers |= {"Origin": BROWSER}
+    page = await visitor.send("Log in", email=ALICE, password=PASSWORD)
+    assert page.status == 403
+    assert (
+        f"Your browser sent it from {BROWSER}, but this server was asked for {host}." in page.text
+    )
+    assert f"can set TASKAPP_PUBLIC_URL to {BROWSER}" in page.text
+    assert "allow cookies" not in page.text
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    (refused,) = (line for line in lines if line["event"] == "form.refused")
+    assert (refused["origin"], refused["host"]) == (BROWSER, host)
+
+
+@pytest.mark.parametrize(
+    ("origin", "headers"),
+    [
+        (BROWSER, {"Host": "tasks.lan:8110"}),
+        (BROWSER, {"Host": "TASKS.LAN:8110"}),
+        ("http://tasks.lan", {"Host": "tasks.lan:80"}),
+        ("https://tasks.lan", {"Host": "tasks.lan:443"}),
+        (BROWSER, {"Host": "upstream", "X-Forwarded-Host": "tasks.lan:8110"}),
+        (BROWSER, {"Host": "upstream", "X-Forwarded-Host": "evil.example, tasks.lan:8110"}),
+    ],
+)
+@with_settings(ALLOWED_HOSTS="tasks.lan,upstream", TRUSTED_PROXIES="127.0.0.1,::1")
+async def test_a_form_is_taken_if_a_proxy_tells_the_host(
+    visitor: PageClient, alice: ApiClient, origin: str, headers: dict[str, str]
+) -> None:
+    visitor.headers = headers
+    await visitor.open("/login")
+    visitor.headers = headers | {"Origin": origin}
+    page = await visitor.send("Log in", email=ALICE, password=PASSWORD)
+    assert page.location == "/tasks"
+    assert (await visitor.fetch("GET", "/tasks")).status == 200
+
+
+async def test_only_a_trusted_proxy_tells_the_host(visitor: PageClient, alice: ApiClient) -> None:
+    await visitor.open("/login")
+    visitor.headers = {"Origin": BROWSER, "X-Forwarded-Host": "tasks.lan:8110"}
+    page = await visitor.send("Log in", email=ALICE, password=PASSWORD)
+    assert page.status == 403
+
+
+@pytest.mark.parametrize("origin", ["null", "http://evil example", "http://<b>", "ftp://a", ""])
+async def test_an_origin_that_is_no_address_is_not_shown(visitor: PageClient, origin: str) -> None:
+    await visitor.open("/login")
+    visitor.headers = {"Origin": origin}
+    page = await visitor.send("Log in", email=ALICE, password=PASSWORD)
+    assert page.status == 403
+    assert "Your browser sent it from" not in page.text

@@ -255,7 +255,7 @@ async def test_an_owner_sees_no_word_that_cannot_be_translated(
     await reader.open("/tasks")
     assert (await reader.fetch("POST", "/tasks", {"title": "1"})).status == 403
     del reader.cookies[cookie_name("session")]
-    kept = {"draft_action": "/tasks", "draft_title": "1"}
+    kept = {"draft_action": "/tasks", "draft_title": "1", "draft_given": "yes"}
     assert (await reader.post("/tasks", title="1", description="1")).status == 401
     await reader.post("/login", **ACCOUNT, **kept)
     parts = {"base.html", "_forms.html", "_task.html"}  # which other templates use
