@@ -14,7 +14,6 @@ from handlers.rendering.task_rows import render_rows
 from handlers.rendering.text_differences import Difference, compare_texts
 from taskapp.core.errors import Invalid, TaskNotFound, VersionConflict
 from taskapp.forms.parameters import (
-    DEFAULT_PAGE_SIZE,
     is_version,
     read_idempotency_key,
     read_number,
@@ -54,7 +53,10 @@ class TaskPage(PageHandler):
     def cursor(self) -> str | None:
         """Return the cursor of this page of the list; None for the first page."""
         after = self.read_query("after")
-        return after if after and self.services.signer.read_cursor(after) else None
+        signer = self.services.signer
+        by_completion = self.status_filter == "completed"
+        read = signer.read_completion_cursor if by_completion else signer.read_cursor
+        return after if after and read(after) else None
 
     @cached_property
     def list_query(self) -> str:
@@ -88,7 +90,6 @@ class TaskPage(PageHandler):
             task_id,
             status=self.status_filter,
             after=self.cursor,
-            limit=DEFAULT_PAGE_SIZE,
         )
         if neighbor is None:
             return "/tasks" + _list_query(self.status_filter, None)
@@ -99,7 +100,7 @@ class TaskPage(PageHandler):
     ) -> tuple[dict[str, Hashable], dict[str, str | HtmlChunks | None]]:
         """Return what tasks.html branches on, and the other values of it."""
         page, summary = await list_tasks_with_summary(
-            self.services, self.session, status=status_filter, after=after, limit=DEFAULT_PAGE_SIZE
+            self.services, self.session, status=status_filter, after=after
         )
         variant: dict[str, Hashable] = {
             "status_filter": status_filter,

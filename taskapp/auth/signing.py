@@ -69,6 +69,7 @@ class Signer:
         # Verifying takes 5 % of a short request, and its result never changes.
         self._verify_session = lru_cache(CACHE_SIZE)(_verify_session)
         self._cursor = self._signer(keys, "taskapp.cursor")
+        self._completion_cursor = self._signer(keys, "taskapp.completion_cursor")
         self._csrf = self._signer(keys, "taskapp.form")
         self._form = self._signer(keys, "taskapp.session_of_form")
         self._account = self._signer(keys, "taskapp.account")
@@ -198,6 +199,18 @@ class Signer:
         value = _unsign(self._cursor, text, UUID_LENGTH)
         return None if value is None else str(UUID(bytes=value))
 
+    def sign_completion_cursor(self, last_id: str, completed_at: str) -> str:
+        """Return the cursor that continues a list by completion after a task and its time."""
+        value = UUID(last_id).bytes + completed_at.encode("ascii")
+        return self._completion_cursor.sign(_encode(value)).decode("ascii")
+
+    def read_completion_cursor(self, text: str) -> tuple[str, str] | None:
+        """Return the id and the time in a cursor by completion, or None if we did not sign it."""
+        value = _unsign(self._completion_cursor, text)
+        if value is None:
+            return None
+        return str(UUID(bytes=value[:UUID_LENGTH])), value[UUID_LENGTH:].decode("ascii")
+
     def sign_undo(self, user_id: str, content: Any) -> str:
         """Return what a user needs to undo a change, as compressed JSON, signed for UNDO_MAX_AGE.
 
@@ -255,7 +268,7 @@ def _device_message(identity: str, user_id: str, password_hash: str) -> bytes:
     return f"{identity}.{user_id}.{password_hash}".encode("utf-8", "replace")
 
 
-def _unsign(signer: itsdangerous.Signer, text: str, length: int) -> bytes | None:
+def _unsign(signer: itsdangerous.Signer, text: str, length: int | None = None) -> bytes | None:
     try:
         signed = signer.unsign(text.encode("ascii")).decode("ascii")
         signature = text[len(signed) + 1 :]
@@ -266,4 +279,4 @@ def _unsign(signer: itsdangerous.Signer, text: str, length: int) -> bytes | None
         value = _decode(signed)
     except (itsdangerous.BadSignature, ValueError):
         return None
-    return value if len(value) == length else None
+    return value if length in {None, len(value)} else None

@@ -20,7 +20,7 @@ from taskapp.core.errors import (
 )
 from taskapp.core.messages import Message
 from taskapp.forms.fields import Form
-from taskapp.forms.parameters import is_version, read_id
+from taskapp.forms.parameters import DEFAULT_PAGE_SIZE, is_version, read_id
 from taskapp.forms.pasted_titles import read_titles
 from taskapp.forms.tasks import NEW_TASK, STATUS_CHANGE, TASK_CHANGES
 from taskapp.observability.logs import log
@@ -36,6 +36,7 @@ from taskapp.services import Services
 MAX_UNDO_TASKS = 100
 MAX_UNDO_SIZE = 64 * 1024  # bytes of their titles and descriptions
 _SHAPE_OF_TASK = "2"  # changes when tasks in a list get another field: part of each list's ETag
+_PAGE_LIMIT = DEFAULT_PAGE_SIZE + 1  # one more tells that there is another page
 MAX_DELETION_SECONDS = 20.0  # a proxy waits 30 for the response (deploy/nginx/proxy.conf)
 
 
@@ -89,19 +90,22 @@ async def list_tasks(
 
 
 async def list_tasks_with_summary(
-    services: Services, session: SessionToken, *, status: str | None, after: str | None, limit: int
+    services: Services, session: SessionToken, *, status: str | None, after: str | None
 ) -> tuple[TaskSlice, ListSummary]:
-    """Return tasks as `list_tasks` does, with the summary of the list, in one round trip.
+    """Return what a page of the list shows, with the summary of the list, in one round trip.
+
+    A list of the completed tasks begins with the latest completion, all others are newest first.
 
     Raises:
         BadRequest: we did not sign the cursor.
         NotAuthenticated: the session has ended.
     """
-    selection = Selection(status, _read_cursor(services, after), limit + 1)
+    selection = _select_page(services, status, after)
     rows, summary = await queries.list_tasks_with_summary(services.database, session, selection)
     if summary is None:
         raise NotAuthenticated
-    return _page(services, rows, limit), summary
+    by_completion = status == "completed"
+    return _page(services, rows, DEFAULT_PAGE_SIZE, by_completion=by_completion), summary
 
 
 async def find_neighbor(
@@ -111,7 +115,6 @@ async def find_neighbor(
     *,
     status: str | None,
     after: str | None,
-    limit: int,
 ) -> str | None:
     """Return the id of the task after another on a page of a list, or before it if it is the last.
 
@@ -122,8 +125,9 @@ async def find_neighbor(
         BadRequest: we did not sign the cursor.
     """
     clean_id = _read_id(task_id)
-    selection = Selection(status, _read_cursor(services, after), limit + 1)
-    ids = [task.id for task in await queries.list_tasks(services.database, session, selection)]
+    selection = _select_page(services, status, after)
+    rows, _ = await queries.list_tasks_with_summary(services.database, session, selection)
+    ids = [task.id for task in rows]
     if clean_id not in ids:
         return None
     place = ids.index(clean_id)
@@ -383,11 +387,29 @@ def _read_cursor(services: Services, after: str | None) -> str | None:
     return last_id
 
 
-def _page(services: Services, rows: Sequence[ListedTask], limit: int) -> TaskSlice:
+def _select_page(services: Services, status: str | None, after: str | None) -> Selection:
+    if status != "completed" or after is None:
+        return Selection(status, _read_cursor(services, after), _PAGE_LIMIT)
+    last = services.signer.read_completion_cursor(after)
+    if last is None:
+        raise BadRequest(Message("Invalid cursor."))
+    last_id, completed_at = last
+    return Selection(status, last_id, _PAGE_LIMIT, completed_at)
+
+
+def _page(
+    services: Services, rows: Sequence[ListedTask], limit: int, *, by_completion: bool = False
+) -> TaskSlice:
     """Return a page of at most `limit` rows; one row more means that there is a next page."""
     if len(rows) <= limit:
         return TaskSlice(rows, None)
-    return TaskSlice(rows[:limit], services.signer.sign_cursor(rows[limit - 1].id))
+    last = rows[limit - 1]
+    if by_completion:
+        completed_at = last.completed_at or "-infinity"
+        return TaskSlice(
+            rows[:limit], services.signer.sign_completion_cursor(last.id, completed_at)
+        )
+    return TaskSlice(rows[:limit], services.signer.sign_cursor(last.id))
 
 
 def key_of_text(key: str, text: str) -> str:

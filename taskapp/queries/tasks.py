@@ -18,6 +18,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import array, insert
@@ -28,6 +29,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.pool import Row
 from taskapp.db.statements import Statement
+from taskapp.forms.parameters import DEFAULT_PAGE_SIZE
 from taskapp.queries.portions import row_limit
 from taskapp.queries.sessions import (
     locked_writable_user_id,
@@ -75,11 +77,15 @@ class ListSummary(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The tasks that a list has: of one status or all, after the task with the id `after`."""
+    """The tasks that a list has: of one status or all, after the task with the id `after`.
+
+    In an order by completion, `completed_before` is the time at which that task was completed.
+    """
 
     status: str | None
     after: str | None
     limit: int
+    completed_before: str | None = None
 
     async def fetch(
         self,
@@ -184,14 +190,46 @@ _LIST_STATUS = Statement("tasks.list_status", list_of_status, prepare=False)
 # missing.
 _summary = func.concat_ws(text("' '"), _count("pending"), _count("completed"), session_email)
 _listed = [tasks.c[name] for name in ListedTask.__struct_fields__]
+# A constant, so that a generic plan knows it too and reads by the index with the order.
+_page_limit: Any = literal_column(str(DEFAULT_PAGE_SIZE + 1))
+# Those whose completion is not known come last. The index by completion has this expression, and
+# the status that it asks for.
+_completion = func.coalesce(tasks.c.completed_at, text("'-infinity'::timestamptz"))
+_completed_before = bindparam("completed_before", type_=DateTime(timezone=True))
+_latest_completed = (
+    select(*_listed)
+    .where(
+        is_owned,
+        tasks.c.status == text("'completed'"),
+        tuple_(_completion, tasks.c.id)
+        < tuple_(
+            func.coalesce(_completed_before, text("'infinity'::timestamptz")),
+            func.coalesce(_after, _MAX_ID),
+        ),
+    )
+    .order_by(tasks.c.user_id.desc(), _completion.desc(), tasks.c.id.desc())
+    .limit(_page_limit)
+)
+_newest_pending = (
+    select(*_listed)
+    .where(is_owned, after_cursor, is_of_status("pending"))
+    .order_by(*order_of_status)
+    .limit(_page_limit)
+)
 _LIST_WITH_SUMMARY = Statement(
     "tasks.list_with_summary", list_of_all.with_only_columns(*_listed, _summary)
 )
-_LIST_STATUS_WITH_SUMMARY = Statement(
-    "tasks.list_status_with_summary",
-    list_of_status.with_only_columns(*_listed, _summary),
-    prepare=False,
+_LIST_PENDING_WITH_SUMMARY = Statement(
+    "tasks.list_pending_with_summary", _newest_pending.add_columns(_summary)
 )
+_LIST_COMPLETED_WITH_SUMMARY = Statement(
+    "tasks.list_completed_with_summary", _latest_completed.add_columns(_summary)
+)
+_PAGES: dict[str | None, Statement] = {
+    None: _LIST_WITH_SUMMARY,
+    "pending": _LIST_PENDING_WITH_SUMMARY,
+    "completed": _LIST_COMPLETED_WITH_SUMMARY,
+}
 _SUMMARY = Statement("tasks.summary", select(_summary))
 _FIND = Statement("tasks.find", select(*columns).where(*_is_own_task))
 _FIND_BY_KEY = Statement(
@@ -297,9 +335,13 @@ async def list_tasks(database: Database, session: SessionToken, selection: Selec
 async def list_tasks_with_summary(
     database: Database, session: SessionToken, selection: Selection
 ) -> tuple[list[ListedTask], ListSummary | None]:
-    """List tasks and return the summary in the same round trip; it is None without a session."""
-    statements = (_LIST_WITH_SUMMARY, _LIST_STATUS_WITH_SUMMARY)
-    rows = await selection.fetch(database, session, statements)
+    """List the tasks of a page, and return the summary in the same round trip.
+
+    Completed tasks alone begin with the latest completion, all others are newest first. The summary
+    is None without a session.
+    """
+    statement = _PAGES[selection.status]
+    rows = await database.fetch_all(statement, session=session.secret_hash, **selection._asdict())
     if rows:
         return [ListedTask(*row[:-1]) for row in rows], _read_summary(rows[0][-1])
     return [], await find_summary(database, session)

@@ -74,7 +74,14 @@ def test_a_session_is_found_by_what_was_signed(user: UUID) -> None:
 
 @given(last=st.uuids())
 def test_a_cursor_says_where_it_was_made(last: UUID) -> None:
-    assert SIGNER.read_cursor(SIGNER.sign_cursor(str(last))) == str(last)
+    cursor = SIGNER.sign_cursor(str(last))
+    assert SIGNER.read_cursor(cursor) == str(last)
+    assert SIGNER.read_completion_cursor(cursor) is None
+    for completed_at in ("2026-11-30T09:15:00.123456Z", "-infinity"):
+        cursor = SIGNER.sign_completion_cursor(str(last), completed_at)
+        assert SIGNER.read_completion_cursor(cursor) == (str(last), completed_at)
+        assert SIGNER.read_cursor(cursor) is None
+        assert SIGNER.read_completion_cursor(cursor[:-1]) is None
 
 
 def test_every_session_has_a_secret_of_its_own_that_only_its_hash_names() -> None:

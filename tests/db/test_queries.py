@@ -24,6 +24,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database, Transaction
 from taskapp.db.migrations import migrate
 from taskapp.db.statements import Statement
+from taskapp.forms.parameters import DEFAULT_PAGE_SIZE
 from taskapp.observability.metrics import Metrics
 from taskapp.queries import bulk_tasks, list_etags, sessions, tasks, users
 from taskapp.queries.tasks import COUNT_LIMIT, ListSummary, Selection, Task, TaskAccess
@@ -55,7 +56,8 @@ FULL_READS = {
 COUNTING = {
     "tasks.summary",
     "tasks.list_with_summary",
-    "tasks.list_status_with_summary",
+    "tasks.list_pending_with_summary",
+    "tasks.list_completed_with_summary",
     "tasks.find_completed",
     "tasks.insert_several",
     "tasks.restore",
@@ -70,7 +72,13 @@ COUNTING = {
 # Statements that read the sessions or logins of one user, which are few by a limit (ADR 0042).
 BOUNDED = {"sessions.list", "sessions.delete_oldest", "logins.find_last", "logins.delete_old"}
 TABLES = ("users", "sessions", "tasks", "logins", "login_addresses")
-LIMITS = {"sessions.list": 2 * sessions.MAX_LISTED}  # rows, of statements with one of their own
+PAGE = DEFAULT_PAGE_SIZE + 1  # rows; one more tells that there is another page
+# Rows of statements with a limit of their own.
+LIMITS = {
+    "sessions.list": 2 * sessions.MAX_LISTED,
+    "tasks.list_pending_with_summary": PAGE,
+    "tasks.list_completed_with_summary": PAGE,
+}
 LATER = "2999-01-01T00:00:00Z"
 DELETED = Task(str(uuid7()), "Deleted", "", "completed", LATER, LATER, LATER)
 MANY = """
@@ -180,6 +188,7 @@ def many(database_url: str) -> Iterator[Many]:
 CHOICES: dict[str, list[object]] = {
     "status": ["completed", "pending"],
     "after": [None, "task"],
+    "completed_before": [None, "2026-02-02T10:00:00Z", "-infinity"],
     "key": [None, "key 3"],
     "keys": [[None, None], ["key 3", "another"]],
     "versions": [None, ["2026-02-02T10:00:00Z"]],
@@ -329,11 +338,12 @@ LISTS = [
     "tasks.list",
     "tasks.list_status",
     "tasks.list_with_summary",
-    "tasks.list_status_with_summary",
+    "tasks.list_pending_with_summary",
+    "tasks.list_completed_with_summary",
     "tasks.list_unless_known",
     "tasks.list_status_unless_known",
 ]
-UNKNOWN = {"seed": "", "known": ["another"]}
+UNKNOWN = {"seed": "", "known": ["another"], "completed_before": None}
 
 
 @pytest.mark.parametrize(("name", "plan_cache"), with_plans(LISTS))
@@ -689,9 +699,9 @@ def test_the_summary_comes_with_the_list_and_its_counts_stop(
 ) -> None:
     add_tasks(empty_database, alice.user_id, 3, status="completed")
     add_tasks(empty_database, bob.user_id, 5)
-    ask = Selection("completed", None, limit=2)
+    ask = Selection("completed", None, PAGE)
     found, summary = run(lambda database: tasks.list_tasks_with_summary(database, alice, ask))
-    assert [task.title for task in found] == ["task 3", "task 2"]
+    assert [task.title for task in found] == ["task 3", "task 2", "task 1"]
     assert summary == ListSummary("alice@example.com", 0, 3)
     add_tasks(empty_database, alice.user_id, COUNT_LIMIT + 1)
     _, summary = run(lambda database: tasks.list_tasks_with_summary(database, alice, ask))

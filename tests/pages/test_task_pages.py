@@ -8,7 +8,7 @@ import pytest
 
 from taskapp.config.settings import Settings
 from tests.support.clients import ApiClient
-from tests.support.database_fixtures import execute
+from tests.support.database_fixtures import add_tasks, execute
 from tests.support.page_client import HOSTILE, PageClient, stored, titles
 from tests.support.page_reader import Page
 
@@ -89,7 +89,7 @@ async def test_the_time_beside_a_completed_task_says_what_it_is(
 
 def meta_of(page: Page) -> str:
     """Return what stands beside the only task of a list, without what is hidden."""
-    [meta] = re.findall(r'<p class="meta">(.*?)</p>', page.html)
+    [meta] = re.findall(r'<p class="meta">(.*?</time>.*?)</p>', page.html)
     seen = re.sub(r"<span[^>]* hidden>.*?</span>", "", meta)
     return " ".join(re.sub(r"<[^>]*>", "", seen).split())
 
@@ -119,6 +119,38 @@ async def test_a_filter_is_kept_in_the_address_and_counts(
     assert current == ["/tasks?status=completed"]
 
 
+async def test_a_list_of_completed_tasks_begins_with_the_latest_completion(
+    mine: PageClient, alice: ApiClient, settings: Settings
+) -> None:
+    made = {title: await alice.add_task(title) for title in ("A", "B", "C", "D", "E")}
+    for title in ("C", "A", "E"):
+        await alice.put(f"/api/tasks/{made[title]['id']}", {"status": "completed"})
+    assert (await mine.open("/tasks?status=completed")).titles == ["E", "A", "C"]
+    assert await titles(alice) == ["E", "D", "C", "B", "A"]  # the API has one order
+    # Those without a time, of before it was stored, come last.
+    execute(settings.database_url, "UPDATE tasks SET completed_at = NULL WHERE title = 'E'")
+    assert (await mine.open("/tasks?status=completed")).titles == ["A", "C", "E"]
+
+
+async def test_pages_of_completed_tasks_go_on_where_they_ended_whatever_is_reopened(
+    mine: PageClient, alice: ApiClient, empty_database: str
+) -> None:
+    add_tasks(empty_database, alice.user_id, 120, status="completed")
+    execute(
+        empty_database,
+        "UPDATE tasks SET completed_at = date_trunc('day', now()) WHERE id IN"
+        " (SELECT id FROM tasks ORDER BY md5(id::text) LIMIT 70)",  # at the same moment
+    )
+    first = await mine.open("/tasks?status=completed")
+    more = first.link("Load more")
+    await alice.put(f"/api/tasks/{first.rows[-1].id}", {"status": "pending"})
+    await alice.delete(f"/api/tasks/{first.rows[-2].id}")
+    second = await mine.open(more)
+    third = await mine.open(second.link("Load more"))
+    ids = [row.id for page in (first, second, third) for row in page.rows]
+    assert len(ids) == len(set(ids)) == 120
+
+
 async def test_more_than_fifty_tasks_are_walked_page_by_page(
     mine: PageClient, alice: ApiClient
 ) -> None:
@@ -126,6 +158,7 @@ async def test_more_than_fifty_tasks_are_walked_page_by_page(
         await alice.add_task(f"Task {number}", status="completed" if number % 2 else "pending")
     await _walk(mine, "/tasks", [50, 50, 3])
     await _walk(mine, "/tasks?status=pending", [50, 2])
+    await _walk(mine, "/tasks?status=completed", [50, 1])
 
 
 async def _walk(visitor: PageClient, address: str, sizes: list[int]) -> None:
