@@ -119,7 +119,7 @@ class Database:
 
     async def confirms_writes(self) -> bool:
         """Write nothing but a message to the server's log; return whether that was confirmed."""
-        return await self._connections.try_write()
+        return await self._connections.try_write(lambda: None)
 
     async def fetch_all(self, statement: Statement, **parameters: Any) -> list[Row]:
         """Run a statement and return all its rows."""
@@ -165,7 +165,7 @@ class Database:
             done = await self._attempt(name, work_unless_stalled, deadline)
         except (ConnectionLostError, _TimedOut) as error:
             if isinstance(error, _TimedOut):
-                self._breaker.open()
+                self._breaker.suspect()
             self._unknown_writes.inc()
             raise OutcomeUnknown from None
         except UniqueViolation:

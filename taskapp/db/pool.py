@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -13,7 +13,7 @@ import psycopg2
 import psycopg2.extensions
 
 from taskapp.core.cancellation import raise_if_cancelled
-from taskapp.core.errors import TaskappError, Unavailable
+from taskapp.core.errors import Unavailable
 from taskapp.db.dsn import CONNECT_TIMEOUT
 from taskapp.db.errors import (
     PREPARED_ELSEWHERE,
@@ -209,17 +209,23 @@ class ConnectionPool:
         self._retire(connection)
         self._slots.release()
 
-    async def try_write(self) -> bool:
-        """Write on a connection besides the pool's; return whether the server confirmed it."""
+    async def try_write(self, on_answer: Callable[[], None]) -> bool:
+        """Write on a connection besides the pool's; return whether the server confirmed it.
+
+        `on_answer` is called when the server has answered a read, before the write.
+
+        Raises:
+            Unavailable: it answers nothing.
+        """
+        connection = await self._connect()
         try:
-            connection = await self._connect()
-        except TaskappError:
-            return False
-        try:
+            with _as_unavailable():
+                async with asyncio.timeout(_TRIAL_TIMEOUT):
+                    earlier = {"trial": _TRIAL, "seconds": _TRIAL_TIMEOUT}
+                    await connection.run(_END_EARLIER_TRIALS, earlier)
+            on_answer()
+            connection.take_notices()
             async with asyncio.timeout(_TRIAL_TIMEOUT):
-                earlier = {"trial": _TRIAL, "seconds": _TRIAL_TIMEOUT}
-                await connection.run(_END_EARLIER_TRIALS, earlier)
-                connection.take_notices()
                 await connection.run(_TRIAL)
         except (*UNREACHABLE, asyncio.CancelledError):  # aiopg's, when the server cancels
             raise_if_cancelled()
