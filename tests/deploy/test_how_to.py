@@ -12,7 +12,14 @@ from tests.support.server_process import CHECKOUT
 
 PAGES = [
     *("behind-nginx.md", "systemd.md", "containers.md", "own-postgresql.md"),
-    *("one-file.md", "kubernetes.md", "copies-elsewhere.md", "upgrade.md", "release.md"),
+    *(
+        "one-file.md",
+        "kubernetes.md",
+        "copies-elsewhere.md",
+        "terraform.md",
+        "upgrade.md",
+        "release.md",
+    ),
 ]
 FOLDER = CHECKOUT / "docs" / "how-to"
 OF_COMPOSE = {"TASKAPP_DOMAIN"}

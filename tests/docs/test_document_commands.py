@@ -28,6 +28,7 @@ CLUSTER = (
     "::test_a_killed_primary_is_replaced_and_no_acknowledged_write_is_lost"
 )
 NO_CLUSTER = "there is no cluster; tests/deploy/test_kubernetes.py runs what the objects start"
+NO_AWS = "there is no AWS; tests/deploy/test_terraform.py applies the files to an imitation"
 NO_SYSTEMD = "systemd is not the first process where the tests run"
 # Blocks that are not run here, by page and first line: the test that covers them, or the reason.
 ELSEWHERE = {
@@ -112,6 +113,12 @@ ELSEWHERE = {
         "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the URL": INSTALLED,
         "apt install nginx redis-server": "it installs, as tests/system_packages.sh does",
         "cp deploy/taskapp@.service /etc/systemd/system/": INSTALLED,
+    },
+    "docs/how-to/terraform.md": {
+        "aws secretsmanager put-secret-value --secret-id taskapp-production"
+        "/database-url \\": NO_AWS,
+        "aws ecs run-task --cluster taskapp-production --task-definition"
+        " taskapp-production-migration --launch-type FARGATE \\": NO_AWS,
     },
     "docs/how-to/upgrade.md": {
         "python server.py backup list": "tests/deploy/test_earlier_versions.py"

@@ -1,0 +1,218 @@
+"""The files of Terraform make what they say in an imitated AWS, keep it as it is, and remove it.
+
+moto answers in the place of AWS, but has neither the members of a replication group nor the tags of
+what scales: both are left out there, and only judged.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskapp.config.settings import load_settings
+from tests.deploy.tools import BIN, run_tool
+from tests.support.server_process import CHECKOUT, Client, reserved_port, wait_until
+
+FILES = CHECKOUT / "deploy" / "terraform" / "aws"
+SERVICES = (
+    *("acm", "applicationautoscaling", "cloudfront", "cloudwatch", "ec2", "ecs", "elasticache"),
+    *("elbv2", "iam", "kms", "logs", "rds", "secretsmanager", "sns", "sts"),
+)
+VARIABLES = {
+    "environment": "staging",
+    "domain": "tasks.example.com",
+    "image": f"registry.example.com/taskapp@sha256:{64 * '0'}",
+    "alarm_email": "operator@example.com",
+}
+# A reference to what is left out needs an end.
+NOWHERE = dict.fromkeys(("service_namespace", "resource_id", "scalable_dimension"), "none")
+IMPORT = """
+import pathlib, sys, boto3
+acm = boto3.client("acm", region_name="eu-central-1", endpoint_url=sys.argv[1])
+read = lambda name: pathlib.Path(name).read_bytes()
+made = acm.import_certificate(Certificate=read("certificate.pem"), PrivateKey=read("key.pem"))
+print(made["CertificateArn"])
+"""
+# What the imitation does not keep, and so would be set again.
+FORGOTTEN = {
+    *(f"aws_cloudfront_distribution.{name}_cache_behavior" for name in ("default", "ordered")),
+    "aws_cloudfront_distribution.viewer_certificate",
+    *("aws_db_instance.performance_insights_enabled", "aws_db_parameter_group.parameter"),
+    "aws_db_instance.performance_insights_kms_key_id",
+    "aws_ecs_service.availability_zone_rebalancing",
+    "aws_ecs_service.health_check_grace_period_seconds",
+    "aws_vpc_security_group_egress_rule.description",
+    "aws_vpc_security_group_egress_rule.referenced_security_group_id",
+    "aws_vpc_security_group_ingress_rule.description",
+    "aws_vpc_security_group_ingress_rule.referenced_security_group_id",
+}
+OF_STAGING = "taskapp-staging"
+NOT_FOLLOWED = {
+    "CKV_AWS_150": "production has it; staging can be removed",
+    "CKV_AWS_293": "production has it; staging can be removed",
+    "CKV_AWS_91": "taskapp logs every request itself, with the address of the client",
+    "CKV_AWS_86": "taskapp logs every request itself, with the address of the client",
+    "CKV_AWS_68": "taskapp has limits of its own; a WAF has a price",
+    "CKV2_AWS_28": "taskapp has limits of its own; a WAF has a price",
+    "CKV2_AWS_47": "there is no Java",
+    "CKV_AWS_374": "people are everywhere",
+    "CKV_AWS_310": "the load balancer is in two zones; another region is not promised",
+    "CKV_AWS_305": "taskapp answers at /",
+    "CKV2_AWS_32": "taskapp sends the headers of security itself",
+    "CKV_AWS_31": "only taskapp reaches Redis, which holds counts of the last hour",
+    "CKV_AWS_394": "two zones are taken, by their names",
+    "CKV_AWS_338": "the design says 30 days",
+    "CKV2_AWS_11": "a log of all packets has a price; the security groups let no other through",
+    "CKV2_AWS_57": "a new key or password is docs/settings.md's, not a function's",
+}
+
+
+@pytest.fixture(scope="module")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files, where the provider of AWS is found and initialized."""
+    if not shutil.which("terraform"):
+        pytest.fail("There is no terraform: no registry of packages has it; install it by hand.")
+    found = {
+        *Path("/").glob("*/*/registry.terraform.io"),
+        *Path("/usr/*/*/").glob("*/registry.terraform.io"),
+    }
+    mirrors = [path.parent for path in found if [*path.glob("hashicorp/aws/*/*/*")]]
+    if not mirrors:
+        pytest.fail("There is no provider of AWS for terraform: no registry of packages has it.")
+    folder = tmp_path_factory.mktemp("terraform")
+    for path in FILES.glob("*.tf"):
+        shutil.copy(path, folder)
+    (folder / "mirror").write_text(
+        f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirrors[0]}"\n  }}\n}}\n'
+    )
+    run(folder, "init")
+    return folder
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> str:
+    environment = {
+        "TF_CLI_CONFIG_FILE": str(folder / "mirror"),
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+    done = subprocess.run(
+        ["terraform", *arguments, "-no-color"],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout[-5000:] + done.stderr[-5000:]
+    return done.stdout
+
+
+def test_they_are_formatted_and_valid(terraform: Path) -> None:
+    run(terraform, "fmt", "-check")
+    run(terraform, "validate")
+
+
+def test_checkov_finds_nothing_unsafe() -> None:
+    done = run_tool(
+        *("checkov", "--directory", FILES, "--framework", "terraform", "--skip-download"),
+        *("--quiet", "--compact", "-o", "json", "--skip-check", ",".join(NOT_FOLLOWED)),
+    )
+    summary = json.loads(done.stdout)["summary"]
+    assert summary["passed"] > 100
+    assert summary["failed"] == 0, done.stdout
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The address of an imitation of AWS."""
+    with reserved_port() as port:
+        environment = os.environ | {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+        command = [str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+        moto = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            with Client(str(port)) as client:
+                wait_until(lambda: client.status("/moto-api/") == 200)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            moto.terminate()
+            moto.wait()
+
+
+def imitate(folder: Path, address: str) -> None:
+    """Have the provider ask the imitation, with a certificate of its own."""
+    provider = {
+        "skip_credentials_validation": True,
+        "skip_metadata_api_check": True,
+        "skip_requesting_account_id": True,
+        "max_retries": 2,
+        "endpoints": [dict.fromkeys(SERVICES, address)],
+    }
+    override = {
+        "provider": {"aws": [provider, provider | {"alias": "global", "region": "us-east-1"}]},
+        "resource": {
+            "aws_elasticache_replication_group": {"limits": {"count": 0}},
+            "aws_appautoscaling_target": {"taskapp": {"count": 0}},
+            "aws_appautoscaling_policy": {"step": {"for_each": {}, **NOWHERE}},
+            "aws_cloudwatch_metric_alarm": {"scaling": {"for_each": {}}},
+        },
+        "output": {"limits": {"value": ""}},
+    }
+    (folder / "override.tf.json").write_text(json.dumps(override))
+    subject = ["-subj", "/CN=tasks.example.com", "-keyout", "key.pem", "-out", "certificate.pem"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    arn = subprocess.check_output(
+        [BIN / "python", "-c", IMPORT, address],
+        cwd=folder,
+        text=True,
+        env=os.environ | {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
+    ).strip()
+    values = VARIABLES | {"certificate_arn": arn, "global_certificate_arn": arn}
+    (folder / "terraform.tfvars.json").write_text(json.dumps(values))
+
+
+def changed_by_a_second_plan(folder: Path) -> set[str]:
+    run(folder, "plan", "-out", "second")
+    changes = json.loads(run(folder, "show", "-json", "second"))["resource_changes"]
+    return {
+        f"{each['type']}.{name}"
+        for each in changes
+        for name, value in (each["change"]["after"] or {}).items()
+        if each["change"]["actions"] != ["no-op"]
+        and value != (each["change"]["before"] or {}).get(name)
+    }
+
+
+def test_what_is_made_is_whole_stays_as_it_is_and_can_be_removed(
+    terraform: Path, address: str, tmp_path: Path
+) -> None:
+    imitate(terraform, address)
+    run(terraform, "apply", "-auto-approve")
+    made: dict[str, Any] = json.loads(run(terraform, "output", "-json"))
+    assert changed_by_a_second_plan(terraform) <= FORGOTTEN
+    state = json.loads(run(terraform, "show", "-json"))["values"]["root_module"]["resources"]
+    found = {f"{each['type']}.{each['name']}": each["values"] for each in state}
+    database = found["aws_db_instance.main"]
+    assert (database["multi_az"], database["backup_retention_period"]) == (True, 14)
+    assert found["aws_lb_target_group.taskapp"]["health_check"][0]["path"] == "/api/health/ready"
+    assert made["migration"]["value"]["task_definition"] == f"{OF_STAGING}-migration"
+    for name in ("taskapp", "migration"):
+        [container] = [
+            json.loads(each["values"]["container_definitions"])[0]
+            for each in state
+            if (each["type"], each.get("index")) == ("aws_ecs_task_definition", name)
+        ]
+        settings = {each["name"]: each["value"] for each in container["environment"]}
+        secrets = {each["name"] for each in container["secrets"]}
+        assert ("TASKAPP_MIGRATION_DATABASE_URL" in secrets) is (name == "migration")
+        known = dict.fromkeys(secrets & {"TASKAPP_DATABASE_URL"}, "postgresql://db.example.com/t")
+        assert load_settings(settings | known | {"TASKAPP_DATA_DIR": str(tmp_path)}).public_url
+    run(terraform, "destroy", "-auto-approve")
+    assert json.loads(run(terraform, "show", "-json")).get("values") is None
