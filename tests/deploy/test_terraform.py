@@ -157,7 +157,10 @@ def imitate(folder: Path, address: str) -> None:
     override = {
         "provider": {"aws": [provider, provider | {"alias": "global", "region": "us-east-1"}]},
         "resource": {
-            "aws_elasticache_replication_group": {"limits": {"count": 0}},
+            "aws_elasticache_replication_group": {
+                "limits": {"count": 0, "subnet_group_name": "none"}
+            },
+            "aws_elasticache_subnet_group": {"limits": {"count": 0}},
             "aws_appautoscaling_target": {"taskapp": {"count": 0}},
             "aws_appautoscaling_policy": {"step": {"for_each": {}, **NOWHERE}},
             "aws_cloudwatch_metric_alarm": {"scaling": {"for_each": {}}},

@@ -7,7 +7,7 @@ import pytest
 
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import NotAuthenticated, NotFound, WrongCredentials
-from taskapp.operations import account_deletion, account_self_service, portions
+from taskapp.operations import account_deletion, account_self_service, portions, tasks
 from taskapp.operations.account_deletion import delete_closed_accounts
 from taskapp.operations.account_self_service import (
     change_password,
@@ -171,6 +171,7 @@ async def test_no_statement_deletes_more_than_a_portion(
         *(alice.user_id, 2 * MANY),
     )
     monkeypatch.setattr(portions, "MAX_PORTION", MAX_PORTION)
+    monkeypatch.setattr(tasks, "MAX_UNDO_TASKS", MAX_PORTION - 1)  # deleted by one statement
     await operation(services, alice)
     assert max(deletions(table)) <= MAX_PORTION
     assert execute(empty_database, f"SELECT count(*) FROM {table}") == [(left,)]  # noqa: S608  # our names
