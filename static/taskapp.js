@@ -644,6 +644,7 @@ async function onClick(event) {
   const { target } = event;
   if (target.matches("[data-help]")) showHelp();
   if (target.matches("[data-reveal]")) reveal(target);
+  if (target.matches("[data-copy]")) copy(target);
   if (target.matches("[data-close]")) fill(flash);
   if (target.matches("[data-retry]")) retry(target.closest("li"));
   if (target.matches("[data-reopen]")) lastLink.click();
@@ -662,6 +663,12 @@ async function onClick(event) {
 function retry(row) {
   outbox.find((item) => item.row === row).isRefused = false;
   sendOutbox();
+}
+
+// navigator.clipboard is missing over plain http.
+function copy(button) {
+  getSelection().selectAllChildren(byId(button.dataset.copy));
+  if (document.execCommand("copy")) button.textContent = button.dataset.copied;
 }
 
 function reveal(button) {
