@@ -280,6 +280,15 @@ def _holds_tables(url: str) -> bool:
         return bool(read_tables(connection))
 
 
+# Those of the tables that are in the search path. A trigger function has no arguments.
+_TRIGGER_FUNCTIONS = text(
+    "SELECT DISTINCT format('%I.%I()', n.nspname, p.proname) FROM pg_trigger t"
+    " JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace"
+    " WHERE NOT t.tgisinternal AND pg_table_is_visible(t.tgrelid)"
+    " AND n.nspname = current_schema()"
+)
+
+
 async def _empty(folder: BackupRepository, settings: Settings, url: str, database: str) -> Path:
     """Dump a database, drop its tables, and return the dump.
 
@@ -306,5 +315,8 @@ def _lock_tables(connection: Connection) -> str:
 
 
 def _drop_tables(connection: Connection, names: str) -> None:
+    functions = connection.execute(_TRIGGER_FUNCTIONS).scalars().all()
     connection.execute(text(f"DROP TABLE {names} CASCADE"))
+    for function in functions:
+        connection.execute(text(f"DROP FUNCTION {function}"))
     connection.commit()

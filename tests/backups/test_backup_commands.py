@@ -16,7 +16,7 @@ from taskapp.backups.dump import restore_dump
 from taskapp.backups.repository import DESCRIPTION, Backup, BackupError
 from taskapp.cli.backups import BACKUP_COMMANDS
 from taskapp.db.migrations import migrate
-from tests.support.backup_tools import Instance, instance, original, short_parent
+from tests.support.backup_tools import Instance, instance, original, short_parent, without_progress
 from tests.support.database_fixtures import (
     add_tasks,
     add_user,
@@ -47,7 +47,7 @@ def run(instance: Instance, *arguments: str, code: int = 0, **changes: str) -> s
     if isinstance(result.exception, Exception):
         raise result.exception
     assert result.exit_code == code, result.output
-    return result.output
+    return without_progress(result.output)
 
 
 def test_backups_are_made_listed_verified_and_restored(instance: Instance) -> None:

@@ -14,6 +14,7 @@ from taskapp.postgres.programs import EmbeddedPostgresError
 from taskapp.postgres.server import EmbeddedPostgres, embedded_postgres
 from tests.faults.test_exhausted import namespaces
 from tests.postgres.test_server import execute, needs_linux, needs_root, start_and_stop
+from tests.support.backup_tools import without_progress
 from tests.support.environment import inherited_environment
 from tests.support.server_process import (
     LONG_ENOUGH,
@@ -70,7 +71,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> str:
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, ""), arguments
+    assert (done.returncode, without_progress(done.stderr)) == (0, ""), arguments
     return done.stdout
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,11 @@ def short_parent() -> Iterator[Path]:
         yield parent
     finally:
         shutil.rmtree(parent)
+
+
+def without_progress(text: str) -> str:
+    """Return what a command printed without what it says each ten seconds on a slow machine."""
+    return re.sub(r"^[A-Z].*\b\d+ seconds\n", "", text, flags=re.MULTILINE)
 
 
 def make_backup_folder(data_dir: Path, database: str, *, age: float) -> Path:
