@@ -392,10 +392,10 @@ function showErrors(form, page) {
     const error = page && find(`#${field.id}-error`, page);
     find(`#${field.id}-error`)?.remove();
     field.setAttribute("aria-invalid", Boolean(error));
-    field.setAttribute("aria-describedby", `${field.id}-hint ${field.id}-error`);
-    if (!error) continue;
-    (field.closest(".line") ?? field).after(error);
-    if (hasFocus(form)) focus(field);
+    if (error) (field.closest(".line") ?? field).after(error);
+    const ids = [`${field.id}-hint`, `${field.id}-error`].filter(byId);
+    field.setAttribute("aria-describedby", ids.join(" "));
+    if (error && hasFocus(form)) focus(field);
   }
 }
 

@@ -14,7 +14,7 @@ from tests.support.page_story import PAGES, route_of, tell, walk
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
 
-FORMS_OF_OTHER_PAGES = {"/tasks/several", "/account/password", "/account/tokens"}
+FORMS_OF_OTHER_PAGES = {"/tasks/several", "/tasks/restore", "/account/password", "/account/tokens"}
 
 
 async def test_every_page_in_every_state_is_sound_and_its_forms_are_taken(
@@ -146,7 +146,7 @@ async def test_below_a_base_path_every_link_form_and_redirect_stays_below_it(
     visitor: PageClient,
 ) -> None:
     for address in ("/sub", "/sub/"):
-        assert (await visitor.fetch("GET", address)).location == "/sub/login"
+        assert (await visitor.fetch("GET", address)).location == "/sub/register"
     assert (await visitor.fetch("GET", "/sub/tasks")).location == "/sub/login?next=/sub/tasks"
     pages = [await visitor.open("/sub/register")]
     pages.append(await visitor.submit("Create account", email=ALICE, password=PASSWORD))

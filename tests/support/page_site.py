@@ -31,10 +31,12 @@ _SETTINGS: Mapping[str, dict[str, str]] = {
 
 # Whose visit it is. A state that changes something needs an account of its own: NEW.
 NOBODY, EMPTY, FILLED, MANY, NEW = "nobody", "empty", "filled", "many", "new"
+TWO_PAGES = "two pages"  # the second has one task
 _TASKS: Mapping[str, list[tuple[str, str]]] = {
     EMPTY: [],
     FILLED: HARD_TO_DRAW,
     MANY: ordinary_tasks(60),
+    TWO_PAGES: ordinary_tasks(51),
     NEW: [("Buy milk", "Oat, two of them")],
 }
 
@@ -183,10 +185,10 @@ class Site:
         return page
 
     def owner(self, whose: str) -> Owner:
-        """Return an account; NEW is another one each time."""
+        """Return an account; NEW and TWO_PAGES are another one each time."""
         if whose == NOBODY:
             return Owner(new_account("stranger"))
-        if whose == NEW or whose not in self._owners:
+        if whose in {NEW, TWO_PAGES} or whose not in self._owners:
             self._owners[whose] = self._make_owner(_TASKS[whose])
         return self._owners[whose]
 

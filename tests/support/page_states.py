@@ -19,6 +19,7 @@ from tests.support.page_site import (
     NOBODY,
     OPEN,
     STRICT,
+    TWO_PAGES,
     Site,
     Visit,
 )
@@ -303,10 +304,13 @@ def go_to_the_second_page(visit: Visit) -> None:
     visit.open(visit.page.locator("[rel=next]").get_attribute("href") or "")
 
 
-@state("tasks-no-more", MANY)
+@state("tasks-no-more", TWO_PAGES)
 def go_past_the_end(visit: Visit) -> None:
     go_to_the_second_page(visit)
-    visit.open(visit.page.url + "&status=completed")
+    second = visit.page.url
+    visit.press("main .links a:last-child")
+    visit.press("main .danger")
+    visit.open(second)
 
 
 @state("tasks-all-done", NEW)
@@ -456,9 +460,9 @@ def open_the_task_of_somebody_else(visit: Visit) -> None:
 
 @state("form-not-trusted", FILLED, status=403, shows=ERROR_PAGE)
 def send_without_the_token(visit: Visit) -> None:
-    visit.open("/tasks")
+    visit.open("/account/delete")
     visit.forget("csrf")
-    visit.send(title="Typed for a long time", description="And with care")
+    visit.send(password="not mine")
 
 
 @state("too-large", FILLED, status=413, shows=ERROR_PAGE)

@@ -99,6 +99,7 @@ async def _delete_tasks(visitor: PageClient, alice: ApiClient) -> None:
     await visitor.send("Save", title="Typed")
     await visitor.open(page.link("Delete: Line 5"))
     await visitor.submit("Delete")
+    await visitor.submit("Undo")
     await visitor.open("/tasks/completed/delete?status=completed")
     await visitor.submit("Delete")
 

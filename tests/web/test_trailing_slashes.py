@@ -44,7 +44,7 @@ async def test_below_a_path_the_address_keeps_it(api: ApiClient) -> None:
     problem = assert_problem(await api.get("/a/tasks/api/tasks/"), 404)
     assert "/a/tasks/api/tasks," in problem["detail"]
     response = await api.get("/a/tasks/")  # the start page
-    assert (response.status, response.headers["Location"]) == (303, "/a/tasks/login")
+    assert (response.status, response.headers["Location"]) == (303, "/a/tasks/register")
     assert (await api.get("/tasks/")).status == 404
 
 
