@@ -23,7 +23,12 @@ PAGES = [
 ]
 FOLDER = CHECKOUT / "docs" / "how-to"
 OF_COMPOSE = {"TASKAPP_DOMAIN"}
-MADE = {"deploy/.env", "deploy/secrets/", "deploy/tls/"}  # by the reader
+MADE = {
+    "deploy/.env",
+    "deploy/secrets/",
+    "deploy/terraform/aws/terraform.tfvars",
+    "deploy/tls/",
+}  # by the reader
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -336,7 +336,7 @@ class ServerProcess:
         self._folder = tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp")
         self._said = Path(self._folder.name, "stdout")
         self._logged = Path(self._folder.name, "stderr")
-        wanted = SETTINGS | {"TASKAPP_DATA_DIR": str(data_folder)} | (settings or {})
+        wanted = _settings_of(program) | {"TASKAPP_DATA_DIR": str(data_folder)} | (settings or {})
         if "TASKAPP_PORT" not in wanted:
             wanted["TASKAPP_PORT"] = str(self._ends.enter_context(reserved_port()))
         host = wanted.get("TASKAPP_HOST", "")
@@ -434,6 +434,16 @@ def server_process(data_folder: Path, *arguments: str, **more: Any) -> Iterator[
         yield server
     finally:
         server.clean_up()
+
+
+def _settings_of(program: Path) -> dict[str, str]:
+    """Return the settings of the tests that a program knows; an earlier version knows fewer."""
+    if program == PROGRAM or program.name != PROGRAM.name:
+        return SETTINGS
+    sources = (program.parent / "taskapp").rglob("*.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    names = {name: name.removeprefix("TASKAPP_").lower() for name in SETTINGS}
+    return {name: value for name, value in SETTINGS.items() if names[name] in text}
 
 
 @contextmanager
