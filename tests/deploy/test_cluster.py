@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,17 @@ class Machine:
             return execute(self.url, query)
         except psycopg2.OperationalError:
             return []
+
+    def may_be_promoted(self) -> bool:
+        """Return whether Patroni knows this machine as the synchronous standby."""
+        connection = HTTPConnection(self.address, 8008, timeout=2)
+        try:
+            connection.request("GET", "/sync")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
 
     def log(self) -> str:
         return Path(f"{self._folder}.log").read_text(errors="replace")[-3000:]
@@ -202,6 +214,8 @@ def test_a_killed_primary_is_replaced_and_no_acknowledged_write_is_lost(patroni:
         }
         folder = stack.enter_context(new_data_folder())
         server = stack.enter_context(server_process(folder, settings=settings))
+        # PostgreSQL has one some seconds before Patroni, which promotes no other.
+        wait_until(lambda: any(each.may_be_promoted() for each in others), STARTED_WITHIN)
         with writing(server.wait_until_ready().address, chance) as ledger:
             primary.kill()
             killed_at = time.monotonic()
