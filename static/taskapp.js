@@ -395,6 +395,7 @@ function showErrors(form, page) {
     if (error) (field.closest(".line") ?? field).after(error);
     const ids = [`${field.id}-hint`, `${field.id}-error`].filter(byId);
     field.setAttribute("aria-describedby", ids.join(" "));
+    if (!ids.length) field.removeAttribute("aria-describedby");
     if (error && hasFocus(form)) focus(field);
   }
 }

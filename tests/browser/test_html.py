@@ -21,6 +21,8 @@ PAGES = {
 # Conditional Rules Module, Level 5.
 UNKNOWN_TO_THE_CHECKER = {
     ("CSS: Unrecognized at-rule “@view-transition”", "@view-transition"),
+    ("CSS: Unknown pseudo-element or pseudo-class “::view-transition”.", "::view-transition"),
+    ("CSS: “field-sizing”: Property “field-sizing” doesn't exist.", "field-sizing"),
     ("CSS: Parse Error.", "tion-group(root)"),
     ("CSS: Unrecognized at-rule “@container”", "@container"),
     ("CSS: “container-type”: Property “container-type” doesn't exist.", "container-type"),
