@@ -192,7 +192,7 @@ def test_a_tls_client_fails_at_once(server: ServerProcess) -> None:
         ("http://localhost/login", "localhost", 200, None),
         ("HTTP://localhost:8000/login?next=/account", "localhost", 200, None),
         ("https://tasks.example.com/login", "elsewhere.example", 200, None),
-        ("http://localhost", "localhost", 303, "/"),
+        ("http://localhost", "localhost", 303, "/register"),  # no account yet
         ("http://localhost/tasks?status=pending", "localhost", 303, "/login?next=/tasks%3F"),
         ("http://[::1]:8000/robots.txt", "localhost", 200, None),
         ("http://localhost/http://localhost/login", "localhost", 404, None),
