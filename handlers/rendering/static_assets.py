@@ -2,11 +2,11 @@
 
 import gzip
 import hashlib
-import re
 from functools import cached_property
 from pathlib import Path
 
 import brotli
+import rjsmin
 
 from taskapp.config.installation import HOME
 
@@ -19,7 +19,6 @@ TEXTS = {
     ".webmanifest": "application/manifest+json",
 }
 TYPES = TEXTS | {".png": "image/png"}
-_COMMENT_LINE = re.compile(rb"^ *//.*", re.MULTILINE)  # the line itself stays, for error messages
 
 
 class StaticFile:
@@ -31,9 +30,11 @@ class StaticFile:
 
     @cached_property
     def content(self) -> bytes:
-        """Return the bytes of the file; a script without its lines of comments."""
+        """Return the bytes of the file; a script without comments and spaces between its tokens."""
         content = self._path.read_bytes()
-        return _COMMENT_LINE.sub(b"", content) if self._path.suffix == ".js" else content
+        if self._path.suffix == ".js":
+            content = rjsmin.jsmin(content)
+        return content
 
     @cached_property
     def digest(self) -> str:
