@@ -66,12 +66,12 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
             await services.limits.close()
     finally:
         services.passwords.close()
-    log("stopped")
+    log("server.stopped")
 
 
 def _announce(settings: Settings, address: str) -> None:
     data = str(settings.data_dir) if settings.uses_embedded_database else "your PostgreSQL"
-    log("ready", address=address, data=data)
+    log("server.started", address=address, data=data)
     with suppress(OSError):  # a full disk, or nobody who reads it, is no reason not to serve
         # The address is last, where one looks for it.
         click.echo(f"Your data is in {data}\nCtrl-C stops it.\ntaskapp is ready at {address}")

@@ -58,7 +58,7 @@ class WebServer:
         """Accept no more connections, and wait for the requests that have begun."""
         self._application.state = "stopping"
         self._server.stop()
-        log("stopping", inFlight=self._application.in_flight)
+        log("server.stopping", inFlight=self._application.in_flight)
         await self._server.wait_until_closed(HANG_UP_TIMEOUT)
         if not await self._application.drain(DRAIN_TIMEOUT):
             log("requests.cut", "warning", inFlight=self._application.in_flight)

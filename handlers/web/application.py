@@ -137,7 +137,7 @@ class Application(tornado.web.Application):
         self.in_flight -= 1
         self._histogram(method, route, status).observe(seconds)
         log(
-            "request",
+            "request.completed",
             "error" if status >= 500 and status != 503 else "info",
             method=method,
             route=route,

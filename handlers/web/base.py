@@ -355,7 +355,7 @@ class BaseHandler(tornado.web.RequestHandler):
         if isinstance(value, TaskappError | tornado.web.HTTPError):
             return
         frames = "".join(traceback.format_tb(tb)).rstrip()
-        logs.log("error", "error", exception=typ.__name__, traceback=frames)
+        logs.log("request.failed", "error", exception=typ.__name__, traceback=frames)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Respond with an error, with the headers that belong to it."""

@@ -1,6 +1,7 @@
 """Backups: made, rotated, verified and restored.
 
-* `repository`: the backup folder, and how a backup is written to it; `place`: where that folder is.
+* `repository`: the backup folder, and how a backup is written to it. `unmounted_disk` tells whether
+  that folder is gone.
 * `identity`: which database a backup is of; `catalog`: which backups in a folder are of this one.
 * `checksums`: the contents of a database in a form that can be compared.
 * `base_backup`: a copy of the embedded cluster, from which `wal_archive` and `wal_segments` lead to

@@ -49,7 +49,7 @@ _OPTIONS = (
 
 
 async def make_base_backup(
-    folder: BackupRepository, settings: Settings, url: str, database: str
+    repository: BackupRepository, settings: Settings, url: str, database: str
 ) -> Backup:
     """Copy the embedded cluster while it is used. Call it with the folder's lock held.
 
@@ -65,13 +65,13 @@ async def make_base_backup(
     """
     cluster = settings.data_dir / "postgres"
     programs = programs_for(cluster, settings.postgresql_bin)
-    archive = folder.archive(read_identity(cluster))
+    archive = repository.archive(read_identity(cluster))
     try:
         prepare_archive(archive, cluster, postgres_account(cluster))
     except FolderAccessError as error:
         raise BackupError(str(error)) from error
-    folder.note_place()  # from now on a missing archive is noticed
-    with folder.staging("base") as staging:
+    repository.record_location()  # from now on a missing archive is noticed
+    with repository.staging("base") as staging:
         begin_step("Copying the database", measure=lambda: folder_size(staging))
         command = (
             str(programs.path("pg_basebackup")),

@@ -29,7 +29,7 @@ from taskapp.postgres.programs import EmbeddedPostgresError
 
 def read_own_catalog(settings: Settings) -> Catalog:
     """Return the catalog of the backup folder for the database in use; raise BackupError."""
-    return read_folder(backup_repository(settings), find_known_database(settings))
+    return read_repository(backup_repository(settings), find_known_database(settings))
 
 
 async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False) -> Backup | None:
@@ -39,23 +39,25 @@ async def make_backup(settings: Settings, url: str, *, only_if_due: bool = False
     a backup is due once no other process makes one. Raises BackupError; all earlier backups are
     unchanged then.
     """
-    folder = backup_repository(settings)
+    repository = backup_repository(settings)
     try:
-        folder.make()
-        async with folder.lock():
+        repository.make()
+        async with repository.lock():
             await asyncio.to_thread(_remove, find_leftovers(settings))
             database = await run_in_daemon_thread(find_database, settings) or ""
             report = await asyncio.to_thread(inspect_backups, settings, database)
             if only_if_due and not report.is_due:
                 return None
             if settings.archives_wal:
-                backup = await make_base_backup(folder, settings, url, database)
+                backup = await make_base_backup(repository, settings, url, database)
             else:
-                backup = await make_dump(folder, url, database, bin_folder=settings.postgresql_bin)
-            folder.note_place()
-            await asyncio.to_thread(_remove_old, folder, backup, settings.backup_keep)
+                backup = await make_dump(
+                    repository, url, database, bin_folder=settings.postgresql_bin
+                )
+            repository.record_location()
+            await asyncio.to_thread(_remove_old, repository, backup, settings.backup_keep)
     except (OSError, EmbeddedPostgresError, MigrationError) as error:
-        raise BackupError(f"The backup in {folder.path} could not be made: {error}") from error
+        raise BackupError(f"The backup in {repository.path} could not be made: {error}") from error
     except TaskappError as error:
         raise BackupError(f"The database could not be backed up: {error.detail}") from error
     log("backup.made", path=str(backup.path), bytes=backup.bytes)
@@ -89,50 +91,50 @@ def _remove(folders: list[Path]) -> None:
 
 async def make_dump_before(settings: Settings, url: str, event: str) -> Backup:
     """Dump the database before an event that changes much of it; raise BackupError."""
-    folder = backup_repository(settings)
+    repository = backup_repository(settings)
     try:
-        folder.make()
-        async with folder.lock():
+        repository.make()
+        async with repository.lock():
             database = await run_in_daemon_thread(find_database, settings) or ""
             backup = await make_dump(
-                folder, url, database, f"before-{event}", bin_folder=settings.postgresql_bin
+                repository, url, database, f"before-{event}", bin_folder=settings.postgresql_bin
             )
-            folder.note_place()
-            await asyncio.to_thread(_remove_old, folder, backup, settings.backup_keep)
+            repository.record_location()
+            await asyncio.to_thread(_remove_old, repository, backup, settings.backup_keep)
     except (OSError, BackupError, EmbeddedPostgresError, MigrationError) as error:
         raise BackupError(
-            f"The backup in {folder.path} that has to precede the {event.partition('-')[0]} could "
-            f"not be made, so the database was left as it is: {error}"
+            f"The backup in {repository.path} that has to precede the {event.partition('-')[0]} "
+            f"could not be made, so the database was left as it is: {error}"
         ) from error
     log("backup.made", path=str(backup.path), bytes=backup.bytes)
     return backup
 
 
-def read_folder(folder: BackupRepository, database: str | None) -> Catalog:
+def read_repository(repository: BackupRepository, database: str | None) -> Catalog:
     """Return the catalog of a folder for a database; raise BackupError."""
     try:
-        return read_catalog(folder.path, database)
+        return read_catalog(repository.path, database)
     except OSError as error:
         raise BackupError(
-            f"The backups in {folder.path} cannot be read: {error.strerror or error}."
+            f"The backups in {repository.path} cannot be read: {error.strerror or error}."
         ) from error
 
 
-def _remove_old(folder: BackupRepository, newest: Backup, keep: int) -> None:
+def _remove_old(repository: BackupRepository, newest: Backup, keep: int) -> None:
     """Remove all but the newest `keep` backups like this one: of its database, routine or not.
 
     Backups of other databases, with a date in the future, renamed or copied ones stay. WAL that no
     remaining backup needs is removed: a renamed one needs only the WAL to its own restore point.
     """
-    catalog = read_catalog(folder.path, newest.database)
+    catalog = read_catalog(repository.path, newest.database)
     rotated = [
         backup
         for backup in catalog.own
         if backup.is_rotated and backup.is_routine == newest.is_routine
     ]
     old = [backup for backup in rotated if backup.name != newest.name][keep - 1 :]
-    folder.remove(old)
-    archive = folder.archive(newest.identity)
+    repository.remove(old)
+    archive = repository.archive(newest.identity)
     if any(entry.is_unreachable for entry in catalog.damaged) or not archive.is_dir():
         return
     left = [b for b in (*catalog.own, *catalog.future) if b.kind == "base" and b not in old]

@@ -49,7 +49,7 @@ _Script = Callable[[], AsyncGenerator[bytes, None]]
 
 
 async def make_dump(
-    folder: BackupRepository,
+    repository: BackupRepository,
     url: str,
     database: str,
     label: str = "dump",
@@ -66,7 +66,7 @@ async def make_dump(
         MigrationError, SettingsError, Unavailable: the database cannot be asked.
         OSError: the folder cannot be written to.
     """
-    with folder.staging(label) as staging:
+    with repository.staging(label) as staging:
         async with entered_in_daemon_thread(snapshot(url)) as (connection, seen):
             timestamp = datetime.now(UTC)
             await dump_snapshot(staging, url, seen, bin_folder)

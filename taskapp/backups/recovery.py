@@ -54,7 +54,7 @@ class RestorePlan:
 
 
 def plan_point_in_time(
-    folder: BackupRepository, catalog: Catalog, unarchived: Path, timestamp: datetime | None
+    repository: BackupRepository, catalog: Catalog, unarchived: Path, timestamp: datetime | None
 ) -> RestorePlan:
     """Return the plan that restores a database to a time, or to the end of the WAL.
 
@@ -63,7 +63,7 @@ def plan_point_in_time(
     if timestamp and timestamp > datetime.now(UTC):
         raise BackupError(f"{format_utc(timestamp)} is still to come.")
     if timestamp is None and catalog.routine and catalog.routine[0].kind == "dump":
-        return _plan_dump(folder, catalog.routine[0])
+        return _plan_dump(repository, catalog.routine[0])
     bases = [
         backup
         for backup in (*catalog.own, *catalog.future)
@@ -71,7 +71,7 @@ def plan_point_in_time(
     ]
     if not bases:
         raise BackupError(
-            f"The backups in {folder.path} that could be restored are dumps, which hold one "
+            f"The backups in {repository.path} that could be restored are dumps, which hold one "
             f"state each. Restore one with --backup; `{COMMAND} backup list` lists them."
         )
     earlier = [base for base in bases if not timestamp or base.timestamp <= timestamp]
@@ -82,7 +82,7 @@ def plan_point_in_time(
             f"{format_utc(oldest)}."
         )
     identity = bases[0].identity
-    archive = folder.archive(identity)
+    archive = repository.archive(identity)
     wal = WalSource(archive, unarchived, identity.partition(".")[0])
     timeline = wal.timeline_at(timestamp)
     usable = [
@@ -91,7 +91,7 @@ def plan_point_in_time(
         if timeline.goes_through(timeline_of(base.restore_point_segment), base.restore_point_lsn)
     ]
     if not usable:
-        raise BackupError(f"No backup in {folder.path} leads to timeline {timeline.number}.")
+        raise BackupError(f"No backup in {repository.path} leads to timeline {timeline.number}.")
     # By the LSN, which does not depend on a clock. Each base leads to the same state, so one whose
     # files are damaged is passed over.
     usable.sort(key=lambda base: base.restore_point_lsn, reverse=True)
@@ -127,15 +127,17 @@ def _plan_base(
     )
 
 
-def plan_backup(folder: BackupRepository, backup: Backup, bin_folder: Path | None) -> RestorePlan:
+def plan_backup(
+    repository: BackupRepository, backup: Backup, bin_folder: Path | None
+) -> RestorePlan:
     """Return the plan that restores one backup: a dump, or a base up to its restore point.
 
     A base of a PostgreSQL that cannot be started here is restored by the dump in it, which has the
     same state. Raises EmbeddedPostgresError if there is no PostgreSQL at all.
     """
     if backup.kind == "dump":
-        return _plan_dump(folder, backup)
-    archive = folder.archive(backup.identity)
+        return _plan_dump(repository, backup)
+    archive = repository.archive(backup.identity)
     # By its LSN: its name is unknown if the folder was renamed. The next record begins there.
     target = {
         "recovery_target_lsn": format_lsn(backup.restore_point_lsn),
@@ -152,8 +154,8 @@ def plan_backup(folder: BackupRepository, backup: Backup, bin_folder: Path | Non
     )
 
 
-def _plan_dump(folder: BackupRepository, backup: Backup) -> RestorePlan:
-    archive = folder.archive(backup.identity)
+def _plan_dump(repository: BackupRepository, backup: Backup) -> RestorePlan:
+    archive = repository.archive(backup.identity)
     return RestorePlan(backup, "dump", archive, archive)
 
 

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from taskapp.backups.checksums import Tables
-from taskapp.backups.place import find_missing_place, note_place
+from taskapp.backups.unmounted_disk import find_missing_disk, record_location
 from taskapp.config.settings import Settings
 from taskapp.core.files import (
     NotAFile,
@@ -214,9 +214,9 @@ class BackupRepository:
             except OSError as error:
                 log("backup.left", "warning", path=str(backup.path), reason=str(error))
 
-    def note_place(self) -> None:
+    def record_location(self) -> None:
         """Record that there are backups here, so that they are missed when the disk is away."""
-        note_place(self.path, self._data_dir)
+        record_location(self.path, self._data_dir)
 
     def give_to_owner(self, *paths: Path) -> None:
         """Change the owner of what root has created to that of the data folder."""
@@ -249,7 +249,7 @@ class BackupRepository:
             has_backup_name(entry.name) or entry.name.startswith("wal-")
             for entry in self.path.iterdir()
         )
-        return find_missing_place(self.path, self._data_dir, is_ours=is_ours)
+        return find_missing_disk(self.path, self._data_dir, is_ours=is_ours)
 
     def make(self) -> None:
         """Make the folder if it is not there.

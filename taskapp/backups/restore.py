@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from taskapp.backups.catalog import Catalog
 from taskapp.backups.checksums import PURPOSE, quoted_tables, read_revision, read_tables
-from taskapp.backups.create import read_folder
+from taskapp.backups.create import read_repository
 from taskapp.backups.dump import make_dump, restore_dump
 from taskapp.backups.identity import (
     INSTANCE,
@@ -79,24 +79,26 @@ async def restore_embedded(
         DataFolderInUse: the server runs.
         EmbeddedPostgresError: the data folder cannot be used.
     """
-    folder = backup_repository(settings)
+    repository = backup_repository(settings)
     cluster, aside = settings.data_dir / "postgres", settings.data_dir / "restore"
-    async with EmbeddedPostgres(settings.data_dir).locked(), folder.lock():
+    async with EmbeddedPostgres(settings.data_dir).locked(), repository.lock():
         present = find_known_database(settings)
-        catalog = await asyncio.to_thread(read_folder, folder, present)
+        catalog = await asyncio.to_thread(read_repository, repository, present)
         if name:
-            plan = plan_backup(folder, catalog.require(name), settings.postgresql_bin)
+            plan = plan_backup(repository, catalog.require(name), settings.postgresql_bin)
         else:
             chosen = _choose(catalog, database, is_empty=present is None)
             unarchived = cluster / "pg_wal" if chosen.database == present else aside / "none"
-            plan = plan_point_in_time(folder, chosen, unarchived, timestamp)
+            plan = plan_point_in_time(repository, chosen, unarchived, timestamp)
         _refuse_newer(plan.backup)
         owner = find_owner(settings.data_dir)
         try:
             async with recovered(plan, aside, owner, settings.postgresql_bin) as postgres:
                 facts = await asyncio.to_thread(_settle, postgres.url)
             _refuse_empty(plan.backup, facts)
-            goes_on = plan.backup.database == present or _lies_in(folder.path, settings.data_dir)
+            goes_on = plan.backup.database == present or _lies_in(
+                repository.path, settings.data_dir
+            )
             _continue_archive(plan, aside / "postgres", goes_on=goes_on)
             if owner:
                 chown_tree(owner, aside / "postgres")
@@ -126,9 +128,9 @@ async def restore_own(
         BackupError: it cannot be restored; the database is as before, or empty.
         MigrationError, SettingsError, Unavailable: the database cannot be asked.
     """
-    folder = backup_repository(settings)
+    repository = backup_repository(settings)
     url = settings.migration_database_url or settings.database_url
-    async with folder.lock():
+    async with repository.lock():
         present = await asyncio.to_thread(find_database, settings) or ""
         with contextlib.ExitStack() as stack:
             is_empty = await asyncio.to_thread(stack.enter_context, _reserved(url))
@@ -137,12 +139,12 @@ async def restore_own(
                     "The database holds tables already. Name an empty one in "
                     "TASKAPP_DATABASE_URL, or say --replace: it is then dumped and emptied first."
                 )
-            catalog = await asyncio.to_thread(read_folder, folder, present)
+            catalog = await asyncio.to_thread(read_repository, repository, present)
             backup = _choose_dump(catalog, name, database, is_empty=is_empty)
             _refuse_newer(backup)
             if damaged := await asyncio.to_thread(backup.damage, "dump"):
                 raise BackupError(f"The backup {backup.path} is damaged: {', '.join(damaged)}.")
-            old = None if is_empty else await _empty(folder, settings, url, present)
+            old = None if is_empty else await _empty(repository, settings, url, present)
             try:
                 await restore_dump(backup, url, settings.postgresql_bin)
             except BackupError as error:
@@ -289,7 +291,7 @@ _TRIGGER_FUNCTIONS = text(
 )
 
 
-async def _empty(folder: BackupRepository, settings: Settings, url: str, database: str) -> Path:
+async def _empty(repository: BackupRepository, settings: Settings, url: str, database: str) -> Path:
     """Dump a database, drop its tables, and return the dump.
 
     The tables are locked from before the dump until they are dropped, so no write is lost.
@@ -298,7 +300,7 @@ async def _empty(folder: BackupRepository, settings: Settings, url: str, databas
         connection = await asyncio.to_thread(stack.enter_context, connected(url, PURPOSE))
         names = await asyncio.to_thread(_lock_tables, connection)
         dump = await make_dump(
-            folder, url, database, "before-restore", bin_folder=settings.postgresql_bin
+            repository, url, database, "before-restore", bin_folder=settings.postgresql_bin
         )
         await asyncio.to_thread(_drop_tables, connection, names)
     return dump.path

@@ -55,18 +55,18 @@ def inspect_backups(settings: Settings, database: str | None = None) -> BackupRe
     Raises:
         MigrationError, SettingsError, Unavailable: the database cannot be asked.
     """
-    folder, cluster = backup_repository(settings), settings.data_dir / "postgres"
-    failures = [folder.find_obstacle(MIN_FREE_SPACE)]
+    repository, cluster = backup_repository(settings), settings.data_dir / "postgres"
+    failures = [repository.find_obstacle(MIN_FREE_SPACE)]
     try:
         database = database or find_database(settings)
-        catalog = read_catalog(folder.path, database)
+        catalog = read_catalog(repository.path, database)
         is_gap = False
         if settings.archives_wal and (cluster / WANTED).exists():
-            archive = folder.archive(read_identity(cluster))
+            archive = repository.archive(read_identity(cluster))
             problems, is_gap = _inspect_archive(archive, cluster, catalog)
             failures += problems
     except OSError as error:
-        where = error.filename or folder.path
+        where = error.filename or repository.path
         failures.append(f"{where} cannot be read: {error.strerror or error}")
         return BackupReport(failures=(next(filter(None, failures)),))
     lag = _archive_lag(settings, cluster)

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from taskapp.backups.catalog import Catalog
 from taskapp.backups.checksums import PURPOSE, Tables, read_tables
-from taskapp.backups.create import read_folder
+from taskapp.backups.create import read_repository
 from taskapp.backups.identity import find_known_database
 from taskapp.backups.recovery import RestorePlan, fill, plan_backup, recovered
 from taskapp.backups.repository import Backup, BackupError, Kind, backup_repository
@@ -49,14 +49,14 @@ async def verify_backup(settings: Settings, name: str = "") -> VerifyResult:
     Raises:
         BackupError: something is not as it was; the message says what.
     """
-    folder = backup_repository(settings)
-    async with folder.lock():
+    repository = backup_repository(settings)
+    async with repository.lock():
         database = await asyncio.to_thread(find_known_database, settings)
-        catalog = await asyncio.to_thread(read_folder, folder, database)
+        catalog = await asyncio.to_thread(read_repository, repository, database)
         backup = catalog.require(name) if name else _newest(catalog)
         if not backup.revision or not backup.tables:
             raise BackupError(f"The backup {backup.path} holds no tables of taskapp.")
-        plan = plan_backup(folder, backup, settings.postgresql_bin)
+        plan = plan_backup(repository, backup, settings.postgresql_bin)
         await asyncio.to_thread(_check_other_part, plan)
         wal_segments = await asyncio.to_thread(_check_archive, plan)
         aside = settings.data_dir / "verify"

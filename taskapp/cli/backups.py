@@ -9,10 +9,10 @@ import click
 
 from taskapp.backups.after_backup import note_command_due, run_due_command
 from taskapp.backups.create import make_backup, make_dump_before, read_own_catalog
-from taskapp.backups.place import forget_place
 from taskapp.backups.recovery import format_utc
 from taskapp.backups.repository import Backup, BackupError
 from taskapp.backups.restore import RestoreResult, restore_embedded, restore_own
+from taskapp.backups.unmounted_disk import forget_location
 from taskapp.backups.verify import verify_backup
 from taskapp.cli.common import (
     EPILOG,
@@ -60,7 +60,7 @@ def backup(context: click.Context, *, init: bool, dump: bool) -> None:
         return
     settings = load_cli_settings()
     if init:
-        forget_place(settings.data_dir)
+        forget_location(settings.data_dir)
 
     async def run() -> Backup | None:
         async with database_server(settings, share=True) as url:

@@ -276,7 +276,7 @@ class Database:
         """Log why a table cannot be used, once: every request finds that out."""
         if reason not in self._unusable:
             self._unusable.add(reason)
-            log("database.tables_unusable", "error", error=reason)
+            log("database.tables_refused", "error", error=reason)
 
     def _observe(self, name: str, seconds: float) -> None:
         child = self._children.get(name)

@@ -132,7 +132,7 @@ def _upgrade(url: str) -> bool:
         # run in another session.
         lock = {"lock": LOCK}
         if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), lock).scalar():
-            log("database.migration_waits", "warning")
+            log("database.migration_waiting", "warning")
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), lock)
         revision = _read_revision(connection)
         if revision == HEAD:  # another process was faster

@@ -306,7 +306,7 @@ class ConnectionPool:
     def _note_failure(self, reason: str) -> None:
         """Log why the server cannot be reached, once until it can: every request tries."""
         if reason != self._failure:
-            log("database.unreachable", "warning", error=reason)
+            log("database.connection_failed", "warning", error=reason)
         self._failure = reason
 
     def _retire(self, connection: Connection) -> None:

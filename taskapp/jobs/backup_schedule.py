@@ -94,9 +94,9 @@ async def _inspect(services: Services) -> None:
         log("backup.recovered")
     number, seconds = services.backups.waiting_wal
     for problem in services.backups.unreported():
-        log("backup.problem", "warning", problem=problem)
+        log("backup.problem_found", "warning", problem=problem)
         if seconds > ARCHIVE_TIMEOUT:
-            log("backup.archive_waits", "warning", files=number, seconds=round(seconds))
+            log("backup.archive_waiting", "warning", files=number, seconds=round(seconds))
 
 
 async def watch_backups(services: Services) -> None:

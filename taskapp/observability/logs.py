@@ -67,7 +67,7 @@ def _as_text(line: dict[str, Value]) -> str:
 
 def _as_short_text(line: dict[str, Value]) -> str:
     """Return a request that was answered in a few words, for a person at a terminal."""
-    if line["event"] != "request" or line["level"] != "info":
+    if line["event"] != "request.completed" or line["level"] != "info":
         return _as_text(line)
     time_of_day = datetime.fromisoformat(str(line["time"])).astimezone().strftime("%H:%M:%S")
     parts = (time_of_day, line["method"], line["route"], line["status"], line["ms"], "ms")
@@ -128,7 +128,7 @@ class _Handler(logging.Handler):
         values: dict[str, Value] = {"logger": record.name, "message": message}
         if record.exc_info:
             values["traceback"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
-        log("log", level if level in _LEVELS else "info", **values)
+        log("library.logged", level if level in _LEVELS else "info", **values)
 
 
 def configure_logging(settings: Settings, stream: IO[str] | None = None) -> None:

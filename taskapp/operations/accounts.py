@@ -215,7 +215,7 @@ async def log_in(
     if not await services.database.transaction("sessions.begin", begin):
         raise WrongCredentials  # the password was changed since it was checked
     services.metrics.logins.labels("ok").inc()
-    log("login.ok", userId=account.user_id, address=address)
+    log("login.succeeded", userId=account.user_id, address=address)
     renewed = renew_devices(services, devices, account, new_hash)
     return Login(token, account.user_id, account.email, renewed)
 
@@ -244,7 +244,7 @@ async def log_out(services: Services, session: SessionToken) -> bool:
     user_id = await delete_session(services.database, session.secret_hash)
     if user_id is None:
         return False
-    log("logout", userId=user_id)
+    log("user.logged_out", userId=user_id)
     return True
 
 

@@ -74,8 +74,8 @@ async def database_server(
 
 
 def _archiving(settings: Settings) -> ExtraSettings:
-    folder = backup_repository(settings)
-    return lambda cluster: archive_settings(folder.archive(read_identity(cluster)))
+    repository = backup_repository(settings)
+    return lambda cluster: archive_settings(repository.archive(read_identity(cluster)))
 
 
 async def prepare_database(settings: Settings, url: str) -> MigrationResult:

@@ -155,7 +155,7 @@ def room_for_connections(wanted: int, of_database: int) -> int:
     if room < MIN_CONNECTIONS:
         raise ListenError(f"Cannot serve: {too_few_files(of_database)}. {RAISE_THE_LIMIT}")
     if room < FEW_CONNECTIONS:
-        log("connections.few", "warning", max=room, fix=RAISE_THE_LIMIT)
+        log("connections.limited", "warning", max=room, fix=RAISE_THE_LIMIT)
     return room
 
 

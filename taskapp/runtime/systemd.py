@@ -64,4 +64,4 @@ def _notify(state: str) -> None:
             manager.connect(address)
             manager.sendall(state.encode())
         except OSError as error:
-            log("service_manager.unreachable", "warning", state=state, error=str(error))
+            log("service_manager.notification_failed", "warning", state=state, error=str(error))

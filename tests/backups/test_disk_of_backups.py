@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from taskapp.backups import place
+from taskapp.backups import unmounted_disk
 from taskapp.backups.repository import BackupError
 from taskapp.backups.status import BackupReport, BackupStatus
 from taskapp.backups.verify import verify_backup
@@ -157,7 +157,7 @@ def test_a_data_folder_whose_own_folder_of_backups_was_removed_begins_anew(
 
 def test_a_record_that_cannot_be_read_stops_nothing(instance: Instance, disk: Path) -> None:
     for content in (b"", b"\0", b"[]", b'{"path": 1}'):
-        (instance.data_dir / place.RECORD).write_bytes(content)
+        (instance.data_dir / unmounted_disk.RECORD).write_bytes(content)
         assert look(instance).failures == ()
     assert disk.exists()
 
@@ -267,7 +267,9 @@ def test_the_server_says_what_is_wrong_with_its_backups(instance: Instance, disk
 
         def logged(words: str) -> bool:
             return any(
-                words in line["problem"] for line in server.log if line["event"] == "backup.problem"
+                words in line["problem"]
+                for line in server.log
+                if line["event"] == "backup.problem_found"
             )
 
         wait_until(lambda: health() == "current", 30)

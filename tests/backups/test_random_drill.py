@@ -31,9 +31,9 @@ from hypothesis.stateful import (
 from taskapp.backups.catalog import Catalog
 from taskapp.backups.create import read_own_catalog
 from taskapp.backups.identity import find_embedded_database
-from taskapp.backups.place import RECORD
 from taskapp.backups.repository import Backup, BackupError
 from taskapp.backups.status import BackupStatus
+from taskapp.backups.unmounted_disk import RECORD
 from tests.support.backup_tools import Instance, short_parent
 from tests.support.server_process import CHECKOUT, postgres_processes, wait_until
 

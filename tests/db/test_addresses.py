@@ -319,7 +319,7 @@ def test_a_stop_ends_the_search_for_a_server(address: str, network: Network) -> 
         with server.client() as client:
             wait_until(lambda: client.status("/api/health/live") == 200)
         assert server.end() == 0
-        assert server.log[-1]["event"] == "stopped"
+        assert server.log[-1]["event"] == "server.stopped"
 
 
 def test_a_stop_ends_the_wait_for_a_lock_of_a_migration(network: Network) -> None:
@@ -350,7 +350,7 @@ def test_a_stop_ends_a_backup_whose_server_falls_silent(
                 wait_until(lambda: execute(url, dumping) != [])
                 proxy.is_black_hole = True
                 assert server.end() == 0
-                assert server.log[-1]["event"] == "stopped", str(server.log[-1])
+                assert server.log[-1]["event"] == "server.stopped", str(server.log[-1])
             proxy.heal()
 
 

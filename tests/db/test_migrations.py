@@ -273,9 +273,9 @@ def test_a_connection_that_is_lost_while_it_waits_is_unavailable_and_the_wait_is
 
     asyncio.run(scenario())
     logged = capsys.readouterr().err
-    assert logged.count("database.migration_waits") == 1
+    assert logged.count("database.migration_waiting") == 1
     assert asyncio.run(migrate(url)) is True
-    assert "database.migration_waits" not in capsys.readouterr().err
+    assert "database.migration_waiting" not in capsys.readouterr().err
 
 
 def test_no_column_has_a_value_that_only_python_knows() -> None:

@@ -206,5 +206,10 @@ def test_a_client_cannot_say_that_it_is_another_and_only_this_machine_has_the_me
 
 
 def addresses_of(site: Site, route: str) -> list[str]:
-    lines = [line for server in site.servers for line in server.log if line["event"] == "request"]
+    lines = [
+        line
+        for server in site.servers
+        for line in server.log
+        if line["event"] == "request.completed"
+    ]
     return [line["address"] for line in lines if line["route"] == route]

@@ -74,7 +74,7 @@ def test_what_was_built_serves_without_root_on_a_read_only_file_system(image: Im
         log.seek(0)
         text = log.read()
     assert code == 0, text
-    assert '"stopped"' in text
+    assert '"server.stopped"' in text
     assert "Traceback" not in text
 
 

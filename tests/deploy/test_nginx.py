@@ -70,7 +70,9 @@ def proxy(plain_site: tuple[Proxy, list[ServerProcess]]) -> Proxy:
 
 def seen_address(servers: list[ServerProcess], path: str) -> list[str]:
     """Return the client addresses that taskapp logged for a path."""
-    lines = [line for server in servers for line in server.log if line["event"] == "request"]
+    lines = [
+        line for server in servers for line in server.log if line["event"] == "request.completed"
+    ]
     return [line["address"] for line in lines if line["route"] == path]
 
 

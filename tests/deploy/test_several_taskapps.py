@@ -127,7 +127,7 @@ class Machine:
         assert server.end() == 0
         assert self.hear(server) == "STOPPING=1"
         assert server.surprises() == []
-        assert server.log[-1]["event"] == "stopped"
+        assert server.log[-1]["event"] == "server.stopped"
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_they_are_one_site(machine: Machine) -> None:
 
 
 def served(server: ServerProcess, route: str) -> int:
-    lines = [line for line in server.log if line["event"] == "request"]
+    lines = [line for line in server.log if line["event"] == "request.completed"]
     return [line["route"] for line in lines].count(route)
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.backup_tools import Instance
-from tests.support.reference_pages import METRICS_AND_LOGS, PARTS, find_events, replace_part
+from tests.support.reference_pages import (
+    PARTS,
+    described_events,
+    find_events,
+    quoted_names,
+    replace_part,
+)
 from tests.support.server_process import CHECKOUT, new_data_folder, server_process
-
-ROW = re.compile(r"^\| (`[^|]*) \| [^|]* \| ([^|]*?) ?\|$", re.MULTILINE)
-
-
-def names(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
 
 
 @pytest.mark.parametrize(("page", "name", "write"), PARTS, ids=[part[1] for part in PARTS])
@@ -26,8 +26,7 @@ def test_what_is_made_of_the_code_is_up_to_date(
 
 
 def test_every_line_of_the_log_is_described_with_its_fields() -> None:
-    table = METRICS_AND_LOGS.read_text(encoding="utf-8").partition("## Log events")[2]
-    described = {event: set(names(row[1])) for row in ROW.findall(table) for event in names(row[0])}
+    described = described_events()
     logged: set[str] = set()
     for pattern, fields in find_events().items():
         matching = {event for event in described if re.fullmatch(pattern, event)}
@@ -39,7 +38,9 @@ def test_every_line_of_the_log_is_described_with_its_fields() -> None:
 
 def test_everything_in_the_data_folder_is_described() -> None:
     page = (CHECKOUT / "docs" / "data-folder.md").read_text(encoding="utf-8")
-    described = {names(row)[0].rstrip("/") for row in re.findall(r"^\| `.*", page, re.MULTILINE)}
+    described = {
+        quoted_names(row)[0].rstrip("/") for row in re.findall(r"^\| `.*", page, re.MULTILINE)
+    }
     with new_data_folder() as folder:
         Instance(folder).fill()
         with server_process(folder) as server:

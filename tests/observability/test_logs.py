@@ -88,7 +88,7 @@ def test_an_event_is_a_line_of_text() -> None:
 @pytest.mark.parametrize("nasty", NASTY)
 def test_nothing_breaks_a_line_or_reaches_the_terminal(form: str, nasty: str) -> None:
     stream = configure(form)
-    log("request", path=f"/{nasty}", agent=nasty)
+    log("request.completed", path=f"/{nasty}", agent=nasty)
     logging.getLogger("library").warning("It said %s", nasty)
     text = stream.getvalue()
     assert len(text.splitlines()) == 2
@@ -98,7 +98,7 @@ def test_nothing_breaks_a_line_or_reaches_the_terminal(form: str, nasty: str) ->
 @given(value=st.text(st.characters()))
 def test_a_line_of_json_holds_what_was_logged(value: str) -> None:
     stream = configure("json")
-    log("request", path=value)
+    log("request.completed", path=value)
     [line] = lines(stream)
     assert line["path"] == value
 
@@ -132,7 +132,7 @@ def test_what_a_library_logs_is_one_line_too() -> None:
     library.log(25, "a level of its own")
     [first, second, third] = lines(stream)
     assert (first["event"], first["logger"], first["message"]) == (
-        "log",
+        "library.logged",
         "some.library",
         "3 of five",
     )
@@ -237,17 +237,18 @@ def test_at_a_terminal_a_request_is_a_few_words_and_all_else_is_whole() -> None:
         "ms": 3.25,
         "userId": "u1",
     }
-    log("request", **values)
-    log("request", "error", **values | {"status": 500})
+    log("request.completed", **values)
+    log("request.completed", "error", **values | {"status": 500})
     log("task.created", taskId="t1")
     request, failed, other = stream.getvalue().splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /tasks 200 3.25 ms", request)
-    assert failed.endswith("ERROR   request method=GET route=/tasks status=500 ms=3.25 userId=u1")
+    values_of_failed = "method=GET route=/tasks status=500 ms=3.25 userId=u1"
+    assert failed.endswith(f"ERROR   request.completed {values_of_failed}")
     assert other.endswith("INFO    task.created taskId=t1")
 
 
 @pytest.mark.parametrize(("form", "whole"), [("text", "route=/tasks"), ("json", '"status":200')])
 def test_a_format_that_is_set_is_the_same_at_a_terminal(form: str, whole: str) -> None:
     stream = at_terminal(form)
-    log("request", method="GET", route="/tasks", status=200, ms=3.25)
+    log("request.completed", method="GET", route="/tasks", status=200, ms=3.25)
     assert whole in stream.getvalue()

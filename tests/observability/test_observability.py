@@ -81,7 +81,7 @@ async def test_every_request_is_one_line(
 ) -> None:
     log.lines()
     response = await alice.send(method, path)
-    line = log.line("request")
+    line = log.line("request.completed")
     assert set(line) == REQUEST_MEMBERS
     assert TIMESTAMP.fullmatch(line["time"])
     assert line["level"] == level
@@ -104,7 +104,7 @@ async def test_the_lines_of_requests_at_once_bear_their_own_ids(alice: ApiClient
     lines = log.lines()
     for name, response in zip(names, responses, strict=True):
         mine = [line for line in lines if line["requestId"] == name]
-        assert [line["event"] for line in mine] == ["task.created", "request"]
+        assert [line["event"] for line in mine] == ["task.created", "request.completed"]
         assert mine[0]["taskId"] == response.json["id"]
 
 
@@ -119,10 +119,10 @@ async def test_accounts_and_logins_are_logged(api: ApiClient, log: Log) -> None:
         assert (line["userId"], line["level"]) == (known, "warning")
         assert line["address"]
     user = await api.log_in(**sent)
-    line = log.line("login.ok")
+    line = log.line("login.succeeded")
     assert (line["userId"], bool(line["address"])) == (user_id, True)
     await user.post("/api/auth/logout")
-    assert log.line("logout")["userId"] == user_id
+    assert log.line("user.logged_out")["userId"] == user_id
 
 
 async def test_changes_of_tasks_are_logged(alice: ApiClient, bob: ApiClient, log: Log) -> None:
@@ -150,7 +150,7 @@ async def test_what_was_refused_is_no_event_of_a_change(alice: ApiClient, log: L
     await alice.put(path, {"title": "x"}, headers={"If-Match": '"other"'})
     await alice.delete(path, headers={"If-Match": '"other"'})
     await alice.get(path)
-    assert {line["event"] for line in log.lines()} == {"request"}
+    assert {line["event"] for line in log.lines()} == {"request.completed"}
 
 
 async def knock_everywhere(user: ApiClient, words: list[str], headers: dict[str, str]) -> None:
@@ -249,7 +249,13 @@ async def test_a_whole_run_logs_no_secret_and_nothing_that_somebody_wrote(
         await asyncio.to_thread(server.end, signal.SIGTERM)
         logged = server.log_text.lower()
         events = {line["event"] for line in server.log}
-    assert {"request", "login.ok", "login.failed", "task.created", "logout"} <= events
+    assert {
+        "request.completed",
+        "login.succeeded",
+        "login.failed",
+        "task.created",
+        "user.logged_out",
+    } <= events
     assert {"token.created"} <= events
     found = [secret for secret in secrets if secret.lower() in logged]
     assert found == []

@@ -320,7 +320,7 @@ def assert_requests_are_not_logged_one_by_one(site: Site, status: int) -> None:
 
     def others() -> list[str]:
         events = [line["event"] for line in site.server.log]
-        return [event for event in events if event not in {"request", "task.created"}]
+        return [event for event in events if event not in {"request.completed", "task.created"}]
 
     def send() -> None:
         assert site.user.status("/api/tasks") == status
@@ -482,16 +482,16 @@ def test_all_places_say_the_same_of_the_disk_of_the_backups(
     disks: Disks, breaking: Callable[[Disks], Callable[[], None]], words: str
 ) -> None:
     wait_until(lambda: disks.state() == WELL, MINUTE)
-    before = len(disks.events("backup.problem")), len(disks.events("backup.recovered"))
+    before = len(disks.events("backup.problem_found")), len(disks.events("backup.recovered"))
     give_back = breaking(disks)
     wait_until(lambda: disks.state() == NOT_BACKED_UP, MINUTE)
-    [line] = disks.events("backup.problem")[before[0] :]
+    [line] = disks.events("backup.problem_found")[before[0] :]
     assert words in line["problem"]
     assert words in disks.complaints("backups")
     give_back()
     wait_until(lambda: disks.state() == WELL, MINUTE)
     wait_until(lambda: len(disks.events("backup.recovered")) == before[1] + 1, MINUTE)
-    assert len(disks.events("backup.problem")) == before[0] + 1
+    assert len(disks.events("backup.problem_found")) == before[0] + 1
     assert disks.complaints("backups") == ""
 
 

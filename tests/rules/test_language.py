@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.reference_pages import described_events
 from tests.support.server_process import CHECKOUT
 
 FOLDERS = ("taskapp", "handlers", "schema", "tests", "bench", "deploy")
@@ -18,6 +19,12 @@ SOURCES = [
         if "node_modules" not in path.parts
     ),
 ]
+NGINX_EVENT = re.compile(r'"event":"([^"]+)"')
+# The verb says what happened, or what happens now.
+NOUN_AND_VERB = re.compile(
+    r"[a-z_]+\.([a-z]+_)*"
+    r"([a-z]+ed|[a-z]+ing|began|cut|forgotten|found|left|lost|made|out|ran|set|withheld)"
+)
 BANNED_OPENING = re.compile(r"(Give|Take the|Take a|Tell whether|Say)\b")
 
 
@@ -56,3 +63,26 @@ def test_no_docstring_begins_with_a_banned_opening() -> None:
         for line in banned(path.read_text(encoding="utf-8"))
     }
     assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("event", "is_one"),
+    [
+        ("task.created", True),
+        ("database.migration_waiting", True),
+        ("ready", False),
+        ("stopped", False),
+        ("login.ok", False),
+        ("created.task", False),
+        ("backup.problem", False),
+    ],
+)
+def test_a_log_event_that_is_no_noun_and_verb_is_found(event: str, *, is_one: bool) -> None:
+    assert bool(NOUN_AND_VERB.fullmatch(event)) == is_one
+
+
+def test_every_log_event_is_a_noun_and_a_verb() -> None:
+    nginx = NGINX_EVENT.findall((CHECKOUT / "deploy/nginx.conf").read_text(encoding="utf-8"))
+    assert nginx
+    events = {*described_events(), *nginx}
+    assert {event for event in events if not NOUN_AND_VERB.fullmatch(event)} == set()

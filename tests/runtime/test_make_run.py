@@ -348,6 +348,6 @@ def test_a_stop_ends_postgresql_too_and_leaves_nothing(
         assert postgres_processes(folder / "data") == []
     said = (folder / "log").read_text()
     assert "database system is shut down" in said
-    assert '"event":"stopped"' in said
+    assert '"event":"server.stopped"' in said
     assert "Traceback" not in said
     assert not (folder / "data/postgres/postmaster.pid").exists()

@@ -168,7 +168,7 @@ def test_a_stop_says_so_finishes_what_was_begun_and_leaves_nothing_running(
         assert server.idle_until_end() < 10
         assert server.process.wait() == 0
         assert "database system is shut down" in server.log_text
-        assert server.log[-1]["event"] == "stopped"
+        assert server.log[-1]["event"] == "server.stopped"
         assert server.complaints() == []
         assert postgres_processes(data_folder) == []
 
@@ -265,7 +265,7 @@ def test_a_stop_ends_a_start_that_is_still_making_the_database(new_folder: Path)
         wait_until(lambda: bool(postgres_processes(new_folder)))
         with stopped_processes(lambda: postgres_processes(new_folder)):
             assert server.end() == 0
-        assert server.log[-1]["event"] == "stopped"
+        assert server.log[-1]["event"] == "server.stopped"
         assert postgres_processes(new_folder) == []
 
 
@@ -326,7 +326,7 @@ def test_too_few_open_files_are_a_sentence_and_few_a_warning(
         ) as server:
             if room:
                 assert server.wait_until_ready().end() == 0
-                assert f"'connections.few', {room}, 'Raise the limit" in server.complaints()[0]
+                assert f"'connections.limited', {room}, 'Raise the limit" in server.complaints()[0]
             else:
                 assert server.process.wait(LONG_ENOUGH) == 1
                 assert server.log_text.startswith(f"Cannot serve: this process may open {limit} ")

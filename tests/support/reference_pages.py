@@ -19,6 +19,7 @@ COMMAND_LINE = CHECKOUT / "docs" / "command-line.md"
 METRICS_AND_LOGS = CHECKOUT / "docs" / "metrics-and-logs.md"
 SETTINGS = CHECKOUT / "docs" / "settings.md"
 PROGRAM = "server.py"
+EVENT = re.compile(r"^\| (`[^|]*) \| [^|]* \| ([^|]*?) ?\|$", re.MULTILINE)
 OWN_HELP = "  --help  Show this message and exit.\n"
 
 
@@ -66,6 +67,17 @@ def write_metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
+def quoted_names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def described_events() -> dict[str, set[str]]:
+    """Return the fields of every event that the page of metrics and logs describes."""
+    table = METRICS_AND_LOGS.read_text(encoding="utf-8").partition("## Log events")[2]
+    rows = EVENT.findall(table)
+    return {event: set(quoted_names(row[1])) for row in rows for event in quoted_names(row[0])}
+
+
 def find_events() -> dict[str, set[str]]:
     """Return the fields of every logged event; a variable part of a name is a pattern."""
     found: dict[str, set[str]] = {}
@@ -76,7 +88,7 @@ def find_events() -> dict[str, set[str]]:
                 fields = {keyword.arg for keyword in node.keywords if keyword.arg}
                 for event in read_texts(node.args[0]):
                     found.setdefault(event, set()).update(fields)
-    return found | {"log": {"logger", "message", "traceback"}}  # messages of libraries
+    return found | {r"library\.logged": {"logger", "message", "traceback"}}  # messages of libraries
 
 
 def read_texts(node: ast.expr) -> list[str]:

@@ -17,41 +17,41 @@ RECORD = "backup-folder"  # in the data folder
 _MAX_RECORD = 64 * 1024  # bytes; two paths
 
 
-class _Place(msgspec.Struct):
+class _Location(msgspec.Struct):
     path: str
     mount: str  # where the file system of the path is mounted
 
 
-def note_place(path: Path, data_dir: Path) -> None:
+def record_location(path: Path, data_dir: Path) -> None:
     """Record the folder of the backups; do nothing if the data folder is not writable."""
-    place = msgspec.json.encode(_Place(str(path), str(_mount_of(path))))
+    location = msgspec.json.encode(_Location(str(path), str(_mount_of(path))))
     record = data_dir / RECORD
     with suppress(OSError):
-        if _read(record) != place:
+        if _read(record) != location:
             draft = record.with_name(f"{RECORD}.new")
-            draft.write_bytes(place)
+            draft.write_bytes(location)
             draft.rename(record)
 
 
-def forget_place(data_dir: Path) -> None:
+def forget_location(data_dir: Path) -> None:
     """Forget where the backups were, so that they may begin in a folder that holds none."""
     (data_dir / RECORD).unlink(missing_ok=True)
 
 
-def find_missing_place(path: Path, data_dir: Path, *, is_ours: bool) -> str:
+def find_missing_disk(path: Path, data_dir: Path, *, is_ours: bool) -> str:
     """Return a sentence if backups were in a folder that is not there now; empty if all is well.
 
     `is_ours` says that the folder holds backups or an archive. Within the data folder, backups
     that are gone were removed on purpose.
     """
     try:
-        place = msgspec.json.decode(_read(data_dir / RECORD), type=_Place)
+        location = msgspec.json.decode(_read(data_dir / RECORD), type=_Location)
     except ValueError:
         return ""
-    if place.path != str(path):
+    if location.path != str(path):
         return ""
-    if not os.path.ismount(place.mount):
-        return f"The disk of the backups is not mounted at {place.mount}"
+    if not os.path.ismount(location.mount):
+        return f"The disk of the backups is not mounted at {location.mount}"
     if is_ours or path.resolve().is_relative_to(data_dir.resolve()):
         return ""
     return (
