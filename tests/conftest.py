@@ -33,8 +33,8 @@ from taskapp.services import Services, make_services
 from tests.support.clients import ApiClient
 from tests.support.compiled_templates import CompiledTemplates
 from tests.support.database_fixtures import new_database
-from tests.support.environment import MACHINE, MEASURED, POSTGRESQL, SECRET_KEY
-from tests.support.server_process import LONG_ENOUGH
+from tests.support.environment import CHEAP_AND_UNLIMITED, MACHINE, MEASURED, POSTGRESQL, SECRET_KEY
+from tests.support.server_process import LONG_ENOUGH, new_data_folder
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # for busy machines
 hypothesis.settings.load_profile("unhurried")
@@ -70,12 +70,7 @@ TESTS_OF_PROCESSES = {
     "test_unusual_machines",
 }
 TEST_SETTINGS = {
-    "TASKAPP_BCRYPT_ROUNDS": "4",  # the least; the real cost has tests of its own
-    "TASKAPP_API_LIMIT": "1000000/minute",
-    "TASKAPP_PAGE_LIMIT": "1000000/minute",
-    "TASKAPP_REGISTER_LIMIT": "1000000/minute",
-    "TASKAPP_LOGIN_LIMIT": "1000000/minute",
-    "TASKAPP_SUCCESSFUL_LOGIN_LIMIT": "1000000/minute",
+    **CHEAP_AND_UNLIMITED,
     "TASKAPP_ACCOUNT_LOGIN_LIMIT": "1000000/minute",
     "TASKAPP_SECRET_KEY": SECRET_KEY,
     "TASKAPP_LOG_LEVEL": "error",
@@ -135,6 +130,13 @@ def short_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))  # a socket path has 107 bytes
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def new_folder() -> Iterator[Path]:
+    """Yield the path of a data folder that is not there yet."""
+    with new_data_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -66,10 +66,7 @@ def old() -> Iterator[Instance]:
     """A data folder of Debian's PostgreSQL, with a backup and two later tasks."""
     with short_parent() as parent:
         instance = Instance(parent / "data", always=DEBIAN)
-        instance.fill()
-        instance.write("before the backup")
-        instance.back_up()
-        instance.write("first", "second")
+        instance.fill_and_back_up()
         yield instance
 
 

@@ -16,11 +16,11 @@ import pytest
 
 from taskapp.postgres.programs import EmbeddedPostgresError, preferred_programs
 from taskapp.postgres.server import DataFolderInUse, EmbeddedPostgres, embedded_postgres
+from tests.postgres.conftest import start_and_stop
 from tests.support.environment import inherited_environment
 from tests.support.server_process import (
     LONG_ENOUGH,
     NOBODY,
-    new_data_folder,
     ordinary_user,
     postgres_processes,
     postmaster_of,
@@ -44,19 +44,6 @@ asyncio.run(own())
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has this case")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux has what this is about")
-
-
-@pytest.fixture
-def new_folder() -> Iterator[Path]:
-    with new_data_folder() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def used_folder() -> Iterator[Path]:
-    with new_data_folder() as folder:
-        asyncio.run(start_and_stop(folder))
-        yield folder
 
 
 @pytest.fixture
@@ -108,11 +95,6 @@ def acknowledge_rows(url: str, until: Callable[[], bool]) -> list[int]:
 
 def rows(url: str) -> set[int]:
     return {number for (number,) in execute(url, "SELECT number FROM numbers")}
-
-
-async def start_and_stop(folder: Path) -> None:
-    async with embedded_postgres(folder):
-        pass
 
 
 def test_data_survives_a_stop_and_a_start(new_folder: Path) -> None:

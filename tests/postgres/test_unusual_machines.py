@@ -13,34 +13,20 @@ import pytest
 from taskapp.postgres.programs import EmbeddedPostgresError
 from taskapp.postgres.server import EmbeddedPostgres, embedded_postgres
 from tests.faults.test_exhausted import namespaces
-from tests.postgres.test_server import execute, needs_linux, needs_root, start_and_stop
+from tests.postgres.conftest import start_and_stop
+from tests.postgres.test_server import execute, needs_linux, needs_root
 from tests.support.backup_tools import without_progress
 from tests.support.environment import inherited_environment
 from tests.support.server_process import (
     LONG_ENOUGH,
     PROGRAM,
     ServerProcess,
-    new_data_folder,
     postgres_processes,
     server_process,
     wait_until,
 )
 
 LONGEST = 107 - len("/socket/.s.PGSQL.5432")  # bytes of a data folder's path (Linux)
-
-
-@pytest.fixture
-def new_folder() -> Iterator[Path]:
-    with new_data_folder() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def used_folder() -> Iterator[Path]:
-    """A data folder that was in use before; the tests share it, which is quicker than initdb."""
-    with new_data_folder() as folder:
-        asyncio.run(start_and_stop(folder))
-        yield folder
 
 
 @contextmanager

@@ -36,6 +36,11 @@ def groups_of(pid: int) -> set[int]:
     }
 
 
+def run_code(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROGRAM.parent)
+
+
 def run(
     folder: Path, *arguments: str, launcher: Sequence[str] = (), **more: Any
 ) -> subprocess.CompletedProcess[str]:
@@ -151,13 +156,7 @@ def test_for_a_link_that_leads_nowhere_root_becomes_its_owner(target: str) -> No
             "from pathlib import Path; from taskapp.runtime.privileges import step_down;"
             f"step_down(Path({str(link)!r})); import os; print(os.geteuid())"
         )
-        result = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=PROGRAM.parent,
-        )
+        result = run_code(code)
         assert result.stdout == f"{NOBODY.uid}\n", result.stderr
 
 
@@ -186,13 +185,7 @@ def test_a_program_that_the_owner_may_not_read_is_said() -> None:
             "from pathlib import Path; from taskapp.runtime import privileges;"
             f"privileges._PROGRAM = (Path('/root'),); privileges.step_down(Path({str(folder)!r}))"
         )
-        result = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=PROGRAM.parent,
-        )
+        result = run_code(code)
         assert result.returncode == 1
         assert f"belongs to user {NOBODY.uid}, who may not read the program" in result.stderr
 

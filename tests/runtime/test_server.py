@@ -46,12 +46,6 @@ OLD_KEY, NEW_KEY = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
 JSON = "application/json"
 
 
-@pytest.fixture
-def new_folder() -> Iterator[Path]:
-    with new_data_folder() as folder:
-        yield folder
-
-
 @pytest.fixture(scope="module")
 def data_folder() -> Iterator[Path]:
     """A data folder that was in use before; the tests share it, which is quicker than initdb."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -124,6 +125,19 @@ async def send_raw(base_url: str, request: bytes) -> bytes:
     finally:
         writer.close()
         await writer.wait_closed()
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Return whether the server has closed the connection; discard what it sent."""
+    client.setblocking(False)
+    try:
+        while client.recv(65536):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 async def log_in_as_browser(

@@ -99,6 +99,13 @@ class Instance:
                 os.chown(copy, owner.st_uid, owner.st_gid, follow_symlinks=False)
         return Instance(parent / "data", always=dict(self.always))
 
+    def fill_and_back_up(self) -> None:
+        """Create Alice and a base backup, with one task before it and two after it."""
+        self.fill()
+        self.write("before the backup")
+        self.back_up()
+        self.write("first", "second")
+
     def fill(self) -> None:
         """Create the database with Alice, her session and her API token."""
 
@@ -179,10 +186,7 @@ def original() -> Iterator[Instance]:
     """A data folder with Alice, one base backup and two later tasks; no server runs."""
     with short_parent() as parent:
         instance = Instance(parent / "data")
-        instance.fill()
-        instance.write("before the backup")
-        instance.back_up()
-        instance.write("first", "second")
+        instance.fill_and_back_up()
         yield instance
 
 

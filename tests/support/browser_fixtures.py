@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.support.environment import inherited_environment
+from tests.support.environment import CHEAP_AND_UNLIMITED, inherited_environment
 from tests.support.server_process import LONG_ENOUGH
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -33,12 +33,7 @@ TIMEOUT = 1000 * LONG_ENOUGH  # milliseconds
 PASSWORD = "SecurePass123!"
 SERVER_SETTINGS = {
     "TASKAPP_PORT": "0",
-    "TASKAPP_BCRYPT_ROUNDS": "4",
-    "TASKAPP_API_LIMIT": "1000000/minute",
-    "TASKAPP_PAGE_LIMIT": "1000000/minute",
-    "TASKAPP_REGISTER_LIMIT": "1000000/minute",
-    "TASKAPP_LOGIN_LIMIT": "1000000/minute",
-    "TASKAPP_SUCCESSFUL_LOGIN_LIMIT": "1000000/minute",
+    **CHEAP_AND_UNLIMITED,
     "TASKAPP_ACCOUNT_LOGIN_LIMIT": "1000000/minute",
     "TASKAPP_LOG_LEVEL": "error",
 }

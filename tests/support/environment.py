@@ -9,6 +9,17 @@ SECRET_KEY = "only-for-tests-0123456789-abcdefghijklmnop"
 MEASURED = "COVERAGE_PROCESS_CONFIG"  # makes coverage measure a child process
 
 
+# Of a server whose tests are not about these limits.
+CHEAP_AND_UNLIMITED = {
+    "TASKAPP_BCRYPT_ROUNDS": "4",  # the least; the real cost has tests of its own
+    "TASKAPP_API_LIMIT": "1000000/minute",
+    "TASKAPP_PAGE_LIMIT": "1000000/minute",
+    "TASKAPP_REGISTER_LIMIT": "1000000/minute",
+    "TASKAPP_LOGIN_LIMIT": "1000000/minute",
+    "TASKAPP_SUCCESSFUL_LOGIN_LIMIT": "1000000/minute",
+}
+
+
 def inherited_environment(*, measured: bool = False) -> dict[str, str]:
     """Return this environment without taskapp's settings; `measured` keeps coverage's variable."""
     return {

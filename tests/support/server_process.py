@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from taskapp.postgres.permissions import UnixUser, grant_traverse, postgres_account
 from taskapp.postgres.processes import find_processes
-from tests.support.environment import POSTGRESQL, inherited_environment
+from tests.support.environment import CHEAP_AND_UNLIMITED, POSTGRESQL, inherited_environment
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = CHECKOUT / "server.py"
@@ -30,15 +30,7 @@ PASSWORD = "SecurePass123!"
 NOBODY = UnixUser(65534, 65534)
 ACCESS_LIST = "system.posix_acl_access"
 CALM = ("debug", "info")
-SETTINGS = {
-    "TASKAPP_BCRYPT_ROUNDS": "4",
-    "TASKAPP_API_LIMIT": "1000000/minute",
-    "TASKAPP_PAGE_LIMIT": "1000000/minute",
-    "TASKAPP_REGISTER_LIMIT": "1000000/minute",
-    "TASKAPP_LOGIN_LIMIT": "1000000/minute",
-    "TASKAPP_SUCCESSFUL_LOGIN_LIMIT": "1000000/minute",
-    **POSTGRESQL,
-}
+SETTINGS = {**CHEAP_AND_UNLIMITED, **POSTGRESQL}
 # Executes `server.py` with an open socket as descriptor 3, like systemd (sd_listen_fds(3)).
 SYSTEMD = """
 import os, sys

@@ -17,6 +17,7 @@ from handlers.web.connections import ConnectionState
 from handlers.web.http_server import LimitedHTTPServer
 from handlers.web.request_stream import RequestStream
 from taskapp.core.waiting import wait_until
+from tests.support.api_tools import is_closed
 from tests.support.clients import ApiClient
 from tests.support.server_process import LONG_ENOUGH
 
@@ -109,18 +110,6 @@ def read(client: socket.socket) -> None:
     with suppress(OSError):
         while client.recv(65536):
             pass
-
-
-def is_closed(client: socket.socket) -> bool:
-    """Return whether the server has closed the connection; discard what it sent."""
-    try:
-        while client.recv(65536):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 @pytest.mark.parametrize("seed", range(3))

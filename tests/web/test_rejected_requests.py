@@ -20,6 +20,7 @@ from handlers.web.base import CSP_NOTHING, HSTS, SAFE_HEADERS
 from handlers.web.connections import IDLE_TIMEOUT
 from handlers.web.request_stream import MAX_LINGERING
 from taskapp.runtime.listeners import OTHER_FILES
+from tests.support.api_tools import is_closed
 from tests.support.server_process import (
     CHECKOUT,
     LONG_ENOUGH,
@@ -469,19 +470,6 @@ def feed(connections: list[socket.socket], stopped: threading.Event, is_wanted: 
                 connection.send(b"1")
             except OSError:
                 return
-
-
-def is_closed(connection: socket.socket) -> bool:
-    """Return whether the server has closed the connection; discard what it sent."""
-    connection.setblocking(False)
-    try:
-        while connection.recv(65536):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 # Many connections
