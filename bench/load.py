@@ -13,7 +13,8 @@ import click
 import psycopg2
 
 from taskapp.auth.passwords import PasswordHasher
-from taskapp.cli.common import CliError, read_settings, report_errors
+from taskapp.cli.common import CliError, report_errors
+from taskapp.config.environment import read_settings
 from taskapp.config.settings import Settings
 from taskapp.observability.logs import configure_logging
 from taskapp.runtime.database_server import database_server, require_prepared_database

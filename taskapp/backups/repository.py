@@ -27,6 +27,7 @@ import msgspec
 from taskapp.backups.checksums import Tables
 from taskapp.backups.unmounted_disk import find_missing_disk, record_location
 from taskapp.config.settings import Settings
+from taskapp.core.errors import OperatorError
 from taskapp.core.files import (
     NotAFile,
     folder_size,
@@ -62,7 +63,7 @@ _Segment = Annotated[str, msgspec.Meta(pattern="^([0-9A-F]{24})?$")]
 _FileName = Annotated[str, msgspec.Meta(pattern="^[^/]+$")]
 
 
-class BackupError(Exception):
+class BackupError(OperatorError):
     """A backup could not be made, found, verified or restored; the message says why."""
 
 

@@ -14,18 +14,11 @@ from taskapp.backups.repository import Backup, BackupError
 from taskapp.backups.restore import RestoreResult, restore_embedded, restore_own
 from taskapp.backups.unmounted_disk import forget_location
 from taskapp.backups.verify import verify_backup
-from taskapp.cli.common import (
-    EPILOG,
-    echo_json,
-    json_option,
-    load_cli_settings,
-    pluralize,
-    report_errors,
-    table,
-)
+from taskapp.cli.common import EPILOG, echo_json, json_option, pluralize, report_errors, table
 from taskapp.cli.progress import shown_progress
+from taskapp.cli.services import load_cli_settings
+from taskapp.core.printable import printable
 from taskapp.core.units import format_size
-from taskapp.observability.logs import printable
 from taskapp.runtime.database_server import database_server, require_prepared_database
 
 
@@ -203,9 +196,6 @@ def restore(timestamp: datetime | None, name: str, database: str, *, replace: bo
         with shown_progress(), _disk_errors_told("restore"):
             done = asyncio.run(restore_own(settings, name, database, replace=replace))
     _tell(done)
-
-
-BACKUP_COMMANDS: Sequence[click.Command] = (backup, restore)
 
 
 @contextmanager

@@ -6,14 +6,8 @@ from pathlib import Path
 
 import click
 
-from taskapp.cli.common import (
-    EPILOG,
-    CliError,
-    echo_json,
-    json_option,
-    load_cli_settings,
-    report_errors,
-)
+from taskapp.cli.common import EPILOG, CliError, echo_json, json_option, report_errors
+from taskapp.cli.services import load_cli_settings
 from taskapp.maintenance_mode import (
     CHECK_INTERVAL,
     MAX_MESSAGE_LENGTH,

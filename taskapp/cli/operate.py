@@ -1,32 +1,26 @@
 """The commands for the installation: migrations, settings and doctor."""
 
 import asyncio
-import json
-from contextlib import suppress
-from typing import Any
 
 import click
 
 from taskapp.cli.common import (
     EPILOG,
-    CliError,
     echo_json,
     json_option,
-    load_cli_settings,
     pluralize,
-    read_settings,
     report_errors,
     table,
 )
 from taskapp.cli.progress import shown_progress
+from taskapp.cli.services import load_cli_settings
+from taskapp.config.environment import read_settings
 from taskapp.config.settings import describe_settings
 from taskapp.db.migrations import HEAD
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.checks import run_checks
 from taskapp.runtime.database_server import MigrationResult, database_server, prepare_database
-from taskapp.runtime.own_server import NoAnswer, ask_own_server
 
-HEALTH_TIMEOUT = 5.0  # seconds; MON-11 in docs/design/requirements.md promises a response by then
 _COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
 
@@ -97,40 +91,6 @@ def doctor(context: click.Context, *, as_json: bool) -> None:
             click.echo(_describe(result))
         click.echo(f"\n{pluralize(problems, 'problem')}, {pluralize(warnings, 'warning')}.")
     context.exit(1 if problems else 0)
-
-
-@click.command("health", epilog=EPILOG)
-@json_option
-@click.pass_context
-@report_errors
-def health(context: click.Context, *, as_json: bool) -> None:
-    """Ask the running server of these settings how it is, for a container's health check.
-
-    It asks on this machine, where TASKAPP_HOST and TASKAPP_PORT say, through no proxy. The exit
-    code is 1 if the server is unhealthy or does not answer within 5 seconds.
-    """
-    settings = read_settings()
-    try:
-        status, body = ask_own_server(settings, "/api/health", HEALTH_TIMEOUT)
-        state = _read_state(body)
-    except NoAnswer as error:
-        status, state = 0, {"status": "unreachable", "problem": str(error)}
-    if as_json:
-        echo_json(**state)
-    elif status == 0:
-        raise CliError(state["problem"])
-    else:
-        click.echo(", ".join(f"{name}: {state[name]}" for name in ("status", "database", "backup")))
-    context.exit(0 if status == 200 else 1)
-
-
-def _read_state(body: bytes) -> dict[str, Any]:
-    """Return the members of the server's state; raise NoAnswer if it is not taskapp's."""
-    with suppress(ValueError):
-        state = json.loads(body)
-        if isinstance(state, dict) and {"status", "database", "backup"} <= state.keys():
-            return state
-    raise NoAnswer("What answers at the address of these settings is not taskapp.")
 
 
 def _describe(result: CheckResult) -> str:

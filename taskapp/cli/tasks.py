@@ -7,15 +7,8 @@ from urllib.parse import quote, urlencode
 import click
 
 from taskapp.cli.api_client import ApiClient, show
-from taskapp.cli.common import (
-    EPILOG,
-    CliError,
-    echo_json,
-    json_option,
-    load_cli_settings,
-    report_errors,
-    table,
-)
+from taskapp.cli.common import EPILOG, CliError, echo_json, json_option, report_errors, table
+from taskapp.cli.services import load_cli_settings
 from taskapp.config.settings import Settings
 from taskapp.runtime.own_server import find_own_url
 

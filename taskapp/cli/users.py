@@ -9,13 +9,12 @@ from taskapp.cli.common import (
     CliError,
     echo_json,
     json_option,
-    load_cli_settings,
     pluralize,
     report_errors,
-    run_with_services,
     table,
 )
 from taskapp.cli.progress import shown_progress
+from taskapp.cli.services import load_cli_settings, run_with_services
 from taskapp.forms.accounts import read_email
 from taskapp.forms.fields import FieldError
 from taskapp.operations.accounts import (

@@ -13,6 +13,7 @@ from limits import RateLimitItem, parse_many
 from taskapp.config.installation import HOME, IS_CHECKOUT
 from taskapp.core.client_address import UNIX_SOCKET, Network
 
+ANY_ADDRESS = "*"  # of both IPv4 and IPv6
 UNIX_PREFIX = "unix:"  # of a listening address that is the path of a socket
 MIN_SECRET_KEY_LENGTH = 32  # characters
 _MAX_TEXT = 65_536  # characters of a file with a secret

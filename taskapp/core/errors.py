@@ -1,4 +1,4 @@
-"""The errors of taskapp, each with its HTTP status (RFC 9110) and a message for users."""
+"""The errors of taskapp: for clients, each with its HTTP status (RFC 9110), and for operators."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -16,6 +16,10 @@ class TaskappError(Exception):
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail or self.detail)
         self.detail = detail or self.detail
+
+
+class OperatorError(Exception):
+    """An expected error whose message says what an operator has to do; no request meets it."""
 
 
 class BadRequest(TaskappError):

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 import schema
 from taskapp.config.installation import COMMAND
-from taskapp.core.errors import Unavailable
+from taskapp.core.errors import OperatorError, Unavailable
 from taskapp.core.progress import begin_step
 from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.dsn import connect_once
@@ -31,11 +31,11 @@ _PLACE = text(
 )
 
 
-class MigrationError(Exception):
+class MigrationError(OperatorError):
     """PostgreSQL rejected a statement; the message says why."""
 
 
-class NewerDatabaseError(Exception):
+class NewerDatabaseError(OperatorError):
     """The database was migrated by a newer taskapp than this one."""
 
     def __init__(self, revision: str) -> None:

@@ -4,10 +4,10 @@ import json
 import socket
 from contextlib import suppress
 
-from taskapp.config.parsers import UNIX_PREFIX
+from taskapp.config.parsers import ANY_ADDRESS, UNIX_PREFIX
 from taskapp.config.settings import Settings
 from taskapp.doctor.check_results import CheckResult, Level
-from taskapp.runtime.listeners import ANY_ADDRESS, FREE_THE_ADDRESS
+from taskapp.runtime.listeners import FREE_THE_ADDRESS
 from taskapp.runtime.own_server import NoAnswer, ask_own_server
 
 TIMEOUT = 2.0  # seconds

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from taskapp.config.settings import Settings
+from taskapp.core.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,13 +80,6 @@ def _plain(value: Value) -> str:
     if text.isprintable() and " " not in text:
         return text
     return printable(json.dumps(text, ensure_ascii=False))
-
-
-def printable(text: str) -> str:
-    """Escape characters that end the line or move the cursor (ASVS 16.4.1)."""
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
 
 
 _output = _Output()

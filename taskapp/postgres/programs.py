@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from taskapp.config.installation import COMMAND, IS_ONE_FILE
+from taskapp.core.errors import OperatorError
 from taskapp.postgres.processes import clean_environment
 
 MIN_MAJOR = 15
@@ -34,7 +35,7 @@ _PLACES = (
 )
 
 
-class EmbeddedPostgresError(Exception):
+class EmbeddedPostgresError(OperatorError):
     """PostgreSQL can't be run; the message says why, and the fix."""
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from taskapp.core.cancellation import raise_if_cancelled
+from taskapp.core.errors import OperatorError
 from taskapp.core.files import open_lock
 from taskapp.postgres.backoff import RestartBackoff
 from taskapp.postgres.cluster import finish_replacement, make_cluster
@@ -81,7 +82,7 @@ ExtraSettings = Callable[[Path], Mapping[str, str]]
 Upgrade = Callable[[PostgresPrograms, PostgresPrograms], Awaitable[None]]
 
 
-class DataFolderInUse(Exception):  # a state, not an error
+class DataFolderInUse(OperatorError):  # a state, not an error
     """Another process runs PostgreSQL in this data folder; the message says which."""
 
 

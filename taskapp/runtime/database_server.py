@@ -18,6 +18,7 @@ from taskapp.backups.upgrade import upgrade_cluster
 from taskapp.backups.wal_archive import archive_settings
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
+from taskapp.core.errors import OperatorError
 from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.database import Database
 from taskapp.db.migrations import HEAD, NewerDatabaseError, migrate, read_revision
@@ -26,7 +27,7 @@ from taskapp.postgres.server import ExtraSettings, embedded_postgres
 from taskapp.queries.users import count_users
 
 
-class OlderDatabaseError(Exception):
+class OlderDatabaseError(OperatorError):
     """The database has not been migrated to the revision of this code yet."""
 
     def __init__(self, revision: str) -> None:

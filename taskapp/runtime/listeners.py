@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tornado.netutil import bind_sockets
 
-from taskapp.config.parsers import UNIX_PREFIX
+from taskapp.config.parsers import ANY_ADDRESS, UNIX_PREFIX
 from taskapp.config.settings import Settings
+from taskapp.core.errors import OperatorError
 from taskapp.observability.logs import log
 
-ANY_ADDRESS = "*"  # of both IPv4 and IPv6
 FREE_THE_ADDRESS = "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT."
 _CORRECT_THE_UNIT = "Give the .socket unit a ListenStream=, and no Accept=yes."
 BACKLOG = 1024  # connections that may wait to be accepted
@@ -28,7 +28,7 @@ _FIRST_PASSED = 3  # the first descriptor that systemd passes (sd_listen_fds(3))
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
-class ListenError(Exception):
+class ListenError(OperatorError):
     """The process cannot listen on its address; the message says why and what to do."""
 
 

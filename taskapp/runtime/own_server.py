@@ -5,9 +5,8 @@ import socket
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 
-from taskapp.config.parsers import UNIX_PREFIX
+from taskapp.config.parsers import ANY_ADDRESS, UNIX_PREFIX
 from taskapp.config.settings import Settings
-from taskapp.runtime.listeners import ANY_ADDRESS
 
 _MAX_BODY = 64 * 1024  # bytes
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from taskapp.backups.create import make_backup
 from taskapp.backups.dump import restore_dump
 from taskapp.backups.repository import DESCRIPTION, Backup, BackupError
-from taskapp.cli.backups import BACKUP_COMMANDS
+from taskapp.cli.commands import COMMANDS, LazyCommands
 from taskapp.db.migrations import migrate
 from tests.support.backup_tools import Instance, instance, original, short_parent, without_progress
 from tests.support.database_fixtures import (
@@ -30,7 +30,7 @@ from tests.support.server_process import wait_until
 
 __all__ = ["instance", "original"]  # fixtures
 
-cli = click.Group("taskapp", commands={str(each.name): each for each in BACKUP_COMMANDS})
+cli = click.Group("taskapp", commands=LazyCommands(COMMANDS))
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 TIMESTAMP = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"
 

@@ -16,7 +16,7 @@ from taskapp.backups import unmounted_disk
 from taskapp.backups.repository import BackupError
 from taskapp.backups.status import BackupReport, BackupStatus
 from taskapp.backups.verify import verify_backup
-from taskapp.cli.backups import BACKUP_COMMANDS
+from taskapp.cli.backups import backup
 from taskapp.doctor.backups import check_backups
 from taskapp.doctor.check_results import Level
 from tests.support.backup_tools import Instance, instance, original, short_parent
@@ -116,10 +116,10 @@ def test_a_new_disk_is_taken_when_one_says_so(instance: Instance, disk: Path) ->
     shutil.rmtree(disk / "taskapp")
     cli = CliRunner()
     environment = dict(instance.settings().texts)
-    refused = cli.invoke(BACKUP_COMMANDS[0], [], env=environment)
+    refused = cli.invoke(backup, [], env=environment)
     assert refused.exit_code == 1
     assert "backup --init` once" in refused.output
-    assert cli.invoke(BACKUP_COMMANDS[0], ["--init"], env=environment).exit_code == 0
+    assert cli.invoke(backup, ["--init"], env=environment).exit_code == 0
     assert look(instance).failures == ()
     instance.write("later")
     shutil.rmtree(instance.cluster)

@@ -124,6 +124,22 @@ def test_a_healthy_server_is_said_to_be_so(server: ServerProcess) -> None:
     assert json.loads(asked.stdout)["status"] == "healthy"
 
 
+def test_it_imports_neither_the_server_nor_the_database() -> None:
+    """A container asks each 10 seconds: importing everything takes four times as long as this."""
+    asked = subprocess.run(
+        [sys.executable, "-X", "importtime", str(PROGRAM), "health"],
+        env=inherited_environment() | {"TASKAPP_HOST": "unix:/nowhere/taskapp.sock"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in asked.stderr.splitlines()}
+    assert "taskapp.runtime.own_server" in imported
+    heavy = {"aiopg", "alembic", "bcrypt", "jinja2", "msgspec", "psycopg2", "sqlalchemy", "tornado"}
+    assert imported & heavy == set()
+
+
 def test_a_server_that_is_away_is_a_failure() -> None:
     with reserved_port() as port:
         asked = health(port)

@@ -15,7 +15,7 @@ from typing import Any
 import platformdirs
 import pytest
 
-from taskapp.cli.common import read_settings
+from taskapp.config.environment import read_settings
 from taskapp.config.installation import HOME
 from taskapp.config.secret_key import load_secret_keys
 from taskapp.config.settings import (
