@@ -29,7 +29,9 @@ def read_settings() -> Settings:
 
 def _read_env_file(path: Path) -> dict[str, str]:
     try:
-        # Unlike Path.is_file before Python 3.14, this passes over a folder that cannot be searched.
+        # Unlike those of Path before Python 3.14, these pass over a folder that cannot be searched.
+        if os.path.islink(path):  # noqa: PTH114  # see above
+            _require_own(path.lstat(), path)  # first: the kernel may not follow that of another
         if not os.path.isfile(path):  # noqa: PTH113  # see above
             return {}
         from dotenv.parser import parse_stream  # noqa: PLC0415  # few have such a file
