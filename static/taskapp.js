@@ -4,6 +4,8 @@
 const MAX_WAIT = 30_000;
 // Milliseconds after which a list is renewed
 const AWAY = 60_000;
+// Milliseconds after the last tick, in which it can be taken back where it was made
+const PAUSE = 2_000;
 // What the Escape key may throw away
 const FEW_CHARACTERS = 40;
 
@@ -21,7 +23,11 @@ const fill = (element, ...children) => element.replaceChildren(...children);
 const accountOf = (page) => page.body.dataset.account ?? "";
 const account = accountOf(document);
 const flash = find("#flash");
-const list = find(".tasks");
+const fold = byId("completed");
+const lists = all(".tasks");
+const [list] = lists;
+// The link to what is not loaded yet of a list
+const more = (part) => find("[rel=next]", part.parentElement);
 
 // Requests
 
@@ -147,10 +153,12 @@ function takeList(result) {
 
 function takeCounts(page) {
   const counts = all(".count", page);
-  for (const count of all(".count")) count.textContent = counts.shift().textContent;
+  const [, , completed] = counts;
+  for (const count of all(".count")) count.textContent = (counts.shift() ?? completed).textContent;
   const [link, fresh] = [find(".clear a"), find(".clear a", page)];
   if (link && fresh) link.textContent = fresh.textContent;
   else fill(find(".clear"), fresh ?? "");
+  if (fold) fold.hidden = !fresh;
   document.title = page.title;
 }
 
@@ -167,32 +175,40 @@ function renewRow(row, fresh, number) {
 }
 
 function takeRows(page, number) {
-  const fresh = all(".task", page);
-  const ids = fresh.map(({ id }) => id);
-  const hasNext = find("[rel=next]", page);
-  const isGap = hasNext && !ids.some(byId);
   for (const row of all(".saved")) row.remove();
-  let last = all(".unsaved").at(-1);
-  for (const row of fresh) {
-    if (!byId(row.id)) {
-      last ? last.after(row) : list.prepend(row);
-      stamp(row.id);
-    }
-    last = byId(row.id);
-  }
-  const end = isGap || !hasNext ? undefined : rows().indexOf(last);
-  for (const row of rows().slice(0, end)) {
-    const isKept = ids.includes(row.id) || staying.has(row.id) || isInHand(row, number);
-    if (!isKept && !hasFocus(row)) row.remove();
-  }
-  if (end === undefined) fill(find(".next"), hasNext ?? "");
+  const fresh = all(".tasks", page);
+  const ids = all(".task", page).map(({ id }) => id);
+  for (const part of lists) takePart(part, fresh.shift(), ids, number);
   find(".empty")?.remove();
   if (!find("li", list)) list.after(find(".empty", page) ?? "");
 }
 
+function takePart(part, page, ids, number) {
+  const fresh = all(".task", page);
+  const next = more(page);
+  // Completed ones that had no room
+  if (next && !fresh.length) return;
+  const isHere = ({ id }) => part.contains(byId(id));
+  const isHeld = (row) => staying.has(row.id) || isInHand(row, number) || hasFocus(row);
+  const isGap = next && !fresh.some(isHere);
+  let last = all(".unsaved", part).at(-1);
+  for (const row of fresh) {
+    const known = byId(row.id);
+    if (!known) stamp(row.id);
+    if (!known || !(isHere(row) || isHeld(known))) {
+      last ? last.after(known ?? row) : part.prepend(known ?? row);
+    }
+    if (isHere(row)) last = byId(row.id);
+  }
+  const old = all(".task", part);
+  const end = isGap || !next ? undefined : Math.max(0, old.indexOf(last));
+  for (const row of old.slice(0, end)) if (!ids.includes(row.id) && !isHeld(row)) row.remove();
+  if (end === undefined) fill(find(".next", part.parentElement), next ?? "");
+}
+
 // What is looked at stays where it is, whatever changes above it.
-function keepPlace(change) {
-  const isSeen = (part) => part.getBoundingClientRect().bottom > 0;
+function keepPlace(change, moved) {
+  const isSeen = (part) => part !== moved && part.getBoundingClientRect().bottom > 0;
   const anchor = [find(".add"), ...rows()].find(isSeen);
   const top = anchor?.getBoundingClientRect().top;
   change();
@@ -234,6 +250,7 @@ async function sendStatus(form, fields, url) {
   const isBusy = wishes.has(id);
   let confirmed = byId(id)?.classList.contains("completed") ? "completed" : "pending";
   wishes.set(id, { url, fields });
+  staying.delete(id);
   staying.add(id);
   showStatus(id, fields.status);
   if (isBusy) return;
@@ -251,19 +268,52 @@ async function sendStatus(form, fields, url) {
     refuseRow(byId(id), result);
   }
   stamp(id);
+  tidyLater();
   await settle();
 }
 
+// The fold: a task goes to the list of its status, unless somebody is at it
+
+let tidying;
+
+function tidyLater() {
+  clearTimeout(tidying);
+  if (fold) tidying = setTimeout(tidy, PAUSE);
+}
+
+function tidy() {
+  for (const id of staying) {
+    const row = byId(id);
+    if (row && (isInHand(row, Infinity) || find(":focus-visible", row))) continue;
+    staying.delete(id);
+    if (row) takeAway(row, () => putInPlace(row));
+  }
+  if (staying.size) tidyLater();
+  if (!find("li", list)) renew();
+}
+
+// The latest completion is on top; pending ones are in the order of their ids.
+function putInPlace(row) {
+  const isDone = row.classList.contains("completed");
+  if (fold.contains(row) === isDone) return;
+  if (isDone) return lists[1].prepend(row);
+  find(".empty")?.remove();
+  const older = all(".task", list).find(({ id }) => id < row.id);
+  if (older) older.before(row);
+  else more(list) ? row.remove() : list.append(row);
+}
+
 function refuseRow(row, result) {
-  if (result?.status === 404 && row) removeRow(row);
+  if (result?.status === 404 && row) takeAway(row, () => row.remove());
   explain(result);
 }
 
-function removeRow(row) {
+// Its neighbor gets the focus that it had.
+function takeAway(row, change) {
   const neighbor = row.nextElementSibling ?? row.previousElementSibling;
   const hadFocus = hasFocus(row);
-  keepPlace(() => row.remove());
-  if (hadFocus && neighbor) focus(find(".check", neighbor));
+  keepPlace(change, row);
+  if (hadFocus && neighbor && !hasFocus(row)) focus(find(".check", neighbor));
 }
 
 // New tasks: each has its row at once, and waits in the outbox until it is saved
@@ -512,21 +562,21 @@ async function loadMore(link) {
   if (!link.isConnected) return;
   if (!isList(result)) return explain(result);
   const fresh = all(".task", result.page).filter(({ id }) => !byId(id));
-  // What is deleted there leads back to this list.
-  for (const row of fresh) find(".links a:last-child", row).search = location.search;
   const isAwaited = isIdle() || hasFocus(link);
-  fill(find(".next"), find("[rel=next]", result.page) ?? "");
-  list.append(...fresh);
+  lists.find((part) => more(part) === link).append(...fresh);
+  fill(link.parentElement, find("[rel=next]", result.page) ?? "");
   if (isAwaited && fresh.length) focus(find(".check", fresh[0]));
 }
 
+const count = (part) => all(".task", part).length;
 const placeName = `${account} place ${location.pathname}${location.search}`;
 
 function storePlace() {
   if (!account || isLoggedOut) return;
   const row = focusedRow();
   const around = [row, row?.nextElementSibling, row?.previousElementSibling];
-  keepText(placeName, JSON.stringify([rows().length, scrollY, around.map((each) => each?.id)]));
+  const place = [lists.map(count), fold?.open, scrollY, around.map((each) => each?.id)];
+  keepText(placeName, JSON.stringify(place));
 }
 
 // Back, a reload, and what leads back from a page of a task or from a form of this page
@@ -540,10 +590,14 @@ function isReturn() {
 async function returnToPlace() {
   const place = isReturn() && sessionStorage[placeName];
   if (!place) return location.hash || !isIdle() || focus(byId("new-title"));
-  const [count, top, ids] = JSON.parse(place);
+  const [counts, isOpen, top, ids] = JSON.parse(place);
   const touch = () => (isTouched = true);
   for (const type of ["wheel", "touchmove", "pointerdown", "keydown"]) on(type, touch);
-  while (rows().length < count && find("[rel=next]")) await loadMore(find("[rel=next]"));
+  if (fold) fold.open = isOpen;
+  for (const part of lists) {
+    const wanted = counts.shift();
+    while (count(part) < wanted && more(part)) await loadMore(more(part));
+  }
   if (isTouched) return;
   const row = ids.map(byId).find(Boolean);
   if (row) focus(find(".check", row));
@@ -649,6 +703,8 @@ async function onClick(event) {
   if (target.matches("[data-close]")) fill(flash);
   if (target.matches("[data-retry]")) retry(target.closest("li"));
   if (target.matches("[data-reopen]")) lastLink.click();
+  // Completed tasks that had no room in the page
+  if (target.closest(".fold > summary") && fold && !count(lists[1])) more(lists[1])?.click();
   const link = target.closest("a");
   if (!link || event.shiftKey || isModified(event)) return;
   const follow =
@@ -703,19 +759,21 @@ const filter = (index) => all(".filter a")[index].click();
 
 function move(step) {
   const row = focusedRow();
-  const next = row ? row[step] : find(".task");
-  const more = step === "nextElementSibling" && find("[rel=next]");
-  if (next) return find(".check", next).focus();
-  if (!more) return;
-  more.focus();
-  more.click();
+  const link = step > 0 && row && !row.nextElementSibling && more(row.parentElement);
+  if (link) {
+    link.focus();
+    return link.click();
+  }
+  const shown = rows().filter((each) => !each.closest("details:not([open])"));
+  const next = shown[row ? shown.indexOf(row) + step : 0];
+  if (next) find(".check", next).focus();
 }
 
 const remove = () => click(".links a:last-child");
 const shortcuts = {
   n: () => byId("new-title").focus(),
-  j: () => move("nextElementSibling"),
-  k: () => move("previousElementSibling"),
+  j: () => move(1),
+  k: () => move(-1),
   x: () => click(".check"),
   e: () => click(".links a"),
   z: () => find("button:not([data-close])", flash)?.click(),
@@ -821,6 +879,8 @@ function prepare(root) {
     if (time.className) time.textContent = time.title;
   }
   for (const button of all("button[hidden]", root)) button.hidden = false;
+  // What is deleted leads back to this list, also from a row of another page of it.
+  for (const link of all(".task .links a:last-child", root)) link.search = location.search;
   // Drafts do what the browser's history of forms is for, and end with the session.
   const fields = all("[data-draft]", root).flatMap(textFields);
   for (const field of fields) field.setAttribute("autocomplete", "off");

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Hashable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar
 
 from uuid_utils import uuid7
@@ -79,7 +79,7 @@ class TaskPage(PageHandler):
         """Return the path of this part of the list, at a task."""
         return f"/tasks{self.list_query}#task-{task_id}"
 
-    async def find_path_beside(self, task_id: str) -> str:
+    async def find_path_beside(self, task_id: str, *, status: str | None = None) -> str:
         """Return the path of this part of the list at the task beside one that will leave it.
 
         A part that will be empty is left for the beginning of the list.
@@ -88,7 +88,7 @@ class TaskPage(PageHandler):
             self.services,
             self.session,
             task_id,
-            status=self.status_filter,
+            status=status or self.status_filter,
             after=self.cursor,
         )
         if neighbor is None:
@@ -108,10 +108,17 @@ class TaskPage(PageHandler):
             "has_tasks": bool(summary.pending or summary.completed),
             "has_pending": bool(summary.pending),
             "has_completed": bool(summary.completed),
+            "has_more_completed": summary.completed > len(page.completed),
         }
-        skeletons = self.application.templates.skeletons(self.language)
+        render = partial(
+            render_rows,
+            language=self.language,
+            skeletons=self.application.templates.skeletons(self.language),
+            list_query=self.list_query,
+        )
         values: dict[str, str | HtmlChunks | None] = {
-            "rows": render_rows(page.tasks, self.language, skeletons, list_query=self.list_query),
+            "rows": render(page.tasks),
+            "completed_rows": render(page.completed),
             **_format_summary(summary, self.language),
             "filter_query": _list_query(status_filter, None),
             "next_query": page.next_cursor and _list_query(status_filter, page.next_cursor),
@@ -334,8 +341,10 @@ class TaskStatusPage(TaskPage):
     async def post(self, task_id: str) -> None:
         """Complete or reopen a task, and lead back to it or, if it leaves the list, beside it."""
         sent = self.read_form("status")
-        stays = self.status_filter in {None, sent.get("status")}
-        path_beside = None if stays else await self.find_path_beside(task_id)
+        # In the list of all tasks, completed ones are folded away.
+        stays = (self.status_filter or "pending") == sent.get("status")
+        left = "pending" if sent.get("status") == "completed" else "completed"
+        path_beside = None if stays else await self.find_path_beside(task_id, status=left)
         task = await set_task_status(self.services, self.session, task_id, sent)
         done = "completed" if task.status == "completed" else "reopened"
         self.redirect_to(path_beside or self.path_of_task(task.id), f"{done}.{task.id}")

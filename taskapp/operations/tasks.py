@@ -48,6 +48,13 @@ class TaskSlice:
     next_cursor: str | None
 
 
+@dataclass(frozen=True)
+class ListPage(TaskSlice):
+    """A page of the list, with the completed tasks that are folded below its pending ones."""
+
+    completed: Sequence[ListedTask] = ()
+
+
 class DeletedTasks(NamedTuple):
     """How many tasks were deleted, and the tasks, unless they are too many to be restored."""
 
@@ -91,10 +98,11 @@ async def list_tasks(
 
 async def list_tasks_with_summary(
     services: Services, session: SessionToken, *, status: str | None, after: str | None
-) -> tuple[TaskSlice, ListSummary]:
+) -> tuple[ListPage, ListSummary]:
     """Return what a page of the list shows, with the summary of the list, in one round trip.
 
-    A list of the completed tasks begins with the latest completion, all others are newest first.
+    Completed tasks begin with the latest completion. The pages of all tasks have the pending ones,
+    and the first of them as many completed ones as there is room for (ADR 0050).
 
     Raises:
         BadRequest: we did not sign the cursor.
@@ -104,8 +112,12 @@ async def list_tasks_with_summary(
     rows, summary = await queries.list_tasks_with_summary(services.database, session, selection)
     if summary is None:
         raise NotAuthenticated
-    by_completion = status == "completed"
-    return _page(services, rows, DEFAULT_PAGE_SIZE, by_completion=by_completion), summary
+    if status == "completed":
+        page = _page(services, rows, DEFAULT_PAGE_SIZE, by_completion=True)
+        return ListPage(page.tasks, page.next_cursor), summary
+    pending = [task for task in rows if task.status == "pending"]
+    page = _page(services, pending, DEFAULT_PAGE_SIZE)
+    return ListPage(page.tasks, page.next_cursor, rows[len(pending) : DEFAULT_PAGE_SIZE]), summary
 
 
 async def find_neighbor(
@@ -118,6 +130,8 @@ async def find_neighbor(
 ) -> str | None:
     """Return the id of the task after another on a page of a list, or before it if it is the last.
 
+    It has the same status: completed tasks are apart from pending ones.
+
     None if there is no other task on the page, or if the task is not there.
 
     Raises:
@@ -127,9 +141,10 @@ async def find_neighbor(
     clean_id = _read_id(task_id)
     selection = _select_page(services, status, after)
     rows, _ = await queries.list_tasks_with_summary(services.database, session, selection)
-    ids = [task.id for task in rows]
-    if clean_id not in ids:
+    status_of = {task.id: task.status for task in rows}
+    if clean_id not in status_of:
         return None
+    ids = [task.id for task in rows if task.status == status_of[clean_id]]
     place = ids.index(clean_id)
     return next(iter([*ids[place + 1 :], *ids[:place][-1:]]), None)
 
@@ -388,8 +403,10 @@ def _read_cursor(services: Services, after: str | None) -> str | None:
 
 
 def _select_page(services: Services, status: str | None, after: str | None) -> Selection:
-    if status != "completed" or after is None:
-        return Selection(status, _read_cursor(services, after), _PAGE_LIMIT)
+    if after is None:
+        return Selection(status, None, _PAGE_LIMIT)
+    if status != "completed":  # completed tasks are on the first page of all tasks
+        return Selection("pending", _read_cursor(services, after), _PAGE_LIMIT)
     last = services.signer.read_completion_cursor(after)
     if last is None:
         raise BadRequest(Message("Invalid cursor."))

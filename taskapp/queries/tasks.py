@@ -19,6 +19,7 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import array, insert
@@ -198,17 +199,16 @@ _completion = func.coalesce(tasks.c.completed_at, text("'-infinity'::timestamptz
 _completed_before = bindparam("completed_before", type_=DateTime(timezone=True))
 _latest_completed = (
     select(*_listed)
-    .where(
-        is_owned,
-        tasks.c.status == text("'completed'"),
-        tuple_(_completion, tasks.c.id)
-        < tuple_(
-            func.coalesce(_completed_before, text("'infinity'::timestamptz")),
-            func.coalesce(_after, _MAX_ID),
-        ),
-    )
+    .where(is_owned, tasks.c.status == text("'completed'"))
     .order_by(tasks.c.user_id.desc(), _completion.desc(), tasks.c.id.desc())
     .limit(_page_limit)
+)
+_next_completed = _latest_completed.where(
+    tuple_(_completion, tasks.c.id)
+    < tuple_(
+        func.coalesce(_completed_before, text("'infinity'::timestamptz")),
+        func.coalesce(_after, _MAX_ID),
+    )
 )
 _newest_pending = (
     select(*_listed)
@@ -216,14 +216,19 @@ _newest_pending = (
     .order_by(*order_of_status)
     .limit(_page_limit)
 )
-_LIST_WITH_SUMMARY = Statement(
-    "tasks.list_with_summary", list_of_all.with_only_columns(*_listed, _summary)
+# PostgreSQL appends them in this order: completed ones fill the room that pending ones leave. A
+# parallel plan, which would not, costs more than so few rows.
+_pending_and_completed = (
+    union_all(select(_newest_pending.subquery()), select(_latest_completed.subquery()))
+    .limit(_page_limit)
+    .subquery()
 )
+_LIST_WITH_SUMMARY = Statement("tasks.list_with_summary", select(_pending_and_completed, _summary))
 _LIST_PENDING_WITH_SUMMARY = Statement(
     "tasks.list_pending_with_summary", _newest_pending.add_columns(_summary)
 )
 _LIST_COMPLETED_WITH_SUMMARY = Statement(
-    "tasks.list_completed_with_summary", _latest_completed.add_columns(_summary)
+    "tasks.list_completed_with_summary", _next_completed.add_columns(_summary)
 )
 _PAGES: dict[str | None, Statement] = {
     None: _LIST_WITH_SUMMARY,
@@ -337,8 +342,8 @@ async def list_tasks_with_summary(
 ) -> tuple[list[ListedTask], ListSummary | None]:
     """List the tasks of a page, and return the summary in the same round trip.
 
-    Completed tasks alone begin with the latest completion, all others are newest first. The summary
-    is None without a session.
+    The newest pending tasks come before the completed ones, which begin with the latest completion.
+    The summary is None without a session.
     """
     statement = _PAGES[selection.status]
     rows = await database.fetch_all(statement, session=session.secret_hash, **selection._asdict())

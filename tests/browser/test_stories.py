@@ -20,6 +20,7 @@ from tests.support.stories import (
     have,
     link,
     log_in,
+    open_completed,
     path_of,
     register,
     rows,
@@ -184,6 +185,7 @@ def test_a_completed_task_differs_by_more_than_color(tasks: Page) -> None:
     add(tasks, "Done")
     add(tasks, "To do")
     box(tasks, "Done").click()
+    open_completed(tasks)
     expect(box(tasks, "Done")).to_be_checked()
     expect(box(tasks, "To do")).not_to_be_checked()
     expect(tasks.get_by_text("Completed just now").filter(visible=True)).to_have_count(1)
@@ -194,15 +196,17 @@ def test_a_completed_task_differs_by_more_than_color(tasks: Page) -> None:
     ]
 
 
-def test_completing_is_undone_in_place_or_by_the_flash_message(tasks: Page) -> None:
+def test_completing_is_undone_at_its_box_or_by_the_flash_message(tasks: Page) -> None:
     add(tasks, "Buy milk")
     box(tasks, "Buy milk").click()
     expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect_counts(tasks, 1, 0, 1)
+    open_completed(tasks)
     box(tasks, "Buy milk").press("Space")
     expect(flash_message(tasks)).to_contain_text("Task reopened.")
     tasks.get_by_role("button", name="Undo").click()
     expect(flash_message(tasks)).to_contain_text("Task completed.")
+    open_completed(tasks)
     expect(box(tasks, "Buy milk")).to_be_checked()
 
 
@@ -224,11 +228,11 @@ def test_a_filter_is_an_address_with_its_count(tasks: Page) -> None:
     for title in ("One", "Two", "Three"):
         add(tasks, title)
     box(tasks, "Two").click()
-    expect(box(tasks, "Two")).to_be_checked()
+    expect_counts(tasks, 3, 2, 1)
     for name, found, address in [
         ("Completed 1", ["Two"], "/tasks?status=completed"),
         ("Pending 2", ["Three", "One"], "/tasks?status=pending"),
-        ("All 3", ["Three", "Two", "One"], "/tasks"),
+        ("All 3", ["Three", "One"], "/tasks"),
     ]:
         link(tasks, name).click()
         expect(titles(tasks)).to_have_text(found)
@@ -236,6 +240,8 @@ def test_a_filter_is_an_address_with_its_count(tasks: Page) -> None:
         tasks.reload()
         expect(titles(tasks)).to_have_text(found)
         expect(link(tasks, name)).to_have_attribute("aria-current", "page")
+    open_completed(tasks)
+    expect(titles(tasks)).to_have_text(["Three", "One", "Two"])
 
 
 def test_an_empty_list_says_kindly_why(tasks: Page) -> None:
@@ -272,13 +278,13 @@ def test_more_tasks_are_loaded_and_the_place_is_kept(tasks: Page, *, has_scripts
     expect(titles(tasks)).to_have_count(60 if has_scripts else 10)
     box(tasks, "Task 57").click()
     expect(flash_message(tasks)).to_contain_text("Task completed.")
-    expect(box(tasks, "Task 57")).to_be_checked()
-    expect(box(tasks, "Task 57")).to_be_in_viewport()
+    expect(box(tasks, "Task 58")).to_be_in_viewport()
     link(tasks, "Delete: Task 58").click()
     tasks.get_by_role("button", name="Delete").click()
     expect(flash_message(tasks)).to_contain_text("Task deleted.")
-    expect(titles(tasks)).to_have_count(9)
-    link(tasks, "Back to newest").click()
+    expect(titles(tasks)).to_have_count(58 if has_scripts else 8)
+    if not has_scripts:
+        link(tasks, "Back to newest").click()
     expect(titles(tasks).first).to_have_text("Task 0")
 
 

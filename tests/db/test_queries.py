@@ -76,6 +76,7 @@ PAGE = DEFAULT_PAGE_SIZE + 1  # rows; one more tells that there is another page
 # Rows of statements with a limit of their own.
 LIMITS = {
     "sessions.list": 2 * sessions.MAX_LISTED,
+    "tasks.list_with_summary": PAGE,
     "tasks.list_pending_with_summary": PAGE,
     "tasks.list_completed_with_summary": PAGE,
 }

@@ -119,17 +119,65 @@ async def test_a_filter_is_kept_in_the_address_and_counts(
     assert current == ["/tasks?status=completed"]
 
 
-async def test_a_list_of_completed_tasks_begins_with_the_latest_completion(
+async def test_completed_tasks_are_folded_below_the_pending_ones_the_latest_completion_first(
     mine: PageClient, alice: ApiClient, settings: Settings
 ) -> None:
     made = {title: await alice.add_task(title) for title in ("A", "B", "C", "D", "E")}
     for title in ("C", "A", "E"):
         await alice.put(f"/api/tasks/{made[title]['id']}", {"status": "completed"})
+    page = await mine.open("/tasks")
+    assert page.titles == ["D", "B", "E", "A", "C"]
+    pending, folded = page.html.split('<details class="fold" id="completed">')
+    assert (pending.count('<li class="task'), folded.count('<li class="task')) == (2, 3)
+    assert "Completed 3" in page.text
+    assert not page.has_link("All completed tasks")
     assert (await mine.open("/tasks?status=completed")).titles == ["E", "A", "C"]
+    assert (await mine.open("/tasks?status=pending")).titles == ["D", "B"]
     assert await titles(alice) == ["E", "D", "C", "B", "A"]  # the API has one order
-    # Those without a time, of before it was stored, come last.
+    # Of before it was stored: they come last.
     execute(settings.database_url, "UPDATE tasks SET completed_at = NULL WHERE title = 'E'")
-    assert (await mine.open("/tasks?status=completed")).titles == ["A", "C", "E"]
+    assert (await mine.open("/tasks")).titles == ["D", "B", "A", "C", "E"]
+    page = await mine.submit("A")  # reopened
+    assert page.titles == ["D", "B", "A", "C", "E"]
+    assert page.html.index(">A</p>") < page.html.index('id="completed"')
+
+
+async def test_a_second_click_on_the_box_does_not_lead_into_the_fold(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    for title in ("A", "B"):
+        await alice.add_task(title, status="completed")
+    task = await alice.add_task("C")
+    for _ in range(2):
+        address = f"/tasks/{task['id']}/status"
+        page = await mine.fetch("POST", address, mine.csrf_field | {"status": "completed"})
+        assert (page.status, page.location) == (303, "/tasks")
+
+
+@pytest.mark.parametrize(("pending", "folded"), [(0, 50), (30, 20), (49, 1), (50, 0), (60, 0)])
+async def test_completed_tasks_fill_the_room_of_the_page_and_a_link_leads_to_all(
+    mine: PageClient, alice: ApiClient, empty_database: str, pending: int, folded: int
+) -> None:
+    add_tasks(empty_database, alice.user_id, pending)
+    add_tasks(empty_database, alice.user_id, 60, status="completed")
+    page = await mine.open("/tasks")
+    assert len(page.rows) == min(pending, 50) + folded
+    assert sum(row.is_completed for row in page.rows) == folded
+    assert "Completed 60" in page.text  # all of them, not those of the page
+    assert page.link("All completed tasks") == "/tasks?status=completed"
+    assert page.has_link("Load more") == (pending > 50)
+    if pending > 50:
+        page = await mine.open(page.link("Load more"))
+        assert [row.is_completed for row in page.rows] == [False] * 10
+        assert 'id="completed"' not in page.html
+
+
+async def test_a_list_without_completed_tasks_has_no_fold(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    await alice.add_task("A")
+    assert '<details class="fold" id="completed" hidden>' in (await mine.open("/tasks")).html
+    assert 'id="completed"' not in (await mine.open("/tasks?status=pending")).html
 
 
 async def test_pages_of_completed_tasks_go_on_where_they_ended_whatever_is_reopened(
@@ -156,7 +204,7 @@ async def test_more_than_fifty_tasks_are_walked_page_by_page(
 ) -> None:
     for number in range(103):
         await alice.add_task(f"Task {number}", status="completed" if number % 2 else "pending")
-    await _walk(mine, "/tasks", [50, 50, 3])
+    await _walk(mine, "/tasks", [50, 2])
     await _walk(mine, "/tasks?status=pending", [50, 2])
     await _walk(mine, "/tasks?status=completed", [50, 1])
 
@@ -226,7 +274,7 @@ async def test_a_refused_task_keeps_both_texts_and_says_why_beside_the_field(
     assert message in page.error_beside("Add", field)
     assert page.form("Add").fields["title"] == title
     assert page.form("Add").fields["description"] == description
-    assert ["open" in tag for tag in page.tags("details")] == [True, False]
+    assert ["open" in tag for tag in page.tags("details")] == [True, False, False]
     assert [tag["name"] for tag in page.focused] == [field]
     assert await titles(alice) == []
     assert (await mine.submit("Add", title="Better", description="")).titles == ["Better"]

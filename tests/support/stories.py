@@ -88,11 +88,17 @@ def unsaved(page: Page) -> Locator:
 
 
 def box(page: Page, title: str) -> Locator:
-    return page.get_by_role("checkbox", name=title, exact=True)
+    """Return the checkbox of a task, which may be in the closed fold."""
+    return page.get_by_role("checkbox", name=title, exact=True, include_hidden=True)
 
 
 def link(page: Page, name: str) -> Locator:
     return page.get_by_role("link", name=name)
+
+
+def open_completed(page: Page) -> None:
+    """Open the fold of completed tasks, even before there are any."""
+    page.locator("#completed").evaluate("fold => { fold.open = true }")
 
 
 def flash_message(page: Page) -> Locator:
