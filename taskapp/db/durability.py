@@ -13,8 +13,10 @@ _MESSAGE = "SELECT pg_logical_emit_message(true, 'taskapp', '')"
 
 
 async def wait_until_durable(connection: Connection) -> None:
-    """Wait until everything that is committed by now is durable."""
+    """Wait until everything that is committed by now is durable, also if waits are canceled."""
     await connection.run(_MESSAGE)
+    while connection.take_notices():
+        await connection.run(_MESSAGE)
 
 
 async def run_change(

@@ -269,7 +269,12 @@ def describe(response: Response) -> str:
 def test_a_wait_for_the_standby_that_somebody_cancels_is_no_confirmation(site: Site) -> None:
     with site.standby_away(), ThreadPoolExecutor() as others:
         first = others.submit(site.send, "POST", "/api/tasks", {"title": "canceled"})
-        wait_until(lambda: execute(site.url, CANCEL) != [])
+
+        def ends_while_every_wait_is_canceled() -> bool:
+            execute(site.url, CANCEL)
+            return first.done()
+
+        wait_until(ends_while_every_wait_is_canceled)
         assert describe(first.result()) == "503, unknown"
     wait_until(lambda: site.health() == "connected")
 
