@@ -16,7 +16,7 @@ CORE := tests/api/test_auth_api.py tests/api/test_task_api.py tests/auth tests/b
 # What a person has set for other programs would find other packages, or another folder.
 unexport CDPATH GREP_OPTIONS $(filter-out PYTHON PYTHONS,$(filter PYTHON%,$(.VARIABLES)))
 
-.PHONY: FORCE run test test-deploy test-postgres test-python test-binary binary man wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages images clean help
+.PHONY: FORCE run test test-deploy test-cluster test-postgres test-python test-binary binary man wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages images clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
@@ -29,8 +29,11 @@ test-deploy:  ## set up and run the tests of deploy/
 	@$(MAKE) --no-print-directory --jobs=4 $(VENV)/.development $(VENV)/.deploy $(VENV)/.release $(DEPLOY_MODULES)/.installed system-deploy
 	$(BIN)/pytest tests/deploy
 
+test-cluster: $(VENV)/.development system-deploy  ## as root: break each part of a cluster of three machines, in 25 minutes
+	$(BIN)/pytest tests/cluster
+
 test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system-deploy  ## run the tests on Debian's PostgreSQL, or TASKAPP_TEST_DATABASE_URL
-	$(BIN)/python -m tests.deploy.serve_postgres $(BIN)/pytest --ignore=tests/deploy -m "not alone" \
+	$(BIN)/python -m tests.deploy.serve_postgres $(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m "not alone" \
 	    --numprocesses=4 --dist=loadfile
 
 test-python:  ## run the core of the tests on each Python from 3.11 on that is here, Debian's own too
@@ -51,8 +54,8 @@ types: $(VENV)/.development  ## check types
 
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests in parallel, with coverage
 	@bash tests/in_turn.sh \
-	    '$(BIN)/pytest --ignore=tests/deploy -m "not alone" --numprocesses=4 --dist=loadfile --cov --cov-report=term' \
-	    '$(BIN)/pytest --ignore=tests/deploy -m alone'
+	    '$(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m "not alone" --numprocesses=4 --dist=loadfile --cov --cov-report=term' \
+	    '$(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m alone'
 
 browser: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests that open a browser
 	$(BIN)/pytest tests/browser -m "not alone" --numprocesses=4 --dist=loadfile

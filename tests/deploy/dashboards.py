@@ -1,6 +1,7 @@
 """The dashboards of deploy/grafana: their panels and queries."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from tests.support.server_process import CHECKOUT
 
 FOLDER = CHECKOUT / "deploy" / "grafana" / "dashboards"
+OF_CLUSTER = re.compile(r"\b(?:patroni|etcd|haproxy|pgbackrest)_\w+")
 # MON-10 in docs/design/requirements.md
 NAMES = ("overview", "api", "infrastructure", "database", "business")
 
@@ -31,6 +33,11 @@ class Panel:
     place: tuple[int, int, int, int]
     words: dict[str, str]
     queries: tuple[Query, ...]
+
+    @property
+    def is_of_cluster(self) -> bool:
+        """Return whether it shows what only a cluster has, or backups by pgBackRest."""
+        return any(OF_CLUSTER.search(query.expression) for query in self.queries)
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,9 @@ def main(target: Path) -> None:
 
 
 def _draw_dashboard(dashboard: Dashboard, prometheus: Prometheus) -> str:
-    height = max(y + h for _, y, _, h in (panel.place for panel in dashboard.panels)) * ROW
-    panels = "".join(_draw_panel(panel, prometheus) for panel in dashboard.panels)
+    shown = [panel for panel in dashboard.panels if not panel.is_of_cluster]
+    height = max(y + h for _, y, _, h in (panel.place for panel in shown)) * ROW
+    panels = "".join(_draw_panel(panel, prometheus) for panel in shown)
     return (
         f'<h1>{escape(dashboard.title)}</h1><section style="height: {height}px">{panels}</section>'
     )

@@ -15,6 +15,7 @@ PANELS = [
     pytest.param(panel, id=f"{dashboard.name}-{panel.title}")
     for dashboard in read_dashboards()
     for panel in dashboard.panels
+    if not panel.is_of_cluster  # tests/cluster/test_monitoring.py
 ]
 METRIC = re.compile(r"\b(?:up|(?:taskapp|process|node|pg)_\w+)\b")
 

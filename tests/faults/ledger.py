@@ -21,8 +21,10 @@ from tests.support.server_process import Client, NoResponse, Response, wait_unti
 
 COMES_BACK_WITHIN = 20.0  # seconds, without help (docs/reliability.md)
 PROBLEM = "application/problem+json"
+BALANCER = "taskapp "  # how the errors of deploy/haproxy/ begin, which know of no outcome
 INTERVAL = 0.05  # seconds between attempts of an unacknowledged write
 STATUSES = ("pending", "completed")
+UNAVAILABLE = {502, 503, 504}  # 502 and 504 are of a balancer
 SUCCESS = {"POST": 201, "PUT": 200, "DELETE": 200}
 
 
@@ -30,6 +32,12 @@ class Outcome(Enum):
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"  # known not to have happened
     UNKNOWN = "unknown"
+
+
+def is_problem(response: Response) -> bool:
+    """Return whether a refusal has the form of taskapp, and says when to try again."""
+    headers = response.headers
+    return headers["Content-Type"] == PROBLEM and int(headers["Retry-After"] or 0) > 0
 
 
 def content(owner: str, key: str, revision: int) -> dict[str, str]:
@@ -198,7 +206,7 @@ class Writer(threading.Thread):
         if response.status == SUCCESS[attempt.method]:
             self._take(task, response, fields)
             return Outcome.ACKNOWLEDGED
-        if response.status == 503:
+        if response.status in UNAVAILABLE:
             return self._read_refusal(response)
         if attempt.is_unknown and response.status in {404, 412}:
             return self._find_applied(task, attempt, fields)
@@ -214,9 +222,10 @@ class Writer(threading.Thread):
         task.path, task.version = f"/api/tasks/{shown['id']}", response.headers["ETag"]
 
     def _read_refusal(self, response: Response) -> Outcome:
-        if response.headers["Content-Type"] != PROBLEM or int(response.headers["Retry-After"]) < 1:
-            self._surprise(f"503 of another shape: {response.headers}")
-        is_unknown = response.json["detail"] == OutcomeUnknown.detail
+        if not is_problem(response):
+            return self._surprise(f"{response.status} of another shape: {response.headers}")
+        detail = response.json["detail"]
+        is_unknown = detail == OutcomeUnknown.detail or detail.startswith(BALANCER)
         return Outcome.UNKNOWN if is_unknown else Outcome.REFUSED
 
     def _find_applied(
@@ -230,7 +239,7 @@ class Writer(threading.Thread):
         if response.status == (404 if fields is None else 200):
             self._take(task, response, fields)
             return Outcome.ACKNOWLEDGED
-        if response.status == 503:
+        if response.status in UNAVAILABLE:
             return Outcome.UNKNOWN
         return self._surprise(f"after an unknown {attempt.method}: {response.status}")
 
