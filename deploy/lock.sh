@@ -8,11 +8,11 @@ options="--quiet --generate-hashes --allow-unsafe --no-header
 export PIP_CONFIG_FILE=/dev/null
 unset PIP_FIND_LINKS PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 # shellcheck disable=SC2086  # split into words on purpose
-"$compile" $options "$@" --strip-extras --extra postgres --output-file requirements.lock pyproject.toml
+"$compile" $options "$@" --strip-extras --extra postgres --extra tracing --output-file requirements.lock pyproject.toml
 # With extras: pip 23 refuses pytest-cov's "coverage[toml]" beside a pin of plain coverage if a
 # newer release exists.
 # shellcheck disable=SC2086
-"$compile" $options "$@" --no-strip-extras --extra postgres --extra dev --constraint requirements.lock \
+"$compile" $options "$@" --no-strip-extras --extra postgres --extra tracing --extra dev --constraint requirements.lock \
     --output-file requirements-dev.lock pyproject.toml
 # A lock of its own: checkov alone brings a hundred packages.
 # shellcheck disable=SC2086

@@ -16,6 +16,7 @@ from taskapp.observability.logs import configure_logging, log
 from taskapp.runtime.listeners import describe_sockets, listening_sockets
 from taskapp.runtime.startup import install_stop_signals, open_database
 from taskapp.runtime.systemd import notify_systemd
+from taskapp.runtime.tracing import start_tracing
 from taskapp.services import Services, make_services
 
 
@@ -25,7 +26,7 @@ def serve() -> None:
     """Serve the pages and the API until SIGTERM or Ctrl-C."""
     settings = read_settings()
     configure_logging(settings)
-    asyncio.run(serve_until_stopped(settings, make_services(settings)))
+    asyncio.run(serve_until_stopped(settings, make_services(settings, start_tracing(settings))))
 
 
 async def serve_until_stopped(settings: Settings, services: Services) -> None:
@@ -56,6 +57,8 @@ async def serve_until_stopped(settings: Settings, services: Services) -> None:
             await services.limits.close()
     finally:
         services.passwords.close()
+        if services.tracing is not None:
+            await services.tracing.stop()
     log("server.stopped")
 
 

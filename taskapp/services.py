@@ -1,6 +1,8 @@
 """The parts that operations use, in one object that is created at the start."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from taskapp.auth.passwords import PasswordHasher
 from taskapp.auth.rate_limits import RateLimits
@@ -12,6 +14,9 @@ from taskapp.db.database import Database
 from taskapp.maintenance_mode import Maintenance, maintenance_file
 from taskapp.observability.availability import Availability
 from taskapp.observability.metrics import Metrics
+
+if TYPE_CHECKING:  # it imports OpenTelemetry
+    from taskapp.observability.tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,14 @@ class Services:
     signer: Signer
     limits: RateLimits
     backups: BackupStatus
+    tracing: "Tracing | None"
+
+    def span(self, name: str) -> AbstractContextManager[None]:
+        """Record the time of the block in the trace of the request, if it is traced."""
+        return nullcontext() if self.tracing is None else self.tracing.span(name)
 
 
-def make_services(settings: Settings) -> Services:
+def make_services(settings: Settings, tracing: "Tracing | None" = None) -> Services:
     """Create all parts; the database is not opened yet.
 
     Raises:
@@ -41,7 +51,7 @@ def make_services(settings: Settings) -> Services:
         metrics=metrics,
         availability=Availability(),
         maintenance=Maintenance(maintenance_file(settings)),
-        database=Database(settings.database_pool, metrics),
+        database=Database(settings.database_pool, metrics, tracing),
         passwords=PasswordHasher(settings.bcrypt_rounds),
         signer=Signer(load_secret_keys(settings)),
         limits=RateLimits(
@@ -54,4 +64,5 @@ def make_services(settings: Settings) -> Services:
             pages=settings.page_limit,
         ),
         backups=BackupStatus(settings),
+        tracing=tracing,
     )

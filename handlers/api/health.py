@@ -12,7 +12,6 @@ from taskapp.jobs.health_check import find_problem, uptime
 from taskapp.jobs.metrics_refresh import refresh_gauges
 from taskapp.observability.availability import STOPPING_READS
 from taskapp.observability.logs import now_text
-from taskapp.observability.metrics import CONTENT_TYPE
 
 
 class _OperatorHandler(ApiHandler):
@@ -91,14 +90,15 @@ class MetricsHandler(_OperatorHandler):
     challenge = 'Basic realm="metrics of taskapp"'
 
     async def get(self) -> None:
-        """Write all metrics in the text format of Prometheus."""
+        """Write all metrics in OpenMetrics, if the client accepts that, or as Prometheus's text."""
         if not self.is_from_operator():
             raise NotFound
         if not self._has_password():
             raise NotAuthenticated(Message("The password of the metrics is missing or wrong."))
         await refresh_gauges(self.services)
-        self.set_header("Content-Type", CONTENT_TYPE)
-        self.finish(self.services.metrics.render())
+        content_type, body = self.services.metrics.render(self.request.headers.get("Accept", ""))
+        self.set_header("Content-Type", content_type)
+        self.finish(body)
 
     def _has_password(self) -> bool:
         """Return whether the request has the password, if there is one, with any user name."""

@@ -135,7 +135,9 @@ class Application(tornado.web.Application):
         method = request.method if request.method in METHODS else "OTHER"
         session = getattr(handler, "session_token", None)
         self.in_flight -= 1
-        self._histogram(method, route, status).observe(seconds)
+        trace = getattr(handler, "trace", None)
+        exemplar = trace and trace.end(method, route, status)
+        self._histogram(method, route, status).observe(seconds, exemplar)
         log(
             "request.completed",
             "error" if status >= 500 and status != 503 else "info",

@@ -5,7 +5,7 @@ import re
 import traceback
 from collections.abc import Mapping
 from functools import cache, cached_property
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import tornado.web
 from uuid_utils import uuid7
@@ -34,6 +34,9 @@ from taskapp.core.errors import (
 from taskapp.core.messages import Message
 from taskapp.observability import logs
 from taskapp.services import Services
+
+if TYPE_CHECKING:  # it imports OpenTelemetry
+    from taskapp.observability.tracing import RequestTrace
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -67,6 +70,7 @@ class BaseHandler(tornado.web.RequestHandler):
     application: Application
     route: str
     session_token: SessionToken | None = None
+    trace: "RequestTrace | None" = None
     peer: str  # the address of the connection, or "unix"
     address: str  # the address of the client, which a trusted proxy may forward
     is_https: bool  # for the client, by the settings or a trusted proxy
@@ -102,6 +106,8 @@ class BaseHandler(tornado.web.RequestHandler):
         for name, value in self._fixed_headers(is_https=self.is_https):
             self.set_header(name, value)
         self.set_header("X-Request-ID", cast("str", self._request_id))
+        if self.trace is not None:
+            self.set_header("traceresponse", self.trace.header)
         if self.application.state == "stopping":
             self.set_header("Connection", "close")
 
@@ -118,7 +124,6 @@ class BaseHandler(tornado.web.RequestHandler):
     def _start_request(self) -> None:
         sent = self.request.headers.get("X-Request-ID", "")
         self._request_id = sent if _SANE_REQUEST_ID.fullmatch(sent) else str(uuid7())
-        logs.request_id.set(self._request_id)
         self.application.in_flight += 1
         self.peer = self.address = str(self.request.remote_ip)
         self.is_https = self.application.is_https
@@ -128,6 +133,17 @@ class BaseHandler(tornado.web.RequestHandler):
             self.address = client_address(self.peer, forwarded_for, trusted)
             if headers.get("X-Forwarded-Proto") == "https" and is_in(self.peer, trusted):
                 self.is_https = True
+        logs.request_values.set({"requestId": self._request_id} | self._start_trace())
+
+    def _start_trace(self) -> dict[str, str]:
+        """Begin the trace of the request, if requests are traced, and return its ids."""
+        if (tracing := self.services.tracing) is None:
+            return {}
+        is_trusted = is_in(self.peer, self.services.settings.trace_parents)
+        self.trace = tracing.begin_request(
+            self.request.headers, is_trusted=is_trusted, is_https=self.is_https
+        )
+        return self.trace.ids
 
     @property
     def user_agent(self) -> str:

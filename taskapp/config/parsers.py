@@ -228,6 +228,16 @@ def client_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def collector_url(text: str) -> str:
+    """Return the address of an OpenTelemetry collector unchanged, or an empty text."""
+    parts = _split_url(text)
+    if text and (parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname):
+        raise ValueError("must be a URL such as http://127.0.0.1:4318")
+    if text and parts and "@" in parts.netloc:
+        raise ValueError("has a password, which belongs in OTEL_EXPORTER_OTLP_HEADERS")
+    return text
+
+
 def client_token(text: str) -> str:
     """Return an API token unchanged, or an empty text."""
     if not re.fullmatch(r"[!-~]*", text):

@@ -39,6 +39,7 @@ def _setting(
     *,
     secret: bool = False,
     private_file: bool = False,  # others may not read the file that NAME_FILE names
+    standard_name: str = "",  # of a variable that other programs have too
 ) -> Any:  # dataclasses.field() has to look like the type of its attribute
     return field(
         repr=not secret,
@@ -48,6 +49,7 @@ def _setting(
             "meaning": meaning,
             "secret": secret,
             "private_file": private_file,
+            "standard_name": standard_name,
         },
         kw_only=True,
     )
@@ -197,7 +199,40 @@ class Settings:
         secret=True,
         private_file=True,
     )
+    otlp_endpoint: str = _setting(
+        "",
+        values.collector_url,
+        "http(s)://... of an OpenTelemetry collector, which gets traces (OTLP over HTTP, often "
+        "port 4318); empty: no traces",
+        standard_name="OTEL_EXPORTER_OTLP_ENDPOINT",
+    )
+    otlp_traces_endpoint: str = _setting(
+        "",
+        values.collector_url,
+        "the same with its path, if that is not /v1/traces",
+        standard_name="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    )
+    otlp_headers: str = _setting(
+        "",
+        str,
+        "headers that the collector wants, such as api-key=...",
+        secret=True,
+        standard_name="OTEL_EXPORTER_OTLP_HEADERS",
+    )
+    traces_exporter: str = _setting(
+        "otlp",
+        values.one_of("otlp", "none"),
+        "none: no traces, whatever the endpoint is",
+        standard_name="OTEL_TRACES_EXPORTER",
+    )
+    trace_parents: tuple[Network, ...] = _setting(
+        "",
+        values.networks,
+        "addresses whose traceparent is continued; the requests of all others begin a trace",
+    )
     texts: Mapping[str, str] = field(repr=False, kw_only=True)  # unparsed, by variable
+    # The variables of OpenTelemetry, which reads those itself that are no settings of taskapp.
+    opentelemetry: Mapping[str, str] = field(repr=False, kw_only=True)
 
     @property
     def is_https(self) -> bool:
@@ -210,17 +245,24 @@ class Settings:
         return not self.database_url
 
     @property
+    def has_collector(self) -> bool:
+        """Return whether there is a collector to send traces to."""
+        endpoint = self.otlp_endpoint or self.otlp_traces_endpoint
+        return bool(endpoint) and self.traces_exporter == "otlp"
+
+    @property
     def archives_wal(self) -> bool:
         """Return whether WAL is archived, so that every second since a backup can be restored."""
         return self.uses_embedded_database and self.backup_every > 0
 
 
-SETTINGS = [item for item in fields(Settings) if item.name != "texts"]
+SETTINGS = [item for item in fields(Settings) if item.metadata]
+_STANDARD_NAMES = {item.name: item.metadata["standard_name"] for item in SETTINGS}
 
 
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
-    return PREFIX + name.upper()
+    return _STANDARD_NAMES[name] or PREFIX + name.upper()
 
 
 def without_service_links(environment: Mapping[str, str]) -> dict[str, str]:
@@ -253,7 +295,12 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
     problems += _unknown(environment)
     if problems:
         raise SettingsError(problems)
-    return Settings(texts=texts, **read)
+    opentelemetry = {
+        name: text
+        for name, text in environment.items()
+        if name.startswith("OTEL_") and text.strip()
+    }
+    return Settings(texts=texts, opentelemetry=opentelemetry, **read)
 
 
 def _text(environment: Mapping[str, str], name: str, metadata: Mapping[str, Any]) -> str:

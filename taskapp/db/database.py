@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic, perf_counter
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from taskapp.core.deadlines import DeadlineTimer
 from taskapp.core.errors import (
@@ -29,6 +29,9 @@ from taskapp.db.write_breaker import WriteBreaker
 from taskapp.observability.logs import log
 from taskapp.observability.metrics import Metrics
 
+if TYPE_CHECKING:  # it imports OpenTelemetry
+    from taskapp.observability.tracing import Tracing
+
 Result = TypeVar("Result")
 
 # Seconds, the wait for a connection included, so that a client gets 503 within five seconds.
@@ -40,13 +43,17 @@ REJECTED_WRITE_MEMORY = 30.0
 class Transaction:
     """Runs the statements of one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, tracing: "Tracing | None") -> None:
         self._connection = connection
+        self._tracing = tracing
         self.has_changed = False  # whether a statement has changed something
 
     async def run(self, statement: Statement, **parameters: Any) -> list[Row]:
         """Run a statement and return its rows."""
+        started = perf_counter()
         rows = await self._connection.run(statement.text, statement.defaults | parameters)
+        if self._tracing is not None:
+            self._tracing.record_statement(statement.name, perf_counter() - started)
         self.has_changed |= bool(rows) and not statement.is_read
         return rows
 
@@ -76,7 +83,7 @@ class Database:
         UniqueViolation: the value exists already.
     """
 
-    def __init__(self, pool_size: int, metrics: Metrics) -> None:
+    def __init__(self, pool_size: int, metrics: Metrics, tracing: "Tracing | None" = None) -> None:
         self._connections = ConnectionPool(pool_size, metrics)
         self._deadlines: DeadlineTimer[asyncio.Task[Any]] = DeadlineTimer(asyncio.Task.cancel)
         self._breaker = WriteBreaker(self._connections.try_write)
@@ -85,6 +92,7 @@ class Database:
         self._unknown_writes = metrics.unknown_writes
         self._statements = metrics.statements
         self._children: dict[str, Any] = {}
+        self._tracing = tracing
         metrics.writes_stalled.set_function(lambda: self.are_writes_stalled)
 
     async def open(self, url: str) -> None:
@@ -192,7 +200,7 @@ class Database:
         """Run `work` in one transaction, which is rolled back if `work` raises."""
 
         async def begin(connection: Connection) -> Result:
-            transaction = Transaction(connection)
+            transaction = Transaction(connection, self._tracing)
             await connection.run("BEGIN")
             try:
                 result = await work(transaction)
@@ -228,12 +236,14 @@ class Database:
     ) -> Result:
         started = perf_counter()
         connection: Connection | None = None
+        failure: BaseException | None = None
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._deadlines.begin(task, deadline)
         try:
             connection = await self._connections.acquire()
             result = await work(connection)
         except BaseException as error:
+            failure = error
             is_timeout = self._deadlines.end(task) and task.uncancel() == 0
             if connection is not None:
                 self._connections.discard(connection)
@@ -252,7 +262,7 @@ class Database:
                 self._rejected_writes.pop(name, None)
             return result
         finally:
-            self._observe(name, perf_counter() - started)
+            self._observe(name, perf_counter() - started, failure)
 
     def _translate(self, error: BaseException, name: str) -> BaseException:
         if isinstance(error, asyncio.CancelledError):
@@ -278,8 +288,11 @@ class Database:
             self._unusable.add(reason)
             log("database.tables_refused", "error", error=reason)
 
-    def _observe(self, name: str, seconds: float) -> None:
+    def _observe(self, name: str, seconds: float, failure: BaseException | None) -> None:
         child = self._children.get(name)
         if child is None:
             child = self._children[name] = self._statements.labels(name)
-        child.observe(seconds)
+        exemplar = None
+        if self._tracing is not None:
+            exemplar = self._tracing.record_statement(name, seconds, failure)
+        child.observe(seconds, exemplar)

@@ -1,1 +1,1 @@
-"""Logs, metrics and availability."""
+"""Logs, metrics, traces and availability."""

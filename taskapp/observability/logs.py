@@ -8,9 +8,11 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 import msgspec
@@ -21,9 +23,13 @@ from taskapp.core.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-
 Value = str | int | float | bool | None
+
+# What each line of a request has: its id, and those of its trace.
+request_values: ContextVar[Mapping[str, Value]] = ContextVar(
+    "request_values", default=MappingProxyType({})
+)
+
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _encode = msgspec.json.Encoder(
     enc_hook=str
@@ -90,9 +96,9 @@ def log(event: str, level: str = "info", **values: Value) -> None:
     if _LEVELS[level] < _output.level:
         return
     line: dict[str, Value] = {"time": now_text(), "level": level, "event": event}
-    if identity := request_id.get():
-        line["requestId"] = identity
-    _output.write(line | values)
+    line.update(request_values.get())
+    line.update(values)
+    _output.write(line)
 
 
 def now_text() -> str:

@@ -14,9 +14,12 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+from taskapp.config.installation import version
+
+_OPENMETRICS = "application/openmetrics-text"
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
 _DELAY_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _STATEMENT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
@@ -122,6 +125,8 @@ class Metrics:
         self.limits_up = self._gauge(
             "rate_limits_up", "1 if the rate limits can be counted, else 0."
         )
+        self.build = Info("taskapp_build", "The version of taskapp.", registry=self.registry)
+        self.build.info({"version": version()})
         self.postgresql = Info(
             "taskapp_postgresql", "The PostgreSQL in use.", registry=self.registry
         )
@@ -170,9 +175,12 @@ class Metrics:
             registry=self.registry,
         )
 
-    def render(self) -> bytes:
-        """Return all metrics in the text format of Prometheus."""
-        return generate_latest(self.registry)
+    def render(self, accepted: str = "") -> tuple[str, bytes]:
+        """Return the type and the text of all metrics: OpenMetrics has the ids of traces too."""
+        if _OPENMETRICS in accepted:
+            body = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]  # theirs
+            return openmetrics.CONTENT_TYPE_LATEST, body
+        return CONTENT_TYPE_LATEST, generate_latest(self.registry)
 
     def _gauge(self, name: str, meaning: str) -> Gauge:
         return Gauge(f"taskapp_{name}", meaning, registry=self.registry)

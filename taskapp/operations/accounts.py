@@ -341,7 +341,8 @@ async def _renew_hash(services: Services, found: Credentials, password: str) -> 
     """Return the hash of the account, which is a new one if the cost has changed since."""
     if not services.passwords.is_outdated(found.password_hash):
         return found.password_hash
-    new_hash = await services.passwords.hash(password)
+    with services.span("password.hash"):
+        new_hash = await services.passwords.hash(password)
     await replace_password_hash(services.database, found.user_id, found.password_hash, new_hash)
     return new_hash
 

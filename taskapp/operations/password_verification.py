@@ -98,7 +98,10 @@ class PasswordCheck:
             TooManyRequests: other processes have reached a limit meanwhile.
         """
         found = self._found
-        is_right = await self._services.passwords.matches(password, found and found.password_hash)
+        with self._services.span("password.check"):
+            is_right = await self._services.passwords.matches(
+                password, found and found.password_hash
+            )
         if is_right and found:
             await self._successes.hit()
             return found
@@ -140,7 +143,8 @@ async def hash_new_password(
     """
     if await services.passwords.is_weak(password, email):
         raise Invalid({field: WEAK_PASSWORD})
-    return await services.passwords.hash(password)
+    with services.span("password.hash"):
+        return await services.passwords.hash(password)
 
 
 def _find_device(services: Services, account: Credentials, devices: Sequence[str]) -> str | None:

@@ -68,6 +68,11 @@ DEFAULTS = {
     "TASKAPP_POSTGRESQL_BIN": "",
     "TASKAPP_CLIENT_URL": "",
     "TASKAPP_CLIENT_TOKEN": "",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "",
+    "OTEL_EXPORTER_OTLP_HEADERS": "",
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "TASKAPP_TRACE_PARENTS": "",
 }
 KEY = "kMp4vX9qLz2Ws7Tn5Bf8Gh3Jd6Rc1Yae"
 OTHER_KEY = "Zr8wQ2nE5tY7uI9oP1aS3dF4gH6jK0lX"
@@ -77,6 +82,7 @@ SECRETS = (
     "TASKAPP_SECRET_KEY",
     "TASKAPP_LIMIT_STORAGE",
     "TASKAPP_CLIENT_TOKEN",
+    "OTEL_EXPORTER_OTLP_HEADERS",
 )
 
 
@@ -451,6 +457,7 @@ def test_settings_are_described_without_their_secrets(tmp_path: Path) -> None:
             "TASKAPP_SECRET_KEY_FILE": str(path),
             "TASKAPP_LIMIT_STORAGE": "redis://:s3cret@host",
             "TASKAPP_CLIENT_TOKEN": "taskapp_s3cret",
+            "OTEL_EXPORTER_OTLP_HEADERS": "api-key=s3cret",
             "TASKAPP_PORT": "8080",
             "TASKAPP_DATA_DIR": str(tmp_path),
         }

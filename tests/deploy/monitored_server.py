@@ -96,7 +96,7 @@ def monitored_server() -> Iterator[tuple[ServerProcess, Prometheus]]:
 def _exporter_of_the_machine() -> Iterator[int]:
     with (
         reserved_port() as port,
-        _running("prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{port}"),
+        running_program("prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{port}"),
     ):
         yield port
 
@@ -106,7 +106,7 @@ def _exporter_of_postgres(data_folder: Path) -> Iterator[int]:
     url = f"postgresql://taskapp@/postgres?host={data_folder / 'socket'}&sslmode=disable"
     with (
         reserved_port() as port,
-        _running(
+        running_program(
             "prometheus-postgres-exporter",
             f"--web.listen-address=127.0.0.1:{port}",
             f"--extend.query-path={CONFIGURATION / 'postgres_exporter.yml'}",
@@ -132,7 +132,7 @@ def _prometheus(folder: Path, taskapp: int, machine: int, postgres: int) -> Iter
             assert old in configuration
             configuration = configuration.replace(old, new)
         file.write_text(configuration)
-        with _running(
+        with running_program(
             "prometheus",
             f"--config.file={file}",
             f"--storage.tsdb.path={folder / 'data'}",
@@ -152,7 +152,7 @@ def _all_are_scraped(prometheus: Prometheus) -> bool:
 
 
 @contextmanager
-def _running(program: str, *arguments: str, **environment: str) -> Iterator[None]:
+def running_program(program: str, *arguments: str, **environment: str) -> Iterator[None]:
     """Run a program while the block runs, with its output in a file."""
     process = subprocess.Popen(
         [program, *arguments],

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from taskapp.config.settings import load_settings
 from taskapp.observability import logs
-from taskapp.observability.logs import configure_logging, log, request_id
+from taskapp.observability.logs import configure_logging, log, request_values
 from tests.support.logging_state import restored_logging
 
 NASTY = (
@@ -116,10 +116,10 @@ def test_less_than_the_level_is_left_out(level: str) -> None:
 
 def test_every_line_of_a_request_bears_its_id() -> None:
     stream = configure("json")
-    token = request_id.set("r-1")
+    token = request_values.set({"requestId": "r-1"})
     log("task.created")
     logging.getLogger("library").error("failed")
-    request_id.reset(token)
+    request_values.reset(token)
     log("started")
     assert [line.get("requestId") for line in lines(stream)] == ["r-1", "r-1", None]
 

@@ -17,6 +17,7 @@ from handlers.web.application import Application
 from handlers.web_server import make_server
 from taskapp.config.settings import Settings, load_settings
 from taskapp.observability.metrics import Metrics
+from taskapp.runtime.tracing import start_tracing
 from taskapp.services import Services, make_services
 from tests.support.clients import ApiClient, Response
 
@@ -88,7 +89,8 @@ async def running(settings: Settings, **changes: str) -> AsyncIterator[Running]:
 
     Its client opens as many connections as a test needs.
     """
-    services = make_services(changed(settings, changes))
+    settings = changed(settings, changes)
+    services = make_services(settings, start_tracing(settings))
     await services.database.open(settings.database_url)
     application = make_application(services)
     application.state = "ready"
@@ -106,6 +108,8 @@ async def running(settings: Settings, **changes: str) -> AsyncIterator[Running]:
         await server.close_all_connections()
         await services.database.close()
         services.passwords.close()
+        if services.tracing:
+            await services.tracing.stop()
 
 
 async def at_once(requests: Iterable[Any]) -> list[Response]:

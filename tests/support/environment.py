@@ -21,9 +21,9 @@ CHEAP_AND_UNLIMITED = {
 
 
 def inherited_environment(*, measured: bool = False) -> dict[str, str]:
-    """Return this environment without taskapp's settings; `measured` keeps coverage's variable."""
+    """Return this environment without settings of taskapp; `measured` keeps coverage's variable."""
     return {
         name: text
         for name, text in os.environ.items()
-        if not name.startswith("TASKAPP_") and (measured or name != MEASURED)
+        if not name.startswith(("TASKAPP_", "OTEL_")) and (measured or name != MEASURED)
     }
