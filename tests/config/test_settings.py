@@ -402,7 +402,7 @@ def test_a_refusal_does_not_tell_the_secret(name: str, text: str) -> None:
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     values = (
         *("postgresql://u:p@host/db", "postgresql://o:p@host/db"),
-        *(KEY, "redis://:p@host", "taskapp_a.b"),
+        *(KEY, "redis://:p@host", "taskapp_a.b", "api-key=of-ours"),
     )
     environment = {}
     for name, value in zip(SECRETS, values, strict=True):
@@ -413,7 +413,7 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     settings = load_settings(environment)
     assert (settings.database_url, settings.migration_database_url) == values[:2]
     assert (settings.secret_key, settings.limit_storage) == ((KEY,), values[3])
-    assert settings.client_token == values[4]
+    assert (settings.client_token, settings.otlp_headers) == values[4:]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
