@@ -24,6 +24,6 @@ def start_tracing(settings: Settings) -> "Tracing | None":
         from taskapp.observability.tracing import Tracing  # noqa: PLC0415  # see above
     except ImportError as error:
         # The variables may be of all programs of a machine, and taskapp works without traces.
-        log("tracing.unavailable", "warning", reason=str(error), fix=FIX)
+        log("tracing.disabled", "warning", reason=str(error), fix=FIX)
         return None
     return Tracing(settings.otlp_headers)

@@ -204,7 +204,7 @@ async def test_a_malformed_traceparent_and_a_long_tracestate_are_ignored_and_not
     assert len({span.trace_id for span in spans} | {TRACE}) == len(MALFORMED) + 1
     assert (continued.trace_id, continued.trace_state) == (TRACE, "")
     events = {json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()}
-    assert events == {"request", "availability.changed"}  # by /api/health
+    assert events == {"request.completed", "availability.changed"}  # by /api/health
 
 
 async def test_a_request_that_is_not_traced_adds_nothing_to_the_one_before_it_on_its_connection(
@@ -231,7 +231,7 @@ async def test_each_line_of_a_request_names_its_trace(
         await alice.post("/api/tasks", {"title": "Milk"})
         (span,) = await arrived(collector, "POST /api/tasks")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert {line["event"] for line in lines} == {"task.created", "request"}
+    assert {line["event"] for line in lines} == {"task.created", "request.completed"}
     assert {(line["trace_id"], line["span_id"]) for line in lines} == {
         (span.trace_id, span.span_id)
     }
@@ -318,7 +318,7 @@ async def test_a_collector_that_is_away_is_one_line_of_the_log_and_no_more(
                 collector.status = 401
                 again = await is_logged("tracing.failed")
                 assert "401" in again["reason"] or again is failed
-    events = [line["event"] for line in lines if line["event"] != "request"]
+    events = [line["event"] for line in lines if line["event"] != "request.completed"]
     assert events[:2] == ["tracing.failed", "tracing.resumed"]
     assert len(events) <= 3
 
@@ -342,7 +342,7 @@ async def test_only_so_many_spans_wait_for_a_collector_that_hangs_and_half_a_sec
         await server.services.tracing.stop()
         assert watch.seconds < FLUSH_TIMEOUT + 0.5
     events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
-    assert [event for event in events if event != "request"] == ["tracing.failed"]
+    assert [event for event in events if event != "request.completed"] == ["tracing.failed"]
     collector.may_answer.set()
 
 
@@ -399,7 +399,7 @@ def test_without_a_collector_nothing_of_opentelemetry_is_imported_nor_needed() -
     )
     assert done.returncode == 0, done.stderr
     (line,) = map(json.loads, done.stderr.splitlines())
-    assert (line["event"], line["level"]) == ("tracing.unavailable", "warning")
+    assert (line["event"], line["level"]) == ("tracing.disabled", "warning")
     assert "extra `tracing`" in line["fix"]
 
 
