@@ -9,6 +9,11 @@ def raise_if_cancelled() -> None:
     Whoever handles an error and goes on calls this first. The clean-up of a cancelled task may
     raise an error in place of the CancelledError, and a task is cancelled only once.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if is_cancelled():
         raise asyncio.CancelledError
+
+
+def is_cancelled() -> bool:
+    """Return whether the current task has been cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

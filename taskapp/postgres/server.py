@@ -1,6 +1,7 @@
 """The embedded PostgreSQL server: a child process, of the programs of the wheel or the machine.
 
 data folder/
+    commands.lock    held (flock), shared, by the commands that use the server of another one
     taskapp.lock     held (flock) by the process that runs the server; contains its process id
     postgres/        the cluster; created as postgres.new/ and renamed when it is complete
     postgres.restored/    a restored or upgraded cluster, before it is renamed to postgres/
@@ -19,7 +20,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from taskapp.core.cancellation import raise_if_cancelled
+from taskapp.core.cancellation import is_cancelled, raise_if_cancelled
 from taskapp.core.errors import OperatorError
 from taskapp.core.files import open_lock
 from taskapp.postgres.backoff import RestartBackoff
@@ -45,6 +46,7 @@ from taskapp.postgres.programs import (
     preferred_programs,
     programs_for,
 )
+from taskapp.postgres.sharing import SharedUse
 
 _logger = logging.getLogger("taskapp.postgresql")
 
@@ -98,19 +100,26 @@ async def embedded_postgres(
     """Run PostgreSQL in a data folder for as long as the block lasts, and yield its URL.
 
     With `share`, a server that another process runs there is waited for and used, and neither
-    started nor stopped. `extra_settings` returns more settings of PostgreSQL for a cluster, when it
+    started nor stopped; if there is none, others may use this one, and the end of the block waits
+    for them. `extra_settings` returns more settings of PostgreSQL for a cluster, when it
     is started. A cluster of an older major version is upgraded by `upgrade`; without it, its own
     version runs. Raises DataFolderInUse and EmbeddedPostgresError, and what `upgrade` raises.
     """
     postgres = EmbeddedPostgres(
         data_folder, bin_folder=bin_folder, extra_settings=extra_settings, upgrade=upgrade
     )
-    is_ours = await _start_or_share(postgres, share=share)
+    others = SharedUse(postgres.commands_lock)
+    is_ours = await _start_or_share(postgres, others, share=share)
     try:
         yield postgres.url
     finally:
-        if is_ours:
-            await postgres.stop()
+        try:
+            if is_ours and share and not is_cancelled():
+                await others.wait_until_unused()
+        finally:
+            if is_ours:
+                await postgres.stop()
+            others.end()
 
 
 class EmbeddedPostgres:
@@ -148,6 +157,11 @@ class EmbeddedPostgres:
         self._programs: PostgresPrograms | None = None
         self._process: PostgresProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
+
+    @property
+    def commands_lock(self) -> Path:
+        """Return the path of the lock of those that share the server."""
+        return self._folder / "commands.lock"
 
     def url_of(self, database: str) -> str:
         """Return the URL of one of its databases; `url` is that of the one that taskapp uses."""
@@ -391,7 +405,7 @@ def _shared_memory_type() -> str:
     return "sysv"
 
 
-async def _start_or_share(postgres: EmbeddedPostgres, *, share: bool) -> bool:
+async def _start_or_share(postgres: EmbeddedPostgres, others: SharedUse, *, share: bool) -> bool:
     """Start the server, or with `share` use a running one; return whether it was started."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + (_SHARE_TIMEOUT if share else _OWNER_EXIT_TIMEOUT)
@@ -399,8 +413,10 @@ async def _start_or_share(postgres: EmbeddedPostgres, *, share: bool) -> bool:
         try:
             await postgres.start()
         except DataFolderInUse:
-            if share and postgres.accepts_connections():
-                return False
+            if share and others.begin():
+                if postgres.accepts_connections():
+                    return False
+                others.end()
             if clock() > deadline:
                 raise
         else:

@@ -227,6 +227,30 @@ def test_sharing_waits_for_the_server_of_another_process_and_leaves_it_running(
         assert _responses(shared)
 
 
+def test_a_command_ends_when_those_that_share_its_server_have_ended(data_folder: Path) -> None:
+    first_is_there, first_is_done, second_is_there = (asyncio.Event() for _ in range(3))
+
+    async def first() -> None:
+        async with embedded_postgres(data_folder, share=True):
+            first_is_there.set()
+            await second_is_there.wait()
+        first_is_done.set()
+
+    async def second() -> None:
+        await first_is_there.wait()
+        async with embedded_postgres(data_folder, share=True) as url:
+            second_is_there.set()
+            await asyncio.sleep(0.5)  # the first would end meanwhile
+            assert not first_is_done.is_set()
+            assert _responses(url)
+
+    async def scenario() -> None:
+        await asyncio.gather(first(), second())
+
+    asyncio.run(scenario())
+    assert postgres_processes(data_folder) == []
+
+
 def test_sharing_starts_and_stops_a_server_where_there_is_none(data_folder: Path) -> None:
     async def scenario() -> None:
         async with embedded_postgres(data_folder, share=True) as url:
