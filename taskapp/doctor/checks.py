@@ -46,6 +46,7 @@ from taskapp.observability.metrics import Metrics
 from taskapp.postgres.programs import MIN_MAJOR, EmbeddedPostgresError
 from taskapp.postgres.server import DataFolderInUse
 from taskapp.queries.server import ServerFacts, ping_server, require_facts
+from taskapp.runtime.database_connections import MORE_CONNECTIONS, find_too_few_connections
 from taskapp.runtime.database_server import database_server
 
 LOW_SPACE = 1024**3  # bytes
@@ -53,7 +54,6 @@ CLOCK_TOLERANCE = 5.0  # seconds
 PLAUSIBLE_YEARS = range(2026, 2100)
 # Mode bits. Without the group's "search": an access control list shows its mask there.
 _BY_OTHERS = 0o067
-_RESERVED_CONNECTIONS = 3  # superuser_reserved_connections, by default
 
 _FIX_FOLDER = "Run taskapp as its owner, or set TASKAPP_DATA_DIR to another folder."
 
@@ -133,10 +133,10 @@ async def _check_tables(database: Database) -> list[CheckResult]:
     return []
 
 
-def check_server(facts: ServerFacts, wanted: int, *, confirms_writes: bool = True) -> CheckResult:
+def check_server(facts: ServerFacts, pool: int, *, confirms_writes: bool = True) -> CheckResult:
     """Check the server's version, encoding, writes and number of connections.
 
-    `wanted` is how many connections the pool may open.
+    `pool` is how many connections the pool may open.
     """
     subject = "database"
     major, minor = divmod(facts.version, 10000)
@@ -155,11 +155,8 @@ def check_server(facts: ServerFacts, wanted: int, *, confirms_writes: bool = Tru
         fix = "Start its synchronous standbys, or correct synchronous_standby_names."
         text = f"{name} does not confirm writes, which wait for a standby"
         return CheckResult(Level.PROBLEM, subject, text, fix)
-    if wanted > facts.max_connections - _RESERVED_CONNECTIONS:
-        fix = "Lower TASKAPP_DATABASE_POOL, or raise the server's max_connections."
-        allowed = f"{name} allows {facts.max_connections} connections"
-        text = f"{allowed}, but taskapp's pool needs {wanted}"
-        return CheckResult(Level.WARNING, subject, text, fix)
+    if too_few := find_too_few_connections(facts, pool):
+        return CheckResult(Level.WARNING, subject, too_few, MORE_CONNECTIONS)
     return CheckResult(Level.OK, subject, f"{name} is responding")
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import column, extract, func, select, table, text
+from sqlalchemy import Boolean, Integer, cast, column, extract, func, select, table, text
 
 from schema.tables import tasks
 from taskapp.core.errors import TablesUnusable
@@ -31,7 +31,20 @@ _FACTS = Statement(
         func.current_setting("server_version_num"),
         func.current_setting("server_encoding"),
         func.current_setting("transaction_read_only"),
-        func.current_setting("max_connections"),
+        # Of the server without those kept for superusers (by default 3), of the database and of the
+        # user. NULL is none; least() passes over it.
+        func.least(
+            cast(func.current_setting("max_connections"), Integer)
+            - cast(func.current_setting("superuser_reserved_connections"), Integer),
+            select(func.nullif(column("datconnlimit"), -1))
+            .select_from(table("pg_database"))
+            .where(column("datname") == func.current_database())
+            .scalar_subquery(),
+            select(func.nullif(column("rolconnlimit"), -1))
+            .select_from(table("pg_roles"))
+            .where(column("rolname") == func.current_user(), ~column("rolsuper", Boolean))
+            .scalar_subquery(),
+        ),
         extract("epoch", func.clock_timestamp()),
     ),
 )
@@ -59,7 +72,7 @@ _ARCHIVER = Statement(
 
 
 class ServerFacts(NamedTuple):
-    """What the server is: `version` as in 180006 for 18.6, `clock` in seconds since 1970."""
+    """What the server is for this user: `version` as in 180006 for 18.6, `clock` since 1970."""
 
     version: int
     encoding: str

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from taskapp.core.cancellation import raise_if_cancelled
 from taskapp.core.errors import Unavailable
-from taskapp.db.database import Database
 from taskapp.db.errors import handle_loop_error
 from taskapp.observability.logs import log
-from taskapp.queries.server import ping_server
+from taskapp.queries.server import ping_server, require_facts
+from taskapp.runtime.database_connections import MORE_CONNECTIONS, find_too_few_connections
 from taskapp.runtime.database_server import database_server, prepare_database
 from taskapp.services import Services
 
@@ -69,7 +69,7 @@ async def _open(services: Services, url: str) -> None:
     while True:
         try:
             await prepare_database(services.settings, url)
-            await _open_once(services.database, url)
+            await _open_once(services, url)
         except Unavailable as error:
             raise_if_cancelled()
             log("database.waiting", "warning", reason=str(error), retrySeconds=RETRY_INTERVAL)
@@ -78,10 +78,14 @@ async def _open(services: Services, url: str) -> None:
             return
 
 
-async def _open_once(database: Database, url: str) -> None:
+async def _open_once(services: Services, url: str) -> None:
+    database = services.database
     await database.open(url)
     try:
         await ping_server(database)
+        facts = await require_facts(database)
     except BaseException:
         await database.close()
         raise
+    if reason := find_too_few_connections(facts, services.settings.database_pool):
+        log("database.connections_limited", "warning", reason=reason, fix=MORE_CONNECTIONS)

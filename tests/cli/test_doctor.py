@@ -228,6 +228,24 @@ def test_a_guest_who_may_not_read_the_revision_is_told(served: tuple[Settings, s
     execute(url, "REVOKE ALL ON SCHEMA public FROM guest; DROP ROLE guest")
 
 
+@pytest.mark.parametrize("limited", ["ROLE guest", "DATABASE postgres"])
+def test_a_limit_of_connections_below_what_taskapp_uses_is_found(
+    served: tuple[Settings, str], limited: str
+) -> None:
+    _, url = served
+    execute(url, "CREATE ROLE guest LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
+    execute(url, f"ALTER {limited} CONNECTION LIMIT 12")
+    try:
+        guest = make_settings(database_url=url.replace("taskapp@", "guest@"))
+        finding = asyncio.run(check_database(guest))[0]
+        assert_is(finding, WARNING, "allows this user 12 connections, and taskapp uses up to 13")
+        enough = make_settings(database_url=guest.database_url, database_pool="9")
+        assert asyncio.run(check_database(enough))[0].level == OK
+    finally:
+        execute(url, f"ALTER {limited} CONNECTION LIMIT -1")
+        execute(url, "DROP OWNED BY guest; DROP ROLE guest")
+
+
 def test_an_empty_database_that_cannot_take_the_tables_is_found(
     served: tuple[Settings, str],
 ) -> None:
@@ -279,7 +297,7 @@ SUITABLE = ServerFacts(180006, "UTF8", is_read_only=False, max_connections=100, 
         (SUITABLE._replace(version=140012), 10, PROBLEM, "PostgreSQL 14.12 is too old"),
         (SUITABLE._replace(encoding="SQL_ASCII"), 10, PROBLEM, "uses SQL_ASCII"),
         (SUITABLE._replace(is_read_only=True), 10, PROBLEM, "is read-only"),
-        (SUITABLE, 98, WARNING, "taskapp's pool needs 98"),
+        (SUITABLE, 98, WARNING, "this user 100 connections, and taskapp uses up to 101"),
     ],
 )
 def test_the_server_has_to_suit(facts: ServerFacts, pool: int, level: Level, words: str) -> None:

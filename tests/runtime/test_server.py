@@ -112,11 +112,14 @@ def test_a_postgresql_that_comes_late_is_waited_for_with_words(
 ) -> None:
     postgres = EmbeddedPostgres(data_folder)
 
-    with server_process(new_folder, settings={"TASKAPP_DATABASE_URL": postgres.url}) as server:
+    more = {"TASKAPP_DATABASE_URL": postgres.url, "TASKAPP_DATABASE_POOL": "100"}
+    with server_process(new_folder, settings=more) as server:
         wait_until(lambda: bool(server.complaints()))
         asyncio.run(_run_while(postgres, server.wait_until_ready))
-        assert "database.waiting" in server.complaints()[0]
-        assert "cannot be reached" in server.complaints()[0]
+        first, *_, last = server.complaints()
+        assert "database.waiting" in first
+        assert "cannot be reached" in first
+        assert "allows this user 97 connections, and taskapp uses up to 103" in last
 
 
 async def _run_while(postgres: EmbeddedPostgres, work: Callable[[], object]) -> None:
