@@ -84,7 +84,10 @@ async def run_checks(settings: Settings) -> list[CheckResult]:
 async def check_database(settings: Settings) -> list[CheckResult]:
     """Check whether the database responds, suits this code and has the same time."""
     try:
-        if settings.uses_embedded_database and not (settings.data_dir / "postgres").exists():
+        cluster = settings.data_dir / "postgres"
+        # A link may lead to a disk that is not mounted.
+        is_new = not cluster.exists() and not cluster.is_symlink()
+        if settings.uses_embedded_database and is_new:
             fix = f"Start the server, or run `{COMMAND} migrate`: both create it."
             return [CheckResult(Level.INFO, "database", "not created yet", fix)]
         async with database_server(settings, share=True) as url:

@@ -65,6 +65,15 @@ def replace_cluster(new: Path, cluster: Path, old: Path) -> None:
     synchronize(cluster.parent)
 
 
+def require_link_target(cluster: Path) -> None:
+    """Raise EmbeddedPostgresError if the cluster is a link to what is not there."""
+    if cluster.is_symlink() and not cluster.exists():
+        raise EmbeddedPostgresError(
+            f"{cluster} is a link to {cluster.readlink()}, which is not there. Mount its disk, or "
+            f"correct the link."
+        )
+
+
 def finish_replacement(cluster: Path) -> None:
     """Complete a replacement that was cut off when the old cluster was out of its place."""
     replacement = cluster.with_name(_REPLACEMENT)

@@ -24,7 +24,7 @@ from taskapp.core.cancellation import is_cancelled, raise_if_cancelled
 from taskapp.core.errors import OperatorError
 from taskapp.core.files import open_lock
 from taskapp.postgres.backoff import RestartBackoff
-from taskapp.postgres.cluster import finish_replacement, make_cluster
+from taskapp.postgres.cluster import finish_replacement, make_cluster, require_link_target
 from taskapp.postgres.permissions import (
     FolderAccessError,
     UnixUser,
@@ -228,6 +228,7 @@ class EmbeddedPostgres:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_lock()
+            require_link_target(self._cluster)
             await self._stop_orphans()
         except OSError as error:
             raise EmbeddedPostgresError(self._explain(error)) from error
@@ -244,6 +245,7 @@ class EmbeddedPostgres:
         _check_socket_path(self._socket)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._take_lock()
+        require_link_target(self._cluster)
         finish_replacement(self._cluster)
 
     async def _upgrade_older(self) -> None:

@@ -13,10 +13,12 @@ from taskapp.backups.after_backup import BackupCommandError, note_command_due, r
 from taskapp.backups.repository import Backup
 from taskapp.config.secret_key import load_secret_keys
 from taskapp.config.settings import SettingsError, load_settings
+from taskapp.doctor.checks import check_database
 from taskapp.maintenance_mode import read_window
 from taskapp.postgres.programs import EmbeddedPostgresError
 from taskapp.postgres.server import EmbeddedPostgres
 from tests.conftest import TEST_SETTINGS
+from tests.postgres.conftest import start_and_stop
 from tests.support.backup_tools import short_parent
 
 
@@ -93,3 +95,26 @@ def test_the_flag_of_maintenance_means_maintenance_without_a_message(
     KINDS[kind](flag)
     window = read_window(flag)
     assert window is None if kind == "a link to nothing" else window and window.message == ""
+
+
+def test_a_database_behind_a_link_that_leads_nowhere_is_missed_and_not_created_anew(
+    folder: Path,
+) -> None:
+    data, disk = folder / "data", folder / "disk"
+    data.mkdir()
+    (data / "postgres").symlink_to(disk)
+    settings = load_settings({"TASKAPP_DATA_DIR": str(data), "TASKAPP_PORT": "0"})
+
+    async def scenario() -> None:
+        async with EmbeddedPostgres(data).locked():
+            pass
+
+    sentence = f"is a link to {disk}, which is not there. Mount its disk"
+    with pytest.raises(EmbeddedPostgresError, match=sentence):
+        asyncio.run(start_and_stop(data))
+    with pytest.raises(EmbeddedPostgresError, match=sentence):  # as a restore
+        asyncio.run(scenario())
+    [finding] = asyncio.run(check_database(settings))
+    assert sentence in finding.text
+    assert not disk.exists()
+    assert not (data / "postgres.new").exists()
