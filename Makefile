@@ -79,7 +79,9 @@ wheel: man  ## build dist/taskapp-*.whl, for pipx install
 
 binary: wheel $(VENV)/.binary  ## build dist/taskapp, one file that needs no Python
 	$(VENV)/binary/bin/python deploy/run_pip.py install --no-deps --force-reinstall dist/taskapp-*.whl
-	$(VENV)/binary/bin/python -m PyInstaller --noconfirm --log-level ERROR --distpath build/collected --workpath build/work deploy/binary/taskapp.spec
+	@echo "Collecting taskapp and Python; PyInstaller says what it does ..."
+	$(VENV)/binary/bin/python -m PyInstaller --noconfirm --log-level INFO --distpath build/collected --workpath build/work deploy/binary/taskapp.spec
+	@echo "Compressing them with PostgreSQL into one file; this takes half a minute ..."
 	$(VENV)/binary/bin/python deploy/binary/pack.py build/collected/taskapp dist/taskapp
 	ln -f dist/taskapp dist/taskapp-linux-$(MACHINE)
 	rm -rf build

@@ -16,11 +16,29 @@ from urllib.request import (
     build_opener,
 )
 
+import msgspec
+
 from taskapp.cli.common import CliError
 from taskapp.config.installation import version
 
 TIMEOUT = 30.0  # seconds without a byte
 _MAX_BODY = 16 * 1024 * 1024  # bytes
+
+
+class Task(msgspec.Struct, rename="camel"):
+    """What the commands need of a task; a server of another version may send more."""
+
+    id: str
+    title: str
+    status: str
+    completed_at: str | None = None
+
+
+class TaskPage(msgspec.Struct, rename="camel"):
+    """A page of the list of tasks, and the cursor of the next one."""
+
+    tasks: list[Task]
+    next_cursor: str | None
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -47,10 +65,12 @@ class ApiClient:
         proxies = [ProxyHandler({})] if _is_this_machine(url) else []
         self._opener = build_opener(_NoRedirects(), *proxies)
 
-    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    def call(
+        self, method: str, path: str, expected: type[msgspec.Struct], body: object = None
+    ) -> dict[str, Any]:
         """Send a request with a JSON body, and return the body of the response.
 
-        Raises CliError if the server cannot be reached or refuses.
+        Raises CliError if the server cannot be reached or refuses, or sends what is not `expected`.
         """
         request = Request(  # noqa: S310  # the setting takes http and https only
             f"{self._url}/api{path}",
@@ -65,19 +85,20 @@ class ApiClient:
         )
         try:
             with self._opener.open(request, timeout=TIMEOUT) as response:
-                return self._read(response.read(_MAX_BODY))
+                return self._read(response.read(_MAX_BODY), expected)
         except HTTPError as error:
             with error:
                 raise self._refused(error) from error
         except (OSError, HTTPException) as error:
             raise CliError(f"{self._url} cannot be reached: {_reason(error)}.") from error
 
-    def _read(self, content: bytes) -> dict[str, Any]:
-        with suppress(ValueError):
-            document = json.loads(content)
-            if isinstance(document, dict):
-                return document
-        raise CliError(f"What answers at {self._url} is not taskapp.")
+    def _read(self, content: bytes, expected: type[msgspec.Struct]) -> dict[str, Any]:
+        try:
+            msgspec.json.decode(content, type=expected)
+            document: dict[str, Any] = json.loads(content)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise CliError(f"What answers at {self._url} is not taskapp.") from error
+        return document
 
     def _refused(self, error: HTTPError) -> CliError:
         if location := error.headers.get("Location"):

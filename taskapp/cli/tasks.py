@@ -6,7 +6,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from taskapp.cli.api_client import ApiClient, show
+from taskapp.cli.api_client import ApiClient, Task, TaskPage, show
 from taskapp.cli.common import EPILOG, CliError, echo_json, json_option, report_errors, table
 from taskapp.cli.services import load_cli_settings
 from taskapp.config.settings import Settings
@@ -33,7 +33,8 @@ def task() -> None:
 @report_errors
 def add(title: str, description: str, *, as_json: bool) -> None:
     """Add a task, and print its id."""
-    made = _client().call("POST", "/tasks", {"title": title, "description": description})
+    fields = {"title": title, "description": description}
+    made = _client().call("POST", "/tasks", Task, fields)
     if as_json:
         echo_json(**made)
     else:
@@ -73,7 +74,8 @@ def complete(ids: tuple[str, ...], *, as_json: bool) -> None:
     """Complete tasks by their ids, which `task list` shows."""
     client = _client()
     for task_id in ids:
-        changed = client.call("PATCH", f"/tasks/{quote(task_id, safe='')}", {"status": "completed"})
+        path = f"/tasks/{quote(task_id, safe='')}"
+        changed = client.call("PATCH", path, Task, {"status": "completed"})
         if as_json:
             echo_json(**changed)
         else:
@@ -100,7 +102,7 @@ def _address(settings: Settings) -> str:
 def _all_tasks(client: ApiClient, status: str) -> Iterator[dict[str, Any]]:
     selection: dict[str, Any] = {"limit": _PAGE} | ({} if status == "all" else {"status": status})
     while True:
-        page = client.call("GET", f"/tasks?{urlencode(selection)}")
+        page = client.call("GET", f"/tasks?{urlencode(selection)}", TaskPage)
         yield from page["tasks"]
         if page["nextCursor"] is None:
             return

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from server import cli
+from tests.deploy.certificates import Certificate, make_authority, make_certificate
 from tests.support.logging_state import restored_logging
 from tests.support.server_process import (
     Client,
@@ -226,6 +228,64 @@ def another_server(status: int, body: bytes, **headers: str) -> Iterator[tuple[s
         server.server_close()
 
 
+@contextmanager
+def behind_tls(alice: Client, certificate: Certificate) -> Iterator[str]:
+    """Yield the URL of a proxy that takes TLS, before the server that Alice uses."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            response = alice.send("GET", self.path)
+            self.send_response(response.status)
+            self.send_header("Content-Length", str(len(response.body)))
+            self.end_headers()
+            self.wfile.write(response.body)
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing."""
+
+    class Server(HTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Say nothing of a client that trusts nobody here."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.path, certificate.key)
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"https://localhost:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_certificate_counts_if_ones_own_authority_has_signed_it_for_this_name(
+    alice: Client, tmp_path: Path
+) -> None:
+    ours, theirs = make_authority(tmp_path, "ours"), make_authority(tmp_path, "theirs")
+    succeed(alice, "add", "Buy milk")
+
+    def trusting(authority: Certificate, url: str) -> dict[str, str]:
+        return {
+            "TASKAPP_CLIENT_URL": url,
+            "SSL_CERT_FILE": str(authority.path),
+            "no_proxy": "localhost",
+        }
+
+    with behind_tls(alice, make_certificate(tmp_path, ours, "localhost")) as url:
+        assert "Buy milk" in succeed(alice, "list", **trusting(ours, url))
+        said = fail(alice, "list", environment=trusting(theirs, url))
+        assert said.startswith(f"{url} cannot be reached: its certificate is not trusted (")
+        by_number = url.replace("localhost", "127.0.0.1")
+        said = fail(alice, "list", environment=trusting(ours, by_number))
+        assert "its certificate is not trusted (IP address mismatch" in said
+        plain = url.replace("https", "http")
+        assert fail(alice, "list", environment=trusting(ours, plain)).startswith(
+            f"{plain} cannot be reached: "
+        )
+
+
 def test_a_token_follows_no_redirect(alice: Client) -> None:
     with (
         another_server(200, b"{}") as (other, seen),
@@ -239,7 +299,13 @@ def test_a_token_follows_no_redirect(alice: Client) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b'{"detail"', b"\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"<html>", b"[]", b"", b'{"detail"', b"\xff"),
+        *(b"{}", b'{"tasks": 3, "nextCursor": null}', b'{"tasks": [3], "nextCursor": null}'),
+    ],
+)
 def test_what_is_not_taskapp_is_said_to_be_so(alice: Client, status: int, body: bytes) -> None:
     with another_server(status, body) as (url, _):
         assert elsewhere(alice, url).startswith(f"What answers at {url} is not taskapp")

@@ -15,7 +15,8 @@ class Certificate:
 
 def make_authority(folder: Path, name: str = "authority") -> Certificate:
     """Create a certificate that may sign others."""
-    return _make(folder, name, "-addext", "basicConstraints=critical,CA:TRUE")
+    may_sign = ("-addext", "keyUsage=critical,keyCertSign")  # Python 3.13 and later ask for it
+    return _make(folder, name, "-addext", "basicConstraints=critical,CA:TRUE", *may_sign)
 
 
 def make_certificate(folder: Path, authority: Certificate, host: str) -> Certificate:
