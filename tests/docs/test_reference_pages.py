@@ -45,6 +45,6 @@ def test_everything_in_the_data_folder_is_described() -> None:
         Instance(folder).fill()
         with server_process(folder) as server:
             server.wait_until_ready()
-        # What the server makes after a minute, and with TASKAPP_BACKUP_COMMAND.
-        backup = {"backups", "backup-folder", "backup-command"}
-        assert {path.name for path in folder.iterdir()} | backup == described
+            # What the server makes after a minute, with TASKAPP_BACKUP_COMMAND, and commands.
+            more = {"backups", "backup-folder", "backup-command", "commands.lock"}
+            assert {path.name for path in folder.iterdir()} | more == described
