@@ -21,7 +21,7 @@ class SharedUse:
         self._lock: int | None = None
 
     def begin(self) -> bool:
-        """Take the lock; return False if the server is about to stop.
+        """Return whether the lock was taken: False if the server is about to stop.
 
         Raises EmbeddedPostgresError.
         """

@@ -245,7 +245,7 @@ def behind_tls(alice: Client, certificate: Certificate) -> Iterator[str]:
 
     class Server(HTTPServer):
         def handle_error(self, *_: object) -> None:
-            """Say nothing of a client that trusts nobody here."""
+            """Write nothing about a client that trusts nobody here."""
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.path, certificate.key)
