@@ -64,8 +64,8 @@ users = Table(
     _timestamp("created_at"),
     _timestamp("updated_at"),
     Column("last_active_on", Date),
-    # Kept by triggers on tasks (migration 0010): how many there are, and their titles and
-    # descriptions in characters.
+    # How many tasks there are, and their titles and descriptions in characters. Triggers on tasks
+    # keep both (migrations 0010 and 0011), except for a statement that does so itself.
     Column("task_count", BigInteger, nullable=False, server_default="0"),
     Column("task_characters", BigInteger, nullable=False, server_default="0"),
     CheckConstraint(f"char_length(email) BETWEEN 3 AND {EMAIL_LENGTH}", name="email"),

@@ -20,4 +20,6 @@ def read_entity_tags(header: str) -> list[str]:
 
 def is_known(tag: str, if_none_match: str) -> bool:
     """Return whether a client that sends this If-None-Match has the version with this tag."""
+    if not if_none_match:
+        return False
     return if_none_match.strip() == "*" or tag in read_entity_tags(if_none_match)

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 import socket
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from taskapp.config.settings import Settings
@@ -21,9 +22,14 @@ class Hosts:
         self._names = {*settings.allowed_hosts, "localhost", machine, f"{machine}.local"}
         if public:
             self._names.add(public)
+        # Clients send the same few ones again and again.
+        self._is_included = lru_cache(maxsize=64)(self._includes)
 
     def includes(self, header: str) -> bool:
         """Return whether a `Host` header names this site; its port does not matter."""
+        return self._is_included(header)
+
+    def _includes(self, header: str) -> bool:
         name = _without_port(header.lower()).removesuffix(".")
         return name in self._names or name.endswith(".localhost") or _is_address(name)
 

@@ -94,6 +94,10 @@ class RequestStream(IOStream):
         self._lingering = lingering
         self._is_new = True
         self.lingers = False  # whether the client may still be sending when the stream is closed
+        super().set_nodelay(True)
+
+    def set_nodelay(self, value: bool) -> None:  # noqa: FBT001  # Tornado's signature
+        """Leave Nagle's algorithm off, which Tornado turns off and on for each response."""
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """Read, and refuse a first byte that begins no request.

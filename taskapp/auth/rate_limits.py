@@ -48,8 +48,8 @@ class MemoryWindows:
     async def hit(self, item: RateLimitItem, name: str, key: str) -> tuple[bool, WindowStats]:
         """Count a hit unless the limit is reached; return whether it was counted, and the state."""
         now = monotonic()
-        is_counted = self._count(item, name, key, now)
-        return is_counted, _stats(item, self._hits((name, key), now), now)
+        is_counted, hits = self._count(item, name, key, now)
+        return is_counted, _stats(item, hits, now)
 
     def record(self, item: RateLimitItem, name: str, key: str) -> None:
         """Count a hit unless the limit is reached."""
@@ -64,15 +64,17 @@ class MemoryWindows:
         now = monotonic()
         return _stats(item, self._hits((name, key), now), now)
 
-    def _count(self, item: RateLimitItem, name: str, key: str, now: float) -> bool:
-        self._evict_expired()
+    def _count(
+        self, item: RateLimitItem, name: str, key: str, now: float
+    ) -> tuple[bool, deque[float]]:
+        self._evict_expired(now)
         hits = self._hits((name, key), now)
         is_counted = len(hits) < item.amount
         if is_counted:
             hits.append(now)
             self._windows.pop((name, key), None)
             self._windows[name, key] = (item.get_expiry(), hits)
-        return is_counted
+        return is_counted, hits
 
     def _hits(self, key: tuple[str, str], now: float) -> deque[float]:
         """Return the times of the hits that have not expired."""
@@ -81,9 +83,8 @@ class MemoryWindows:
             hits.popleft()
         return hits
 
-    def _evict_expired(self) -> None:
+    def _evict_expired(self, now: float) -> None:
         """Remove up to two expired keys: more than a hit can add, so they cannot pile up."""
-        now = monotonic()
         for key in list(islice(self._windows, 2)):
             if not self._hits(key, now):
                 del self._windows[key]

@@ -9,6 +9,7 @@ from sqlalchemy import (
     DateTime,
     Text,
     Uuid,
+    and_,
     bindparam,
     case,
     delete,
@@ -33,6 +34,7 @@ from taskapp.db.statements import Statement
 from taskapp.forms.parameters import DEFAULT_PAGE_SIZE
 from taskapp.queries.portions import row_limit
 from taskapp.queries.sessions import (
+    counted_owner,
     locked_writable_user_id,
     owner_characters,
     owner_with_room,
@@ -175,10 +177,6 @@ columns = [tasks.c[name] for name in Task.__struct_fields__]
 _after = bindparam("after", type_=Uuid(as_uuid=False))
 after_cursor = tasks.c.id < func.coalesce(_after, _MAX_ID)
 _is_own_task = (tasks.c.user_id == session_user_id, tasks.c.id == bindparam("task"))
-_is_own_writable_task = (
-    tasks.c.user_id == locked_writable_user_id,
-    tasks.c.id == bindparam("task"),
-)
 _versions = bindparam("versions", type_=ARRAY(DateTime(timezone=True)))
 _unchanged = or_(_versions.is_(None), tasks.c.updated_at == func.any(_versions))
 
@@ -257,21 +255,36 @@ idempotency_conflict: dict[str, Any] = {
     "index_where": tasks.c.idempotency_key.is_not(None),
 }
 _new_status = bindparam("new_status", type_=Text)
+_new_texts = {name: bindparam(f"new_{name}", type_=Text) for name in ("title", "description")}
 new_characters = bindparam("new_characters", type_=BigInteger)
-_owner = owner_with_room(text("1"), new_characters)
+
+
+_NEW_COLUMNS = ["user_id", "id", "title", "description", "status", "completed_at"]
+
+
+def _new_values(owner: Any) -> list[Any]:
+    return [
+        owner.c.user_id,
+        bindparam("task", type_=Uuid(as_uuid=False)),
+        *_new_texts.values(),
+        _new_status,
+        case((_new_status == text("'completed'"), func.now())),
+    ]
+
+
 _INSERT = Statement(
     "tasks.insert",
     insert(tasks)
+    .from_select(_NEW_COLUMNS, select(*_new_values(counted_owner(new_characters))))
+    .returning(*columns),
+)
+_INSERT_ONCE = Statement(
+    "tasks.insert_once",
+    insert(tasks)
     .from_select(
-        ["id", "user_id", "title", "description", "status", "completed_at", "idempotency_key"],
+        [*_NEW_COLUMNS, "idempotency_key"],
         select(
-            bindparam("task", type_=Uuid(as_uuid=False)),
-            _owner.c.user_id,
-            bindparam("new_title", type_=Text),
-            bindparam("new_description", type_=Text),
-            _new_status,
-            case((_new_status == text("'completed'"), func.now())),
-            bindparam("key", type_=Text),
+            *_new_values(owner_with_room(text("1"), new_characters)), bindparam("key", type_=Text)
         ),
     )
     .on_conflict_do_nothing(**idempotency_conflict)
@@ -283,7 +296,7 @@ _status = func.coalesce(_new_status, tasks.c.status)
 
 
 def _growth(name: str) -> Any:
-    new = bindparam(f"new_{name}", type_=Text)
+    new = _new_texts[name]
     grown = func.char_length(new) - func.char_length(tasks.c[name])
     return case((new.is_(None), text("0")), else_=grown)
 
@@ -295,15 +308,22 @@ _has_room = or_(
     _all_growth <= text("0"),
     owner_characters + _all_growth <= _max_characters,
 )
+# A change of the status alone counts nothing, and waits for no other change of the user's tasks.
+_owner_of_update = case(
+    (and_(*(new.is_(None) for new in _new_texts.values())), writable_session_user_id),
+    else_=locked_writable_user_id,
+)
 _UPDATE = Statement(
     "tasks.update",
     update(tasks)
-    .where(*_is_own_writable_task, _unchanged, _has_room)
+    .where(
+        tasks.c.user_id == _owner_of_update,
+        tasks.c.id == bindparam("task"),
+        _unchanged,
+        _has_room,
+    )
     .values(
-        {
-            tasks.c[name]: func.coalesce(bindparam(f"new_{name}", type_=Text), tasks.c[name])
-            for name in ("title", "description")
-        }
+        {tasks.c[name]: func.coalesce(new, tasks.c[name]) for name, new in _new_texts.items()}
         | {
             tasks.c.status: _status,
             tasks.c.completed_at: case(
@@ -317,7 +337,10 @@ _UPDATE = Statement(
     .returning(*columns),
 )
 _DELETE = Statement(
-    "tasks.delete", delete(tasks).where(*_is_own_writable_task, _unchanged).returning(*columns)
+    "tasks.delete",
+    delete(tasks)
+    .where(tasks.c.user_id == locked_writable_user_id, tasks.c.id == bindparam("task"), _unchanged)
+    .returning(*columns),
 )
 _FIND_USAGE = Statement(
     "users.find_task_usage",
@@ -392,14 +415,14 @@ async def insert_task(
 ) -> Task | None:
     """Insert a task; return None without a session or room, or if the key was used before."""
     row = await database.fetch_one(
-        _INSERT,
+        _INSERT_ONCE if key else _INSERT,
         session=session.secret_hash,
         task=str(uuid7()),
         new_title=title,
         new_description=description,
         new_status=status,
         new_characters=len(title) + len(description),
-        key=key,
+        **({"key": key} if key else {}),
         **room._asdict(),
     )
     return Task(*row) if row else None

@@ -674,7 +674,7 @@ async def test_a_request_is_one_statement_that_also_proves_the_session(
         (200, {"tasks.find": 1}),
         (304, {"tasks.find": 1}),
         (201, {"tasks.insert": 1}),
-        (201, {"tasks.insert": 1}),
+        (201, {"tasks.insert_once": 1}),
         (200, {"tasks.update": 1}),
         (200, {"tasks.update": 1}),
         (200, {"tasks.delete": 1}),

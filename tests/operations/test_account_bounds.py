@@ -2,10 +2,13 @@
 
 import asyncio
 import secrets
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 
+from handlers.web.application import Application
 from taskapp.auth.signing import SessionToken
 from taskapp.config.settings import Settings
 from taskapp.db.database import Transaction
@@ -16,6 +19,7 @@ from tests.support.api_tools import assert_problem, with_settings
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import execute
 from tests.support.page_client import ALICE, PASSWORD, PageClient, titles
+from tests.support.server_process import LONG_ENOUGH
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
@@ -223,6 +227,7 @@ async def test_the_counts_of_an_account_are_right_whatever_happens_at_once(
             alice.post(
                 "/api/tasks", {"title": "New"}, headers={"Idempotency-Key": f"{number % 3}"}
             ),
+            alice.post("/api/tasks", {"title": "Another", "description": "x" * number}),
         ]
     until = {"until": "2999-01-01T00:00:00Z"}
     pages = [
@@ -231,4 +236,48 @@ async def test_the_counts_of_an_account_are_right_whatever_happens_at_once(
     ]
     responses: list[Any] = await asyncio.gather(*changes, *pages)
     assert {response.status for response in responses} <= {200, 201, 303, 404, 412}
+    assert_counted(settings)
+
+
+async def test_tasks_that_something_else_writes_are_counted_too(
+    alice: ApiClient, bob: ApiClient, settings: Settings
+) -> None:
+    """A version before this one, several rows at once, or an operator in psql."""
+    await alice.add_task("Of Alice", description="x" * 20)
+    for change in (
+        (
+            "INSERT INTO tasks (id, user_id, title) SELECT gen_random_uuid(), id, email || n"
+            " FROM users, generate_series(1, 3) n"
+        ),
+        "UPDATE tasks SET title = title || ' and more'",
+        "UPDATE tasks SET description = title, title = 'short' WHERE title LIKE 'alice%'",
+        (
+            "UPDATE tasks SET title = 'moved', user_id ="
+            " (SELECT id FROM users WHERE email LIKE 'bob%') WHERE title LIKE 'Of Alice%'"
+        ),
+        "DELETE FROM tasks WHERE title = 'short'",
+    ):
+        assert execute(settings.database_url, f"{change} RETURNING 1")
+        assert_counted(settings)
+    await bob.add_task("Of Bob")
+    assert_counted(settings)
+
+
+async def test_a_change_that_counts_nothing_neither_waits_for_another_nor_writes_the_account(
+    app: Application, alice: ApiClient, settings: Settings
+) -> None:
+    task = await alice.add_task("Buy milk")
+    path = f"/api/tasks/{task['id']}"
+    assert await app.drain(LONG_ENOUGH)  # the first use of the day is written to the account
+    row = "SELECT ctid FROM users"
+    before = execute(settings.database_url, row)
+    with (
+        closing(psycopg2.connect(settings.database_url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT FROM users FOR NO KEY UPDATE")  # as a change of a text holds it
+        for status in ("completed", "pending"):
+            assert (await alice.put(path, {"status": status})).status == 200
+    assert (await alice.put(path, {"title": "Buy wine"})).status == 200
+    assert execute(settings.database_url, row) == before
     assert_counted(settings)
