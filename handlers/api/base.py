@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from handlers.web.application import MAX_FORM_FIELDS
 from handlers.web.base import BaseHandler
 from handlers.web.entity_tags import read_entity_tags
 from handlers.web.problem import make_problem
@@ -225,6 +226,10 @@ ApiHandler.too_large = PayloadTooLargeApi
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_FORM_FIELDS:
+        raise BadRequest(
+            Message("A JSON object can have at most %(limit)s names.", limit=MAX_FORM_FIELDS)
+        )
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a name came twice")

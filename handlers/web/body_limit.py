@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tornado.httputil import HTTPHeaders, HTTPMessageDelegate
+from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate
 
 from handlers.web.connections import Connections, ConnectionState
 from handlers.web.request_stream import RequestStream
@@ -39,7 +39,13 @@ class BodyLimit(HTTPMessageDelegate):
         self._is_rejected = False
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Any:
-        """Begin to receive the body, or respond if it will be too large."""
+        """Begin to receive the body, or respond if it will be too large.
+
+        Raises:
+            HTTPInputError: the framing is faulty: HTTP/1.0 has no chunks (RFC 9112, 6.1).
+        """
+        if "Transfer-Encoding" in headers and start_line.version == "HTTP/1.0":
+            raise HTTPInputError("HTTP/1.0 with a Transfer-Encoding")
         self._connection_states.enter(self._stream, ConnectionState.RECEIVED)
         size = _declared_size(headers)
         if size > self._max_size and ("Expect" in headers or size > MAX_DROPPED_SIZE):

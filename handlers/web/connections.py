@@ -3,9 +3,11 @@
 import asyncio
 import socket
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from tornado.iostream import IOStream
 
@@ -34,12 +36,22 @@ class ConnectionState(Enum):
     SENT = "sent"
 
 
+class _Unsent(NamedTuple):
+    """Bytes of a response that a client had not taken at its last progress."""
+
+    client: str
+    size: int
+
+
+_NOTHING = _Unsent("", 0)
+
+
 class Connections:
     """The open connections, each in exactly one state.
 
     A connection that stays in its state for too long is closed. Responses that clients do not take
-    are limited for all of them together: beyond it, the client that has taken nothing for the
-    longest time is disconnected.
+    are limited for all of them together. Beyond it, the client that has left the most loses the
+    connection on which it has taken nothing for the longest time.
     """
 
     def __init__(self) -> None:
@@ -51,8 +63,8 @@ class Connections:
         }
         self._deadlines: DeadlineTimer[IOStream] = DeadlineTimer(self._close)
         self._states: dict[IOStream, ConnectionState] = {}
-        # Bytes at the last progress, least recent first.
-        self._unsent: dict[IOStream, int] = {}
+        # By the time of the last progress, least recent first.
+        self._unsent: dict[IOStream, _Unsent] = {}
         self.unsent = 0  # bytes of all
 
     @property
@@ -81,13 +93,23 @@ class Connections:
         """Forget a connection that is closed."""
         self._states.pop(stream, None)
         self._deadlines.discard(stream)
-        self.unsent -= self._unsent.pop(stream, 0)
+        self.unsent -= self._unsent.pop(stream, _NOTHING).size
 
-    def wait_for_client(self, stream: IOStream, unsent: int) -> None:
-        """Begin to send the rest of a response, so many bytes, which the kernel has no room for."""
-        self._set_unsent(stream, unsent)
+    def wait_for_client(self, stream: IOStream, client: str, unsent: int) -> None:
+        """Begin to send the rest of a response, so many bytes, which the kernel has no room for.
+
+        `client` is the same for all connections of one client.
+        """
+        self._set_unsent(stream, _Unsent(client, unsent))
         while self.unsent > MAX_UNSENT:
-            self._close(next(iter(self._unsent)))
+            self._close(self._find_heaviest())
+
+    def _find_heaviest(self) -> IOStream:
+        sizes: Counter[str] = Counter()
+        for client, size in self._unsent.values():
+            sizes[client] += size
+        [(heaviest, _)] = sizes.most_common(1)
+        return next(stream for stream, of in self._unsent.items() if of.client == heaviest)
 
     def record_progress(self, stream: IOStream, unsent: int) -> None:
         """Record how many bytes of a response are left, now that the kernel has taken some."""
@@ -95,12 +117,12 @@ class Connections:
         if before is None:
             return
         if unsent == 0:
-            self.unsent -= self._unsent.pop(stream)
-        elif before - unsent >= MIN_PROGRESS:
-            self._set_unsent(stream, unsent)
+            self.unsent -= self._unsent.pop(stream).size
+        elif before.size - unsent >= MIN_PROGRESS:
+            self._set_unsent(stream, before._replace(size=unsent))
 
-    def _set_unsent(self, stream: IOStream, unsent: int) -> None:
-        self.unsent += unsent - self._unsent.pop(stream, 0)
+    def _set_unsent(self, stream: IOStream, unsent: "_Unsent") -> None:
+        self.unsent += unsent.size - self._unsent.pop(stream, _NOTHING).size
         self._unsent[stream] = unsent
         self.enter(stream, ConnectionState.SENT)
 
@@ -109,7 +131,8 @@ class Connections:
         if state is ConnectionState.SENT:
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         if state is not ConnectionState.AWAITED:
-            log("connection.closed", "warning", state=state.value, unsent=self._unsent.get(stream))
+            unsent = self._unsent.get(stream, _NOTHING).size or None
+            log("connection.closed", "warning", state=state.value, unsent=unsent)
         self.leave(stream)
         stream.close()
 

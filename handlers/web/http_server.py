@@ -122,16 +122,17 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
             self._has_no_connections.set()
 
     def _accept(self, connection: socket.socket, address: Any) -> None:
+        remote_ip = UNIX_SOCKET if connection.family == socket.AF_UNIX else address[0]
+        client = site_key(remote_ip)
         stream = RequestStream(
             connection,
             self._connection_states,
             self._reject_unreadable,
             self._lingering,
+            client=client,
             read_chunk_size=READ_SIZE,
         )
         self._connection_states.enter(stream, ConnectionState.AWAITED)
-        remote_ip = UNIX_SOCKET if connection.family == socket.AF_UNIX else address[0]
-        client = site_key(remote_ip)
         if not self._has_room_for(remote_ip, client):
             error = Unavailable(Message("Too many open connections."))
             stream.lingers = True

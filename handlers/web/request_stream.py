@@ -7,7 +7,7 @@ from contextlib import suppress
 from string import ascii_letters, digits
 
 from tornado.httputil import HTTPInputError
-from tornado.iostream import IOStream, UnsatisfiableReadError
+from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 
 from handlers.web.connections import Connections
 
@@ -83,12 +83,17 @@ class RequestStream(IOStream):
         make_rejection: Callable[["RequestStream"], bytes],
         lingering: LingeringSockets,
         *,
+        client: str,
         read_chunk_size: int,
     ) -> None:
-        """`make_rejection` returns the response to what cannot be read; `error` says why."""
+        """`make_rejection` returns the response to what cannot be read; `error` says why.
+
+        `client` is the key of the address that the connection comes from.
+        """
         super().__init__(connection, read_chunk_size=read_chunk_size)
         self._connection_states = connections
         self._make_rejection = make_rejection
+        self._client = client
         self._unsent = 0  # bytes
         self._chunks = 0  # of the body that is being received
         self._lingering = lingering
@@ -113,7 +118,14 @@ class RequestStream(IOStream):
         return count
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
-        """Read the headers of the next request."""
+        """Read the headers of the next request.
+
+        Raises:
+            StreamClosedError: the last response was the last of the connection, so what the client
+                has sent after that request must not be carried out (RFC 9112, 9.6).
+        """
+        if self.closed():
+            raise StreamClosedError
         self._chunks = 0
         return super().read_until_regex(regex, max_bytes)
 
@@ -136,7 +148,7 @@ class RequestStream(IOStream):
         self._unsent += len(data)
         written = super().write(data)
         if self._unsent and not self.closed():
-            self._connection_states.wait_for_client(self, self._unsent)
+            self._connection_states.wait_for_client(self, self._client, self._unsent)
         return written
 
     def write_to_fd(self, data: memoryview) -> int:

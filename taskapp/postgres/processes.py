@@ -40,6 +40,7 @@ _SEVERITIES = {
 }
 # PostgreSQL calls this FATAL. All its clients are ours, and whoever ends one tells why.
 _CLIENT_ENDED = "connection to client lost"
+_USER = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)  # the effective one (proc_pid_status(5))
 _OWN_NAME = re.compile(r"(^|/)(postgres|initdb)([: ]|$)")
 _LAUNCHER = (
     (str(Path(sys.executable).with_name("launcher")),)
@@ -180,11 +181,17 @@ def find_processes(marker: str, data_folder: Path) -> list[int]:
     """Return the ids of live PostgreSQL processes that have the marker or run in the folder.
 
     An entry of `postmaster.pid` proves nothing: its process may be a zombie, or another program's.
+    Nor does a name prove anything of a process of another user, who may give it any.
     """
+    owners = {os.geteuid()}
+    with suppress(OSError):
+        owners.add((data_folder / "postgres").stat().st_uid)
     return [
         pid
-        for pid, name, command in _live_processes()
-        if _OWN_NAME.search(name) and (marker in command or _works_in(pid, data_folder))
+        for pid, owner, name, command in _live_processes()
+        if owner in owners
+        and _OWN_NAME.search(name)
+        and (marker in command or _works_in(pid, data_folder))
     ]
 
 
@@ -269,27 +276,29 @@ async def _spawn(
     )
 
 
-def _live_processes() -> Iterator[tuple[int, str, str]]:
-    """Yield the id, the name or path, and the command line of each; a zombie has none."""
+def _live_processes() -> Iterator[tuple[int, int, str, str]]:
+    """Yield the id, the user, the name or path, and the command line of each; a zombie has none."""
     if Path("/proc/self/cmdline").exists():
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and (command := _read_command(entry)):
-                yield int(entry.name), command.split("\0")[0], command
+            if entry.name.isdigit() and (command := _read(entry / "cmdline")):
+                user = _USER.search(_read(entry / "status"))
+                if user:
+                    yield int(entry.name), int(user[1]), command.split("\0")[0], command
     else:
-        listing = ["ps", "-axww", "-o", "pid=,command="]
+        listing = ["ps", "-axww", "-o", "pid=,uid=,command="]
         try:
             output = subprocess.run(listing, capture_output=True, text=True, check=True).stdout  # noqa: S603  # fixed words
         except (OSError, subprocess.CalledProcessError) as error:
             raise OSError("/proc is not mounted, by which its processes are found") from error
         for line in output.splitlines():
-            pid, _, command = line.strip().partition(" ")
-            yield int(pid), command, command
+            pid, uid, command = line.split(maxsplit=2)
+            yield int(pid), int(uid), command, command
 
 
-def _read_command(process: Path) -> str:
+def _read(path: Path) -> str:
     try:
-        return (process / "cmdline").read_bytes().decode(errors="replace")
-    except OSError:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:  # the process has ended
         return ""
 
 

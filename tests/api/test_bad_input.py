@@ -121,6 +121,16 @@ async def test_a_bad_body_is_refused_everywhere(alice: ApiClient, body: bytes) -
 
 
 @gen_test
+async def test_an_object_of_too_many_names_is_refused_without_naming_them(alice: ApiClient) -> None:
+    names = {f"name {number}": number for number in range(101)}
+    for body in (names, {"title": "Buy milk", "more": names}):
+        response = await alice.post("/api/tasks", body)
+        problem = assert_problem(response, 400)
+        assert problem["detail"] == "A JSON object can have at most 100 names."
+        assert "errors" not in problem
+
+
+@gen_test
 async def test_a_pair_of_surrogates_is_one_character(alice: ApiClient) -> None:
     response = await alice.post("/api/tasks", raw=b'{"title": "\\ud83d\\ude00"}')
     assert (response.status, response.json["title"]) == (201, "😀")

@@ -42,6 +42,8 @@ async def own():
 asyncio.run(own())
 """
 
+STRANGER = 65533  # an id without an account
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has this case")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux has what this is about")
 
@@ -440,3 +442,25 @@ def test_an_ordinary_user_is_told_that_the_folder_is_another_ones(nobody_folder:
     with owner(folder, NOBODY.uid) as process:
         _, complaints = process.communicate("")
     assert "can't be used by this user" in complaints
+
+
+@needs_root
+@needs_linux
+@pytest.mark.parametrize("user", [NOBODY.uid, None], ids=["nobody", "root"])
+def test_a_process_of_another_user_with_the_name_of_postgresql_is_left_alone(
+    nobody_folder: Path, user: int | None
+) -> None:
+    with owner(nobody_folder, user) as process:
+        [(name,)] = execute(url_of(process), "SHOW cluster_name")
+        process.communicate("")
+    with subprocess.Popen(
+        [f"postgres: {name}", "600"], executable="/bin/sleep", user=STRANGER, cwd=nobody_folder.root
+    ) as pretender:
+        try:
+            with owner(nobody_folder, user) as process:
+                assert _responses(url_of(process))
+                _, complaints = process.communicate("")
+            assert (process.returncode, complaints) == (0, "")
+            assert pretender.poll() is None
+        finally:
+            pretender.kill()

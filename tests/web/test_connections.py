@@ -69,12 +69,15 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> "WeakSet[RequestStream]":
 
 
 @pytest.fixture
-def connect(http_server: LimitedHTTPServer, base_url: str) -> Iterator[Callable[[], socket.socket]]:
+def connect(
+    http_server: LimitedHTTPServer, base_url: str
+) -> Iterator[Callable[..., socket.socket]]:
     """Return a function that connects a client with little room for what it does not read."""
     opened = []
 
-    def new() -> socket.socket:
+    def new(address: str = "127.0.0.1") -> socket.socket:
         client = socket.socket()
+        client.bind((address, 0))
         opened.append(client)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         client.setblocking(False)
@@ -207,3 +210,31 @@ async def test_responses_that_are_not_read_are_limited_for_all_together(
         send(client, request)
     response = await alice.get("/api/tasks")
     assert len(response.json["tasks"]) == 50
+
+
+async def test_who_leaves_most_of_the_responses_loses_connections_before_others_do(
+    app: Application,
+    alice: ApiClient,
+    connect: Any,
+    streams: "WeakSet[RequestStream]",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bob, on a slow line, has waited the longest when one address leaves all responses unread."""
+    monkeypatch.setattr("handlers.web.connections.SENDING_TIMEOUT", LONG_ENOUGH)
+    for number in range(50):
+        await alice.add_task(f"Task {number}", description="x" * 10_000)
+    await happens(lambda: not app.connections.states)
+    authorization = f"Authorization: {alice.headers['Authorization']}\r\n\r\n"
+    request = f"GET /api/tasks HTTP/1.1\r\nHost: localhost\r\n{authorization}".encode()
+    bob = connect("127.0.0.2")
+    await happens(lambda: app.connections.states)
+    [bobs] = [stream for stream in streams if not stream.closed()]
+    send(bob, request)
+    await happens(lambda: ConnectionState.SENT in app.connections.states.values())
+    deaf = [connect() for _ in range(10)]
+    for client in deaf:
+        await asyncio.sleep(0.01)
+        send(client, request)
+    await happens(lambda: any(is_closed(client) for client in deaf))
+    assert not bobs.closed()
+    assert app.connections.unsent <= MAX_UNSENT

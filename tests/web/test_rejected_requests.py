@@ -53,6 +53,9 @@ MALFORMED = {
     + HOST
     + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "an unknown coding": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: xchunked\r\n\r\n",
+    "chunks in HTTP/1.0": b"POST /api/tasks HTTP/1.0\r\n"
+    + HOST
+    + b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a chunk that is none": b"POST / HTTP/1.1\r\n"
     + HOST
     + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",

@@ -11,6 +11,7 @@ import pytest
 from handlers.web.http_server import READ_SIZE
 from tests.support.server_process import ServerProcess, server_process
 
+ALICE = "alice-who-pipelines@example.com"
 SIZES = (1, READ_SIZE - 1, READ_SIZE, READ_SIZE + 1, 2 * READ_SIZE, 3 * READ_SIZE)
 
 
@@ -36,6 +37,26 @@ def test_a_request_is_read_wherever_it_is_cut(server: ServerProcess, size: int) 
         whole = make_request("cut", b"x" * length)
         pieces = [whole[begin:end] for begin, end in pairwise([0, size, 2 * size, len(whole)])]
         assert answered(server, pieces, 1) == ["cut"]
+
+
+def test_what_follows_the_last_request_of_a_connection_is_not_carried_out(
+    server: ServerProcess,
+) -> None:
+    alice = server.client()
+    alice.register(ALICE)
+    alice.log_in(ALICE)
+    body = b'{"title":"After the end"}'
+    head = (
+        "POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {alice.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    last = b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    for requests in (last + (head.encode() + body) * 3, last * 2 + head.encode() + body):
+        with socket.create_connection(("127.0.0.1", int(server.address)), 10) as connection:
+            connection.sendall(requests)
+            with connection.makefile("rb") as response:
+                assert response.read().count(b"HTTP/1.1 200") == 1
+    assert alice.send("GET", "/api/tasks").json["tasks"] == []
 
 
 def make_request(name: str, body: bytes) -> bytes:
