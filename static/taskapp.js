@@ -327,7 +327,7 @@ const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
 function sendAdd(form, fields) {
   const { title, description } = fields;
-  if (!(title + description).trim() && !changed(form).length) return;
+  if (isEmpty(form)) return;
   if (!title.trim()) return sendInPlace(form, fields);
   clear(form);
   hold({ key: newKey(), title, description });
@@ -422,9 +422,13 @@ function sendAsPage(form) {
 
 // Several lines stay in their form until the response, which may name a wrong one.
 async function sendInPlace(form, fields) {
+  const body = JSON.stringify(fields);
+  if (isEmpty(form) || onTheirWay.get(form) === body) return;
+  onTheirWay.set(form, body);
   const lines = (fields.titles ?? "").split("\n").filter((line) => line.trim());
   const unsaved = lines.reverse().map((title) => showUnsaved(title));
   const result = await post(form.action, fields);
+  onTheirWay.delete(form);
   for (const row of unsaved) isList(result) ? row.classList.add("saved") : row.remove();
   if (isList(result)) {
     take(result);
@@ -436,6 +440,7 @@ async function sendInPlace(form, fields) {
 }
 
 const textFields = (form) => [...form.elements].filter(({ type }) => /^text/.test(type));
+const isEmpty = (form) => !textFields(form).some((field) => isChanged(field) || field.value.trim());
 
 function showErrors(form, page) {
   for (const field of textFields(form)) {
@@ -669,7 +674,7 @@ function toEnd(field) {
 // Forms and links
 
 const senders = { page: sendAdd, several: sendInPlace, status: sendStatus, edit: sendEdit };
-// Forms that load a page: what they sent
+// Forms that wait for a response: what they sent
 const onTheirWay = new Map();
 let isLeaving = false;
 
@@ -829,7 +834,7 @@ function save({ form }, event) {
 function giveUp(target) {
   if (target.closest("dialog")) return;
   if (target.closest(".task .editor")) closeEditor();
-  else (find("main .danger ~ a") ?? find("[data-close]", flash))?.click();
+  else (find("main form:not([data-draft]) .actions a") ?? find("[data-close]", flash))?.click();
 }
 
 // Coming and going

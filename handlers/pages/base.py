@@ -331,7 +331,7 @@ class PageHandler(BaseHandler):
         if cookie:
             self.remove_site_cookie("flash")
         if text := self.flash_message or cookie:
-            flash_message = read_flash_message(text, self._is_deleted)
+            flash_message = read_flash_message(text, self.is_deleted)
             if flash_message is not None:
                 template = self.application.templates.template(self.language, "_flash_message.html")
                 html.append(
@@ -343,7 +343,7 @@ class PageHandler(BaseHandler):
                 )
         return html
 
-    def _is_deleted(self, text: str) -> bool:
+    def is_deleted(self, text: str) -> bool:
         """Return whether a text has tasks that the user of the page deleted."""
         session = self.session_token
         return bool(session and self.services.signer.read_undo(session.user_id, text))

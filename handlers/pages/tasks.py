@@ -358,21 +358,22 @@ class TaskDeletePage(TaskPage):
     async def get(self, task_id: str) -> None:
         """Ask for confirmation."""
         task = await require_task(self.services, self.session, task_id)
-        self.render_page("delete.html", task=task, list_query=self.list_query)
+        asked = sign_deleted(self.services, self.session, [task])
+        self.render_page("delete.html", task=task, asked=asked, list_query=self.list_query)
 
     async def post(self, task_id: str) -> None:
         """Delete the task, and lead to the one beside it."""
-        is_asked = "asked" in self.read_form("asked")
+        # The task as it was asked about: a form that is sent twice can be undone by it.
+        deleted = self.read_form("asked").get("asked", "")
+        path = f"/tasks{self.list_query}"
         try:
             path = await self.find_path_beside(task_id)
             task = await delete_task(self.services, self.session, task_id)
-        except TaskNotFound:
-            if not is_asked:
-                raise
-            self.repeat_deletion(f"/tasks{self.list_query}", "deleted")
-        else:
             deleted = sign_deleted(self.services, self.session, [task])
-            await self.show_deletion(path, f"deleted..{deleted}")
+        except TaskNotFound:
+            if not self.is_deleted(deleted):
+                raise
+        await self.show_deletion(path, f"deleted..{deleted}")
 
 
 class CompletedDeletePage(TaskPage):

@@ -16,12 +16,7 @@ from limits.errors import StorageError
 
 from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import limit_key, site_key
-from taskapp.core.errors import (
-    AccountRateLimited,
-    RateLimitStatus,
-    TooManyRequests,
-    Unavailable,
-)
+from taskapp.core.errors import RateLimitStatus, TooManyRequests, Unavailable
 from taskapp.core.messages import Message
 
 Value = TypeVar("Value")
@@ -143,17 +138,11 @@ class RateLimit:
     """A number of hits in a moving window, counted for each key separately."""
 
     def __init__(
-        self,
-        name: str,
-        item: RateLimitItem,
-        windows: MemoryWindows | RedisWindows,
-        *,
-        error: type[TooManyRequests] = TooManyRequests,
+        self, name: str, item: RateLimitItem, windows: MemoryWindows | RedisWindows
     ) -> None:
         self.name = name
         self._item = item
         self._windows = windows
-        self._error = error
         self._attempts: Counter[str] = Counter()  # that have not ended, by key
         self._any_end = asyncio.Event()  # of an attempt; each has a new one
 
@@ -167,7 +156,7 @@ class RateLimit:
         is_counted, stats = await self._windows.hit(self._item, self.name, key)
         status = self._status(stats)
         if not is_counted:
-            raise self._error(status)
+            raise TooManyRequests(status)
         return status
 
     def record(self, key: str) -> None:
@@ -186,7 +175,7 @@ class RateLimit:
         """
         while (status := await self.status(key)).remaining <= self._attempts[key]:
             if status.remaining == 0:
-                raise self._error(status)
+                raise TooManyRequests(status)
             await self._any_end.wait()
         self._attempts[key] += 1
         try:
@@ -207,7 +196,7 @@ class RateLimit:
         """
         status = await self.status(key)
         if status.remaining == 0:
-            raise self._error(status)
+            raise TooManyRequests(status)
 
     async def status(self, key: str) -> RateLimitStatus:
         """Return what remains for a key.
@@ -342,7 +331,7 @@ class RateLimits:
         self.failed_logins = AddressLimit("login", failed_logins, self._windows)
         self.failed_logins_of_device = RateLimit("device", failed_logins, self._windows)
         self.failed_logins_of_account = RateLimit(
-            "account", failed_logins_of_account, self._windows, error=AccountRateLimited
+            "account", failed_logins_of_account, self._windows
         )
         share = ceil(failed_logins_of_account.amount / ADDRESSES_TO_LOCK)
         self.failed_logins_of_account_from_site = RateLimit(

@@ -211,20 +211,24 @@ class TooManyRequests(TaskappError):
     status = 429
     title = Message("Too many requests")
     detail = Message("You have sent too many requests.")
+    reasons: Mapping[str, Message] = {  # by the name of the limit
+        "login": Message("Too many wrong passwords have been sent from your network."),
+        "device": Message("Too many wrong passwords have been sent from this browser."),
+        "account": Message(
+            "Too many failed logins for this email address. You can still log in from where you "
+            "have logged in before."
+        ),
+        "session": Message("Too many logins to this account."),
+        "queue": Message("Too many logins from your network are waiting."),
+        "register": Message("Too many accounts have been created from your network."),
+        "pages": Message("You have opened or sent too many pages."),
+        "api": Message("This account has sent too many requests to the API."),
+    }
 
     def __init__(self, rate_limit: RateLimitStatus) -> None:
-        super().__init__()
+        super().__init__(self.reasons.get(rate_limit.name))
         self.rate_limit = rate_limit
         self.retry_after = max(1, rate_limit.reset)
-
-
-class AccountRateLimited(TooManyRequests):
-    """Too many logins to this account have failed; known addresses and devices are not limited."""
-
-    detail = Message(
-        "Too many failed logins for this email address. You can still log in from where you have "
-        "logged in before."
-    )
 
 
 class Unavailable(TaskappError):

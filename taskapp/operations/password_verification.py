@@ -55,9 +55,9 @@ class PasswordCheck:
         """Wait until the password may be checked, which the block does.
 
         Raises:
-            TooManyRequests: too many attempts from the IP address have failed, too many logins to
-                the account have succeeded, or one of them waits for too many others already.
-            AccountRateLimited: too many attempts for the account have failed.
+            TooManyRequests: too many attempts from the IP address or for the account have failed,
+                too many logins to the account have succeeded, or one of them waits for too many
+                others already.
             Unavailable: too many passwords are waiting to be hashed.
             Disconnected: the client has hung up meanwhile.
         """

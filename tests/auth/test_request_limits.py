@@ -136,7 +136,7 @@ async def test_pages_of_a_user_are_limited_too_and_nothing_typed_is_lost(
     page = await mine.fetch("POST", "/tasks", fields)
     assert page.status == 429
     assert 0 < int(page.headers["Retry-After"]) <= 900
-    assert "You have sent too many requests." in page.text
+    assert "You have opened or sent too many pages." in page.text
     assert "Try again in 15 minutes." in page.text
     assert page.form("Send again").fields["title"] == "Fifth"
     for address in ("/tasks", "/account", f"/tasks/{NO_TASK}/edit"):
@@ -165,3 +165,40 @@ async def test_sessions_of_one_user_share_a_limit_of_pages(
     assert other.page.status == 200
     for browser in (mine, other):
         assert (await browser.fetch("GET", "/tasks")).status == 429
+
+
+WRONG = {"email": ALICE, "password": "a wrong password"}
+RIGHT = {"email": ALICE, "password": PASSWORD}
+# The setting, the form, and what its page says when it is sent for the second time.
+FORMS = [
+    ("LOGIN_LIMIT", "/login", "Log in", WRONG, "wrong passwords have been sent from your network"),
+    ("SUCCESSFUL_LOGIN_LIMIT", "/login", "Log in", RIGHT, "logins to this account"),
+    (
+        *("REGISTER_LIMIT", "/register", "Create account"),
+        *({"email": "carol@example.com", "password": PASSWORD}, "accounts have been created"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("setting_changes", "address", "button", "fields", "told"),
+    [({f"TASKAPP_{name}": "1/15minute"}, *rest) for name, *rest in FORMS],
+    ids=[name for name, *_ in FORMS],
+)
+async def test_a_page_says_what_was_too_much_and_when_it_may_be_sent_again(
+    visitor: PageClient,
+    api: ApiClient,
+    address: str,
+    button: str,
+    fields: dict[str, str],
+    told: str,
+) -> None:
+    if address == "/login":
+        await api.post("/api/auth/register", RIGHT)
+    for _ in range(2):
+        visitor.cookies.clear()
+        await visitor.open(address)
+        page = await visitor.send(button, **fields)
+    assert page.status == 429
+    assert f"Too many {told}" in page.text
+    assert "Try again in 15 minutes." in page.text

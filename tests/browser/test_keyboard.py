@@ -418,6 +418,20 @@ def test_escape_of_an_input_method_closes_nothing(three: Page) -> None:
 
 
 @with_scripts
+def test_escape_leads_back_from_each_question(three: Page) -> None:
+    box(three, "Two").click()
+    expect(flash_message(three)).to_contain_text("Task completed.")
+    for path, back in (
+        ("/tasks/completed/delete", "/tasks"),
+        ("/account/delete", "/account"),
+        ("/account/sessions/others/end", "/account"),
+    ):
+        three.goto(path)
+        three.keyboard.press("Escape")
+        three.wait_for_url(f"**{back}")
+
+
+@with_scripts
 def test_a_question_takes_enter_and_escape(three: Page) -> None:
     box(three, "Two").focus()
     three.keyboard.press("Delete")

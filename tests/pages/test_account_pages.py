@@ -359,7 +359,8 @@ async def test_wrong_current_passwords_count_as_failed_logins(
         page = await mine.send(button, **fields)
         assert page.status == 429
         assert 0 < int(page.headers["Retry-After"]) <= 900
-        assert "You have sent too many requests. Try again in 15 minutes." in page.text
+        told = "Too many wrong passwords have been sent from your network. Try again in 15 minutes."
+        assert told in page.text
 
 
 async def test_whatever_is_opened_while_the_password_changes_is_over_with_it(

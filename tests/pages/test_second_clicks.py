@@ -164,9 +164,27 @@ async def after_the_next_page(browser: PageClient, second: PageClient, sent: lis
     return await second.fetch(*sent)
 
 
-@pytest.mark.parametrize(
+async def send_again(
+    visitor: PageClient, other: PageClient, sent: list[Any], again: Callable[..., Any]
+) -> Page:
+    """Send a form twice, and return the page that a browser shows in the end."""
+    other.cookies = dict(visitor.cookies)
+    other.morsels.clear()
+    response = await again(visitor, other, sent)
+    for name, morsel in other.morsels.items():
+        if name in other.cookies:
+            visitor.cookies[name] = morsel.value
+        else:
+            visitor.cookies.pop(name, None)
+    return await visitor.follow(response)
+
+
+sent_again = pytest.mark.parametrize(
     "again", [at_once, before_the_response, after_the_response, after_the_next_page]
 )
+
+
+@sent_again
 @pytest.mark.parametrize("story", STORIES, ids=IDS)
 async def test_a_second_click_is_the_first_one(
     visitor: PageClient,
@@ -195,15 +213,7 @@ async def test_a_second_click_is_the_first_one(
         page = await visitor.submit(story.first)
     form, button = page.form(story.button), page.button(story.button)
     sent = ["POST", button.action, form.fields | button.fields | story.fields]
-    other.cookies = dict(visitor.cookies)
-    other.morsels.clear()
-    response = await again(visitor, other, sent)
-    for name, morsel in other.morsels.items():
-        if name in other.cookies:
-            visitor.cookies[name] = morsel.value
-        else:
-            visitor.cookies.pop(name, None)
-    last = await visitor.follow(response)
+    last = await send_again(visitor, other, sent, again)
 
     assert last.status == 200
     assert story.told in last.text
@@ -213,6 +223,16 @@ async def test_a_second_click_is_the_first_one(
     changed = {name: number - before[name] for name, number in counts(settings).items()}
     assert changed == {name: getattr(story, name) for name in changed}
     assert (story.route != "/theme") or visitor.cookies[cookie_name("theme")] == "dark"
+
+
+@sent_again
+async def test_a_deletion_that_is_sent_twice_can_be_undone(
+    mine: PageClient, other: PageClient, task: dict[str, str], again: Callable[..., Any]
+) -> None:
+    await mine.open((await mine.open("/tasks")).link("Delete: Buy milk"))
+    button, form = mine.page.button("Delete"), mine.page.form("Delete")
+    await send_again(mine, other, ["POST", button.action, form.fields], again)
+    assert (await mine.submit("Undo")).titles == ["Buy milk"]
 
 
 async def test_a_token_made_by_two_clicks_is_the_one_that_works(

@@ -105,3 +105,6 @@ def running_firefox() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+BROWSERS = {"Chromium": running_browser, "Firefox": running_firefox}

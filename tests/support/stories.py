@@ -7,9 +7,13 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
-from tests.support.browser_fixtures import TIMEOUT, Account
+from tests.faults.proxy import Proxy
+from tests.support.browser_fixtures import BROWSERS, TIMEOUT, Account
 
 with_scripts = pytest.mark.parametrize("context", ["scripts on"], indirect=True)
+in_chromium = pytest.mark.parametrize("browser", ["Chromium"], indirect=True)
+in_each_browser = pytest.mark.parametrize("browser", BROWSERS, indirect=True)
+ROUND_TRIPS = [0, 300, 1000]  # milliseconds
 
 
 @dataclass
@@ -115,6 +119,11 @@ def path_of(page: Page) -> str:
     """Return the browser's path and query, without the fragment."""
     parts = urlsplit(page.url)
     return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def slow_down(line: Proxy, round_trip: int) -> None:
+    """Delay what passes through a line, for milliseconds of both ways together."""
+    line.delay = round_trip / 2000  # seconds of each way
 
 
 def hold_the_first(page: Page, address: str) -> Callable[[], Route]:

@@ -1,4 +1,4 @@
-"""Fixtures of the stories in Chromium: a server, browsers with and without scripts, Alice's list.
+"""Fixtures of the stories: a server, browsers with and without scripts, Alice's list.
 
 A test module uses them by naming this one in `pytest_plugins`.
 """
@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 from tests.support.browser_fixtures import (
+    BROWSERS,
     TIMEOUT,
     Account,
     new_account,
-    running_browser,
     running_server,
 )
 from tests.support.stories import Watch, log_in
@@ -21,9 +21,10 @@ from tests.support.stories import Watch, log_in
 
 # Not of session scope: Playwright's loop would run in the thread of other tests' loops.
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as chromium:
-        yield chromium
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """Yield Chromium, or the browser that a test names (`in_each_browser`)."""
+    with BROWSERS[getattr(request, "param", "Chromium")]() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +34,18 @@ def address(database_url: str, short_folder: Path, request: pytest.FixtureReques
         yield url
 
 
+@pytest.fixture
+def entrance(address: str) -> str:
+    """Return the URL that browsers open; a module may put a proxy in between."""
+    return address
+
+
 @pytest.fixture(params=["scripts on", "scripts off"])
 def context(
-    request: pytest.FixtureRequest, browser: Browser, address: str
+    request: pytest.FixtureRequest, browser: Browser, entrance: str
 ) -> Iterator[BrowserContext]:
     made = browser.new_context(
-        base_url=address,
+        base_url=entrance,
         locale="en-GB",
         java_script_enabled=request.param == "scripts on",
         reduced_motion="reduce",  # without waiting for transitions
