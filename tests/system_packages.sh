@@ -21,6 +21,7 @@ if [ "${1:-}" != python ]; then
     command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
     [ -x /usr/sbin/nginx ] || missing="$missing nginx"
     command -v java >/dev/null 2>&1 || missing="$missing default-jre-headless"
+    command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
     command -v pgrep >/dev/null 2>&1 || missing="$missing procps"
     command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
 fi
@@ -43,7 +44,6 @@ if [ "${1:-}" = deploy ]; then
     command -v man >/dev/null 2>&1 || missing="$missing man-db"
     command -v go >/dev/null 2>&1 || missing="$missing golang-go"
     command -v curl >/dev/null 2>&1 || missing="$missing curl"
-    command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
     command -v objdump >/dev/null 2>&1 || missing="$missing binutils"
     command -v unshare >/dev/null 2>&1 || missing="$missing util-linux"
     command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"

@@ -1,4 +1,4 @@
-"""What the server does periodically: delete what has ended, check health and backups."""
+"""What the server does each hour, and each few seconds: delete what has ended, check health."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
