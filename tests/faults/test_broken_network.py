@@ -1,9 +1,11 @@
 """The network between taskapp and PostgreSQL cuts, delays, drips and swallows data."""
 
 import random
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -13,11 +15,20 @@ from tests.faults.ledger import Outcome, writing
 from tests.faults.outage import TIMEOUT, Watchers
 from tests.faults.own_postgres import own_postgres
 from tests.faults.proxy import Proxy
-from tests.support.server_process import Client, ServerProcess, new_data_folder, server_process
+from tests.support.server_process import (
+    PASSWORD,
+    Client,
+    NoResponse,
+    ServerProcess,
+    new_data_folder,
+    server_process,
+    wait_until,
+)
 
 FORGETS_AFTER = 3.0  # seconds
 SWALLOWS_FOR = 6.0  # seconds, longer than the timeout of a statement
 MOST_CUTS = 1000
+WITHIN = 10.0  # seconds, after which Docker kills
 
 
 @dataclass
@@ -138,3 +149,27 @@ def test_requests_get_a_response_in_time_while_the_network_swallows_everything(
     assert ledger.outcomes[Outcome.UNKNOWN] > 0
     assert ledger.longest_response < TIMEOUT
     assert_all_is_well(ledger, site.url)
+
+
+def test_a_stop_ends_in_the_ten_seconds_of_docker_while_the_network_swallows_everything(
+    site: Site,
+) -> None:
+    def log_in(client: Client) -> None:
+        with suppress(NoResponse):  # such as of a request that was cut
+            fields = {"email": "alice@example.com", "password": PASSWORD}
+            client.send("POST", "/api/auth/login", fields)
+
+    settings = {"TASKAPP_DATABASE_URL": site.network.url}
+    with (
+        new_data_folder() as folder,
+        server_process(folder, settings=settings) as server,
+        ThreadPoolExecutor(12) as crowd,
+    ):
+        server.wait_until_ready()
+        site.network.is_black_hole = True
+        asked = [crowd.submit(log_in, server.client()) for _ in range(12)]
+        wait_until(lambda: all(future.running() or future.done() for future in asked))
+        server.process.send_signal(signal.SIGTERM)
+        assert server.idle_until_end() < WITHIN
+        assert server.process.wait() == 0
+        assert server.log[-1]["event"] == "server.stopped"
