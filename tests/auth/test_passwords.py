@@ -86,6 +86,11 @@ def test_a_good_password_is_accepted(password: str) -> None:
         (f"{LONG_NAME}@example.com", f"{LONG_NAME}@example.com"),
         (LONG_NAME, f"{LONG_NAME}@example.com"),
         (LONG_NAME.title(), f"{LONG_NAME}@example.com"),
+        ("taskapp123", EMAIL),
+        ("T4skapp2026", EMAIL),
+        ("zwicknagl1", "zoe.zwicknagl@example.com"),
+        ("Zwicknagl-77", "zoe_zwicknagl+tasks@example.com"),
+        ("krautundrueben1", "zoe@mail.krautundrueben.de"),
     ],
 )
 def test_a_password_that_is_easily_guessed_is_weak(password: str, email: str) -> None:
