@@ -66,12 +66,10 @@ class Collector:
 
 
 @contextmanager
-def rsyslog(folder: Path, port: int) -> Iterator[None]:
-    text = BEFORE.format(folder=folder) + CONFIGURATION
-    for old, new in (
-        ('target="logs.example.com" port="5140"', f'target="127.0.0.1" port="{port}"'),
-        ('resumeInterval="10"', 'resumeInterval="1"'),
-    ):
+def rsyslog(folder: Path, configuration: str, *changes: tuple[str, str]) -> Iterator[None]:
+    """Run rsyslog with changed addresses."""
+    text = BEFORE.format(folder=folder) + configuration
+    for old, new in (*changes, ('resumeInterval="10"', 'resumeInterval="1"')):
         assert old in text
         text = text.replace(old, new)
     file = folder / "rsyslog.conf"
@@ -117,7 +115,9 @@ def test_every_line_arrives_as_it_was_written_also_after_the_collector_was_away(
     ):
         folder = Path(name)
         collector = Collector(port)
-        with rsyslog(folder, collector.port):
+        here = f'target="127.0.0.1" port="{port}"'
+        there = 'target="logs.example.com" port="5140"'
+        with rsyslog(folder, CONFIGURATION, (there, here)):
             for line in written[:half]:
                 hand_over(folder, line)
             with collector.listening():
