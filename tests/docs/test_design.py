@@ -1,4 +1,4 @@
-"""docs/design: every requirement names its place and its proof, and both exist."""
+"""docs/design: every section has its requirements, and each names its place and its proof."""
 
 import re
 
@@ -14,6 +14,48 @@ ROWS = [match.groups() for match in map(ROW.match, LINES) if match]
 HEADS = re.compile(r"^\| id \| (requirement|criterion|measure) \| where \| proven by \|$")
 REASONS = ("Not yet", "By the operator: ", "Decided against: ")
 TESTS = list_tests()
+# The numbers of the sections: those of the design, and those of the product requirements.
+DESIGN = """
+1 2.1 2.2 2.3 2.4 2.5 2.6 3.1 3.2 3.3 3.4 4.1 4.2 5 6.1 6.2 6.3 7.1 7.2 7.3 7.4 7.5 7.6
+8.1 8.2 8.3 8.4 8.5 8.6 9.1 9.2 9.3 9.4 9.5 9.6 10.1 10.2 10.3 10.4 10.5 10.6
+"""
+DECISIONS = [f"ADR-{number:03}" for number in range(1, 9)]
+FUNCTIONS = [f"FR-{number:03}" for number in range(1, 13)]
+QUALITIES = ["7 Performance", "7 Security", "7 Scalability", "7 Reliability"]
+SECTIONS = [
+    *(DESIGN.split() + DECISIONS),
+    *["2", "3", "4", "5", *FUNCTIONS, *QUALITIES, "8", "9", "10"],
+]
+SECTIONS_PAGE = (CHECKOUT / "docs" / "design" / "sections.md").read_text(encoding="utf-8")
+SECTION_ROWS = [
+    line.strip("| ").split(" | ")
+    for line in SECTIONS_PAGE.splitlines()
+    if line.startswith("| ") and not line.startswith(("| section", "|---"))
+]
+
+
+def test_every_section_of_the_design_and_of_the_product_requirements_has_its_row() -> None:
+    assert [row[0] for row in SECTION_ROWS] == SECTIONS
+
+
+@pytest.mark.parametrize("row", SECTION_ROWS, ids=lambda row: row[0])
+def test_a_section_leads_to_requirements_that_exist_or_says_what_replaced_it(
+    row: list[str],
+) -> None:
+    _, subject, told = row
+    named, _, replaced = told.partition("Replaced: ")
+    ids = re.findall(r"[A-Z]+-\d+", named)
+    assert subject
+    assert re.fullmatch(r"([A-Z]+-\d+(, |; |))*", named)
+    assert set(ids) <= {f"{kind}-{number}" for kind, number, *_ in ROWS}
+    assert ids or replaced
+
+
+def test_every_requirement_comes_from_a_section_or_is_of_taskapps_own() -> None:
+    """Two come from taskapp itself: logins that slow nobody down, limits of several servers."""
+    named = {found for row in SECTION_ROWS for found in re.findall(r"[A-Z]+-\d+", row[2])}
+    ours = {"PERF-4", "SCALE-9"}
+    assert {f"{kind}-{number}" for kind, number, *_ in ROWS} - named == ours
 
 
 def test_every_line_of_the_tables_is_a_requirement() -> None:
