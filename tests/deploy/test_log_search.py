@@ -21,7 +21,7 @@ from tests.support.server_process import CHECKOUT, reserved_port, wait_until
 
 SHIPPING = CHECKOUT / "deploy" / "log-shipping"
 TIME = "2026-11-30T23:59:59.123Z"
-LINES = [
+LINES: list[dict[str, Any]] = [
     {"time": TIME, "level": "info", "event": "task.created", "requestId": "r-1", "taskId": "t"},
     {"time": TIME, "level": "error", "event": "error", "traceback": 'a "b"\n c', "userId": None},
     {"time": TIME, "level": "info", "event": "request.completed", "ms": 1.5, "status": 201},

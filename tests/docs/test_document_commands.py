@@ -82,7 +82,7 @@ ELSEWHERE = {
     "docs/how-to/monitoring.md": {
         "apt install prometheus prometheus-alertmanager prometheus-node-exporter": "it installs, "
         "as tests/system_packages.sh does",
-        "cp deploy/prometheus/*.yml /etc/prometheus/": INSTALLED,
+        "cp deploy/prometheus/*.yml deploy/prometheus/*.tmpl /etc/prometheus/": INSTALLED,
         "systemctl reload prometheus": NO_SYSTEMD,
         "mkdir -p /etc/systemd/journald.conf.d": INSTALLED,
         "systemctl restart systemd-journald rsyslog": NO_SYSTEMD,
