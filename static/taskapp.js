@@ -447,6 +447,7 @@ function showErrors(form, page) {
     const error = page && find(`#${field.id}-error`, page);
     find(`#${field.id}-error`)?.remove();
     field.setAttribute("aria-invalid", Boolean(error));
+    field.closest(".line")?.classList.toggle("refused", Boolean(error));
     if (error) (field.closest(".line") ?? field).after(error);
     const ids = [`${field.id}-hint`, `${field.id}-error`].filter(byId);
     field.setAttribute("aria-describedby", ids.join(" "));

@@ -27,6 +27,7 @@ from tests.support.stories import (
 pytest_plugins = ["tests.support.story_fixtures"]
 pytestmark = with_scripts
 
+BAD = "rgb(168, 32, 26)"  # --bad of the light theme
 AWAY = "Cannot connect to the server. Nothing is lost. Try again in a moment."
 
 
@@ -127,6 +128,8 @@ def test_what_was_refused_is_in_the_field_again_unless_something_else_is_typed(t
     tasks.get_by_role("button", name="Try again").click()
     expect(field_of_new_task(tasks)).to_have_value(long)
     expect(unsaved(tasks)).to_have_count(0)
+    line = tasks.locator("#add .line")
+    expect(line).to_have_css("border-bottom-color", BAD)
     tasks.reload()
     expect(field_of_new_task(tasks)).to_have_value(long)
 
