@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 
 from taskapp.config.settings import (
@@ -12,6 +13,8 @@ from taskapp.config.settings import (
     load_settings,
     without_service_links,
 )
+
+_MAX_TEXT = 1_000_000  # characters of a `.env`
 
 
 def read_settings() -> Settings:
@@ -39,9 +42,12 @@ def _read_env_file(path: Path) -> dict[str, str]:
         with path.open(encoding="utf-8") as file:
             _require_own(path.lstat(), path)
             _require_own(os.fstat(file.fileno()), path)
-            bindings = list(parse_stream(file))
+            text = file.read(_MAX_TEXT + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"The file {path} cannot be read: {error}"]) from error
+    if len(text) > _MAX_TEXT:
+        raise SettingsError([f"The file {path} is longer than {_MAX_TEXT:,} characters"])
+    bindings = list(parse_stream(StringIO(text)))
     values = {binding.key or "": binding.value for binding in bindings}
     lines = [binding.original.line for binding in bindings if binding.error]
     problems = [f"The file {path}: line {line} is not NAME=value" for line in lines]

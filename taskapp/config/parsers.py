@@ -1,7 +1,9 @@
 """Parsers of setting values; they raise ValueError with a message that says what is needed."""
 
 import ipaddress
+import os
 import re
+import select
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from taskapp.core.client_address import UNIX_SOCKET, Network
 ANY_ADDRESS = "*"  # of both IPv4 and IPv6
 UNIX_PREFIX = "unix:"  # of a listening address that is the path of a socket
 MIN_SECRET_KEY_LENGTH = 32  # characters
+PIPE_TIMEOUT = 30.0  # seconds for a secret to come through a pipe
 _MAX_TEXT = 65_536  # characters of a file with a secret
 # Words of keys in examples; a key made of these is easily guessed.
 _WELL_KNOWN_WORDS = re.compile(
@@ -258,15 +261,29 @@ def host_names(text: str) -> frozenset[str]:
     return names
 
 
+def _open_when_written(path: str, flags: int) -> int:
+    """Open a file, or a pipe such as bash's `<(pass show key)`, which has a writer.
+
+    Raises ValueError if nobody writes to a pipe.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not select.select([descriptor], [], [], PIPE_TIMEOUT)[0]:
+        os.close(descriptor)
+        raise ValueError(f"{path} is a pipe that nobody writes to")
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def read_text_file(path: Path, *, is_private: bool = False) -> str:
     """Return the text of a file without outer white space.
 
-    Raises ValueError if it is empty, very long, or private and readable by others.
+    Raises ValueError if it is empty, very long, a pipe that nobody writes to, or private and
+    readable by others.
     """
     if is_private and path.stat().st_mode & 0o077:
         raise ValueError(f"{path} is open to other users; run: chmod 600 {path}")
     try:
-        with path.open(encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=_open_when_written) as file:
             text = file.read(_MAX_TEXT + 1).strip()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not valid UTF-8") from error

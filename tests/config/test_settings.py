@@ -1,6 +1,7 @@
 """Settings are read from one table; all errors are reported at once; secrets are masked."""
 
 import multiprocessing
+import os
 import re
 import secrets
 import stat
@@ -523,3 +524,26 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"file/data/secret-key cannot be used: .+"):
         _keys_in(str(tmp_path / "file" / "data"))
+
+
+def test_a_secret_comes_through_a_pipe_and_one_that_nobody_writes_to_blocks_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    with subprocess.Popen(["sh", "-c", 'printf %s "$1" >"$2"', "sh", KEY, str(pipe)]):
+        assert load_settings({"TASKAPP_SECRET_KEY_FILE": str(pipe)}).secret_key == (KEY,)
+    monkeypatch.setattr("taskapp.config.parsers.PIPE_TIMEOUT", 0.1)
+    [problem] = problems({"TASKAPP_SECRET_KEY_FILE": str(pipe)})
+    assert problem == f"TASKAPP_SECRET_KEY: {pipe} is a pipe that nobody writes to"
+
+
+def test_a_file_of_settings_that_is_too_long_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Path(".env").open("wb") as file:
+        file.truncate(2**40)  # bytes, none of them on the disk
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert caught.value.problems == ["The file .env is longer than 1,000,000 characters"]
