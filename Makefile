@@ -16,7 +16,7 @@ CORE := tests/api/test_auth_api.py tests/api/test_task_api.py tests/auth tests/b
 # What a person has set for other programs would find other packages, or another folder.
 unexport CDPATH GREP_OPTIONS $(filter-out PYTHON PYTHONS,$(filter PYTHON%,$(.VARIABLES)))
 
-.PHONY: FORCE run test test-deploy test-cluster test-postgres test-python test-binary binary man wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages images clean help
+.PHONY: FORCE run test test-deploy test-cluster cluster cluster-down test-postgres test-python test-binary binary man wheel browser image release-files lint format types pytest soak bench system system-deploy lock licences messages images clean help
 
 run: $(VENV)/.runtime  ## set up and serve on http://127.0.0.1:8000
 	@$(BIN)/python server.py
@@ -26,11 +26,17 @@ test:  ## set up and run every check
 	@$(MAKE) --no-print-directory pytest
 
 test-deploy:  ## set up and run the tests of deploy/
-	@$(MAKE) --no-print-directory --jobs=4 $(VENV)/.development $(VENV)/.deploy $(VENV)/.release $(DEPLOY_MODULES)/.installed system-deploy
+	@$(MAKE) --no-print-directory --jobs=4 $(VENV)/.development $(VENV)/.deploy $(VENV)/.cluster $(VENV)/.release $(DEPLOY_MODULES)/.installed system-deploy
 	$(BIN)/pytest tests/deploy
 
-test-cluster: $(VENV)/.development system-deploy  ## as root: break each part of a cluster of three machines, in 25 minutes
+test-cluster: $(VENV)/.development $(VENV)/.cluster system-deploy  ## as root: run each playbook of a cluster of three machines, and break each part
 	$(BIN)/pytest tests/cluster
+
+cluster: $(VENV)/.development $(VENV)/.cluster system-deploy  ## as root: run three machines on this one, until Ctrl-C
+	@$(BIN)/python -m tests.deploy.serve_cluster
+
+cluster-down:  ## remove what `make cluster` has left
+	@$(BIN)/python -m tests.deploy.serve_cluster down
 
 test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system-deploy  ## run the tests on Debian's PostgreSQL, or TASKAPP_TEST_DATABASE_URL
 	$(BIN)/python -m tests.deploy.serve_postgres $(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m "not alone" \
@@ -144,6 +150,12 @@ $(VENV)/.deploy: tests/deploy/requirements.lock $(VENV)/pyvenv.cfg
 	@echo "Installing the dependencies of the tests of deploy/; this takes some minutes, once ..."
 	@$(BIN)/python -m venv $(VENV)/deploy
 	@$(VENV)/deploy/bin/python deploy/run_pip.py install --require-hashes -r tests/deploy/requirements.lock
+	@touch $@
+
+$(VENV)/.cluster: deploy/cluster/requirements.lock $(VENV)/pyvenv.cfg
+	@echo "Installing what sets a cluster up; this takes a minute, once ..."
+	@$(BIN)/python -m venv $(VENV)/cluster
+	@$(VENV)/cluster/bin/python deploy/run_pip.py install --require-hashes -r deploy/cluster/requirements.lock
 	@touch $@
 
 $(VENV)/.release: deploy/release/requirements.lock $(VENV)/pyvenv.cfg

@@ -25,3 +25,9 @@ unset PIP_FIND_LINKS PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 # shellcheck disable=SC2086
 "$compile" $options "$@" --strip-extras --constraint requirements.lock \
     --output-file deploy/binary/requirements.lock deploy/binary/requirements.in
+# shellcheck disable=SC2086
+"$compile" $options "$@" --strip-extras --output-file deploy/cluster/requirements.lock \
+    deploy/cluster/requirements.in
+# shellcheck disable=SC2086
+"$compile" $options "$@" --strip-extras --output-file deploy/cluster/roles/patroni/files/patroni.lock \
+    deploy/cluster/roles/patroni/files/patroni.in

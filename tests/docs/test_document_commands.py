@@ -25,8 +25,9 @@ COPIES = (
 )
 CLUSTER = (
     "tests/deploy/test_cluster.py"
-    "::test_a_killed_primary_is_replaced_and_no_acknowledged_write_is_lost"
+    "::test_a_killed_machine_is_replaced_and_no_acknowledged_write_is_lost"
 )
+RESTORED = "tests/cluster/test_playbooks.py::test_all_is_restored_on_new_machines_up_to_a_moment"
 NO_CLUSTER = "there is no cluster; tests/deploy/test_kubernetes.py runs what the objects start"
 NO_AWS = "there is no AWS; tests/deploy/test_terraform.py applies the files to an imitation"
 NO_SYSTEMD = "systemd is not the first process where the tests run"
@@ -50,11 +51,12 @@ ELSEWHERE = {
         "test_haproxy.py::test_a_taskapp_that_is_killed_fails_no_request_that_may_be_repeated",
     },
     "docs/how-to/three-machines.md": {
-        'echo "create_main_cluster = false" >>/etc/postgresql-common/createcluster.conf  '
-        "# Patroni creates it": CLUSTER,
-        "SUPERUSER_PASSWORD=… REPLICATION_PASSWORD=… \\": CLUSTER,
-        "systemctl enable --now taskapp-db-etcd": NO_SYSTEMD,
-        "psql -h 127.0.0.1 -p 5000 -U postgres -f deploy/postgresql-roles.sql": CLUSTER,
+        "make cluster": CLUSTER,
+        "cd deploy/cluster": CLUSTER,
+        "ansible-playbook -i inventory.yml site.yml": CLUSTER,
+        "pgbackrest --stanza=taskapp info": RESTORED,
+        "ansible-playbook -i inventory.yml restore.yml"
+        """ -e '{"cluster_restore_to": "2026-11-30 12:00:00+00"}'""": RESTORED,
     },
     "docs/how-to/behind-nginx.md": {
         "cp deploy/nginx.conf /etc/nginx/nginx.conf": INSTALLED,

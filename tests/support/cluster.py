@@ -7,16 +7,21 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined
+
+from tests.deploy.certificates import make_authority
 from tests.deploy.postgres import PROGRAMS, give_to_postgres
 from tests.support.database_fixtures import execute
 from tests.support.namespaces import Host, running_hosts
@@ -29,6 +34,8 @@ from tests.support.server_process import (
 )
 
 DEPLOY = CHECKOUT / "deploy"
+ROLES = DEPLOY / "cluster" / "roles"
+CONFIGURATION = {"etcd": "etcd.yml", "patroni": "patroni.yml", "proxy": "proxy.cfg"}  # by role
 MACHINES = {"db1": "10.77.0.11", "db2": "10.77.0.12", "db3": "10.77.0.13"}
 FRONT = "10.77.0.20"
 PASSWORD = secrets.token_hex(16)
@@ -45,14 +52,15 @@ SERVICES = ("etcd", "patroni", "database-proxy", "taskapp")  # in the order in w
 @contextmanager
 def installed_patroni(requirement: str = "") -> Iterator[Path]:
     """Install Patroni where the user postgres can read it; return the program."""
-    wanted = requirement or (DEPLOY / "cluster" / "requirements.txt").read_text().split("\n")[1]
+    wanted = ["--requirement", str(ROLES / "patroni" / "files" / "patroni.lock")]
+    wanted = [requirement] if requirement else wanted
     with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
         subprocess.run([PYTHON, "-m", "venv", "--without-pip", folder / "venv"], check=True)
         python = folder / "venv" / "bin" / "python"
         pip = [sys.executable, "-m", "pip", "--python", str(python)]
-        subprocess.run([*pip, "install", "-qq", wanted], check=True)
+        subprocess.run([*pip, "install", "-qq", *wanted], check=True)
         yield python.with_name("patroni")
 
 
@@ -69,12 +77,37 @@ class Machine:
         self._off = ExitStack()
         self._taskapp: ServerProcess | None = None
         self._folder.mkdir(mode=0o700)
-        words = {"DATA": str(self._folder), "PROGRAMS": str(PROGRAMS)}
-        passwords = {"SUPERUSER_PASSWORD": PASSWORD, "REPLICATION_PASSWORD": PASSWORD}
-        script = str(DEPLOY / "cluster" / "configure.sh")
-        configure = ["sh", script, self.name, *MACHINES.values(), str(self._folder)]
-        subprocess.run(configure, env=os.environ | words | passwords, check=True)
+        self._write_configuration(folder)
         give_to_postgres(self._folder, *self._folder.iterdir())
+
+    def _write_configuration(self, secrets_folder: Path) -> None:
+        """Fill in the templates of the playbook, with a certificate of the cluster's authority."""
+        script = str(ROLES / "tls" / "files" / "make_certificate.sh")
+        make = ["sh", script, str(secrets_folder), self.name, self.address, self.address]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+        shutil.copy(secrets_folder / f"{self.name}.pem", self._folder / "machine.pem")
+        shutil.copy(secrets_folder / "authority.pem", self._folder)
+        values = {
+            "inventory_hostname": self.name,
+            "ansible_host": self.address,
+            "groups": {"voters": list(MACHINES), "machines": list(MACHINES), "backups": []},
+            "hostvars": {name: {"ansible_host": address} for name, address in MACHINES.items()},
+            "etcd_state": "new",
+            "cluster_data": self._folder,
+            "cluster_authority": self._folder / "authority.pem",
+            "cluster_certificate": self._folder / "machine.pem",
+            "cluster_postgresql_version": PROGRAMS.parent.name,
+            "cluster_superuser_password": PASSWORD,
+            "cluster_replication_password": PASSWORD,
+            "cluster_redis_password": PASSWORD,
+        }
+        environment = Environment(  # noqa: S701  # what is written is no HTML
+            undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+        )
+        environment.filters["to_json"] = json.dumps
+        for role, file in CONFIGURATION.items():
+            template = (ROLES / role / "templates" / f"{file}.j2").read_text()
+            (self._folder / file).write_text(environment.from_string(template).render(values))
 
     @property
     def url(self) -> str:
@@ -92,7 +125,7 @@ class Machine:
         return self.ask(PATRONI_PORT, method, path, body)
 
     def ask(self, port: int, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        connection = HTTPConnection(self.address, port, timeout=10)
+        connection = self._connection_to(port)
         try:
             with self.host.entered():
                 connection.request(method, path, json.dumps(body) if body else None)
@@ -105,6 +138,14 @@ class Machine:
             return 0, None
         finally:
             connection.close()
+
+    def _connection_to(self, port: int) -> HTTPConnection:
+        """Return a connection, with certificates of both sides where there are some."""
+        if port not in {PATRONI_PORT, ETCD_PORT}:
+            return HTTPConnection(self.address, port, timeout=10)
+        context = ssl.create_default_context(cafile=str(self._folder / "authority.pem"))
+        context.load_cert_chain(self._folder / "machine.pem")
+        return HTTPSConnection(self.address, port, timeout=10, context=context)
 
     def start(self, *services: str) -> None:
         """Start services, or after a power cut all of them."""
@@ -121,7 +162,7 @@ class Machine:
         command: dict[str, tuple[str | Path, ...]] = {
             "etcd": ("etcd", "--config-file", self._folder / "etcd.yml"),
             "patroni": (self._patroni, self._folder / "patroni.yml"),
-            "database-proxy": ("haproxy", "-q", "-f", self._folder / "haproxy-database.cfg"),
+            "database-proxy": ("haproxy", "-q", "-f", self._folder / "proxy.cfg"),
         }
         with Path(f"{self._folder}.log").open("ab") as log:
             self._processes[service] = subprocess.Popen(
@@ -371,6 +412,7 @@ def running_cluster(patroni: Path) -> Iterator[Cluster]:
         folder = Path(name)
         folder.chmod(0o755)
         hosts = stack.enter_context(running_hosts({**MACHINES, "front": FRONT}))
+        make_authority(folder)
         cluster = Cluster(folder, hosts, patroni)
         stack.callback(cluster.stop)
         cluster.start()
