@@ -223,6 +223,7 @@ def test_prometheus_calls_when_taskapp_is_away_and_nobody_is_called_for_its_slow
             f"--config.file={tmp_path / 'prometheus.yml'}",
             f"--storage.tsdb.path={tmp_path / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
+            "--rules.alert.resend-delay=1s",  # it finds Alertmanager after its first attempt
         ):
             wait_until(lambda: "TaskappDown" in channels.titles()["critical"])
             alertmanager.fire("TaskappVerySlow", job="taskapp")
