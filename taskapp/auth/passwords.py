@@ -119,7 +119,9 @@ def _spellings(password: str) -> list[str]:
 
 def _lower_priority() -> None:
     if sys.platform == "linux":  # elsewhere this sets the priority of the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
+        thread = threading.get_native_id()
+        usual = os.getpriority(os.PRIO_PROCESS, thread)  # an ordinary user may not go back from it
+        os.setpriority(os.PRIO_PROCESS, thread, max(usual, LOW_PRIORITY))
 
 
 def _cost(password_hash: str) -> int:

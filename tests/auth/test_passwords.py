@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from taskapp.auth.passwords import (
     MIN_PASSWORD_LENGTH,
     PasswordHasher,
 )
+from tests.support.server_process import CHECKOUT
 
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 EMAIL = "ada.lovelace@example.com"
@@ -280,3 +282,21 @@ def test_as_many_threads_as_cores_hash_and_only_they_have_a_low_priority() -> No
     priorities = asyncio.run(scenario())
     assert priorities[threading.get_native_id()] == usual
     assert list(priorities.values()).count(LOW_PRIORITY) == CORES
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority")
+def test_a_process_that_was_started_at_a_lower_priority_hashes_too() -> None:
+    code = (
+        "import asyncio; from taskapp.auth.passwords import PasswordHasher;"
+        "print(asyncio.run(PasswordHasher(4).hash('SecurePass123!')))"
+    )
+    # Root may raise a priority; without this capability it is like others.
+    launcher = () if os.geteuid() else ("setpriv", "--bounding-set=-sys_nice")
+    done = subprocess.run(
+        [*launcher, "nice", "-n", "15", sys.executable, "-c", code],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("$2b$04$"), done.stderr
