@@ -11,9 +11,7 @@ import server
 from handlers import web_server as site
 from handlers.api.base import ApiHandler
 from handlers.web.base import BaseHandler
-from taskapp.db import database, durability
 from taskapp.db.database import Database, Transaction
-from taskapp.db.pool import Connection, Row
 from taskapp.db.statements import Statement
 from taskapp.queries import tasks
 
@@ -80,26 +78,11 @@ def close_at_once() -> None:
     site.HANG_UP_TIMEOUT = 0.0
 
 
-def replay_without_a_flush() -> None:
-    """Respond "done already" about what may be on one server only."""
-
-    async def run_change(
-        connection: Connection, statement: Statement, parameters: dict[str, object]
-    ) -> list[Row]:
-        rows = await connection.run_prepared(statement, parameters)
-        if connection.take_notices():
-            await durability.wait_until_durable(connection)
-        return rows
-
-    database.run_change = run_change  # type: ignore[attr-defined]  # on purpose
-
-
 if __name__ == "__main__":
     {
         "acknowledges before commit": acknowledge_before_commit,
         "commits twice": commit_twice,
         "keeps the user in a global": keep_the_user_in_a_global,
         "closes at once": close_at_once,
-        "replays without a flush": replay_without_a_flush,
     }[sys.argv.pop(1)]()
     server.cli()

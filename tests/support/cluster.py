@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
@@ -46,14 +46,14 @@ PYTHON = "/usr/bin/python3"  # the user postgres cannot read that of the tests
 AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
 DATABASE_PROXY = "127.0.0.1:5000"
 TASKAPP_PORT, PATRONI_PORT, ETCD_PORT = 8000, 8008, 2379
+FOLLOWING = {"streaming", "running"}  # Patroni says "running" before 3.1
 SERVICES = ("etcd", "patroni", "database-proxy", "taskapp")  # in the order in which they start
 
 
 @contextmanager
-def installed_patroni(requirement: str = "") -> Iterator[Path]:
+def installed_patroni(*requirements: str) -> Iterator[Path]:
     """Install Patroni where the user postgres can read it; return the program."""
-    wanted = ["--requirement", str(ROLES / "patroni" / "files" / "patroni.lock")]
-    wanted = [requirement] if requirement else wanted
+    wanted = requirements or ("--requirement", str(ROLES / "patroni" / "files" / "patroni.lock"))
     with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -67,12 +67,10 @@ def installed_patroni(requirement: str = "") -> Iterator[Path]:
 class Machine:
     """One of the three: etcd, Patroni with PostgreSQL, HAProxy and a taskapp."""
 
-    def __init__(self, host: Host, folder: Path, patroni: Path) -> None:
+    def __init__(self, host: Host, folder: Path, patroni: Path, program: Path) -> None:
         self.host, self.name, self.address = host, host.name, host.address
-        self.program = PROGRAM
-        self.program_arguments: tuple[str, ...] = ()
         self._folder = folder / host.name
-        self._patroni = patroni
+        self._patroni, self._program = patroni, program
         self._processes: dict[str, subprocess.Popen[Any]] = {}
         self._off = ExitStack()
         self._taskapp: ServerProcess | None = None
@@ -188,12 +186,12 @@ class Machine:
             "TASKAPP_HOST": self.address,
             "TASKAPP_PORT": str(TASKAPP_PORT),
         }
+        warnings = ["-W", "error"] if self._program == PROGRAM else []  # of an earlier version
         return ServerProcess(
             Path(f"{self._folder}-taskapp"),
-            *self.program_arguments,
             settings=settings,
-            launcher=[*self.host.launcher, sys.executable, "-W", "error"],
-            program=self.program,
+            launcher=[*self.host.launcher, sys.executable, *warnings],
+            program=self._program,
         )
 
     def is_running(self, service: str) -> bool:
@@ -204,7 +202,7 @@ class Machine:
         if not services:
             self._off.enter_context(self.host.cut_off())
             self.host.kill_all()
-        for pid in self._pids(services):
+        for pid in self.pids(*services):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for service in services or SERVICES:
@@ -214,10 +212,10 @@ class Machine:
 
     def frozen(self, *services: str) -> AbstractContextManager[None]:
         """Stop services, or the whole machine, while the block runs."""
-        find = (lambda: self._pids(services)) if services else self.host.processes
+        find = (lambda: self.pids(*services)) if services else self.host.processes
         return stopped_processes(find)
 
-    def _pids(self, services: Iterable[str]) -> list[int]:
+    def pids(self, *services: str) -> list[int]:
         own = [self._processes[name].pid for name in services if name in self._processes]
         return own + (self._postgresql_pids() if "postgresql" in services else [])
 
@@ -249,6 +247,7 @@ class Machine:
         return self._taskapp.surprises() if self._taskapp else []
 
     def stop(self) -> None:
+        self._off.close()
         self.host.kill_all()
         for process in self._processes.values():
             process.wait()
@@ -262,8 +261,8 @@ class Machine:
 class Cluster:
     """Three machines, and `address`, by which clients reach their taskapps."""
 
-    def __init__(self, folder: Path, hosts: dict[str, Host], patroni: Path) -> None:
-        self.machines = {name: Machine(hosts[name], folder, patroni) for name in MACHINES}
+    def __init__(self, folder: Path, hosts: dict[str, Host], patroni: Path, program: Path) -> None:
+        self.machines = {name: Machine(hosts[name], folder, patroni, program) for name in MACHINES}
         self.front = hosts["front"]
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -385,11 +384,11 @@ class Cluster:
     def has_spare(self) -> bool:
         """Return whether all machines are there, and Patroni may promote one at any time."""
         roles = {member["role"]: member["state"] for member in self.members().values()}
-        return roles.get("leader") == "running" and roles.get("sync_standby") == "streaming"
+        return roles.get("leader") == "running" and roles.get("sync_standby") in FOLLOWING
 
     def is_healthy(self) -> bool:
         states = [member["state"] for member in self.members().values()]
-        if sorted(states) != ["running", "streaming", "streaming"] or not self.has_spare():
+        if len(states) < len(MACHINES) or {*states} - FOLLOWING or not self.has_spare():
             return False
         return all(machine.is_healthy() for machine in self.machines.values())
 
@@ -407,13 +406,13 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(patroni: Path) -> Iterator[Cluster]:
+def running_cluster(patroni: Path, program: Path = PROGRAM) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)
         hosts = stack.enter_context(running_hosts({**MACHINES, "front": FRONT}))
         make_authority(folder)
-        cluster = Cluster(folder, hosts, patroni)
+        cluster = Cluster(folder, hosts, patroni, program)
         stack.callback(cluster.stop)
         cluster.start()
         yield cluster

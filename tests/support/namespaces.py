@@ -54,7 +54,7 @@ class Host:
         listed = subprocess.run(
             ["ip", "netns", "pids", self._namespace.name], capture_output=True, check=True
         )
-        return [int(pid) for pid in listed.stdout.split()]
+        return [int(pid) for pid in listed.stdout.split() if int(pid) != os.getpid()]
 
     def kill_all(self) -> None:
         """Kill every process; those that it starts meanwhile too."""
