@@ -7,10 +7,8 @@ const AWAY = 60_000;
 // Milliseconds after the last tick, in which it can be taken back where it was made
 const PAUSE = 2_000;
 // What the Escape key may throw away
-const FEW_CHARACTERS = 40;
+const FEW = 40;
 
-const asItIs = { createHTML: String };
-const policy = self.trustedTypes?.createPolicy("taskapp", asItIs) ?? asItIs;
 const find = (selector, root = document) => root.querySelector(selector);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const byId = (id) => document.getElementById(id);
@@ -19,6 +17,7 @@ const rows = () => all(".task");
 const hasFocus = (element) => element.contains(document.activeElement);
 const isIdle = () => document.activeElement === document.body;
 const focus = (element) => element?.focus({ preventScroll: true });
+const here = () => location.href.split("#")[0];
 const fill = (element, ...children) => element.replaceChildren(...children);
 const accountOf = (page) => page.body.dataset.account ?? "";
 const account = accountOf(document);
@@ -42,34 +41,33 @@ let mustRenew = false;
 // By an input method
 let isComposing = false;
 
-async function load(url, request) {
+// XMLHttpRequest makes a document of the response; its scripts do not run.
+async function load(url, body) {
   const number = ++issued;
-  const abort = new AbortController();
-  const timer = setTimeout(() => abort.abort(), MAX_WAIT);
-  try {
-    const response = await fetch(url, { ...request, signal: abort.signal });
-    const html = policy.createHTML(await response.text());
-    const page = new DOMParser().parseFromString(html, "text/html");
-    // Not our page
-    if (!find("#flash", page)) throw response;
-    if (isComposing) await new Promise((end) => on("compositionend", end, { once: true }));
-    prepare(page);
-    return { number, page, status: response.status, url: new URL(response.url) };
-  } finally {
-    clearTimeout(timer);
-  }
+  const request = new XMLHttpRequest();
+  request.open(body ? "POST" : "GET", url);
+  request.responseType = "document";
+  request.timeout = MAX_WAIT;
+  request.send(body);
+  await new Promise((end) => (request.onloadend = end));
+  const { response: page, status, responseURL } = request;
+  // An error, too, if there is no page
+  if (!find("#flash", page)) throw status;
+  if (isComposing) await new Promise((end) => on("compositionend", end, { once: true }));
+  prepare(page);
+  return { number, page, status, url: responseURL };
 }
 
 // Any change can be sent again: it names a key, a version, or the status it wants.
 async function post(url, fields) {
-  const send = () => load(url, { method: "POST", body: new URLSearchParams(fields) });
+  const send = () => load(url, new URLSearchParams(fields));
   mustRenew ||= underway > 0;
   underway += 1;
   try {
     const result = await send().catch(send);
     if (!result.page.body.dataset.csrfToken || !takeToken(result)) return result;
     fields.csrf_token = token();
-    return await send();
+      return await send();
   } catch {
     return undefined;
   } finally {
@@ -79,8 +77,8 @@ async function post(url, fields) {
 
 const token = () => find("[name=csrf_token]").value;
 const isOurs = ({ page }) => accountOf(page) === account;
-const isList = (result) => result?.status === 200 && Boolean(find(".filter", result.page));
-const isLogin = (result) => Boolean(result && find("form[action$='/login']", result.page));
+const isList = (result) => result?.status === 200 && find(".filter", result.page);
+const isLogin = (result) => result && find("form[action$='/login']", result.page);
 
 function takeToken(result) {
   const fresh = find("[name=csrf_token]", result.page).value;
@@ -90,7 +88,7 @@ function takeToken(result) {
 
 // The notice
 
-let noticeNumber = 0;
+let noticed = 0;
 
 function notify(template, text) {
   const notice = clone(template);
@@ -99,7 +97,7 @@ function notify(template, text) {
   fill(flash, notice);
 }
 
-const clone = (template) => document.importNode(byId(template).content, true).firstElementChild;
+const clone = (template) => byId(template).content.firstElementChild.cloneNode(true);
 
 // Whoever types is not led to the login page; drafts wait for the same account.
 function explain(result) {
@@ -115,8 +113,8 @@ const reasonOf = ({ page }) =>
 // Beside an open editor, a confirmation is for the ears only.
 function takeNotice({ number, page }) {
   const notice = find("#flash > *", page);
-  if (!notice || number < noticeNumber) return;
-  noticeNumber = number;
+  if (!notice || number < noticed) return;
+  noticed = number;
   flash.className = find(".task .editor") ? "visually-hidden" : "flash";
   fill(flash, notice);
 }
@@ -147,14 +145,15 @@ function takeList(result) {
   takeCounts(page);
   keepPlace(() => {
     for (const fresh of all(".task", page)) renewRow(byId(fresh.id), fresh, number);
-    if (url.pathname + url.search === location.pathname + location.search) takeRows(page, number);
+    if (url === here()) takeRows(page, number);
   });
 }
 
 function takeCounts(page) {
   const counts = all(".count", page);
-  const [, , completed] = counts;
-  for (const count of all(".count")) count.textContent = (counts.shift() ?? completed).textContent;
+  // The last one is that of the completed ones, also beside the fold.
+  const last = counts.at(-1);
+  for (const count of all(".count")) count.textContent = (counts.shift() ?? last).textContent;
   const [link, fresh] = [find(".clear a"), find(".clear a", page)];
   if (link && fresh) link.textContent = fresh.textContent;
   else fill(find(".clear"), fresh ?? "");
@@ -216,7 +215,7 @@ function keepPlace(change, moved) {
 }
 
 async function renew() {
-  const result = await load(location.pathname + location.search).catch(() => {});
+  const result = await load(here()).catch(() => {});
   if (isList(result)) takeList(result);
   else if (isLogin(result)) explain(result);
 }
@@ -246,11 +245,10 @@ function showStatus(id, status) {
 }
 
 async function sendStatus(form, fields, url) {
-  const id = `task-${url.match(/([^/]+)\/status/)[1]}`;
+  const id = `task-${url.split("/").at(-2)}`;
   const isBusy = wishes.has(id);
-  let confirmed = byId(id)?.classList.contains("completed") ? "completed" : "pending";
+  let stored = byId(id)?.classList.contains("completed") ? "completed" : "pending";
   wishes.set(id, { url, fields });
-  staying.delete(id);
   staying.add(id);
   showStatus(id, fields.status);
   if (isBusy) return;
@@ -259,12 +257,12 @@ async function sendStatus(form, fields, url) {
   do {
     sent = wishes.get(id).fields;
     result = await post(url, sent);
-    if (isList(result)) confirmed = sent.status;
+    if (isList(result)) stored = sent.status;
   } while (wishes.get(id).fields.status !== sent.status);
   wishes.delete(id);
   if (isList(result)) take(result);
   else {
-    showStatus(id, confirmed);
+    showStatus(id, stored);
     refuseRow(byId(id), result);
   }
   stamp(id);
@@ -308,12 +306,12 @@ function refuseRow(row, result) {
   explain(result);
 }
 
-// Its neighbor gets the focus that it had.
+// The row beside it gets the focus that it had.
 function takeAway(row, change) {
-  const neighbor = row.nextElementSibling ?? row.previousElementSibling;
+  const beside = row.nextElementSibling ?? row.previousElementSibling;
   const hadFocus = hasFocus(row);
   keepPlace(change, row);
-  if (hadFocus && neighbor && !hasFocus(row)) focus(find(".check", neighbor));
+  if (hadFocus && beside && !hasFocus(row)) focus(find(".check", beside));
 }
 
 // New tasks: each has its row at once, and waits in the outbox until it is saved
@@ -323,7 +321,7 @@ let outbox = [];
 let isSending = false;
 
 const outboxName = `${account} outbox`;
-const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+const newKey = () => `${Date.now()}-${Math.random()}`;
 
 function sendAdd(form, fields) {
   const { title, description } = fields;
@@ -391,7 +389,11 @@ function refuse(item, result) {
   item.isRefused = true;
   if (changed(form).length) return showReason(item, reasonOf(result));
   putBack(item);
-  if (result.status === 400) showErrors(form, result.page);
+  sayWhy(form, result);
+}
+
+function sayWhy(form, result) {
+  if (result?.status === 400) showErrors(form, result.page);
   else explain(result);
 }
 
@@ -434,8 +436,7 @@ async function sendInPlace(form, fields) {
     take(result);
     if (form.elements.titles?.value === fields.titles) clear(form);
   } else if (isLogin(result)) sendAsPage(form);
-  else if (result?.status === 400) showErrors(form, result.page);
-  else explain(result);
+  else sayWhy(form, result);
   await settle();
 }
 
@@ -462,9 +463,7 @@ function clear(form) {
   showErrors(form);
   for (const field of textFields(form)) field.value = field.defaultValue = "";
   form.elements.key.value = newKey();
-  for (const details of all(".more [open]")) {
-    if (details.contains(form) || form.id === "add") details.open = false;
-  }
+  for (const details of all(".more [open]")) details.open = false;
   if (form.elements.version) {
     form.elements.version.remove();
     history.replaceState(null, "", form.action);
@@ -479,6 +478,8 @@ function clear(form) {
 const saving = new Map();
 // The link to an editor that was followed last
 let lastLink;
+// Opens the editor that was closed or could not be opened, with its text
+let reopen;
 
 async function edit(link) {
   const row = link.closest(".task");
@@ -492,6 +493,25 @@ async function edit(link) {
   else refuseRow(row, result);
 }
 
+// The title alone, in its line: Enter and leaving save, Escape gives up.
+async function editTitle(row) {
+  lastLink = undefined;
+  await saving.get(row.id);
+  const editor = clone("title-editor");
+  const form = find("form", editor);
+  form.action = find(".links a", row).href;
+  find("textarea", form).textContent = find(".title", row).textContent;
+  openEditor(row, editor, true);
+}
+
+async function onFocusOut(event) {
+  const form = event.target.closest("[data-send=title]");
+  // Chromium tells it of what is being removed, too.
+  await null;
+  // Whoever looks at another window is still there.
+  if (form?.isConnected && document.hasFocus()) save({ form }, event);
+}
+
 // Whoever is elsewhere by now keeps the focus, and the editor that is open there.
 function openEditor(row, editor, isAwaited) {
   const other = find(".task .editor");
@@ -499,10 +519,9 @@ function openEditor(row, editor, isAwaited) {
   if (other) hideEditor();
   if (isAwaited) fill(flash);
   const form = find("form", editor);
-  if (/\/edit/.test(form.action)) form.dataset.send = "edit";
   const field = find("[autofocus]", editor) ?? find("[name=title]", editor);
   field.autofocus = false;
-  row.classList.add("editing");
+  row.dataset.editor = form.dataset.send;
   row.append(editor);
   restore(form);
   if (isAwaited) toEnd(field);
@@ -510,19 +529,25 @@ function openEditor(row, editor, isAwaited) {
 
 function hideEditor() {
   const editor = find(".task .editor");
-  editor.parentElement.classList.remove("editing");
+  delete editor.parentElement.dataset.editor;
   editor.remove();
 }
 
 function closeEditor() {
-  const row = find(".task .editor").parentElement;
-  const form = find("form", row);
-  const typed = changed(form).map(({ value }) => value);
-  if (typed.join("").length > FEW_CHARACTERS) notify("kept");
-  else forget(form);
+  const editor = find(".task .editor");
+  const row = editor.parentElement;
+  const form = find("form", editor);
+  const typed = changed(form).map(({ value }) => value).join("");
+  const hadFocus = hasFocus(editor);
+  if (typed.length <= FEW) forget(form);
   hideEditor();
-  lastLink = find(".links a", row);
-  lastLink.focus();
+  if (typed) offer(row, editor);
+  if (hadFocus) find(".links a", row).focus();
+}
+
+function offer(row, editor) {
+  reopen = () => openEditor(row, editor, true);
+  notify("kept");
 }
 
 async function sendEdit(form, fields) {
@@ -531,29 +556,34 @@ async function sendEdit(form, fields) {
   const link = find(".links a", row);
   const hadFocus = hasFocus(row);
   hideEditor();
-  find(".title", row).textContent = fields.title;
+  const title = find(".title", row);
+  fields.was = title.textContent;
+  title.textContent = fields.title;
   row.setAttribute("aria-busy", "true");
   if (hadFocus) focus(link);
   const request = post(form.action, fields);
   saving.set(row.id, request);
+  stamp(row.id);
   const result = await request;
   saving.delete(row.id);
   row.removeAttribute("aria-busy");
   if (isList(result)) {
     forget(form);
     take(result);
-    stamp(row.id);
   } else {
+    title.textContent = fields.was;
     refuseEdit(row, editor, result, isIdle() || hasFocus(link));
   }
   await settle();
 }
 
-// What is wrong stands in the row, with the text.
+// What is wrong stands in the row, with the text; or the notice offers it to whoever edits another.
 function refuseEdit(row, editor, result, isAwaited) {
   const answer = result && find(".editor", result.page);
-  openEditor(row, answer ?? editor, isAwaited);
+  const form = answer ?? editor;
+  openEditor(row, form, isAwaited);
   if (!answer) explain(result);
+  if (!form.isConnected) offer(row, form);
 }
 
 // More rows, and the place in the list
@@ -575,7 +605,7 @@ async function loadMore(link) {
 }
 
 const count = (part) => all(".task", part).length;
-const placeName = `${account} place ${location.pathname}${location.search}`;
+const placeName = `${account} place ${here()}`;
 
 function storePlace() {
   if (!account || isLoggedOut) return;
@@ -587,10 +617,10 @@ function storePlace() {
 
 // Back, a reload, and what leads back from a page of a task or from a form of this page
 function isReturn() {
-  const [from] = document.referrer.split("#");
+  const from = document.referrer;
   const { type } = performance.getEntriesByType("navigation")[0] ?? {};
-  const isBetween = from.startsWith(`${location.origin}${location.pathname}/`);
-  return (type && type !== "navigate") || isBetween || from === location.href.split("#")[0];
+  const isBetween = from.startsWith(`${here().split("?")[0]}/`);
+  return (type && type !== "navigate") || isBetween || from === here();
 }
 
 async function returnToPlace() {
@@ -598,7 +628,7 @@ async function returnToPlace() {
   if (!place) return location.hash || !isIdle() || focus(byId("new-title"));
   const [counts, isOpen, top, ids] = JSON.parse(place);
   const touch = () => (isTouched = true);
-  for (const type of ["wheel", "touchmove", "pointerdown", "keydown"]) on(type, touch);
+  for (const type of ["wheel", "pointerdown", "keydown"]) on(type, touch);
   if (fold) fold.open = isOpen;
   for (const part of lists) {
     const wanted = counts.shift();
@@ -645,7 +675,7 @@ function restore(form, texts = JSON.parse(sessionStorage[nameOf(form)] ?? "[]"))
   }
 }
 
-function dropWhatIsOfOthers() {
+function dropOthers() {
   for (const name of Object.keys(sessionStorage)) {
     if (account && name !== LOGOUT && !name.startsWith(`${account} `)) delete sessionStorage[name];
   }
@@ -667,6 +697,18 @@ function onStorage({ key }) {
   leave(location.href);
 }
 
+// Without scripts, Enter would not send a textarea.
+function widen(input) {
+  const hadFocus = hasFocus(input);
+  const area = document.createElement("textarea");
+  for (const { name, value } of input.attributes) area.setAttribute(name, value);
+  area.rows = 1;
+  area.defaultValue = input.defaultValue;
+  area.value = input.value;
+  input.replaceWith(area);
+  if (hadFocus) toEnd(area);
+}
+
 function toEnd(field) {
   field.focus();
   if (/^text/.test(field.type)) field.setSelectionRange(field.value.length, field.value.length);
@@ -674,7 +716,13 @@ function toEnd(field) {
 
 // Forms and links
 
-const senders = { page: sendAdd, several: sendInPlace, status: sendStatus, edit: sendEdit };
+const senders = {
+  page: sendAdd,
+  several: sendInPlace,
+  status: sendStatus,
+  edit: sendEdit,
+  title: (form, fields) => (changed(form).length ? sendEdit(form, fields) : closeEditor()),
+};
 // Forms that wait for a response: what they sent
 const onTheirWay = new Map();
 let isLeaving = false;
@@ -687,7 +735,7 @@ function onSubmit(event) {
   if (submitter?.name) data.append(submitter.name, submitter.value);
   const fields = Object.fromEntries(data);
   const body = url + JSON.stringify(fields);
-  const sender = senders[form.dataset.send];
+  const sender = list && senders[form.dataset.send];
   if (sender || onTheirWay.get(form) === body) event.preventDefault();
   if (sender) return sender(form, fields, url);
   onTheirWay.set(form, body);
@@ -701,18 +749,24 @@ function onSubmit(event) {
 
 const isModified = (event) => event.ctrlKey || event.altKey || event.metaKey;
 
+// By their data attribute
+const buttons = {
+  copy,
+  retry,
+  reveal,
+  help: showHelp,
+  close: () => fill(flash),
+  reopen: () => reopen(),
+};
+
 async function onClick(event) {
   const { target } = event;
-  if (target.matches("[data-help]")) showHelp();
-  if (target.matches("[data-reveal]")) reveal(target);
-  if (target.matches("[data-copy]")) copy(target);
-  if (target.matches("[data-close]")) fill(flash);
-  if (target.matches("[data-retry]")) retry(target.closest("li"));
-  if (target.matches("[data-reopen]")) lastLink.click();
-  // Completed tasks that had no room in the page
-  if (target.closest(".fold > summary") && fold && !count(lists[1])) more(lists[1])?.click();
+  for (const name of Object.keys(target.dataset)) buttons[name]?.(target);
   const link = target.closest("a");
-  if (!link || event.shiftKey || isModified(event)) return;
+  if (event.shiftKey || isModified(event)) return;
+  const isSelecting = !getSelection().isCollapsed;
+  if (target.matches(".task .title") && !isSelecting) await editTitle(target.closest("li"));
+  if (!link) return;
   const follow =
     (link.rel === "next" && loadMore) ||
     (link.matches(".task .links :first-child") && edit) ||
@@ -723,8 +777,8 @@ async function onClick(event) {
   await follow(link)?.catch(() => explain());
 }
 
-function retry(row) {
-  outbox.find((item) => item.row === row).isRefused = false;
+function retry(button) {
+  outbox.find(({ row }) => row.contains(button)).isRefused = false;
   sendOutbox();
 }
 
@@ -735,26 +789,30 @@ function copy(button) {
 }
 
 function reveal(button) {
-  const isHidden = button.getAttribute("aria-pressed") === "false";
-  button.setAttribute("aria-pressed", isHidden);
-  button.previousElementSibling.type = isHidden ? "text" : "password";
+  const field = button.previousElementSibling;
+  field.type = field.type === "text" ? "password" : "text";
+  button.setAttribute("aria-pressed", field.type === "text");
 }
 
-function onInput({ target: { form, id, checked } }) {
-  if (id === "shortcuts") localStorage.shortcuts = checked;
+function onInput({ target }) {
+  const { form } = target;
+  if (target.id === "shortcuts") localStorage.shortcuts = target.checked;
+  if (target.name === "title") takeLines(target);
   if (form?.matches("[data-draft]")) keep(form);
 }
 
-// Pasted lines
-function onPaste(event) {
-  const text = event.clipboardData.getData("text").trim();
-  if (event.target.id !== "new-title" || !/\n/.test(text)) return;
-  event.preventDefault();
-  const field = byId("titles");
+// A title has one line; several are several tasks.
+function takeLines(field) {
+  if (!/\n/.test(field.value)) return;
+  const titles = byId("titles");
+  const text = field.value.trim();
+  field.value = text.replace(/\n/g, " ");
+  if (field.id !== "new-title" || field.value === text) return;
+  field.value = "";
   byId("several").open = true;
-  field.value = `${field.value}\n${text}`.trim();
-  keep(field.form);
-  field.focus();
+  titles.value = `${titles.value}\n${text}`.trim();
+  keep(titles.form);
+  titles.focus();
 }
 
 // Keys
@@ -770,7 +828,7 @@ function move(step) {
     link.focus();
     return link.click();
   }
-  const shown = rows().filter((each) => !each.closest("details:not([open])"));
+  const shown = all("div > .tasks .task, [open] > .tasks .task");
   const next = shown[row ? shown.indexOf(row) + step : 0];
   if (next) find(".check", next).focus();
 }
@@ -800,7 +858,7 @@ function showHelp() {
 // A layout without Latin letters has a key where a keyboard of the USA has it.
 function keyOf({ key, code, shiftKey }) {
   if (code === "Slash" && /^[.,]$/.test(key)) return shiftKey ? "?" : "/";
-  const [, letter] = /^(?:Key|Digit)(.)$/.exec(code) ?? [];
+  const letter = /^(Key|Digit)/.test(code) && code.at(-1);
   if (!letter || key.length > 1 || key < "\x80") return key;
   return shiftKey && letter === "3" ? "#" : letter.toLowerCase();
 }
@@ -815,7 +873,8 @@ function onKey(event) {
   const { target, key } = event;
   // Safari: Escape after a composition
   if (event.isComposing || event.keyCode === 229) return;
-  if (key === "Enter" && (event.ctrlKey || event.metaKey)) return save(target, event);
+  const isSent = event.ctrlKey || event.metaKey || target.name === "title";
+  if (key === "Enter" && isSent) return save(target, event);
   if (isCommand(event)) return;
   if (key === "Escape") return giveUp(target);
   if (key === "Enter" && isIdle()) find("main .danger")?.click();
@@ -829,7 +888,7 @@ function onKey(event) {
 function save({ form }, event) {
   if (!form) return;
   event.preventDefault();
-  [...form.elements].find(({ type }) => type === "submit").click();
+  find("button:not([type])", form).click();
 }
 
 function giveUp(target) {
@@ -842,22 +901,22 @@ function giveUp(target) {
 
 let hiddenSince = 0;
 
-function onVisibility() {
+function onShow() {
   if (document.hidden) hiddenSince = Date.now();
   if (document.hidden || Date.now() - hiddenSince < AWAY) return;
-  age();
   staying.clear();
   if (list) renew();
 }
 
-const UNITS = { year: 31536000, month: 2592000, week: 604800, day: 86400, hour: 3600, minute: 60 };
+// Seconds. From a week on, a time is as old as the page says, until it is renewed.
+const UNITS = { week: 604800, day: 86400, hour: 3600, minute: 60 };
 
 function age() {
   const format = new Intl.RelativeTimeFormat(document.documentElement.lang);
   for (const time of all("time:not(.exact)")) {
     const seconds = (Date.now() - new Date(time.dateTime)) / 1000;
-    const unit = Object.keys(UNITS).find((name) => seconds >= UNITS[name]);
-    if (unit) time.textContent = format.format(-Math.floor(seconds / UNITS[unit]), unit);
+    const [unit, size] = Object.entries(UNITS).find(([, least]) => seconds >= least) ?? [];
+    if (size < UNITS.week) time.textContent = format.format(-Math.floor(seconds / size), unit);
   }
 }
 
@@ -871,7 +930,7 @@ function onPageShow({ persisted }) {
 function onPageHide() {
   storePlace();
   for (const { url, fields } of wishes.values()) {
-    fetch(url, { method: "POST", body: new URLSearchParams(fields), keepalive: true });
+    navigator.sendBeacon(url, new URLSearchParams(fields));
   }
 }
 
@@ -880,6 +939,7 @@ function onBeforeUnload(event) {
 }
 
 function prepare(root) {
+  all("input[name=title]", root).forEach(widen);
   for (const time of all("time", root)) {
     time.title = new Date(time.dateTime).toLocaleString();
     if (time.className) time.textContent = time.title;
@@ -889,18 +949,18 @@ function prepare(root) {
   for (const link of all(".task .links a:last-child", root)) link.search = location.search;
   // Drafts do what the browser's history of forms is for, and end with the session.
   const fields = all("[data-draft]", root).flatMap(textFields);
-  for (const field of fields) field.setAttribute("autocomplete", "off");
+  for (const field of fields) field.autocomplete = "off";
 }
 
 const listeners = {
   submit: onSubmit,
   click: onClick,
   input: onInput,
-  paste: onPaste,
   keydown: onKey,
+  focusout: onFocusOut,
   compositionstart: () => (isComposing = true),
   compositionend: () => (isComposing = false),
-  visibilitychange: onVisibility,
+  visibilitychange: onShow,
   pageshow: onPageShow,
   pagehide: onPageHide,
   beforeunload: onBeforeUnload,
@@ -910,17 +970,17 @@ const listeners = {
 
 function start() {
   // This raises an error where the browser keeps nothing: then nothing starts
-  dropWhatIsOfOthers();
+  dropOthers();
   for (const type of Object.keys(listeners)) on(type, listeners[type]);
-  // keepPlace does it, in all browsers.
-  document.documentElement.style.overflowAnchor = "none";
   prepare(document);
   for (const form of all("[data-draft]")) restore(form);
   const field = find("main [autofocus]");
   if (field && (isIdle() || hasFocus(field))) toEnd(field);
   setInterval(age, AWAY);
-  if (list) for (const item of JSON.parse(sessionStorage[outboxName] ?? "[]")) hold(item);
-  if (list) sendOutbox();
+  if (!list) return;
+  for (const item of JSON.parse(sessionStorage[outboxName] ?? "[]")) hold(item);
+  sendOutbox();
 }
 
-if ("submitter" in SubmitEvent.prototype && "replaceChildren" in Element.prototype) start();
+// Browsers that have it have everything else, too.
+if ("at" in Array.prototype) start();

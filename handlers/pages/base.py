@@ -90,7 +90,7 @@ class PageHandler(BaseHandler):
     content_security_policy = (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
         "manifest-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types taskapp"
+        "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
     draft_fields: ClassVar[tuple[str, ...]] = ()
     flash_message: str = ""  # of this response itself, in the form that the cookie has

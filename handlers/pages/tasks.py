@@ -264,20 +264,25 @@ class TaskEditPage(TaskPage):
 
     async def post(self, task_id: str) -> None:
         """Save the task, or render the form with what is wrong or with a conflicting change."""
-        sent = self.read_form("title", "description", "version", "take")
+        sent = self.read_form("title", "description", "version", "take", "was")
         if sent.pop("take", None):
             task = await require_task(self.services, self.session, task_id)
             self.redirect_to(self.path_of_task(task.id))
             return
         version = sent.pop("version", "")
+        title_before = sent.pop("was", None)
         versions = [version] if is_version(version) else None
         task = await require_task(self.services, self.session, task_id)
         unchanged = _as_sent_back(task)
+        if not version and title_before is not None:
+            # The list knows no version: a title that is edited there must be what was shown.
+            is_as_shown = title_before == _normalize_line_ends(task.title)
+            versions = [task.updated_at] if is_as_shown else []
         changes = {name: text for name, text in sent.items() if text != unchanged.get(name)}
         try:
             await update_task(self.services, self.session, task_id, changes, versions=versions)
         except Invalid as error:
-            values = {**sent, "version": version}
+            values = {**unchanged, **sent, "version": version or task.updated_at}
             self._render_form(task, values, error.errors, status=error.status)
         except VersionConflict:
             await self._render_conflict(task_id, sent)
@@ -291,11 +296,11 @@ class TaskEditPage(TaskPage):
         if saved == {**saved, **sent, "title": sent.get("title", "").strip()}:
             self._redirect_to_task(task)
             return
-        values = {**sent, "version": task.updated_at}
+        values = {**saved, **sent, "version": task.updated_at}
         differences = {
-            name: compare_texts(text, sent.get(name, ""))
+            name: compare_texts(text, sent[name])
             for name, text in saved.items()
-            if text != sent.get(name, "")
+            if text != sent.get(name, text)
         }
         self._render_form(task, values, {}, differences=differences, status=409)
 
@@ -329,8 +334,12 @@ def _as_sent_back(task: Task) -> dict[str, str]:
     """
     return {
         "title": re.sub(r"[\r\n]", "", task.title),
-        "description": re.sub(r"\r\n?", "\n", task.description),
+        "description": _normalize_line_ends(task.description),
     }
+
+
+def _normalize_line_ends(text: str) -> str:
+    return re.sub(r"\r\n?", "\n", text)
 
 
 class TaskStatusPage(TaskPage):

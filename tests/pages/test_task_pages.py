@@ -457,6 +457,46 @@ async def test_a_conflict_marks_what_differs_and_only_that(
     assert "Status: Pending" in page.text
 
 
+async def test_a_title_alone_is_saved_if_it_is_as_it_was_shown(
+    mine: PageClient, alice: ApiClient, task: dict[str, str]
+) -> None:
+    async def send(title: str, was: str) -> Page:
+        address = f"/tasks/{task['id']}/edit"
+        return await mine.fetch("POST", address, mine.csrf_field | {"title": title, "was": was})
+
+    await alice.put(f"/api/tasks/{task['id']}", {"description": "Rye", "status": "completed"})
+    for _ in range(2):  # and a second click
+        page = await send("Buy bread", "Buy milk")
+        assert (page.status, page.location) == (303, f"/tasks#task-{task['id']}")
+    kept = await stored(alice, task)
+    assert (kept["title"], kept["description"], kept["status"]) == ("Buy bread", "Rye", "completed")
+    mine.page = page = await send("Buy soap", "Buy milk")
+    assert page.status == 409
+    assert "Buy bread" in page.text
+    assert "Saved version" in page.text
+    assert (
+        page.form("Save mine").fields.items() >= {"title": "Buy soap", "description": "Rye"}.items()
+    )
+    mine.page = page = await send("", "Buy bread")
+    assert page.status == 400
+    assert "Title is required" in page.error_beside("Save", "title")
+    assert page.form("Save").fields["description"] == "Rye"
+    assert (await stored(alice, task))["title"] == "Buy bread"
+    assert (await mine.send("Save", title="Buy soap")).status == 303
+    assert (await stored(alice, task))["title"] == "Buy soap"
+
+
+@pytest.mark.parametrize("title", ["a\nb", "a\r\nb", "a\rb", "<b>&amp;", "  "])
+async def test_a_title_of_any_text_can_be_edited_alone(
+    mine: PageClient, alice: ApiClient, title: str
+) -> None:
+    task = await alice.add_task(f"x{title}y")
+    shown = re.sub("\r\n?", "\n", task["title"])  # as a browser reads it
+    fields = mine.csrf_field | {"title": "New", "was": shown}
+    assert (await mine.fetch("POST", f"/tasks/{task['id']}/edit", fields)).status == 303
+    assert (await stored(alice, task))["title"] == "New"
+
+
 async def test_the_saved_version_is_taken_by_a_click_that_changes_nothing(
     mine: PageClient, alice: ApiClient, task: dict[str, str]
 ) -> None:

@@ -125,7 +125,8 @@ class Reader(HTMLParser):
         assert len(found) == len(attrs), f"<{tag}> has an attribute twice"
         self.tags.append((tag, found))
         if self._is_inert():
-            self._open.append((tag, found, len(self.text), None))
+            if tag not in VOID:
+                self._open.append((tag, found, len(self.text), None))
             return
         named = ("href", "action", "formaction", "src")
         self.references += [found[name] for name in named if name in found]

@@ -89,7 +89,7 @@ async def test_pages_run_our_script_and_nothing_else_and_answers_of_the_api_noth
     of_pages = {
         *("default-src 'none'", "style-src 'self'", "script-src 'self'", "img-src 'self'"),
         *("manifest-src 'self'", "connect-src 'self'", "form-action 'self'", "base-uri 'none'"),
-        *("frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types taskapp"),
+        *("frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'"),
     }
     for path, handler in ROUTES:
         is_page = issubclass(handler, PageHandler)

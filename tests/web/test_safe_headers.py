@@ -38,7 +38,7 @@ NOTHING = {
 PAGES = {
     *("default-src 'none'", "style-src 'self'", "script-src 'self'", "img-src 'self'"),
     *("manifest-src 'self'", "connect-src 'self'", "form-action 'self'", "base-uri 'none'"),
-    *("frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types taskapp"),
+    *("frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'"),
 }
 DENIED = {"camera", "geolocation", "microphone", "payment", "usb"}
 ODD_METHODS = ("TRACE", "PROPFIND", "BREW", "get")
