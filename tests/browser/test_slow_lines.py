@@ -228,7 +228,7 @@ def test_a_response_that_was_lost_changes_nothing_twice(tasks: Page, line: Proxy
     tasks.wait_for_timeout(220)  # milliseconds
     line.cut()
     expect_counts(tasks, 11, 10, 1)
-    assert stored(tasks)[:3] == ["Buy milk", "Task 1", "Task 2"]
+    assert stored(tasks)[:3] == ["Buy milk", "Task 2", "Task 3"]
 
 
 @at_each_latency
