@@ -65,7 +65,9 @@ ELSEWHERE = {
     },
     "docs/how-to/containers.md": {
         "docker build -t taskapp .": "tests/deploy/test_image.py"
-        "::test_what_was_built_serves_without_root_on_a_read_only_file_system",
+        "::test_the_command_of_the_how_to_serves_without_privileges_and_within_its_limits",
+        "docker exec taskapp python server.py backup": "tests/deploy/test_image.py::"
+        "test_a_volume_of_an_earlier_version_is_upgraded_and_its_backup_restored_elsewhere",
         "docker compose -f deploy/compose.yaml stop taskapp-1 taskapp-2": "tests/deploy/"
         "test_compose.py::test_a_backup_of_one_process_is_restored_by_the_one_who_may_change_tables",
     },

@@ -80,7 +80,8 @@ def list_images() -> dict[str, set[str]]:
             )
         else:
             continue
-        named = {image for image in images if not image.startswith("$")} - BUILT_HERE
+        own = ("$", "localhost/")  # no registry has the latter
+        named = {image for image in images if not image.startswith(own)} - BUILT_HERE
         if named:
             found[path] = named
     return found
