@@ -67,7 +67,7 @@ async function post(url, fields) {
     const result = await send().catch(send);
     if (!result.page.body.dataset.csrfToken || !takeToken(result)) return result;
     fields.csrf_token = token();
-      return await send();
+    return await send();
   } catch {
     return undefined;
   } finally {

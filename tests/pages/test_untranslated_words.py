@@ -27,7 +27,7 @@ TOKEN = {"name": "1", "expires": "90", "password": PASSWORD}
 # In the sources
 
 READ_OUT = {"alt", "aria-description", "aria-label", "label", "placeholder", "summary", "title"}
-READ_OUT |= {"data-offline", "data-label"}  # what the script shows
+READ_OUT |= {"data-copied"}  # what the script shows
 # The program, the keys of its shortcuts, and a parameter that an error page names.
 NAMES = {"taskapp", *"njkxez"}
 FOR_MACHINES = {"light dark", "Authorization: Bearer"}
