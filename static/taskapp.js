@@ -583,7 +583,7 @@ function refuseEdit(row, editor, result, isAwaited) {
   const form = answer ?? editor;
   openEditor(row, form, isAwaited);
   if (!answer) explain(result);
-  if (!form.isConnected) offer(row, form);
+  if (!row.contains(form)) offer(row, form);
 }
 
 // More rows, and the place in the list

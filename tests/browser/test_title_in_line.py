@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.support.stories import (
     add,
@@ -212,3 +212,32 @@ def test_a_long_title_is_seen_whole_and_has_no_line_break(
     three.keyboard.type(" ")
     three.keyboard.press("Control+V")
     expect(title_field(three)).to_have_value("Two and more")
+
+
+@pytest.mark.parametrize("way", ["the notice", "the title"])
+def test_what_is_refused_late_comes_back_to_whoever_edits_the_next_title(
+    three: Page, way: str
+) -> None:
+    held: list[Route] = []
+    three.route("**/edit", lambda route: held.append(route))
+    click_title(three, "One")
+    title_field(three).fill("x" * 300)
+    three.keyboard.press("Enter")
+    expect(title_field(three)).to_have_count(0)
+    click_title(three, "Two")
+    three.keyboard.type("!")
+    held[0].continue_()
+    expect(flash_message(three)).to_contain_text("Continue editing")
+    three.unroute("**/edit")
+    expect(title_field(three)).to_be_focused()
+    expect(title_field(three)).to_have_value("Two!")
+    if way == "the notice":
+        three.get_by_role("button", name="Continue editing").click()
+    else:
+        three.keyboard.press("Enter")
+        expect(flash_message(three)).to_have_text("Task saved.")
+        click_title(three, "One")
+    expect(title_field(three)).to_have_value("x" * 300)
+    title_field(three).fill("One!")
+    three.keyboard.press("Enter")
+    expect_stored(three, "One!", "Two!", "Three")
