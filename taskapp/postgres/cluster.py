@@ -82,8 +82,12 @@ def finish_replacement(cluster: Path) -> None:
 
 
 def _make_empty_folder(folder: Path, account: UnixUser | None) -> None:
+    interrupted = folder.with_name(f"{folder.name}.interrupted")
     if folder.exists():
-        shutil.rmtree(folder)
+        # What an initdb that was killed has started may write for a moment, into the same folder.
+        shutil.rmtree(interrupted, ignore_errors=True)
+        folder.rename(interrupted)
+    shutil.rmtree(interrupted, ignore_errors=True)
     folder.mkdir(mode=0o700)
     if account:
         chown_tree(account, folder)

@@ -13,12 +13,16 @@ import sys
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWUSER = 0x10000000
 _SIGINT = 2  # a fast shutdown of PostgreSQL
+_SIGKILL = 9
 
 
 def launch(
     parent: int, uid: int, gid: int, niceness: int, in_namespace: int, command: list[str]
 ) -> None:
-    """Execute the command as that user; on Linux it gets SIGINT when the parent ends."""
+    """Execute the command as that user; on Linux it gets a signal when the parent ends.
+
+    That is SIGINT. But initdb would empty its folder then, in which the next start is at work.
+    """
     os.nice(niceness)
     if uid:
         os.setgroups([])
@@ -28,7 +32,8 @@ def launch(
         _enter_namespace()
     if sys.platform == "linux":
         # After the change of user, which resets it.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGINT)
+        signal = _SIGKILL if command[0].endswith("/initdb") else _SIGINT
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal)
         if os.getppid() != parent:
             sys.exit("the parent process has ended")
     os.execv(command[0], command)  # noqa: S606  # its purpose
