@@ -701,7 +701,9 @@ function onStorage({ key }) {
 function widen(input) {
   const hadFocus = hasFocus(input);
   const area = document.createElement("textarea");
-  for (const { name, value } of input.attributes) area.setAttribute(name, value);
+  for (const { name, value } of input.attributes) {
+    if (!/^(type|value)$/.test(name)) area.setAttribute(name, value);
+  }
   area.rows = 1;
   area.defaultValue = input.defaultValue;
   area.value = input.value;
