@@ -173,6 +173,7 @@ def test_a_box_is_seen_and_so_is_its_check(site: Site, pixels: Page, colors: str
     with site.visit(FILLED) as visit:
         visit.open("/tasks")
         prepare(visit.page, colors)
+        visit.page.locator("#completed > summary").click()
         for selector in (UNCHECKED, CHECKED):
             box = visit.page.query_selector(selector)
             assert box

@@ -219,7 +219,11 @@ def test_what_is_refused_late_comes_back_to_whoever_edits_the_next_title(
     three: Page, way: str
 ) -> None:
     held: list[Route] = []
-    three.route("**/edit", lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    three.route("**/edit", hold)
     click_title(three, "One")
     title_field(three).fill("x" * 300)
     three.keyboard.press("Enter")

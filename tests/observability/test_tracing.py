@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.support.server_process import (
     new_data_folder,
     reserved_port,
     server_process,
+    wait_until,
 )
 
 pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("empty_database")]
@@ -41,10 +43,20 @@ TRUSTED = {"TASKAPP_TRACE_PARENTS": "127.0.0.1"}
 
 
 @pytest.fixture(autouse=True)
-def variables_are_put_back() -> Iterator[None]:
-    """OpenTelemetry reads the variables of this process, which are set for it."""
+def nothing_is_left() -> Iterator[None]:
+    """Put back the variables, which are set for OpenTelemetry, and wait for the end of its threads.
+
+    A thread goes on when `Tracing.stop` has given up: until then it draws random numbers, which
+    hypothesis would take for those of another test.
+    """
+    threads = set(threading.enumerate())
     with patch.dict(os.environ):
         yield
+    wait_until(lambda: not {each for each in threading.enumerate() if _is_exporter(each)} - threads)
+
+
+def _is_exporter(thread: threading.Thread) -> bool:
+    return thread.name.startswith("Otel")
 
 
 @pytest.fixture

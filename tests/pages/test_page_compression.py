@@ -11,7 +11,8 @@ from tests.support.page_story import walk
 
 pytest_plugins = ["tests.support.page_fixtures"]
 pytestmark = pytest.mark.gen_test
-ONCE = re.compile(r'(name="(?:csrf_token|key|until)" value=")[^"]*')  # differs each time
+# What differs each time
+ONCE = re.compile(r'(name="(?:csrf_token|key|until|asked|account)" value=")[^"]*')
 SMALL = 2000  # bytes of a page with little in it
 GUESS = "guessed-by-a-stranger"
 FILLING = ("title", "description", "url")  # parameters of the list

@@ -85,23 +85,29 @@ async def _look_at_the_list(visitor: PageClient) -> None:
 
 async def _change_a_task(visitor: PageClient, alice: ApiClient) -> None:
     page = await visitor.open("/tasks?status=pending")
-    await visitor.open(page.link("Edit: Line 2"))
+    edit_page = page.link("Edit: Line 2")
+    await visitor.open(edit_page)
     await visitor.send("Save", title="")
-    await alice.put(f"/api/tasks/{page.rows[1].id}", {"title": "By the other"})
+    await alice.put(_in_the_api(edit_page), {"title": "By the other"})
     await visitor.send("Save", title="By me")
     await visitor.submit("Save mine")
 
 
 async def _delete_tasks(visitor: PageClient, alice: ApiClient) -> None:
     page = await visitor.open("/tasks")
-    await visitor.open(page.link("Edit: Line 4"))
-    await alice.delete(f"/api/tasks/{page.rows[4].id}")
+    edit_page = page.link("Edit: Line 4")
+    await visitor.open(edit_page)
+    await alice.delete(_in_the_api(edit_page))
     await visitor.send("Save", title="Typed")
     await visitor.open(page.link("Delete: Line 5"))
     await visitor.submit("Delete")
     await visitor.submit("Undo")
     await visitor.open("/tasks/completed/delete?status=completed")
     await visitor.submit("Delete")
+
+
+def _in_the_api(edit_page: str) -> str:
+    return "/api" + edit_page.partition("/edit")[0]
 
 
 async def _look_after_the_account(visitor: PageClient, alice: ApiClient) -> None:
