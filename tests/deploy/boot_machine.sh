@@ -15,9 +15,9 @@ for part in home opt root srv; do
     mount --bind "$folder/disk/$part" "$root/$part"
 done
 for part in etc usr var; do
-    mkdir -p "$folder/disk/$part" "$folder/work/$part" "$root/$part"
+    mkdir -p "$folder/disk/$part" "$folder/unfinished/$part" "$root/$part"
     mount -t overlay overlay "$root/$part" \
-        -o "lowerdir=/$part,upperdir=$folder/disk/$part,workdir=$folder/work/$part"
+        -o "lowerdir=/$part,upperdir=$folder/disk/$part,workdir=$folder/unfinished/$part"
 done
 for link in bin lib lib64 sbin; do ln -s "usr/$link" "$root/$link"; done
 mkdir "$root/proc" "$root/sys" "$root/dev" "$root/run" "$root/tmp" "$root/here"

@@ -57,7 +57,6 @@ network_config_dir = "{folder}/networks"
 PIP = """
 [global]
 cert = /etc/ssl/certs/ca-certificates.crt
-index-url = {index}
 """
 
 
@@ -120,7 +119,7 @@ class Engine:
             options = ["--quiet", "--variant=minbase", f"--include={packages}"]
             hook = f"--customize-hook={links}"
             done = subprocess.run(
-                ["mmdebstrap", *options, hook, suite, str(archive), mirror()],
+                ["mmdebstrap", *options, hook, suite, str(archive), *mirrors()],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -135,8 +134,9 @@ class Engine:
     def build_taskapp(self) -> None:
         """Build the Dockerfile as it is, as the image `taskapp`."""
         replaced = f"--build-context={BASE}=container-image://{self.build_base()}"
-        index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple")
-        (self.folder / "pip.conf").write_text(PIP.format(index=index))
+        index = os.environ.get("PIP_INDEX_URL")
+        settings = PIP + (f"index-url = {index}\n" if index else "")
+        (self.folder / "pip.conf").write_text(settings)
         mounted = [f"{self.folder}/pip.conf:/etc/pip.conf:ro", "/etc/ssl/certs:/etc/ssl/certs:ro"]
         options = [replaced, *(f"--volume={volume}" for volume in mounted)]
         # The first stage has a name too, so that its layers are kept.
@@ -152,11 +152,11 @@ class Engine:
         self.run("image", "prune", "--force")
 
 
-def mirror() -> str:
-    """Return the mirror of Debian that this machine's apt uses."""
+def mirrors() -> list[str]:
+    """Return the mirror of Debian that this machine's apt uses, or nothing for the usual one."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return next((uri for uri in found if uri.endswith("/debian/")), "http://deb.debian.org/debian")
+    return [uri for uri in found if uri.endswith("/debian/")][:1]
 
 
 @contextmanager
