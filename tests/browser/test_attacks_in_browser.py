@@ -4,10 +4,10 @@ import threading
 from collections.abc import Iterator
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.support.browser_fixtures import Account, new_account
 from tests.support.stories import add_several, have, link, log_in, titles, with_scripts
@@ -46,25 +46,6 @@ SCRIPTS = [
     "<b id=policy name=forms>clobbered",
 ]
 MARKUP = "main :is(script, img, svg, iframe, object, math, base, style, meta, [onerror], [onload])"
-
-
-@pytest.fixture
-def said(page: Page) -> Iterator[list[str]]:
-    """Yield the dialogs and foreign requests of the page; there may be none at the end."""
-    heard: list[str] = []
-
-    def hear(dialog: Dialog) -> None:
-        heard.append(dialog.message)
-        dialog.dismiss()
-
-    def note(sent: Request) -> None:
-        if urlsplit(sent.url).hostname != "127.0.0.1":
-            heard.append(sent.url)
-
-    page.on("dialog", hear)
-    page.on("request", note)
-    yield heard
-    assert heard == []
 
 
 def test_no_text_of_anybody_becomes_a_script(

@@ -9,6 +9,7 @@ from playwright.sync_api import BrowserContext, Error, Page, expect
 
 from tests.support.browser_fixtures import Account, running_server
 from tests.support.page_client import HOSTILE
+from tests.support.page_console import PageConsole
 from tests.support.stories import (
     Watch,
     add,
@@ -242,10 +243,9 @@ def test_going_back_after_the_logout_shows_nothing_private(tasks: Page) -> None:
 # Hostile text
 
 
-def test_hostile_text_stays_text_on_every_way_through_the_script(tasks: Page) -> None:
-    said: list[str] = []
-    tasks.on("dialog", lambda dialog: said.append(dialog.message))
-    tasks.on("console", lambda line: said.append(line.text))
+def test_hostile_text_stays_text_on_every_way_through_the_script(
+    tasks: Page, said: list[str]
+) -> None:
     for text in HOSTILE:
         add(tasks, text, f"{text}\n" * 5)
         edit(tasks, text)
@@ -256,6 +256,13 @@ def test_hostile_text_stays_text_on_every_way_through_the_script(tasks: Page) ->
         expect(flash_message(tasks)).to_contain_text("Task completed.")
     expect(tasks.locator("main :is(svg, script, iframe, img)")).to_have_count(0)
     assert said == []
+
+
+def test_the_console_tells_what_the_csp_blocks(tasks: Page) -> None:
+    console = PageConsole(tasks)
+    with tasks.expect_console_message(lambda line: "Content Security Policy" in line.text):
+        tasks.evaluate("document.body.setAttribute('style', 'color: red')")
+    assert ["style-src" in line for line in console.complaints] == [True]
 
 
 @pytest.mark.parametrize(

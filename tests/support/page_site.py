@@ -19,6 +19,7 @@ from tests.support.browser_fixtures import (
     running_server,
 )
 from tests.support.database_fixtures import execute, new_database
+from tests.support.page_console import PageConsole
 from tests.support.sample_tasks import COMPLETED, HARD_TO_DRAW, ordinary_tasks
 
 OPEN, STRICT, FAILING, CLOSED = "open", "strict", "failing", "closed"  # the servers
@@ -57,16 +58,13 @@ class Visit:
         self.site = site
         self.page = page
         self.owner = owner
-        self.console: list[str] = []
+        self.console = PageConsole(page)
         self.document: Response | None = None
-        page.on("console", self._hear)
-        page.on("pageerror", self._hear_exception)
         page.on("response", self._keep_document)
 
     def end(self) -> None:
         """Stop listening to the page."""
-        self.page.remove_listener("console", self._hear)
-        self.page.remove_listener("pageerror", self._hear_exception)
+        self.console.end()
         self.page.remove_listener("response", self._keep_document)
 
     def open(self, path: str) -> None:
@@ -99,13 +97,6 @@ class Visit:
     def forget(self, purpose: str) -> None:
         """Remove a cookie from the browser."""
         self.page.context.clear_cookies(name=re.compile(f"-{purpose}$"))
-
-    def _hear(self, message: Any) -> None:
-        if message.type in {"error", "warning"}:
-            self.console.append(f"{message.text} ({message.location['url']})")
-
-    def _hear_exception(self, error: Any) -> None:
-        self.console.append(str(error))
 
     def _keep_document(self, response: Response) -> None:
         request = response.request

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request
 
 from tests.support.browser_fixtures import (
     BROWSERS,
@@ -16,6 +16,7 @@ from tests.support.browser_fixtures import (
     new_account,
     running_server,
 )
+from tests.support.page_console import PageConsole
 from tests.support.stories import Watch, log_in
 
 
@@ -97,3 +98,23 @@ def watch(page: Page) -> Watch:
 
     page.on("request", note)
     return seen
+
+
+@pytest.fixture
+def said(page: Page, entrance: str) -> Iterator[list[str]]:
+    """Yield dialogs, complaints and foreign requests of the page; none may be there at the end."""
+    console = PageConsole(page)
+    heard = console.complaints
+
+    def hear(dialog: Dialog) -> None:
+        heard.append(dialog.message)
+        dialog.dismiss()
+
+    def note(sent: Request) -> None:
+        if not sent.url.startswith(f"{entrance}/"):
+            heard.append(sent.url)
+
+    page.on("dialog", hear)
+    page.on("request", note)
+    yield heard
+    assert heard == []
