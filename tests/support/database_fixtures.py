@@ -82,6 +82,15 @@ def locked_tasks(url: str) -> Iterator[None]:
         connection.rollback()
 
 
+@contextmanager
+def locked_users(url: str) -> Iterator[None]:
+    """Lock all users, whose tasks can then be read, but not added, while the block runs."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM users FOR UPDATE")
+        yield
+        connection.rollback()
+
+
 def is_waited_for(url: str) -> bool:
     """Return whether a statement in this database waits for a lock."""
     waiting = (
