@@ -16,7 +16,8 @@ from taskapp.cli.progress import shown_progress
 from taskapp.cli.services import load_cli_settings
 from taskapp.config.environment import read_settings
 from taskapp.config.settings import describe_settings
-from taskapp.db.migrations import HEAD
+from taskapp.core.threads import run_in_daemon_thread
+from taskapp.db.migrations import HEAD, Revision, describe_newer, read_revision
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.checks import run_checks
 from taskapp.runtime.database_server import MigrationResult, database_server, prepare_database
@@ -35,12 +36,16 @@ def migrate() -> None:
     """
     settings = load_cli_settings()
 
-    async def run() -> MigrationResult:
+    async def run() -> tuple[MigrationResult, Revision | None]:
         async with database_server(settings, share=True, upgrades=True) as url:
-            return await prepare_database(settings, url)
+            done = await prepare_database(settings, url)
+            return done, await run_in_daemon_thread(read_revision, url)
 
     with shown_progress():
-        done = asyncio.run(run())
+        done, revision = asyncio.run(run())
+    if revision and revision.number > HEAD:
+        click.echo(f"Nothing to migrate: {describe_newer(revision)}.")
+        return
     if not done.migrated:
         click.echo(f"The database is already at revision {HEAD}.")
         return

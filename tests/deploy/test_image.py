@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.containers import DOCKERFILE, STAND_INS, Engine
-from tests.deploy.test_earlier_versions import checked_out, earlier_versions
 from tests.deploy.tools import run_tool
+from tests.deploy.versions import checked_out, earlier_versions
 from tests.support.server_process import CHECKOUT, Client, reserved_port, wait_until
 
 HOW_TO = CHECKOUT / "docs" / "how-to" / "containers.md"

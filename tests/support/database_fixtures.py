@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 import psycopg2
 from uuid_utils import uuid7
 
+from schema import COMPATIBILITY
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.observability.metrics import Metrics
 
+NEWER = "9999"  # a revision
 NO_HASH = "$2b$04$" + "." * 53  # matches no password
 
 FIRST_WITH_UUIDV7 = 180000  # server_version_num
@@ -71,6 +73,13 @@ def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
         connection.autocommit = True
         cursor.execute(statement, values or None)
         return cursor.fetchall() if cursor.description else []
+
+
+def make_newer(url: str, oldest_program: str) -> None:
+    """Write that a newer taskapp has migrated the database, which it has not."""
+    comment = COMPATIBILITY.format(revision=NEWER, oldest_program=oldest_program)
+    execute(url, "UPDATE alembic_version SET version_num = %s", NEWER)
+    execute(url, "COMMENT ON TABLE alembic_version IS %s", comment)
 
 
 @contextmanager
