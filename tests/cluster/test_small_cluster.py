@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.cluster import CLIENT_SETTINGS, Cluster, address_for_clients, running_cluster
+from tests.deploy.cluster import CLIENT_SETTINGS, Cluster, address_for_clients, cluster_of_machines
 from tests.deploy.machines import Machine
 from tests.faults.checker import Findings, check
 from tests.faults.ledger import writing
@@ -17,8 +17,11 @@ FAILOVER_WITHIN = 60.0  # seconds; 17 on machines that do nothing else
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with running_cluster(databases=("db1", "db2"), settings=CLIENT_SETTINGS) as running:
-        yield running
+    with cluster_of_machines(databases=("db1", "db2"), settings=CLIENT_SETTINGS) as machines:
+        machines.start()
+        machines.machines[2].execute("userdel", "postgres")  # as where no PostgreSQL is
+        machines.play("site.yml")
+        yield machines
 
 
 def test_when_the_witness_dies_writes_go_on(cluster: Cluster, chance: random.Random) -> None:
