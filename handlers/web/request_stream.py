@@ -7,6 +7,7 @@ from contextlib import suppress
 from string import ascii_letters, digits
 
 from tornado.httputil import HTTPInputError
+from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 
 from handlers.web.connections import Connections
@@ -103,6 +104,8 @@ class RequestStream(IOStream):
         self._is_new = True
         self._is_drained = False  # by the last read: the loop says when there is more
         self._unread_iterations = 0
+        # Called when the client ends its side of the connection before the response.
+        self.on_end_of_input: Callable[[], None] | None = None
         self.lingers = False  # whether the client may still be sending when the stream is closed
         super().set_nodelay(True)
 
@@ -121,6 +124,9 @@ class RequestStream(IOStream):
         if self._is_early():
             return None
         count = super().read_from_fd(buf)
+        if count == 0 and not self.reading():
+            self._keep_open_for_response()
+            return None
         self._is_drained = count is not None and count < len(buf)
         if self._is_new and count:
             self._is_new = False
@@ -138,6 +144,15 @@ class RequestStream(IOStream):
         self._is_drained = False
         return is_early
 
+    def _keep_open_for_response(self) -> None:
+        """Wait for no more events of a client that sends no more, but may read (RFC 9112, 9.6).
+
+        The loop would report the end of its input again and again. The next attempt to read closes.
+        """
+        self.io_loop.update_handler(self.fileno(), IOLoop.WRITE if self.writing() else IOLoop.NONE)
+        if self.on_end_of_input is not None:
+            self.on_end_of_input()
+
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
         """Read the headers of the next request.
 
@@ -148,6 +163,7 @@ class RequestStream(IOStream):
         if self.closed():
             raise StreamClosedError
         self._chunks = 0
+        self.on_end_of_input = None
         return super().read_until_regex(regex, max_bytes)
 
     def read_until(self, delimiter: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
