@@ -6,6 +6,7 @@ import click
 
 from taskapp.cli.common import (
     EPILOG,
+    CliError,
     echo_json,
     json_option,
     pluralize,
@@ -17,10 +18,11 @@ from taskapp.cli.services import load_cli_settings
 from taskapp.config.environment import read_settings
 from taskapp.config.settings import describe_settings
 from taskapp.core.threads import run_in_daemon_thread
-from taskapp.db.migrations import HEAD, Revision, describe_newer, read_revision
+from taskapp.db.migrations import HEAD, STOPPED, Revision, describe_newer, read_revision
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.checks import run_checks
 from taskapp.runtime.database_server import MigrationResult, database_server, prepare_database
+from taskapp.runtime.startup import install_stop_signals, run_until
 
 _COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
@@ -36,13 +38,22 @@ def migrate() -> None:
     """
     settings = load_cli_settings()
 
-    async def run() -> tuple[MigrationResult, Revision | None]:
+    done = MigrationResult(migrated=False)
+    revision: Revision | None = None
+
+    async def prepare() -> None:
+        nonlocal done, revision
         async with database_server(settings, share=True, upgrades=True) as url:
             done = await prepare_database(settings, url)
-            return done, await run_in_daemon_thread(read_revision, url)
+            revision = await run_in_daemon_thread(read_revision, url)
+
+    async def prepare_until_stopped() -> bool:
+        return await run_until(install_stop_signals(), prepare())
 
     with shown_progress():
-        done, revision = asyncio.run(run())
+        is_done = asyncio.run(prepare_until_stopped())
+    if not is_done:
+        raise CliError(f"The migration was stopped. {STOPPED}")
     if revision and revision.number > HEAD:
         click.echo(f"Nothing to migrate: {describe_newer(revision)}.")
         return

@@ -25,6 +25,13 @@ from taskapp.observability.logs import log
 LOCK = 0x7461736B61707001  # key of pg_advisory_xact_lock: "taskapp" in ASCII, then 1
 FOLDER = Path(schema.__file__).parent
 HEAD = max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
+STOPPED = "Nothing is half done; the next start goes on."
+# A statement whose client was killed would hold its locks to its end. A server on Windows refuses
+# this setting, because it is not told of closed connections.
+_NOTICE_THE_END_OF_THE_CLIENT = text(
+    "SELECT set_config('client_connection_check_interval', '1s', true)"
+    " WHERE version() LIKE '%linux%'"
+)
 _INSUFFICIENT_PRIVILEGE = "42501"  # SQLSTATE
 # Where the tables of an empty database would be created; in pg_temp they would not last.
 _PLACE = text(
@@ -80,7 +87,12 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
         await back_up(before)
     log("database.migrating", before=before, after=HEAD)
     begin_step("Migrating the database")
-    if not await run_in_daemon_thread(_upgrade, url):
+    try:
+        is_ours = await run_in_daemon_thread(_upgrade, url)
+    except asyncio.CancelledError:
+        log("database.migration_stopped", before=before, after=HEAD, reason=STOPPED)
+        raise
+    if not is_ours:
         return False
     log("database.migrated", before=before, after=HEAD)
     return True
@@ -170,6 +182,7 @@ def _upgrade(url: str) -> bool:
     from alembic.util import CommandError  # noqa: PLC0415  # see above
 
     with connected(url) as connection:
+        connection.execute(_NOTICE_THE_END_OF_THE_CLIENT)
         # A lock of the transaction, not of the session: behind a pooler, the next transaction may
         # run in another session.
         lock = {"lock": LOCK}
