@@ -154,10 +154,7 @@ function takeCounts(page) {
   // The last one is that of the completed ones, also beside the fold.
   const last = counts.at(-1);
   for (const count of all(".count")) count.textContent = (counts.shift() ?? last).textContent;
-  const [link, fresh] = [find(".clear a"), find(".clear a", page)];
-  if (link && fresh) link.textContent = fresh.textContent;
-  else fill(find(".clear"), fresh ?? "");
-  if (fold) fold.hidden = !fresh;
+  for (const part of all("#completed, .clear")) part.hidden = last.textContent === "0";
   document.title = page.title;
 }
 
@@ -185,8 +182,6 @@ function takeRows(page, number) {
 function takePart(part, page, ids, number) {
   const fresh = all(".task", page);
   const next = more(page);
-  // Completed ones that had no room
-  if (next && !fresh.length) return;
   const isHere = ({ id }) => part.contains(byId(id));
   const isHeld = (row) => staying.has(row.id) || isInHand(row, number) || hasFocus(row);
   const isGap = next && !fresh.some(isHere);
@@ -237,11 +232,13 @@ function leave(url) {
 const wishes = new Map();
 
 function showStatus(id, status) {
-  const check = byId(id) && find(".check", byId(id));
+  const row = byId(id);
+  if (!row) return;
+  const check = find(".check", row);
   const isDone = status === "completed";
-  byId(id)?.classList.toggle("completed", isDone);
-  check?.setAttribute("aria-checked", isDone);
-  if (check) check.value = isDone ? "pending" : "completed";
+  row.classList.toggle("completed", isDone);
+  check.setAttribute("aria-checked", isDone);
+  check.value = isDone ? "pending" : "completed";
 }
 
 async function sendStatus(form, fields, url) {
@@ -316,7 +313,7 @@ function takeAway(row, change) {
 
 // New tasks: each has its row at once, and waits in the outbox until it is saved
 
-// { key, title, description, row }, the oldest first
+// { fields, row }, the oldest first
 let outbox = [];
 let isSending = false;
 
@@ -332,14 +329,14 @@ function sendAdd(form, fields) {
   return sendOutbox();
 }
 
-function hold(item) {
-  outbox.push({ ...item, row: showUnsaved(item.title, item.description) });
-  keepText(outboxName, JSON.stringify(outbox));
+function hold(fields) {
+  outbox.push({ fields, row: showUnsaved(fields.title, fields.description) });
+  store(outboxName, outbox);
 }
 
 function takeOut(item) {
   outbox = outbox.filter((other) => other !== item);
-  keepText(outboxName, outbox.length && JSON.stringify(outbox));
+  store(outboxName, outbox);
 }
 
 function showUnsaved(title, description = "") {
@@ -365,9 +362,7 @@ async function sendOutbox() {
   for (const item of waiting()) showReason(item, "");
   while (waiting().length) {
     const [item] = waiting();
-    const { key, title, description } = item;
-    const sent = { csrf_token: token(), key, title, description };
-    const result = await post(byId("add").action, sent);
+    const result = await post(byId("add").action, { csrf_token: token(), ...item.fields });
     if (isList(result)) {
       takeOut(item);
       item.row.classList.add("saved");
@@ -398,11 +393,10 @@ function sayWhy(form, result) {
 }
 
 function putBack(item) {
-  const { row, key, title, description } = item;
   const form = byId("add");
   takeOut(item);
-  row.remove();
-  restore(form, Object.entries({ key, title, description }));
+  item.row.remove();
+  restore(form, Object.entries(item.fields));
   keep(form);
 }
 
@@ -452,7 +446,6 @@ function showErrors(form, page) {
     if (error) (field.closest(".line") ?? field).after(error);
     const ids = [`${field.id}-hint`, `${field.id}-error`].filter(byId);
     field.setAttribute("aria-describedby", ids.join(" "));
-    if (!ids.length) field.removeAttribute("aria-describedby");
     if (error && hasFocus(form)) focus(field);
   }
 }
@@ -461,7 +454,7 @@ function clear(form) {
   const hadFocus = [...form.elements].some(hasFocus);
   forget(form);
   showErrors(form);
-  for (const field of textFields(form)) field.value = field.defaultValue = "";
+  for (const field of textFields(form)) field.value = field.defaultValue = field.style.height = "";
   form.elements.key.value = newKey();
   for (const details of all(".more [open]")) details.open = false;
   if (form.elements.version) {
@@ -537,7 +530,7 @@ function closeEditor() {
   const editor = find(".task .editor");
   const row = editor.parentElement;
   const form = find("form", editor);
-  const typed = changed(form).map(({ value }) => value).join("");
+  const typed = changed(form).map(({ value }) => value).join();
   const hadFocus = hasFocus(editor);
   if (typed.length <= FEW) forget(form);
   hideEditor();
@@ -611,8 +604,7 @@ function storePlace() {
   if (!account || isLoggedOut) return;
   const row = focusedRow();
   const around = [row, row?.nextElementSibling, row?.previousElementSibling];
-  const place = [lists.map(count), fold?.open, scrollY, around.map((each) => each?.id)];
-  keepText(placeName, JSON.stringify(place));
+  store(placeName, [lists.map(count), fold?.open, scrollY, around.map((each) => each?.id)]);
 }
 
 // Back, a reload, and what leads back from a page of a task or from a form of this page
@@ -624,11 +616,9 @@ function isReturn() {
 }
 
 async function returnToPlace() {
-  const place = isReturn() && sessionStorage[placeName];
-  if (!place) return location.hash || !isIdle() || focus(byId("new-title"));
-  const [counts, isOpen, top, ids] = JSON.parse(place);
-  const touch = () => (isTouched = true);
-  for (const type of ["wheel", "pointerdown", "keydown"]) on(type, touch);
+  const [counts, isOpen, top, ids] = isReturn() ? stored(placeName) : [];
+  if (!counts) return location.hash || !isIdle() || focus(byId("new-title"));
+  for (const type of ["wheel", "pointerdown", "keydown"]) on(type, () => (isTouched = true));
   if (fold) fold.open = isOpen;
   for (const part of lists) {
     const wanted = counts.shift();
@@ -651,9 +641,11 @@ const changed = (form) => textFields(form).filter(isChanged);
 const forget = (form) => delete sessionStorage[nameOf(form)];
 const hasTyped = () => all("[data-draft]").some((form) => changed(form).length);
 
-function keepText(name, text) {
+const stored = (name) => JSON.parse(sessionStorage[name] ?? "[]");
+
+function store(name, items) {
   try {
-    if (text) sessionStorage[name] = text;
+    if (items.length) sessionStorage[name] = JSON.stringify(items);
     else delete sessionStorage[name];
   } catch {
     // The storage is full: what was typed is still in its field.
@@ -661,11 +653,10 @@ function keepText(name, text) {
 }
 
 function keep(form) {
-  const texts = changed(form).map(({ name, value }) => [name, value]);
-  keepText(nameOf(form), texts.length && JSON.stringify(texts));
+  store(nameOf(form), changed(form).map(({ name, value }) => [name, value]));
 }
 
-function restore(form, texts = JSON.parse(sessionStorage[nameOf(form)] ?? "[]")) {
+function restore(form, texts = stored(nameOf(form))) {
   for (const [name, text] of texts) {
     const field = form.elements[name];
     if (field.value === text) continue;
@@ -766,8 +757,9 @@ async function onClick(event) {
   for (const name of Object.keys(target.dataset)) buttons[name]?.(target);
   const link = target.closest("a");
   if (event.shiftKey || isModified(event)) return;
-  const isSelecting = !getSelection().isCollapsed;
-  if (target.matches(".task .title") && !isSelecting) await editTitle(target.closest("li"));
+  if (target.matches(".task .title") && getSelection().isCollapsed) {
+    await editTitle(target.closest("li"));
+  }
   if (!link) return;
   const follow =
     (link.rel === "next" && loadMore) ||
@@ -796,11 +788,19 @@ function reveal(button) {
   button.setAttribute("aria-pressed", field.type === "text");
 }
 
-function onInput({ target }) {
-  const { form } = target;
+// For browsers without field-sizing
+function grow({ target }) {
+  const rest = target.rows && target.scrollHeight - target.clientHeight;
+  if (!(rest > 0) || CSS.supports("field-sizing:content")) return;
+  target.style.height = `${target.offsetHeight + rest}px`;
+}
+
+function onInput(event) {
+  const { target } = event;
+  grow(event);
   if (target.id === "shortcuts") localStorage.shortcuts = target.checked;
   if (target.name === "title") takeLines(target);
-  if (form?.matches("[data-draft]")) keep(form);
+  if (target.form?.matches("[data-draft]")) keep(target.form);
 }
 
 // A title has one line; several are several tasks.
@@ -821,7 +821,6 @@ function takeLines(field) {
 
 const focusedRow = () => document.activeElement?.closest(".task");
 const click = (selector) => focusedRow() && find(selector, focusedRow())?.click();
-const filter = (index) => all(".filter a")[index].click();
 
 function move(step) {
   const row = focusedRow();
@@ -836,6 +835,7 @@ function move(step) {
 }
 
 const remove = () => click(".links a:last-child");
+const filter = (index) => all(".filter a")[index].click();
 const shortcuts = {
   n: () => byId("new-title").focus(),
   j: () => move(1),
@@ -904,8 +904,8 @@ function giveUp(target) {
 let hiddenSince = 0;
 
 function onShow() {
-  if (document.hidden) hiddenSince = Date.now();
-  if (document.hidden || Date.now() - hiddenSince < AWAY) return;
+  if (document.hidden) return (hiddenSince = Date.now());
+  if (Date.now() - hiddenSince < AWAY) return;
   staying.clear();
   if (list) renew();
 }
@@ -950,8 +950,7 @@ function prepare(root) {
   // What is deleted leads back to this list, also from a row of another page of it.
   for (const link of all(".task .links a:last-child", root)) link.search = location.search;
   // Drafts do what the browser's history of forms is for, and end with the session.
-  const fields = all("[data-draft]", root).flatMap(textFields);
-  for (const field of fields) field.autocomplete = "off";
+  for (const field of all("[data-draft]", root).flatMap(textFields)) field.autocomplete = "off";
 }
 
 const listeners = {
@@ -959,6 +958,7 @@ const listeners = {
   click: onClick,
   input: onInput,
   keydown: onKey,
+  focusin: grow,
   focusout: onFocusOut,
   compositionstart: () => (isComposing = true),
   compositionend: () => (isComposing = false),
@@ -980,7 +980,7 @@ function start() {
   if (field && (isIdle() || hasFocus(field))) toEnd(field);
   setInterval(age, AWAY);
   if (!list) return;
-  for (const item of JSON.parse(sessionStorage[outboxName] ?? "[]")) hold(item);
+  for (const { fields } of stored(outboxName)) hold(fields);
   sendOutbox();
 }
 

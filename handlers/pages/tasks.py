@@ -21,17 +21,20 @@ from taskapp.forms.parameters import (
 )
 from taskapp.forms.shared_text import fill_new_task
 from taskapp.operations.tasks import (
+    DeletedTasks,
     create_task,
     create_tasks,
     delete_completed_tasks,
     delete_task,
     find_completed,
+    find_deleted,
     find_neighbor,
     key_of_text,
     list_tasks_with_summary,
     require_task,
     restore_tasks,
     set_task_status,
+    sign_completed,
     sign_deleted,
     update_task,
 )
@@ -125,11 +128,6 @@ class TaskPage(PageHandler):
             "key": str(uuid7()),
         }
         return variant, values
-
-    def repeat_deletion(self, path: str, flash_message: str) -> None:
-        """Redirect a form that was sent twice; a flash message of the first time can undo it."""
-        is_shown = (self.read_cookie("flash") or "").startswith("deleted")
-        self.redirect_to(path, None if is_shown else flash_message)
 
     async def show_deletion(self, path: str, flash_message: str) -> None:
         """Redirect to a path of the list, where the flash message undoes the deletion.
@@ -388,7 +386,7 @@ class TaskDeletePage(TaskPage):
 class CompletedDeletePage(TaskPage):
     """/tasks/completed/delete."""
 
-    resent_fields = ("until", "number")
+    resent_fields = ("until", "number", "asked")
 
     async def get(self) -> None:
         """Ask for confirmation."""
@@ -396,18 +394,21 @@ class CompletedDeletePage(TaskPage):
         self.render_page(
             "delete_completed.html",
             completed=completed,
+            asked=await sign_completed(self.services, self.session, completed),
             count_limit=COUNT_LIMIT,
             list_query=self.list_query,
         )
 
     async def post(self) -> None:
         """Delete the tasks that were completed when the confirmation was rendered."""
-        sent = self.read_form("until", "number")
-        shown = read_number(sent.get("number", ""))
+        sent = self.read_form("until", "number", "asked")
         deleted = await delete_completed_tasks(self.services, self.session, sent.get("until", ""))
-        if shown and not deleted.number:
-            self.repeat_deletion("/tasks", f"deleted-completed.{shown}")
-            return
+        if not deleted.number:  # the form was sent before
+            asked = sent.get("asked", "")
+            if self.is_deleted(asked):
+                deleted = await find_deleted(self.services, self.session, asked)
+            else:
+                deleted = DeletedTasks(read_number(sent.get("number", "")), [])
         flash_message = f"deleted-completed.{deleted.number}"
         if deleted.tasks:
             flash_message += f".{sign_deleted(self.services, self.session, deleted.tasks)}"

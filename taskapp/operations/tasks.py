@@ -102,7 +102,7 @@ async def list_tasks_with_summary(
     """Return what a page of the list shows, with the summary of the list, in one round trip.
 
     Completed tasks begin with the latest completion. The pages of all tasks have the pending ones,
-    and the first of them as many completed ones as there is room for (ADR 0050).
+    and the first of them as many completed ones as they leave room for, or MIN_FOLDED (ADR 0050).
 
     Raises:
         BadRequest: we did not sign the cursor.
@@ -116,8 +116,10 @@ async def list_tasks_with_summary(
         page = _page(services, rows, DEFAULT_PAGE_SIZE, by_completion=True)
         return ListPage(page.tasks, page.next_cursor), summary
     pending = [task for task in rows if task.status == "pending"]
-    page = _page(services, pending, DEFAULT_PAGE_SIZE)
-    return ListPage(page.tasks, page.next_cursor, rows[len(pending) : DEFAULT_PAGE_SIZE]), summary
+    room = max(DEFAULT_PAGE_SIZE - len(pending), queries.MIN_FOLDED)
+    completed = rows[len(pending) :][:room]
+    page = _page(services, pending, DEFAULT_PAGE_SIZE - len(completed))
+    return ListPage(page.tasks, page.next_cursor, completed), summary
 
 
 async def find_neighbor(
@@ -290,6 +292,18 @@ async def find_completed(services: Services, session: SessionToken) -> Completed
     return completed
 
 
+async def sign_completed(
+    services: Services, session: SessionToken, completed: CompletedSummary
+) -> str:
+    """Return the completed tasks as a signed text, as `sign_deleted`; empty if they are many."""
+    if completed.until is None or not completed.are_few:
+        return ""
+    tasks = await bulk_tasks.list_completed_tasks(
+        services.database, session, until=completed.until, limit=MAX_UNDO_TASKS
+    )
+    return sign_deleted(services, session, tasks)
+
+
 async def delete_completed_tasks(
     services: Services, session: SessionToken, until: str
 ) -> DeletedTasks:
@@ -332,6 +346,18 @@ def sign_deleted(services: Services, session: SessionToken, deleted: Sequence[Ta
     return services.signer.sign_undo(session.user_id, msgspec.to_builtins(deleted))
 
 
+async def find_deleted(services: Services, session: SessionToken, text: str) -> DeletedTasks:
+    """Return the tasks of a signed text that are deleted by now.
+
+    Raises:
+        BadRequest: we did not sign the text for this user, or too long ago.
+    """
+    tasks = _read_deleted(services, session, text)
+    there = await bulk_tasks.list_ids(services.database, session, [task.id for task in tasks])
+    deleted = [task for task in tasks if task.id not in there]
+    return DeletedTasks(len(deleted), deleted)
+
+
 async def restore_tasks(services: Services, session: SessionToken, text: str) -> list[str]:
     """Restore deleted tasks as they were, from their signed text, and return their ids.
 
@@ -342,10 +368,7 @@ async def restore_tasks(services: Services, session: SessionToken, text: str) ->
         NotAuthenticated: the session has ended.
         ReadOnlyToken: the token may only read.
     """
-    try:
-        deleted = msgspec.convert(services.signer.read_undo(session.user_id, text), list[Task])
-    except msgspec.ValidationError:  # or signed by a version whose tasks had other fields
-        raise BadRequest(Message("This can no longer be undone.")) from None
+    deleted = _read_deleted(services, session, text)
     restored = await bulk_tasks.insert_deleted_tasks(
         services.database, session, deleted, room=_room(services)
     )
@@ -359,6 +382,13 @@ async def restore_tasks(services: Services, session: SessionToken, text: str) ->
     else:
         _record_several(services, session, "restored", len(restored))
     return [task.id for task in deleted]
+
+
+def _read_deleted(services: Services, session: SessionToken, text: str) -> list[Task]:
+    try:
+        return msgspec.convert(services.signer.read_undo(session.user_id, text), list[Task])
+    except msgspec.ValidationError:  # or signed by a version whose tasks had other fields
+        raise BadRequest(Message("This can no longer be undone.")) from None
 
 
 async def _change(

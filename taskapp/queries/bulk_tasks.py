@@ -120,6 +120,20 @@ _FIND_COMPLETED = Statement(
         _are_few(_few_completed(is_owned, tasks.c.updated_at <= func.now()).subquery()),
     ),
 )
+# In the order of _DELETE_FEW_COMPLETED, and as many.
+_LIST_COMPLETED = Statement(
+    "tasks.list_completed",
+    select(*columns)
+    .where(is_owned, _is_completed, tasks.c.updated_at <= bindparam("until"))
+    .order_by(*order_of_status)
+    .limit(row_limit),
+)
+_LIST_IDS = Statement(
+    "tasks.list_ids",
+    select(tasks.c.id).where(
+        is_owned, tasks.c.id == func.any(bindparam("tasks", type_=ARRAY(Uuid(as_uuid=False))))
+    ),
+)
 _few = (
     _few_completed(is_owned_writable, tasks.c.updated_at <= bindparam("until"))
     .with_for_update()
@@ -218,6 +232,22 @@ async def find_completed(
         return None
     _, count, now, are_few = row
     return CompletedSummary(count, now if count else None, are_few)
+
+
+async def list_completed_tasks(
+    database: Database, session: SessionToken, *, until: str, limit: int
+) -> list[Task]:
+    """List completed tasks that have not changed since `until`, an RFC 3339 timestamp."""
+    rows = await database.fetch_all(
+        _LIST_COMPLETED, session=session.secret_hash, until=until, limit=limit
+    )
+    return [Task(*row) for row in rows]
+
+
+async def list_ids(database: Database, session: SessionToken, ids: Sequence[str]) -> set[str]:
+    """List the ids of which the user has tasks."""
+    rows = await database.fetch_all(_LIST_IDS, session=session.secret_hash, tasks=list(ids))
+    return {row[0] for row in rows}
 
 
 async def delete_completed_tasks(

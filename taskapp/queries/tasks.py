@@ -45,6 +45,7 @@ from taskapp.queries.sessions import (
 
 _MAX_ID = text("'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid")  # greater than any task's id
 COUNT_LIMIT = 10_000  # counting stops here, so that a page costs the same with a million tasks
+MIN_FOLDED = 5  # completed tasks on a page, however many are pending
 
 
 class ListedTask(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -214,11 +215,11 @@ _newest_pending = (
     .order_by(*order_of_status)
     .limit(_page_limit)
 )
-# PostgreSQL appends them in this order: completed ones fill the room that pending ones leave. A
-# parallel plan, which would not, costs more than so few rows.
+# PostgreSQL appends them in this order: completed ones fill the room that pending ones leave, and
+# have some in any case. A parallel plan, which would not, costs more than so few rows.
 _pending_and_completed = (
     union_all(select(_newest_pending.subquery()), select(_latest_completed.subquery()))
-    .limit(_page_limit)
+    .limit(literal_column(str(DEFAULT_PAGE_SIZE + 1 + MIN_FOLDED)))
     .subquery()
 )
 _LIST_WITH_SUMMARY = Statement("tasks.list_with_summary", select(_pending_and_completed, _summary))

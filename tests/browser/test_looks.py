@@ -34,7 +34,7 @@ def test_what_is_touched_is_44_pixels_high(
     browser: Browser, context: BrowserContext, account: Account, address: str
 ) -> None:
     have(context, account, "Buy milk", "Water the plants")
-    have(context, account, "Done", status="completed")
+    have(context, account, *(f"Done {number}" for number in range(60)), status="completed")
     touched = browser.new_context(
         base_url=address, has_touch=True, is_mobile=True, viewport={"width": 360, "height": 740}
     )
@@ -44,9 +44,11 @@ def test_what_is_touched_is_44_pixels_high(
         assert page.evaluate(SMALL) == [], path
     log_in(page, account)
     expect(page.locator("[data-help]")).to_be_hidden()
+    add(page, "Read", "See https://example.com/" + "x" * 200)
     links = [link(page, f"{name}: Buy milk").get_attribute("href") for name in ("Edit", "Delete")]
     of_account = ("/account", "/account/delete", "/account/sessions/others/end")
-    for path in ("/tasks", *filter(None, links), "/tasks/completed/delete", *of_account, "/none"):
+    lists = ("/tasks", "/tasks?status=completed")
+    for path in (*lists, *filter(None, links), "/tasks/completed/delete", *of_account, "/none"):
         page.goto(path)
         page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
         assert page.evaluate(SMALL) == [], path

@@ -25,6 +25,15 @@ NEW_TITLE = "#new-title"
 EMAIL_FIELD = "document.querySelector('[name=email]')"
 ROWS = "document.querySelectorAll('.task').length"
 TITLE_OF_FIRST = "document.querySelector('.task .title').textContent"
+SHOWS_ALL = """(field => field.scrollHeight <= field.clientHeight)
+    (document.querySelector('.editor [name={}]'))"""
+# The side at which the text of the first title is nearer to the edge of its box
+SIDE_OF_TITLE = """(title => {
+    const range = document.createRange();
+    range.selectNodeContents(title);
+    const [text, box] = [range, title].map((part) => part.getBoundingClientRect());
+    return text.left - box.left < box.right - text.right ? "left" : "right";
+})(document.querySelector('.task .title'))"""
 WindowOpener = Callable[[], AbstractContextManager[Window]]
 
 
@@ -117,14 +126,24 @@ def test_tasks_are_added_ticked_and_filtered(window: Window) -> None:
     window.wait_for("document.querySelector('.filter a:last-child .count').textContent === '0'")
 
 
-def test_a_task_is_edited_in_the_list(window: Window) -> None:
+def test_a_task_is_edited_in_the_list_in_fields_that_grow(window: Window) -> None:
     sign_up(window)
     add(window, "Buy milk", "Water the plants")
     window.click(".task .links a")
     window.wait_for("document.activeElement.name === 'title'")
+    for name in ("title", "description"):
+        window.fill(f".editor [name={name}]", "Many words that need several lines. " * 15)
+        window.wait_for(SHOWS_ALL.format(name))
+    window.fill(".editor [name=description]", "Rain water")
     window.fill(".editor [name=title]", "Water the plants twice")
     window.press("Enter")
     window.wait_for(f"{TITLE_OF_FIRST} === 'Water the plants twice'")
+
+
+def test_a_hebrew_title_begins_at_the_right(window: Window) -> None:
+    sign_up(window)
+    add(window, "לקנות חלב")
+    assert window.evaluate(SIDE_OF_TITLE) == "right"
 
 
 def test_a_task_is_deleted_after_a_question(window: Window) -> None:

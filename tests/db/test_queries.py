@@ -27,7 +27,14 @@ from taskapp.db.statements import Statement
 from taskapp.forms.parameters import DEFAULT_PAGE_SIZE
 from taskapp.observability.metrics import Metrics
 from taskapp.queries import bulk_tasks, list_etags, sessions, tasks, users
-from taskapp.queries.tasks import COUNT_LIMIT, ListSummary, Selection, Task, TaskAccess
+from taskapp.queries.tasks import (
+    COUNT_LIMIT,
+    MIN_FOLDED,
+    ListSummary,
+    Selection,
+    Task,
+    TaskAccess,
+)
 from tests.support.database_fixtures import (
     NO_HASH,
     add_session,
@@ -76,7 +83,7 @@ PAGE = DEFAULT_PAGE_SIZE + 1  # rows; one more tells that there is another page
 # Rows of statements with a limit of their own.
 LIMITS = {
     "sessions.list": 2 * sessions.MAX_LISTED,
-    "tasks.list_with_summary": PAGE,
+    "tasks.list_with_summary": PAGE + MIN_FOLDED,
     "tasks.list_pending_with_summary": PAGE,
     "tasks.list_completed_with_summary": PAGE,
 }
@@ -387,7 +394,13 @@ def mostly_completed(database_url: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("name", "plan_cache"),
     with_plans(
-        ["tasks.find_completed", "tasks.delete_completed", "tasks.delete_few_completed", *LISTS]
+        [
+            "tasks.find_completed",
+            "tasks.list_completed",
+            "tasks.delete_completed",
+            "tasks.delete_few_completed",
+            *LISTS,
+        ]
     ),
 )
 def test_a_list_of_the_completed_tasks_does_not_read_through_the_pending_ones(

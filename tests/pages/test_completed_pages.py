@@ -36,11 +36,10 @@ async def test_the_list_offers_it_where_there_is_something_to_delete(
     for number in (0, 1):
         for query in ("", "?status=pending", "?status=completed"):
             page = await mine.open(f"/tasks{query}")
-            offered = [link for link in page.links if link.startswith(ADDRESS)]
             is_offered = number and query != "?status=pending"
-            assert offered == [ADDRESS + query] * bool(is_offered)
+            assert ('<p class="clear">' in page.html) == bool(is_offered)
             if is_offered:
-                assert page.link("Delete completed (1)") == ADDRESS + query
+                assert page.link("Delete completed") == ADDRESS + query
                 page = await mine.open(ADDRESS + query)
                 assert page.link("Cancel") == f"/tasks{query}"
         await alice.put(f"/api/tasks/{task['id']}", {"status": "completed"})
@@ -67,8 +66,7 @@ async def test_it_asks_first_and_then_deletes_and_counts(
     add_tasks(empty_database, alice.user_id, number, status="completed")
     add_tasks(empty_database, alice.user_id, 1)
     page = await mine.open("/tasks")
-    shown = f"{number:,}" if number < 10_000 else "9,999+"
-    page = await mine.open(page.link(f"Delete completed ({shown})"))
+    page = await mine.open(page.link("Delete completed"))
     assert page.text.startswith("Delete completed tasks")
     assert question in page.text
     assert "Pending tasks are kept." in page.text

@@ -147,6 +147,41 @@ async def test_completed_tasks_that_were_deleted_come_back_as_they_were(
     assert rows_of(empty_database) == before
 
 
+@pytest.mark.parametrize(("number", "description"), [(2, ""), (MAX_UNDO_TASKS, ""), (1, LARGEST)])
+async def test_a_deletion_that_is_sent_twice_can_be_undone(
+    mine: PageClient, alice: ApiClient, empty_database: str, number: int, description: str
+) -> None:
+    add_tasks(empty_database, alice.user_id, number, status="completed")
+    execute(empty_database, "UPDATE tasks SET description = %s", description)
+    before = rows_of(empty_database)
+    question = await mine.open(COMPLETED)
+    await mine.send("Delete")
+    mine.page = question
+    mine.cookies.pop(FLASH, None)  # the browser drops the first response
+    page = await mine.submit("Delete")
+    assert page.flash_message.startswith(f"{number} completed task")
+    page = await mine.submit("Undo")
+    assert page.flash_message in {f"{number} tasks restored.", "Task restored."}
+    assert rows_of(empty_database) == before
+
+
+async def test_a_deletion_that_is_sent_twice_names_and_restores_what_was_deleted(
+    mine: PageClient, alice: ApiClient, empty_database: str
+) -> None:
+    completed = add_tasks(empty_database, alice.user_id, 3, status="completed")
+    question = await mine.open(COMPLETED)
+    await alice.put(f"/api/tasks/{completed[0]}", {"title": "Opened again", "status": "pending"})
+    before = rows_of(empty_database)
+    for _ in range(2):
+        mine.page = question
+        page = await mine.submit("Delete")
+        assert page.flash_message == "2 completed tasks deleted. Undo"
+        assert page.titles == ["Opened again"]
+    page = await mine.submit("Undo")
+    assert page.flash_message == "2 tasks restored."
+    assert rows_of(empty_database) == before
+
+
 @pytest.mark.parametrize(
     ("number", "description", "is_offered"),
     [

@@ -39,7 +39,8 @@ LISTED = [
 ]
 DONE = ("Return the library books", "Water the plants")
 TYPED = ("Water the plants", "Call the dentist")
-TYPING, READING, END = 160, 1000, 2500  # milliseconds per frame
+TYPING, READING, END = 240, 1000, 2500  # milliseconds per frame
+LETTERS = 3  # typed from one frame to the next
 TEXT_WIDTH = 180  # pixels; fits the longest of these titles
 
 
@@ -115,8 +116,8 @@ def _type(page: Page, title: str) -> Iterator[Frame]:
     field = page.locator("main [name=title]").bounding_box()
     assert field
     field["width"] = TEXT_WIDTH
-    for start in range(0, len(title), 2):
-        page.keyboard.type(title[start : start + 2])
+    for start in range(0, len(title), LETTERS):
+        page.keyboard.type(title[start : start + LETTERS])
         yield _capture(page, field, TYPING)
     page.keyboard.press("Enter")
     page.get_by_role("checkbox", name=title).wait_for()
