@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -149,9 +148,10 @@ class Database:
 
         deadline = asyncio.get_running_loop().time() + STATEMENT_TIMEOUT
         try:
-            with suppress(ConnectionLostError):
+            try:
                 return await self._attempt(statement.name, work, deadline)
-            return await self._attempt(statement.name, work, deadline)
+            except ConnectionLostError:
+                return await self._attempt(statement.name, work, deadline)
         except (ConnectionLostError, _TimedOut):
             raise Unavailable from None
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 
+from handlers.web.base import HSTS
 from tests.deploy.certificates import make_authority, make_certificate
 from tests.deploy.proxy import HOST, Proxy, Reply
 from tests.support.database_fixtures import execute, locked_tasks
@@ -195,7 +196,9 @@ def test_a_client_cannot_say_that_it_is_another_and_only_this_machine_has_the_me
 ) -> None:
     site.curl("/api/tasks", "-H", "X-Forwarded-For: 198.51.100.7", "-H", "X-Real-IP: 198.51.100.7")
     wait_until(lambda: addresses_of(site, "/api/tasks") == ["127.0.0.1"])
-    assert site.curl("/metrics").status == 404
+    refused = site.curl("/metrics")
+    assert (refused.status, refused.header("Strict-Transport-Security")) == (404, HSTS)
+    assert site.curl("/api/tasks").header("Strict-Transport-Security") == HSTS  # only once
     metrics = subprocess.run(
         ["curl", "--silent", f"http://127.0.0.1:{site.metrics_port}/metrics"],
         capture_output=True,
