@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 DEPLOY_MODULES := tests/deploy/node_modules
+# In the order of the folders: xdist would leave the files with few but slow tests to the end.
+PARALLEL := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 MACHINE := $(shell uname -m)
 # The address of the repository, in a release: the workflows set it.
 REPOSITORY_URL ?=
@@ -40,7 +42,7 @@ cluster-down:  ## remove what `make cluster` has left
 
 test-postgres: $(VENV)/.development $(NODE_MODULES)/.installed system-deploy  ## run the tests on Debian's PostgreSQL, or TASKAPP_TEST_DATABASE_URL
 	$(BIN)/python -m tests.deploy.serve_postgres $(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m "not alone" \
-	    --numprocesses=4 --dist=loadfile
+	    $(PARALLEL)
 
 test-python:  ## run the core of the tests on each Python from 3.11 on that is here, Debian's own too
 	@sh tests/system_packages.sh python
@@ -60,11 +62,11 @@ types: $(VENV)/.development  ## check types
 
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests in parallel, with coverage
 	@bash tests/in_turn.sh \
-	    '$(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m "not alone" --numprocesses=4 --dist=loadfile --cov --cov-report=term' \
+	    '$(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m "not alone" $(PARALLEL) --cov --cov-report=term' \
 	    '$(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m alone'
 
 browser: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests that open a browser
-	$(BIN)/pytest tests/browser -m "not alone" --numprocesses=4 --dist=loadfile
+	$(BIN)/pytest tests/browser -m "not alone" $(PARALLEL)
 
 image:  ## build the image taskapp with $(ENGINE), and save it in dist/
 	$(ENGINE) build --tag taskapp \

@@ -10,7 +10,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 
+LINE_INTERVAL = 10.0  # seconds
 REACH = {
     *("index-url", "extra-index-url", "no-index", "find-links", "trusted-host", "proxy"),
     *("cert", "client-cert", "keyring-provider", "use-feature", "use-deprecated"),
@@ -34,7 +36,18 @@ def main() -> int:
     environment = settings_of_files(environment) | environment | {"PIP_CONFIG_FILE": os.devnull}
     quiet = ("--quiet", "--disable-pip-version-check")
     command = (*PIP, *sys.argv[1:], *quiet)
-    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603  # of make
+    with subprocess.Popen(command, env=environment) as pip:  # noqa: S603  # of make
+        return wait_for(pip)
+
+
+def wait_for(pip: subprocess.Popen[bytes]) -> int:
+    """Write a line each `LINE_INTERVAL` seconds until pip ends, and return its exit code."""
+    started = time.monotonic()
+    while True:
+        try:
+            return pip.wait(LINE_INTERVAL)
+        except subprocess.TimeoutExpired:
+            sys.stderr.write(f"pip is at work: {time.monotonic() - started:.0f} seconds\n")
 
 
 def settings_of_files(environment: dict[str, str]) -> dict[str, str]:

@@ -88,7 +88,7 @@ def no_event_loop_by_itself() -> None:
 def passwords_are_hashed_at_once() -> Iterator[None]:
     """Hash passwords at normal priority, so that logins do not wait for other tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("taskapp.auth.passwords.LOW_PRIORITY", 0)
+        patch.setattr("taskapp.auth.passwords.NICENESS", 0)
         yield
 
 

@@ -1,4 +1,7 @@
-"""Appends PyInstaller's output and PostgreSQL to the shell script that unpacks them."""
+"""Appends PyInstaller's output and PostgreSQL to the shell script that unpacks them.
+
+The environment that it runs in has taskapp, whose progress it shows.
+"""
 
 import gzip
 import io
@@ -8,6 +11,9 @@ from hashlib import sha256
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+
+from taskapp.cli.progress import shown_progress
+from taskapp.core.progress import advance_step, begin_step
 
 UNPACK = Path(__file__).with_name("unpack.sh")
 LIBRARIES = Path("_internal")  # where PyInstaller's programs find their libraries and data
@@ -23,7 +29,9 @@ def main() -> None:
         f"{sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in sorted(files.items())
     ).encode()
     output.parent.mkdir(exist_ok=True)
-    output.write_bytes(first_lines(sha256(listing).hexdigest()) + archive(files, listing))
+    with shown_progress():
+        packed = archive(files, listing)
+    output.write_bytes(first_lines(sha256(listing).hexdigest()) + packed)
     output.chmod(0o755)
 
 
@@ -62,14 +70,19 @@ def first_lines(digest: str) -> bytes:
 
 def archive(files: dict[Path, Path], listing: bytes) -> bytes:
     """Return a reproducible archive of these files, with their list as `files`."""
+    begin_step("Compressing", total=sum(path.lstat().st_size for path in files.values()))
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
+    with (
+        gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w") as tar,
+    ):
         for name, path in sorted(files.items()):
             tar.add(path, str(name), filter=without_origin)
+            advance_step(path.lstat().st_size)
         entry = tarfile.TarInfo("files")
         entry.size = len(listing)
         tar.addfile(entry, io.BytesIO(listing))
-    return gzip.compress(packed.getvalue(), mtime=0)
+    return packed.getvalue()
 
 
 def without_origin(entry: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -80,4 +93,5 @@ def without_origin(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,8 @@ from taskapp.jobs.metrics_refresh import refresh_gauges
 from taskapp.observability.availability import STOPPING_READS
 from taskapp.observability.logs import now_text
 
+HOUR = 3600  # seconds
+
 
 class _OperatorHandler(ApiHandler):
     """A route about the process, which tells operators more than others."""
@@ -34,19 +36,22 @@ class HealthApi(_OperatorHandler):
         """Write the state of process, database, limits and backups: 200 if healthy, 503 if not."""
         problem = await find_problem(self.services)
         is_counted = problem != "uncounted"
+        unit = HOUR  # strangers need not know to the second when this process started
         for_operators = {}
         if self.is_from_operator():
+            unit = 1
             problems = self.services.backups.problems
             for_operators = {"version": version(), "backupProblems": problems}
+        age = self.services.backups.age
         self.write_json(
             {
                 "status": "unhealthy" if problem else "healthy",
                 "timestamp": now_text(),
-                "uptime": uptime(),
+                "uptime": uptime() // unit * unit,
                 "database": problem if problem and is_counted else "connected",
                 "limits": "available" if is_counted else "unavailable",
                 "backup": self.services.backups.state(),
-                "backupAge": self.services.backups.age,
+                "backupAge": None if age is None else age // unit * unit,
                 **for_operators,
             },
             503 if problem else 200,

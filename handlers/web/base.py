@@ -35,7 +35,8 @@ from taskapp.core.messages import Message
 from taskapp.observability import logs
 from taskapp.services import Services
 
-if TYPE_CHECKING:  # it imports OpenTelemetry
+if TYPE_CHECKING:  # tracing imports OpenTelemetry
+    from handlers.web.request_stream import RequestStream
     from taskapp.observability.tracing import RequestTrace
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
@@ -183,6 +184,8 @@ class BaseHandler(tornado.web.RequestHandler):
         if self.request.method == "OPTIONS":
             return
         self._task = asyncio.current_task()
+        stream: RequestStream = cast("Any", self.request.connection).context.stream
+        stream.on_end_of_input = self.on_connection_close
         self.session_token = self.authenticate()
         if self.needs_database:
             if (window := self.services.maintenance.window) is not None:
@@ -347,7 +350,10 @@ class BaseHandler(tornado.web.RequestHandler):
         return self.request.method in _SAFE_METHODS
 
     def on_connection_close(self) -> None:
-        """Let others have the place in the queue for passwords, if the request waits there."""
+        """Let others have the place in the queue for passwords, if the request waits there.
+
+        A client that only sends no more looks as one that has hung up, and gets 499.
+        """
         if self._task is not None:
             self.services.passwords.queue.leave(self._task)
 

@@ -5,7 +5,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ KERNEL_UNSENT = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, and drop what is unsent (socket(7))
 
 
-class ConnectionState(Enum):
+class ConnectionState(StrEnum):
     """What happens to the request of a connection."""
 
     AWAITED = "awaited"
@@ -132,7 +132,7 @@ class Connections:
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         if state is not ConnectionState.AWAITED:
             unsent = self._unsent.get(stream, _NOTHING).size or None
-            log("connection.closed", "warning", state=state.value, unsent=unsent)
+            log("connection.closed", "warning", state=state, unsent=unsent)
         self.leave(stream)
         stream.close()
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from string import ascii_letters, digits
 
 from tornado.httputil import HTTPInputError
+from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 
 from handlers.web.connections import Connections
@@ -19,6 +20,9 @@ _FIRST_BYTES = frozenset((ascii_letters + digits + "!#$%&'*+-.^_`|~\r\n").encode
 LINGER_TIMEOUT = 30.0  # seconds, as for a body
 MAX_LINGERING = 32  # sockets, which the limit of connections does not count
 _DROP_SIZE = 64 * 1024  # bytes
+# Iterations of the loop for which a request stays in the kernel while nobody reads: Tornado takes
+# two from a response to the next request. If it is not read by then, the client pipelines or left.
+_MAX_UNREAD_ITERATIONS = 3
 # Chunks of a body: each costs 15 µs, however short it is. Clients send chunks of 4 KB and more.
 MAX_CHUNKS = 1_000
 
@@ -98,6 +102,10 @@ class RequestStream(IOStream):
         self._chunks = 0  # of the body that is being received
         self._lingering = lingering
         self._is_new = True
+        self._is_drained = False  # by the last read: the loop says when there is more
+        self._unread_iterations = 0
+        # Called when the client ends its side of the connection before the response.
+        self.on_end_of_input: Callable[[], None] | None = None
         self.lingers = False  # whether the client may still be sending when the stream is closed
         super().set_nodelay(True)
 
@@ -107,15 +115,43 @@ class RequestStream(IOStream):
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """Read, and refuse a first byte that begins no request.
 
+        Return None without asking the kernel if there is nothing, or nobody waits for it: Tornado
+        reads once more after each request, and stops listening when the next one comes early.
+
         Raises:
             NotHttpError: the client does not speak HTTP.
         """
+        if self._is_early():
+            return None
         count = super().read_from_fd(buf)
+        if count == 0 and not self.reading():
+            self._keep_open_for_response()
+            return None
+        self._is_drained = count is not None and count < len(buf)
         if self._is_new and count:
             self._is_new = False
             if buf[0] not in _FIRST_BYTES:
                 raise NotHttpError
         return count
+
+    def _is_early(self) -> bool:
+        if self.reading():
+            self._unread_iterations = 0
+            is_early = self._is_drained
+        else:
+            self._unread_iterations += 1
+            is_early = self._unread_iterations <= _MAX_UNREAD_ITERATIONS
+        self._is_drained = False
+        return is_early
+
+    def _keep_open_for_response(self) -> None:
+        """Wait for no more events of a client that sends no more, but may read (RFC 9112, 9.6).
+
+        The loop would report the end of its input again and again. The next attempt to read closes.
+        """
+        self.io_loop.update_handler(self.fileno(), IOLoop.WRITE if self.writing() else IOLoop.NONE)
+        if self.on_end_of_input is not None:
+            self.on_end_of_input()
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
         """Read the headers of the next request.
@@ -127,6 +163,7 @@ class RequestStream(IOStream):
         if self.closed():
             raise StreamClosedError
         self._chunks = 0
+        self.on_end_of_input = None
         return super().read_until_regex(regex, max_bytes)
 
     def read_until(self, delimiter: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:

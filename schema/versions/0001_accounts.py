@@ -7,6 +7,7 @@ revision: str = "0001"
 down_revision: str | None = None
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0001"
 
 
 def upgrade() -> None:

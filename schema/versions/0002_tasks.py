@@ -7,6 +7,7 @@ revision: str = "0002"
 down_revision: str | None = "0001"
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0002"
 
 
 def upgrade() -> None:

@@ -7,6 +7,7 @@ revision: str = "0003"
 down_revision: str | None = "0002"
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0003"
 
 
 def upgrade() -> None:

@@ -7,6 +7,7 @@ revision: str = "0004"
 down_revision: str | None = "0003"
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0004"
 
 
 def upgrade() -> None:

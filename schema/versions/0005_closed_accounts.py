@@ -6,6 +6,7 @@ revision: str = "0005"
 down_revision: str | None = "0004"
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0005"
 
 
 def upgrade() -> None:

@@ -7,6 +7,7 @@ revision: str = "0006"
 down_revision: str | None = "0005"
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0006"
 
 
 def upgrade() -> None:

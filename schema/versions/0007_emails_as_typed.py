@@ -7,6 +7,7 @@ revision: str = "0007"
 down_revision: str | None = "0006"
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0007"
 
 
 def upgrade() -> None:

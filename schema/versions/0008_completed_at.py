@@ -7,6 +7,7 @@ revision: str = "0008"
 down_revision: str | None = "0007"
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0008"
 
 
 def upgrade() -> None:

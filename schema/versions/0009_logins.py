@@ -7,6 +7,7 @@ revision: str = "0009"
 down_revision: str | None = "0008"
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0009"
 
 
 def upgrade() -> None:

@@ -10,6 +10,7 @@ revision: str = "0010"
 down_revision: str | None = "0009"
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0010"
 
 _CHANGES = {
     "insert": "SELECT user_id, 1 AS number, char_length(title) + char_length(description) AS size"

@@ -11,6 +11,7 @@ revision: str = "0011"
 down_revision: str | None = "0010"
 branch_labels: str | None = None
 depends_on: str | None = None
+oldest_program: str = "0010"
 
 _SIZE = "char_length({row}.title) + char_length({row}.description)"
 _OLD, _NEW = (_SIZE.format(row=row) for row in ("OLD", "NEW"))

@@ -22,7 +22,8 @@ MAX_PASSWORD_LENGTH = 256  # characters
 MIN_SCORE = 2  # on zxcvbn's scale of 0 to 4: more than 10^6 guesses
 SCORED_LENGTH = 20  # characters; for the worst ones zxcvbn needs as long as one hash of cost 12
 HASH_CONTEXT = b"taskapp.password.1"
-LOW_PRIORITY = 10  # nice value; 19 starves logins on a busy core, 0 slows every other request
+# Above that of the other threads; 19 starves logins on a busy core, 0 slows every other request.
+NICENESS = 10
 # Places in the queue, for each thread. One client alone gets half of those that are not reserved:
 # at 0.25 s for a hash its last one waits for 16 s; nginx waits for 30.
 PLACES = 128
@@ -120,8 +121,8 @@ def _spellings(password: str) -> list[str]:
 def _lower_priority() -> None:
     if sys.platform == "linux":  # elsewhere this sets the priority of the whole process
         thread = threading.get_native_id()
-        usual = os.getpriority(os.PRIO_PROCESS, thread)  # an ordinary user may not go back from it
-        os.setpriority(os.PRIO_PROCESS, thread, max(usual, LOW_PRIORITY))
+        usual = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, usual + NICENESS)  # Linux takes at most 19 of it
 
 
 def _cost(password_hash: str) -> int:

@@ -62,12 +62,12 @@ class MemoryWindows:
     def _count(
         self, item: RateLimitItem, name: str, key: str, now: float
     ) -> tuple[bool, deque[float]]:
-        self._evict_expired(now)
         hits = self._hits((name, key), now)
         is_counted = len(hits) < item.amount
         if is_counted:
             hits.append(now)
-            self._windows.pop((name, key), None)
+            if self._windows.pop((name, key), None) is None:
+                self._evict_expired(now)
             self._windows[name, key] = (item.get_expiry(), hits)
         return is_counted, hits
 
@@ -79,7 +79,7 @@ class MemoryWindows:
         return hits
 
     def _evict_expired(self, now: float) -> None:
-        """Remove up to two expired keys: more than a hit can add, so they cannot pile up."""
+        """Remove up to two expired keys: more than one is added, so they cannot pile up."""
         for key in list(islice(self._windows, 2)):
             if not self._hits(key, now):
                 del self._windows[key]

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, text
 from taskapp.backups.checksums import (
     PURPOSE,
     export_snapshot,
-    read_revision,
     read_schema,
     read_tables,
     restore_point_snapshot,
@@ -34,7 +33,7 @@ from taskapp.core.files import folder_size
 from taskapp.core.progress import begin_step
 from taskapp.core.threads import entered_in_daemon_thread, run_in_daemon_thread
 from taskapp.core.waiting import wait_until
-from taskapp.db.migrations import MigrationError, connected
+from taskapp.db.migrations import MigrationError, connected, find_revision
 from taskapp.observability.logs import log
 from taskapp.postgres.permissions import FolderAccessError, postgres_account
 from taskapp.postgres.processes import run_program
@@ -89,6 +88,7 @@ async def make_base_backup(
             timestamp = datetime.now(UTC)
             segment = await run_in_daemon_thread(_switch_segment, url)
             tables = await run_in_daemon_thread(read_tables, connection)
+            revision = await run_in_daemon_thread(find_revision, connection)
             failure = await _try_dump(staging, url, connection, settings.postgresql_bin)
             begin_step("Waiting for the archive")
             await _await_archived(archive, cluster, segment)
@@ -96,10 +96,10 @@ async def make_base_backup(
             await asyncio.to_thread(
                 describe,
                 staging,
+                revision,
                 kind="base",
                 timestamp=timestamp,
                 database=database,
-                revision=await run_in_daemon_thread(read_revision, connection, tables),
                 tables=tables,
                 schema=await run_in_daemon_thread(read_schema, connection),
                 first_wal=_first_wal(staging),

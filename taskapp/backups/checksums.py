@@ -44,13 +44,6 @@ def read_tables(connection: Connection) -> Tables:
     return tables
 
 
-def read_revision(connection: Connection, tables: Tables) -> str:
-    """Return the revision of the schema; empty without one."""
-    if "alembic_version" not in tables:
-        return ""
-    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
-
-
 def read_database(connection: Connection) -> str:
     """Return the identity of this database (see `identity`)."""
     may_ask = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute')"

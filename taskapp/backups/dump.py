@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from taskapp.backups.checksums import PUBLIC, read_revision, read_schema, read_tables, snapshot
+from taskapp.backups.checksums import PUBLIC, read_schema, read_tables, snapshot
 from taskapp.backups.repository import (
     DUMP,
     Backup,
@@ -22,6 +22,7 @@ from taskapp.core.files import folder_size
 from taskapp.core.progress import begin_step
 from taskapp.core.threads import entered_in_daemon_thread, run_in_daemon_thread
 from taskapp.db.dsn import is_local, split_password
+from taskapp.db.migrations import find_revision
 from taskapp.postgres.processes import (
     ProgramError,
     describe_end,
@@ -72,8 +73,8 @@ async def make_dump(
             await dump_snapshot(staging, url, seen, bin_folder)
             begin_step("Reading every row")
             tables = await run_in_daemon_thread(read_tables, connection)
-            revision = await run_in_daemon_thread(read_revision, connection, tables)
-            if not revision:
+            revision = await run_in_daemon_thread(find_revision, connection)
+            if revision is None:
                 raise BackupError(
                     "The database holds no tables of taskapp: there is nothing to keep."
                 )
@@ -81,10 +82,10 @@ async def make_dump(
             await asyncio.to_thread(
                 describe,
                 staging,
+                revision,
                 kind="dump",
                 timestamp=timestamp,
                 database=database,
-                revision=revision,
                 tables=tables,
                 schema=await run_in_daemon_thread(read_schema, connection),
             )

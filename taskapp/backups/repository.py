@@ -37,6 +37,7 @@ from taskapp.core.files import (
     synchronize,
 )
 from taskapp.core.progress import advance_step, begin_step
+from taskapp.db.migrations import Revision
 from taskapp.observability.logs import log
 
 LOCK_TIMEOUT = 60.0  # seconds for which one backup waits for another
@@ -75,6 +76,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]  # whose state it holds
     database: str  # see taskapp/backups/identity.py
     revision: str  # of the schema
+    oldest_program: str = ""  # the oldest revision whose program may use it; empty: `revision`
     tables: Tables
     files: dict[_FileName, str]  # SHA-256 by name
     schema: str = "public"  # of its dump: where the tables are
@@ -89,6 +91,11 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES_IN_FILE):
     def name(self) -> str:
         """Return the name of its folder."""
         return self.path.name
+
+    @property
+    def schema_revision(self) -> Revision:
+        """Return the revision of the schema, with the oldest program that may use it."""
+        return Revision(self.revision, self.oldest_program or self.revision)
 
     @property
     def is_routine(self) -> bool:
@@ -284,13 +291,21 @@ def backup_repository(settings: Settings) -> BackupRepository:
     return BackupRepository(settings.backup_dir or settings.data_dir / "backups", settings.data_dir)
 
 
-def describe(staging: Path, **facts: Any) -> None:
+def describe(staging: Path, schema_revision: Revision | None, **facts: Any) -> None:
     """Write into a staging folder what it holds, with the digests of its files."""
+    number, oldest_program = schema_revision or ("", "")
     files = {path.name: _digest(path) for path in sorted(staging.iterdir())}
     name = finished(staging).name
     # Only a routine backup is counted, so only its name has to be recognized after a copy.
     made_as = name if label_of(name) in _FILES else ""
-    description = Backup(path=staging, files=files, made_as=made_as, **facts)
+    description = Backup(
+        path=staging,
+        files=files,
+        made_as=made_as,
+        revision=number,
+        oldest_program="" if oldest_program == number else oldest_program,
+        **facts,
+    )
     # Defaults are left out, since an earlier version knows only some of the members.
     defaults = {field.encode_name: field.default for field in msgspec.structs.fields(Backup)}
     members = {

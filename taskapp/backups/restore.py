@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from taskapp.backups.catalog import Catalog
-from taskapp.backups.checksums import PURPOSE, quoted_tables, read_revision, read_tables
+from taskapp.backups.checksums import PURPOSE, quoted_tables, read_tables
 from taskapp.backups.create import read_repository
 from taskapp.backups.dump import make_dump, restore_dump
 from taskapp.backups.identity import (
@@ -39,7 +39,14 @@ from taskapp.backups.wal_archive import READY, WANTED
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
 from taskapp.core.progress import begin_step
-from taskapp.db.migrations import HEAD, LOCK, NewerDatabaseError, connected
+from taskapp.db.migrations import (
+    LOCK,
+    NewerDatabaseError,
+    Revision,
+    connected,
+    find_revision,
+    require_usable,
+)
 from taskapp.postgres.cluster import replace_cluster
 from taskapp.postgres.permissions import UnixUser, chown_tree
 from taskapp.postgres.server import EmbeddedPostgres
@@ -90,12 +97,11 @@ async def restore_embedded(
             chosen = _choose(catalog, database, is_empty=present is None)
             unarchived = cluster / "pg_wal" if chosen.database == present else aside / "none"
             plan = plan_point_in_time(repository, chosen, unarchived, timestamp)
-        _refuse_newer(plan.backup)
+        _refuse_newer(plan.backup.schema_revision)
         owner = find_owner(settings.data_dir)
         try:
             async with recovered(plan, aside, owner, settings.postgresql_bin) as postgres:
-                facts = await asyncio.to_thread(_settle, postgres.url)
-            _refuse_empty(plan.backup, facts)
+                facts = await asyncio.to_thread(_settle, postgres.url, plan.backup)
             goes_on = plan.backup.database == present or _lies_in(
                 repository.path, settings.data_dir
             )
@@ -110,7 +116,7 @@ async def restore_embedded(
         is_whole_backup = name or plan.kind == "dump"
         return RestoreResult(
             plan.backup.timestamp if is_whole_backup else timestamp,
-            *facts[1:],
+            *facts,
             old,
             tuple(catalog.problems()),
         )
@@ -141,7 +147,7 @@ async def restore_own(
                 )
             catalog = await asyncio.to_thread(read_repository, repository, present)
             backup = _choose_dump(catalog, name, database, is_empty=is_empty)
-            _refuse_newer(backup)
+            _refuse_newer(backup.schema_revision)
             if damaged := await asyncio.to_thread(backup.damage, "dump"):
                 raise BackupError(f"The backup {backup.path} is damaged: {', '.join(damaged)}.")
             old = None if is_empty else await _empty(repository, settings, url, present)
@@ -153,9 +159,8 @@ async def restore_own(
                     "left as it was" if await asyncio.to_thread(_holds_tables, url) else "empty now"
                 )
                 raise BackupError(f"The database is {state}: {error}.{kept}") from error
-            facts = await asyncio.to_thread(_settle, url)
-            _refuse_empty(backup, facts)
-        return RestoreResult(backup.timestamp, *facts[1:], old, tuple(catalog.problems()))
+            facts = await asyncio.to_thread(_settle, url, backup)
+        return RestoreResult(backup.timestamp, *facts, old, tuple(catalog.problems()))
 
 
 def _choose(catalog: Catalog, database: str, *, is_empty: bool) -> Catalog:
@@ -206,9 +211,11 @@ def _refuse_running(connection: Connection) -> None:
         )
 
 
-def _refuse_newer(backup: Backup) -> None:
-    if backup.revision > HEAD:
-        raise BackupError(str(NewerDatabaseError(backup.revision)))
+def _refuse_newer(revision: Revision) -> None:
+    try:
+        require_usable(revision)
+    except NewerDatabaseError as error:
+        raise BackupError(str(error)) from error
 
 
 def find_owner(data_dir: Path) -> UnixUser | None:
@@ -219,13 +226,21 @@ def find_owner(data_dir: Path) -> UnixUser | None:
     return None
 
 
-def _settle(url: str) -> tuple[str, datetime | None, int, int, int]:
+def _settle(url: str, backup: Backup) -> tuple[datetime | None, int, int, int]:
     """Delete all sessions, some of which may have been ended since, and read the contents.
 
-    Return the revision, the last change, and the numbers of users, tasks and ended sessions.
+    Return the last change, and the numbers of users, tasks and ended sessions. Raise BackupError if
+    this code may not use what was restored: after the backup, the database may have been migrated.
     """
     begin_step("Reading every row")
     with connected(url, PURPOSE) as connection:
+        revision = find_revision(connection)
+        if revision is None:
+            raise BackupError(
+                f"After restoring {backup.path}, no tables of taskapp can be seen: its schema is "
+                f'"{backup.schema}", which search_path does not lead to.'
+            )
+        _refuse_newer(revision)
         tables = read_tables(connection)
         sessions = tables.get("sessions", (0, ""))[0]
         if sessions:
@@ -237,16 +252,7 @@ def _settle(url: str) -> tuple[str, datetime | None, int, int, int]:
             if name in tables
         ]
         users, tasks = (tables.get(name, (0, ""))[0] for name in _COUNTED)
-        revision = read_revision(connection, tables)
-        return revision, max(filter(None, changes), default=None), users, tasks, sessions
-
-
-def _refuse_empty(backup: Backup, facts: tuple[str, datetime | None, int, int, int]) -> None:
-    if not facts[0]:
-        raise BackupError(
-            f"After restoring {backup.path}, no tables of taskapp can be seen: its schema is "
-            f'"{backup.schema}", which search_path does not lead to.'
-        )
+        return max(filter(None, changes), default=None), users, tasks, sessions
 
 
 def _continue_archive(plan: RestorePlan, cluster: Path, *, goes_on: bool) -> None:

@@ -6,6 +6,7 @@ import click
 
 from taskapp.cli.common import (
     EPILOG,
+    CliError,
     echo_json,
     json_option,
     pluralize,
@@ -16,10 +17,12 @@ from taskapp.cli.progress import shown_progress
 from taskapp.cli.services import load_cli_settings
 from taskapp.config.environment import read_settings
 from taskapp.config.settings import describe_settings
-from taskapp.db.migrations import HEAD
+from taskapp.core.threads import run_in_daemon_thread
+from taskapp.db.migrations import HEAD, STOPPED, Revision, describe_newer, read_revision
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.checks import run_checks
 from taskapp.runtime.database_server import MigrationResult, database_server, prepare_database
+from taskapp.runtime.startup import install_stop_signals, run_until
 
 _COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
@@ -35,12 +38,25 @@ def migrate() -> None:
     """
     settings = load_cli_settings()
 
-    async def run() -> MigrationResult:
+    done = MigrationResult(migrated=False)
+    revision: Revision | None = None
+
+    async def prepare() -> None:
+        nonlocal done, revision
         async with database_server(settings, share=True, upgrades=True) as url:
-            return await prepare_database(settings, url)
+            done = await prepare_database(settings, url)
+            revision = await run_in_daemon_thread(read_revision, url)
+
+    async def prepare_until_stopped() -> bool:
+        return await run_until(install_stop_signals(), prepare())
 
     with shown_progress():
-        done = asyncio.run(run())
+        is_done = asyncio.run(prepare_until_stopped())
+    if not is_done:
+        raise CliError(f"The migration was stopped. {STOPPED}")
+    if revision and revision.number > HEAD:
+        click.echo(f"Nothing to migrate: {describe_newer(revision)}.")
+        return
     if not done.migrated:
         click.echo(f"The database is already at revision {HEAD}.")
         return

@@ -117,7 +117,7 @@ def path(text: str) -> Path | None:
 def listening_address(text: str) -> str:
     """Return a host name or an IP address, or `unix:` with the absolute path of a socket."""
     if not text.startswith(UNIX_PREFIX):
-        return text
+        return text[1:-1] if text.startswith("[") and text.endswith("]") else text
     socket_path = path(text.removeprefix(UNIX_PREFIX))
     if socket_path is None:
         raise ValueError(f"must be followed by a path, such as {UNIX_PREFIX}/run/taskapp/socket")

@@ -1,10 +1,14 @@
-"""Migrates the database to the revision of this code, and rejects a newer database."""
+"""Migrates the database to the revision of this code, and rejects what this code cannot use.
+
+The database says itself which programs may use it, as each migration states (ADR 0055).
+"""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -21,6 +25,13 @@ from taskapp.observability.logs import log
 LOCK = 0x7461736B61707001  # key of pg_advisory_xact_lock: "taskapp" in ASCII, then 1
 FOLDER = Path(schema.__file__).parent
 HEAD = max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
+STOPPED = "Nothing is half done; the next start goes on."
+# A statement whose client was killed would hold its locks to its end. A server on Windows refuses
+# this setting, because it is not told of closed connections.
+_NOTICE_THE_END_OF_THE_CLIENT = text(
+    "SELECT set_config('client_connection_check_interval', '1s', true)"
+    " WHERE version() LIKE '%linux%'"
+)
 _INSUFFICIENT_PRIVILEGE = "42501"  # SQLSTATE
 # Where the tables of an empty database would be created; in pg_temp they would not last.
 _PLACE = text(
@@ -29,6 +40,16 @@ _PLACE = text(
     " FROM (SELECT CASE WHEN starts_with(current_schema(), 'pg_') THEN NULL"
     " ELSE current_schema() END AS name) AS place"
 )
+_REVISION = text(
+    "SELECT version_num, obj_description('alembic_version'::regclass) FROM alembic_version"
+)
+
+
+class Revision(NamedTuple):
+    """The revision of a database, and that of the oldest program that may use it."""
+
+    number: str
+    oldest_program: str
 
 
 class MigrationError(OperatorError):
@@ -36,7 +57,7 @@ class MigrationError(OperatorError):
 
 
 class NewerDatabaseError(OperatorError):
-    """The database was migrated by a newer taskapp than this one."""
+    """The database was migrated by a newer taskapp, and this one may not use it."""
 
     def __init__(self, revision: str) -> None:
         super().__init__(
@@ -53,27 +74,53 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
     empty.
 
     Raises:
-        NewerDatabaseError: the database has a revision that this code does not know.
+        NewerDatabaseError: the database is newer, and this code may not use it.
         MigrationError: PostgreSQL rejected a statement; everything was rolled back.
         SettingsError: the address of the database cannot be parsed.
         Unavailable: the database cannot be reached.
     """
     revision = await run_in_daemon_thread(read_revision, url)
-    if revision == HEAD:
+    if revision is not None and is_migrated(revision):
         return False
-    if revision is not None and revision > HEAD:
-        raise NewerDatabaseError(revision)
-    if revision is not None and back_up is not None:
-        await back_up(revision)
-    log("database.migrating", before=revision or "", after=HEAD)
+    before = revision.number if revision else ""
+    if before and back_up is not None:
+        await back_up(before)
+    log("database.migrating", before=before, after=HEAD)
     begin_step("Migrating the database")
-    if not await run_in_daemon_thread(_upgrade, url):
+    try:
+        is_ours = await run_in_daemon_thread(_upgrade, url)
+    except asyncio.CancelledError:
+        log("database.migration_stopped", before=before, after=HEAD, reason=STOPPED)
+        raise
+    if not is_ours:
         return False
-    log("database.migrated", before=revision or "", after=HEAD)
+    log("database.migrated", before=before, after=HEAD)
     return True
 
 
-def read_revision(url: str) -> str | None:
+def is_migrated(revision: Revision) -> bool:
+    """Return whether a database needs no migration; log a warning if it is newer.
+
+    Raises NewerDatabaseError if this code may not use it.
+    """
+    require_usable(revision)
+    if revision.number > HEAD:
+        log("database.newer_accepted", "warning", revision=revision.number, expected=HEAD)
+    return revision.number >= HEAD
+
+
+def require_usable(revision: Revision) -> None:
+    """Raise NewerDatabaseError if this code may not use a database of this revision."""
+    if revision.oldest_program > HEAD:
+        raise NewerDatabaseError(revision.number)
+
+
+def describe_newer(revision: Revision) -> str:
+    """Return what is to say of a newer database that this code may use."""
+    return f"the database is at revision {revision.number}, which this taskapp ({HEAD}) can use too"
+
+
+def read_revision(url: str) -> Revision | None:
     """Return the revision of the database; None when it is empty.
 
     Raises:
@@ -82,13 +129,20 @@ def read_revision(url: str) -> str | None:
         Unavailable: the database cannot be reached.
     """
     with connected(url) as connection:
-        return _read_revision(connection)
+        return find_revision(connection)
 
 
-def _read_revision(connection: Connection) -> str | None:
+def find_revision(connection: Connection) -> Revision | None:
+    """Return the revision of the database of a connection; None when it is empty."""
     if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
         return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    row = connection.execute(_REVISION).first()
+    if row is None:
+        return None
+    number, comment = row
+    pattern = schema.COMPATIBILITY.format(revision=number, oldest_program="([0-9]{4})")
+    stated = re.fullmatch(pattern, comment or "")
+    return Revision(number, stated[1] if stated else number)
 
 
 def read_obstacle(url: str) -> str:
@@ -128,14 +182,15 @@ def _upgrade(url: str) -> bool:
     from alembic.util import CommandError  # noqa: PLC0415  # see above
 
     with connected(url) as connection:
+        connection.execute(_NOTICE_THE_END_OF_THE_CLIENT)
         # A lock of the transaction, not of the session: behind a pooler, the next transaction may
         # run in another session.
         lock = {"lock": LOCK}
         if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), lock).scalar():
             log("database.migration_waiting", "warning")
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), lock)
-        revision = _read_revision(connection)
-        if revision == HEAD:  # another process was faster
+        revision = find_revision(connection)
+        if revision is not None and is_migrated(revision):  # another process was faster
             return False
         if revision is None and (reason := _find_obstacle(connection)):
             raise MigrationError(reason)

@@ -24,6 +24,8 @@ from taskapp.db.migrations import (
     HEAD,
     MigrationError,
     NewerDatabaseError,
+    Revision,
+    describe_newer,
     read_obstacle,
     read_revision,
 )
@@ -114,7 +116,8 @@ async def _ask_database(settings: Settings, url: str) -> list[CheckResult]:
         facts = await require_facts(database)
         ours = (before + time()) / 2
         confirms_writes = facts.is_read_only or await database.confirms_writes()
-        tables = await _check_tables(database) if revision == HEAD else []
+        is_usable = revision is not None and revision.oldest_program <= HEAD <= revision.number
+        tables = await _check_tables(database) if is_usable else []
     finally:
         await database.close()
     return [
@@ -163,8 +166,8 @@ def check_server(facts: ServerFacts, pool: int, *, confirms_writes: bool = True)
     return CheckResult(Level.OK, subject, f"{name} is responding")
 
 
-def check_revision(revision: str | None, obstacle: str = "") -> CheckResult:
-    """Check whether the database is at the revision of this code; None is an empty database.
+def check_revision(revision: Revision | None, obstacle: str = "") -> CheckResult:
+    """Check whether this code may use the revision of the database; None is an empty database.
 
     `obstacle` is a sentence about why an empty one cannot take the tables.
     """
@@ -174,10 +177,13 @@ def check_revision(revision: str | None, obstacle: str = "") -> CheckResult:
     if revision is None:
         fix = f"Start the server, or run `{COMMAND} migrate`: both create the tables."
         return CheckResult(Level.INFO, subject, "the database is empty", fix)
-    if revision > HEAD:
-        return CheckResult(Level.PROBLEM, subject, str(NewerDatabaseError(revision)))
-    if revision < HEAD:
-        text = f"the database is at revision {revision}, but this taskapp needs {HEAD}"
+    if revision.oldest_program > HEAD:
+        return CheckResult(Level.PROBLEM, subject, str(NewerDatabaseError(revision.number)))
+    if revision.number > HEAD:
+        fix = "Upgrade this taskapp again when the newer one is in order."
+        return CheckResult(Level.WARNING, subject, describe_newer(revision), fix)
+    if revision.number < HEAD:
+        text = f"the database is at revision {revision.number}, but this taskapp needs {HEAD}"
         return CheckResult(Level.PROBLEM, subject, text, f"Run `{COMMAND} migrate`.")
     return CheckResult(Level.OK, subject, f"at revision {HEAD}, the latest")
 

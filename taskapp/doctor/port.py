@@ -7,7 +7,7 @@ from contextlib import suppress
 from taskapp.config.parsers import ANY_ADDRESS, UNIX_PREFIX
 from taskapp.config.settings import Settings
 from taskapp.doctor.check_results import CheckResult, Level
-from taskapp.runtime.listeners import FREE_THE_ADDRESS
+from taskapp.runtime.listeners import fix_for
 from taskapp.runtime.own_server import NoAnswer, ask_own_server
 
 TIMEOUT = 2.0  # seconds
@@ -28,7 +28,7 @@ def check_port(settings: Settings) -> list[CheckResult]:
         if _is_taskapp(settings):
             return [CheckResult(Level.OK, "port", f"taskapp is listening on {where}")]
         text = f"cannot listen on {where}: {error.strerror}"
-        return [CheckResult(Level.PROBLEM, "port", text, FREE_THE_ADDRESS)]
+        return [CheckResult(Level.PROBLEM, "port", text, fix_for(error, settings))]
     return [CheckResult(Level.OK, "port", f"{where} is free")]
 
 

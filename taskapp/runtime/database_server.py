@@ -1,8 +1,8 @@
 """Which PostgreSQL is used, and how its database reaches the revision of this code.
 
 The server at its start and the command `migrate` migrate the database. Every other command
-creates the tables of an empty database, and refuses one at an older or newer revision: listing
-accounts must not change the tables under a running server.
+creates the tables of an empty database, and refuses one at an older revision: listing accounts must
+not change the tables under a running server.
 """
 
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from taskapp.config.settings import Settings
 from taskapp.core.errors import OperatorError
 from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.database import Database
-from taskapp.db.migrations import HEAD, NewerDatabaseError, migrate, read_revision
+from taskapp.db.migrations import HEAD, is_migrated, migrate, read_revision
 from taskapp.observability.metrics import Metrics
 from taskapp.postgres.server import ExtraSettings, embedded_postgres
 from taskapp.queries.users import count_users
@@ -84,7 +84,7 @@ async def prepare_database(settings: Settings, url: str) -> MigrationResult:
 
     Raises:
         BackupError: the backup failed, so nothing was changed.
-        NewerDatabaseError: the database has a revision that this code does not know.
+        NewerDatabaseError: the database is newer, and this code may not use it.
         MigrationError: the database refuses.
         SettingsError: the address of the database cannot be parsed.
         Unavailable: the database cannot be reached.
@@ -104,7 +104,7 @@ async def prepare_database(settings: Settings, url: str) -> MigrationResult:
 
 
 async def require_prepared_database(settings: Settings, url: str) -> None:
-    """Refuse a database at another revision; create the tables of an empty one.
+    """Refuse a database that this code cannot use; create the tables of an empty one.
 
     Raises:
         OlderDatabaseError, NewerDatabaseError: it is at another revision.
@@ -115,10 +115,8 @@ async def require_prepared_database(settings: Settings, url: str) -> None:
     revision = await run_in_daemon_thread(read_revision, url)
     if revision is None:
         await prepare_database(settings, url)
-    elif revision > HEAD:
-        raise NewerDatabaseError(revision)
-    elif revision < HEAD:
-        raise OlderDatabaseError(revision)
+    elif not is_migrated(revision):
+        raise OlderDatabaseError(revision.number)
 
 
 async def _holds_data(url: str) -> bool:

@@ -14,6 +14,8 @@ from taskapp.core.errors import OperatorError
 from taskapp.observability.logs import log
 
 FREE_THE_ADDRESS = "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT."
+_CORRECT_THE_ADDRESS = "Set TASKAPP_HOST to an address of this machine, without its port."
+_CHOOSE_ANOTHER_PORT = "Set TASKAPP_PORT to a port from 1024 on, or let a proxy listen there."
 _CORRECT_THE_UNIT = "Give the .socket unit a ListenStream=, and no Accept=yes."
 BACKLOG = 1024  # connections that may wait to be accepted
 _MAX_DESCRIPTORS = 65_536  # more than one process can serve
@@ -24,6 +26,7 @@ RAISE_THE_LIMIT = (
     "Raise the limit: `ulimit -n 4096` in a shell, LimitNOFILE= in a unit of systemd, `ulimits` in "
     "a compose file."
 )
+_NO_ADDRESS_OF_OURS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _FIRST_PASSED = 3  # the first descriptor that systemd passes (sd_listen_fds(3))
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
@@ -38,14 +41,24 @@ def listening_sockets(settings: Settings) -> list[socket.socket]:
     Raises:
         ListenError: the address is taken or not local, or a passed descriptor does not listen.
     """
-    fix = _CORRECT_THE_UNIT if _are_passed() else FREE_THE_ADDRESS
     try:
         return _passed_sockets() or _own_sockets(settings)
     except (OSError, ValueError) as error:
         reason = isinstance(error, OSError) and error.strerror
+        fix = _CORRECT_THE_UNIT if _are_passed() else fix_for(error, settings)
         raise ListenError(
             f"Cannot listen on {_wanted(settings)}: {reason or error}. {fix}"
         ) from error
+
+
+def fix_for(error: Exception, settings: Settings) -> str:
+    """Return what to do when an address cannot be listened on."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, UnicodeError | socket.gaierror) or number in _NO_ADDRESS_OF_OURS:
+        return _CORRECT_THE_ADDRESS
+    if number == errno.EACCES and _unix_path(settings) is None:
+        return _CHOOSE_ANOTHER_PORT
+    return FREE_THE_ADDRESS
 
 
 def allow_many_connections() -> None:

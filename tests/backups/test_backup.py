@@ -297,6 +297,8 @@ def test_the_server_backs_up_by_itself_and_says_so(instance: Instance) -> None:
         client = server.wait_until_ready().client()
         wait_until(lambda: client.send("GET", "/api/health").json["backup"] == "current")
         assert client.send("GET", "/api/health").json["backupAge"] < LONG_ENOUGH
+        proxied = {"X-Forwarded-For": "198.51.100.9"}  # a stranger, who learns it in whole hours
+        assert client.send("GET", "/api/health", **proxied).json["backupAge"] == 0
         # A backup ends when all is archived, and the next one is soon due.
         wait_until(lambda: "taskapp_wal_archive_waiting 0.0\n" in metrics_of(client))
         metrics = metrics_of(client)

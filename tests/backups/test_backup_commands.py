@@ -15,13 +15,22 @@ from taskapp.backups.create import make_backup
 from taskapp.backups.dump import restore_dump
 from taskapp.backups.repository import DESCRIPTION, Backup, BackupError
 from taskapp.cli.commands import COMMANDS, LazyCommands
-from taskapp.db.migrations import migrate
-from tests.support.backup_tools import Instance, instance, original, short_parent, without_progress
+from taskapp.db.migrations import HEAD, Revision, migrate, read_revision
+from tests.support.backup_tools import (
+    Instance,
+    change_description,
+    instance,
+    original,
+    short_parent,
+    without_progress,
+)
 from tests.support.database_fixtures import (
+    NEWER,
     add_tasks,
     add_user,
     execute,
     is_waited_for,
+    make_newer,
     new_database,
     open_database,
 )
@@ -142,15 +151,27 @@ def test_a_dump_of_a_newer_schema_or_a_damaged_one_is_refused(
         run(instance, "backup", DATABASE_URL=url)
         dump = instance.backups[0].path
         content = (dump / DESCRIPTION).read_text()
-        (dump / DESCRIPTION).write_text(
-            re.sub('"revision": "[0-9]+"', '"revision": "9999"', content)
-        )
-        said = run(instance, "restore", DATABASE_URL=other, code=1)
-        assert "revision 9999" in said
+        for oldest_program in ("", "9998"):  # a version before this one wrote none
+            change_description(dump, revision="9999", oldest_program=oldest_program)
+            said = run(instance, "restore", DATABASE_URL=other, code=1)
+            assert "revision 9999" in said
         (dump / DESCRIPTION).write_text(content)
         (dump / "database.dump").write_bytes(b"")
         assert "is damaged: database.dump." in run(instance, "restore", DATABASE_URL=other, code=1)
         assert execute(other, TABLES) == [(0,)]
+
+
+def test_a_dump_of_a_newer_schema_that_this_program_may_use_is_restored_and_still_says_so(
+    instance: Instance, database_url: str
+) -> None:
+    with new_database(database_url) as url, new_database(database_url) as other:
+        asyncio.run(migrate(url))
+        make_newer(url, oldest_program=HEAD)
+        run(instance, "backup", DATABASE_URL=url)
+        run(instance, "restore", DATABASE_URL=other)
+        assert read_revision(other) == Revision(NEWER, HEAD)
+        said = run(instance, "migrate", DATABASE_URL=other)
+        assert f"Nothing to migrate: the database is at revision {NEWER}" in said
 
 
 @pytest.fixture

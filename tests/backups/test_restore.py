@@ -11,10 +11,11 @@ import pytest
 
 from taskapp.backups.repository import BackupError
 from taskapp.backups.restore import restore_embedded
+from taskapp.db.migrations import HEAD
 from taskapp.postgres.server import DataFolderInUse
 from taskapp.runtime.database_server import database_server
 from tests.support.backup_tools import Instance, flip, insert, instance, original, titles
-from tests.support.database_fixtures import execute
+from tests.support.database_fixtures import NEWER, execute, make_newer
 from tests.support.server_process import server_process, wait_until
 
 __all__ = ["instance", "original"]  # fixtures
@@ -84,6 +85,21 @@ def refused(instance: Instance, timestamp: datetime | None = None) -> str:
     assert sorted(instance.data_dir.iterdir()) == before
     assert instance.cluster.stat().st_ino == inode
     return str(caught.value)
+
+
+@pytest.mark.parametrize("oldest_program", [HEAD, NEWER], ids=["may be used", "may not"])
+def test_a_migration_after_the_backup_counts_when_it_is_restored(
+    instance: Instance, oldest_program: str
+) -> None:
+    async def migrate_after_the_backup() -> None:
+        async with database_server(instance.settings()) as url:
+            make_newer(url, oldest_program)
+
+    asyncio.run(migrate_after_the_backup())
+    if oldest_program == HEAD:
+        assert instance.restore().tasks == len(BASE)
+    else:
+        assert f"The database is at revision {NEWER}" in refused(instance)
 
 
 def remove_all(instance: Instance) -> None:

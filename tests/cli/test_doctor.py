@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from taskapp.config.settings import Settings, SettingsError, load_settings
-from taskapp.db.migrations import HEAD
+from taskapp.db.migrations import HEAD, Revision
 from taskapp.doctor.backups import check_backups
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.doctor.checks import (
@@ -311,14 +311,15 @@ def test_a_server_that_confirms_no_writes_is_a_problem() -> None:
 @pytest.mark.parametrize(
     ("revision", "level", "words"),
     [
-        (HEAD, OK, f"at revision {HEAD}"),
+        (Revision(HEAD, "0001"), OK, f"at revision {HEAD}"),
         (None, INFO, "the database is empty"),
-        ("0001", PROBLEM, "Run `python server.py migrate`."),
-        ("9999", PROBLEM, "Start the newer taskapp again, or restore the backup"),
+        (Revision("0001", "0001"), PROBLEM, "Run `python server.py migrate`."),
+        (Revision("9999", "9998"), PROBLEM, "Start the newer taskapp again, or restore the backup"),
+        (Revision("9999", HEAD), WARNING, f"at revision 9999, which this taskapp ({HEAD}) can use"),
     ],
 )
-def test_the_revision_has_to_be_the_one_of_the_code(
-    revision: str | None, level: Level, words: str
+def test_the_revision_has_to_be_one_that_the_code_can_use(
+    revision: Revision | None, level: Level, words: str
 ) -> None:
     assert_is(check_revision(revision), level, words)
 

@@ -2,14 +2,21 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 
+from deploy import run_pip
+from deploy.binary.pack import archive, files_below
 from taskapp.cli import progress
 from taskapp.cli.progress import shown_progress
-from taskapp.core.progress import advance_step, begin_step
+from taskapp.core.progress import advance_step, begin_step, follow_progress
 from taskapp.core.units import format_size
 from tests.support.backup_tools import Instance, instance, original
 from tests.support.environment import inherited_environment
@@ -39,6 +46,38 @@ def test_elsewhere_than_on_a_terminal_it_is_a_line_at_each_interval(
         wait_until(lambda: has_shown("Deleting tasks: 12,000 tasks, "))
         begin_step("Copying the database", measure=lambda: 40 * 1024**2)
         wait_until(lambda: has_shown("Copying the database: 40 MiB, "))
+
+
+def test_packing_the_one_file_is_followed_to_its_end(tmp_path: Path) -> None:
+    sizes = {"large": 300_000, "small": 10}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    (tmp_path / "link").symlink_to("small")
+    files = {path.relative_to(tmp_path): path for path in files_below(tmp_path)}
+    shown = follow_progress()
+    packed = archive(files, b"the list\n")
+    assert shown.step.done == shown.step.total == sum(sizes.values()) + len("small")
+    with tarfile.open(fileobj=BytesIO(packed)) as tar:
+        assert tar.getnames() == ["large", "link", "small", "files"]
+    assert archive(files, b"the list\n") == packed  # whenever it is made
+
+
+def test_a_slow_installation_says_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_pip, "LINE_INTERVAL", 0.05)
+    said = ""
+
+    def has_said() -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return "pip is at work: 0 seconds\n" in said
+
+    with subprocess.Popen(["sleep", "600"]) as slow, ThreadPoolExecutor() as threads:
+        code = threads.submit(run_pip.wait_for, slow)
+        wait_until(has_said)
+        slow.terminate()
+        assert code.result() == -signal.SIGTERM
 
 
 def test_work_that_ends_before_the_interval_says_nothing(

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from tests.deploy.cluster import (
 )
 from tests.deploy.machines import Machine, run
 from tests.faults.checker import Findings, check
-from tests.faults.ledger import Ledger, Outcome, writing
+from tests.faults.ledger import Ledger, Outcome, going_on, sign_up
 from tests.support.database_fixtures import execute
 from tests.support.server_process import CHECKOUT, wait_until
 
@@ -33,6 +34,7 @@ IGNORED = shutil.ignore_patterns(
 RECAP = re.compile(
     r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE
 )
+THINKING = 0.5  # max seconds between two writes of one writer
 INSERT = "INSERT INTO marks VALUES (%s)"
 
 
@@ -49,8 +51,14 @@ def address(cluster: Cluster) -> Iterator[str]:
         yield port
 
 
-def chance() -> random.Random:
-    return random.Random(17)  # noqa: S311  # for no secret
+@contextmanager
+def people_work(address: str) -> Iterator[Ledger]:
+    """Write while the block runs, with pauses, which leave the processor to the playbooks."""
+    ledger = Ledger()
+    sign_up(ledger, address, 3)
+    with going_on(ledger, random.Random(17), thinking=THINKING):  # noqa: S311  # for no secret
+        ledger.wait_for_writes()
+        yield ledger
 
 
 def assert_nothing_is_lost(cluster: Cluster, ledger: Ledger) -> None:
@@ -89,7 +97,7 @@ def test_taskapp_is_upgraded_while_people_work(
     cluster: Cluster, address: str, tmp_path: Path
 ) -> None:
     wheel = wheel_of_next_version(tmp_path)
-    with writing(address, chance()) as ledger:
+    with people_work(address) as ledger:
         cluster.play("upgrade-taskapp.yml", "-e", f"taskapp_wheel={wheel}")
         ledger.wait_for_writes()
     cluster.wheel = wheel
@@ -106,6 +114,7 @@ def test_taskapp_is_upgraded_while_people_work(
 
 def next_package(folder: Path, name: str) -> str:
     """Write a package of Debian with a later version, and the index of a repository; return it."""
+    folder.chmod(0o755)  # apt reads it as the user _apt
     run("sh", "-c", f"cd {folder} && apt-get download -qq {name}")
     (package,) = folder.glob("*.deb")
     tree = folder / "tree"
@@ -133,7 +142,7 @@ def test_postgresql_gets_its_next_minor_version_and_nothing_is_lost(
         machine.copy(tmp_path, "/srv/packages")
         machine.execute("sh", "-c", "rm -rf /etc/apt/sources.list* /var/lib/apt/lists/*")
         machine.write("/etc/apt/sources.list", "deb [trusted=yes] file:/srv/packages ./\n")
-    with writing(address, chance()) as ledger:
+    with people_work(address) as ledger:
         cluster.play("upgrade-postgresql.yml", "-e", "cluster_updates_packages=true")
         ledger.wait_for_writes()
     for machine in cluster.machines:
@@ -145,7 +154,7 @@ def test_postgresql_gets_its_next_minor_version_and_nothing_is_lost(
 
 def test_a_machine_that_is_lost_with_its_disk_is_replaced(cluster: Cluster, address: str) -> None:
     primary = cluster.wait_for_primary()
-    with writing(address, chance()) as ledger:
+    with people_work(address) as ledger:
         primary.kill()
         primary.wipe()
         primary.start()
@@ -160,7 +169,7 @@ def test_a_machine_that_is_lost_with_its_disk_is_replaced(cluster: Cluster, addr
 
 def test_a_machine_is_added(cluster: Cluster, address: str) -> None:
     added = cluster.add("db4")
-    with writing(address, chance()) as ledger:
+    with people_work(address) as ledger:
         cluster.play("add-machine.yml", "-e", "machine=db4")
         ledger.wait_for_writes()
     wait_until(lambda: cluster.patroni(added, "/replica") == 200)
@@ -189,7 +198,7 @@ def test_all_is_restored_on_new_machines_up_to_a_moment(cluster: Cluster) -> Non
     cluster.play("restore.yml", "-e", f'{{"cluster_restore_to": "{moment}"}}')
     url = cluster.url(cluster.wait_for_primary(), "taskapp")
     assert execute(url, "SELECT mark FROM marks") == [(kept,)]
-    with address_for_clients(cluster) as port, writing(port, chance()) as ledger:
+    with address_for_clients(cluster) as port, people_work(port) as ledger:
         ledger.wait_for_writes()
     assert_nothing_is_lost(cluster, ledger)
 

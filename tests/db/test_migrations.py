@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from urllib.parse import quote
 
 import pytest
@@ -15,9 +16,19 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
+from schema import COMPATIBILITY
 from schema.tables import metadata
 from taskapp.core.errors import Unavailable
-from taskapp.db.migrations import FOLDER, HEAD, LOCK, MigrationError, NewerDatabaseError, migrate
+from taskapp.db.migrations import (
+    FOLDER,
+    HEAD,
+    LOCK,
+    MigrationError,
+    NewerDatabaseError,
+    Revision,
+    migrate,
+    read_revision,
+)
 from tests.support.database_fixtures import add_session, add_user, as_user, execute, new_database
 
 REVISIONS = [path.name[:4] for path in sorted((FOLDER / "versions").glob("[0-9]*.py"))]
@@ -58,6 +69,14 @@ def alembic(url: str, work: Callable[[Config], None]) -> None:
         opened.commit()
 
 
+def step(
+    url: str, direction: Callable[[Config, str], None], revision: str
+) -> dict[tuple[str, str], str]:
+    """Go up or down to a revision, and return the catalog there."""
+    alembic(url, lambda config: direction(config, revision))
+    return catalog(url)
+
+
 def catalog(url: str) -> dict[tuple[str, str], str]:
     return {(kind, name): text for kind, name, text in execute(url, CATALOG)}
 
@@ -96,14 +115,10 @@ def test_a_migrated_database_is_left_alone(url: str) -> None:
 
 
 def test_it_goes_down_to_nothing_and_up_again_step_by_step(url: str) -> None:
-    def step(direction: Callable[[Config, str], None], revision: str) -> dict[tuple[str, str], str]:
-        alembic(url, lambda config: direction(config, revision))
-        return catalog(url)
-
-    on_the_way_up = [step(command.upgrade, revision) for revision in REVISIONS]
-    on_the_way_down = [step(command.downgrade, revision) for revision in REVISIONS[-2::-1]]
+    on_the_way_up = [step(url, command.upgrade, revision) for revision in REVISIONS]
+    on_the_way_down = [step(url, command.downgrade, revision) for revision in REVISIONS[-2::-1]]
     assert on_the_way_down == on_the_way_up[-2::-1]
-    nothing = step(command.downgrade, "base")
+    nothing = step(url, command.downgrade, "base")
     assert {name.split(".")[0] for _, name in nothing} == {"alembic_version"}
     assert asyncio.run(migrate(url)) is True
     assert catalog(url) == on_the_way_up[-1]
@@ -177,6 +192,50 @@ def test_a_newer_database_is_refused_and_left_as_it_is(url: str) -> None:
     with pytest.raises(NewerDatabaseError, match=rf"at revision 9999, .* none after {HEAD}\."):
         asyncio.run(migrate(url))
     assert (catalog(url), revision_of(url)) == (before, "9999")
+
+
+def test_each_revision_says_in_the_database_which_programs_may_use_it(url: str) -> None:
+    script = ScriptDirectory(str(FOLDER))
+    stated = {each.revision: each.module.oldest_program for each in script.walk_revisions()}
+    oldest = [stated[revision] for revision in REVISIONS]
+    assert oldest == sorted(oldest)  # a program that is shut out does not come back
+    assert {*oldest} <= {*REVISIONS}
+    assert all(stated[revision] <= revision for revision in REVISIONS)
+    up, down = (partial(step, url, direction) for direction in (command.upgrade, command.downgrade))
+    for go, revisions in ((up, REVISIONS), (down, REVISIONS[-2::-1])):
+        for revision in revisions:
+            go(revision)
+            assert read_revision(url) == Revision(revision, stated[revision])
+
+
+@pytest.mark.parametrize(
+    ("comment", "may_be_used"),
+    [
+        (COMPATIBILITY.format(revision="9999", oldest_program=HEAD), True),
+        (COMPATIBILITY.format(revision="9999", oldest_program="0001"), True),
+        (COMPATIBILITY.format(revision="9999", oldest_program="9998"), False),
+        (COMPATIBILITY.format(revision="9998", oldest_program=HEAD), False),
+        (COMPATIBILITY.format(revision="9999", oldest_program=HEAD) + "0", False),
+        (COMPATIBILITY.format(revision="9999", oldest_program=""), False),
+        ("Ours", False),
+        (None, False),
+    ],
+    ids=["this", "older", "newer", "other revision", "longer", "without", "text", "none"],
+)
+def test_a_newer_database_is_used_if_it_says_that_this_program_may(
+    url: str, comment: str | None, may_be_used: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(migrate(url))
+    execute(url, "UPDATE alembic_version SET version_num = '9999'")
+    execute(url, "COMMENT ON TABLE alembic_version IS %s", comment)
+    capsys.readouterr()
+    if may_be_used:
+        assert asyncio.run(migrate(url)) is False
+        assert "database.newer_accepted" in capsys.readouterr().err
+    else:
+        with pytest.raises(NewerDatabaseError):
+            asyncio.run(migrate(url))
+    assert revision_of(url) == "9999"
 
 
 def test_an_unknown_revision_is_rejected(url: str) -> None:

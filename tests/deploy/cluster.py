@@ -225,12 +225,18 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(**options: Any) -> Iterator[Cluster]:
-    """Set up a cluster with site.yml; its machines are gone at the end."""
+def cluster_of_machines(**options: Any) -> Iterator[Cluster]:
+    """Prepare machines, which are off; they are gone at the end."""
     make("wheel")
     fetch_packages()
     with running_network() as network:
-        cluster = Cluster(network, **options)
+        yield Cluster(network, **options)
+
+
+@contextmanager
+def running_cluster(**options: Any) -> Iterator[Cluster]:
+    """Set up a cluster with site.yml; its machines are gone at the end."""
+    with cluster_of_machines(**options) as cluster:
         cluster.start()
         cluster.play("site.yml")
         yield cluster

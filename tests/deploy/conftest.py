@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.containers import DOCKERFILE, Engine, running_engine
-from tests.deploy.image import Image, built_image
+from tests.deploy.containers import Engine, running_engine
 
 
 @pytest.fixture(scope="session")
@@ -17,12 +16,3 @@ def engine() -> Iterator[Engine]:
     with running_engine() as started:
         started.build_taskapp()
         yield started
-
-
-@pytest.fixture(scope="session")
-def image() -> Iterator[Image]:
-    """Build the Dockerfile without an engine; it takes a minute."""
-    if os.geteuid() != 0:
-        pytest.fail("the steps of a Dockerfile need root: run `make test-deploy` as root")
-    with built_image(DOCKERFILE) as built:
-        yield built

@@ -1,13 +1,14 @@
 """Runs real containers, with podman in mount, process and network namespaces of its own.
 
-No registry of images is reachable where these tests run. A base image of Debian's packages stands
-for the one that the Dockerfile names. It and the layers of builds are kept in
-~/.cache/taskapp-tests. Containers, volumes and networks end with the tests.
+No registry of images is reachable where these tests run. Base images are made of Debian's packages,
+and stand for those that the Dockerfile and the compose file name. They and the layers of builds
+are kept in ~/.cache/taskapp-tests. Containers, volumes and networks end with the tests.
 """
 
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ DOCKERFILE = CHECKOUT / "Dockerfile"
 SUITES = {"3.11": "bookworm", "3.13": "trixie"}  # of Debian, by the Python that each has
 PYTHON = "localhost/taskapp-tests/python"
 STAGE = "localhost/taskapp-tests/build"
+SERVICES = "localhost/taskapp-tests/services"  # the image of PostgreSQL, Redis and nginx
 # podman refuses cgroups of both versions beside each other, so it sees only the first.
 # What a killed podman leaves in /dev/shm and /run, such as locks, would hold it up.
 BEGIN = """
@@ -48,7 +50,6 @@ default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 tmp_dir = "{folder}/tmp"
-static_dir = "{folder}/libpod"
 volume_path = "{folder}/volumes"
 [network]
 network_backend = "netavark"
@@ -75,6 +76,12 @@ class Engine:
     def inside(self, *words: str | Path) -> list[str]:
         """Return the command that runs another in the network of the containers."""
         return ["nsenter", self._target, "--net", *map(str, words)]
+
+    def status(self, url: str, *options: str) -> int:
+        """Return the status of a response in the network of the containers; 0 if there is none."""
+        words = ["curl", "--silent", "--max-time", "10", "--output", "/dev/null"]
+        command = self.inside(*words, "--write-out", "%{http_code}", *options, url)
+        return int(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
 
     def command(self, *words: str | Path, host_network: bool = False) -> list[str]:
         """Return a command of podman, for which `--network=host` may be this machine's network."""
@@ -143,6 +150,14 @@ class Engine:
         self.build(STAGE, CHECKOUT, DOCKERFILE, "--target=build", *options)
         self.build("localhost/taskapp", CHECKOUT, DOCKERFILE, *options)
 
+    def build_services(self) -> None:
+        """Build the image of PostgreSQL, Redis and nginx."""
+        self.build(SERVICES, STAND_INS, STAND_INS / "services.Containerfile")
+
+    def exit_code(self, container: str) -> int:
+        """Wait for the end of a container."""
+        return int(self.run("wait", container))
+
     def remove_all(self) -> None:
         """Remove pods, containers, volumes, and images that no name leads to."""
         self.try_to_run("stop", "--all", "--time=1")
@@ -200,6 +215,9 @@ def running_engine() -> Iterator[Engine]:
             (folder / "containers.conf").write_text(SETTINGS.format(folder=folder))
             (folder / "networks").mkdir()
             engine = Engine(int(children.split()[0]), folder)
+            # An earlier run's database, with other folders. Were it elsewhere, what podman starts
+            # at the end of a container would not find it, and podman would wait for 20 seconds.
+            shutil.rmtree(cache / "storage" / "libpod", ignore_errors=True)
             # Those of a run that was killed are no containers, but are still in the storage.
             left = engine.run("ps", "--all", "--external", "--quiet").split()
             if left:

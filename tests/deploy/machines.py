@@ -19,8 +19,8 @@ BOOT = Path(__file__).with_name("boot_machine.sh")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 NETWORKS = range(1, 255)
 NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
-# Enters control groups, then becomes what boots; it ends with whoever started it.
-ENTER = 'for group in $1; do mkdir -p $group; echo $$ >$group/cgroup.procs; done; shift; exec "$@"'
+# Enters a control group, then becomes what boots; it ends with whoever started it.
+ENTER = 'mkdir -p $1 && echo $$ >$1/cgroup.procs && shift && exec "$@"'
 
 
 class CannotRun(Exception):
@@ -50,7 +50,7 @@ def check_rights() -> None:
 
 
 class Machine:
-    """A machine that can be started, lose its power, be frozen, and lose its network."""
+    """A machine that can be started, and lose its power or its disk."""
 
     def __init__(self, network: "Network", name: str, number: int, shared: Path) -> None:
         self.name = name
@@ -60,30 +60,31 @@ class Machine:
         self._shared = shared
         self._link = f"{network.bridge}-{number}"
         self._process: subprocess.Popen[bytes] | None = None
-        controllers = [path for path in ("systemd", "freezer") if (CONTROL_GROUPS / path).is_dir()]
-        self._groups = [
-            CONTROL_GROUPS / controller / f"{network.bridge}-{name}"
-            for controller in controllers or ["."]
-        ]
+        systemd = CONTROL_GROUPS / "systemd"  # which has a hierarchy of its own before version 2
+        parent = systemd if systemd.is_dir() else CONTROL_GROUPS
+        self._group = parent / f"{network.bridge}-{name}"
 
     @property
     def pid(self) -> int:
-        """Return the process id of its systemd."""
+        """Return the process id of its systemd; 0 if there is none."""
         assert self._process is not None
         unshare = self._process.pid
-        children = Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()
-        inside = [child for child in children if namespace_of(child) != namespace_of("self")]
-        return int(inside[0]) if inside else 0
+        children = ""
+        with suppress(OSError):
+            children = Path(f"/proc/{unshare}/task/{unshare}/children").read_text()
+        outside = {namespace_of("self"), ""}
+        inside = (int(child) for child in children.split() if namespace_of(child) not in outside)
+        return next(inside, 0)
 
     @property
     def is_on(self) -> bool:
-        return self._process is not None
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Turn it on; `ssh` works some seconds later."""
+        self.kill()  # what is left of one that has turned itself off
         self.folder.mkdir(exist_ok=True)
-        groups = " ".join(map(str, self._groups))
-        enter = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", ENTER, "sh", groups]
+        enter = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", ENTER, "sh", self._group]
         become = ["unshare", *NAMESPACES, "--fork", "--kill-child", "sh", BOOT, self.name]
         place = [f"{self.address}/24", self.folder, self._shared]
         with Path(f"{self.folder}.log").open("ab") as log:
@@ -108,35 +109,15 @@ class Machine:
         """Cut its power: all its processes end at once, and its disk stays."""
         if self._process is None:
             return
-        self.thaw()
-        with suppress(ProcessLookupError):
-            os.kill(self.pid or self._process.pid, signal.SIGKILL)
+        if pid := self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        else:
+            self._process.kill()
         self._process.wait()
         self._process = None
         subprocess.run(["ip", "link", "delete", self._link], check=False, capture_output=True)
-        for group in self._groups:
-            remove_control_group(group)
-
-    def freeze(self) -> None:
-        """Stop all its processes, as a virtual machine is paused."""
-        self._set_frozen(frozen=True)
-
-    def thaw(self) -> None:
-        self._set_frozen(frozen=False)
-
-    def _set_frozen(self, *, frozen: bool) -> None:
-        for group in self._groups:
-            if (group / "freezer.state").exists():
-                (group / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
-            elif (group / "cgroup.freeze").exists():
-                (group / "cgroup.freeze").write_text("1" if frozen else "0")
-
-    def unplug(self) -> None:
-        """Cut off its network, as when the cable is taken out."""
-        run("ip", "link", "set", self._link, "down")
-
-    def plug_in(self) -> None:
-        run("ip", "link", "set", self._link, "up")
+        remove_control_group(self._group)
 
     def execute(self, *command: str | Path) -> str:
         """Run a command on it, and return what it prints."""
@@ -166,7 +147,7 @@ class Machine:
     def wipe(self) -> None:
         """Put an empty disk into it, while it is off."""
         assert not self.is_on
-        shutil.rmtree(self.folder)
+        run("rm", "-rf", self.folder)  # many files, which would keep other threads waiting
 
     def log(self) -> str:
         """Return the end of its journal."""

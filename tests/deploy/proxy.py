@@ -5,7 +5,7 @@ import re
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,17 @@ class Reply:
 class Proxy:
     """A running nginx, with curl as its client."""
 
-    def __init__(self, folder: Path, http: int, https: int, authority: Certificate) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        http: int,
+        https: int,
+        authority: Certificate,
+        launcher: Sequence[str] = (),
+    ) -> None:
+        """Take its folder, ports and authority, and the words that start curl in its network."""
         self.http, self.https = http, https
+        self._launcher = launcher
         self._folder = folder
         self._authority = authority
 
@@ -45,7 +54,15 @@ class Proxy:
         """Send a request; `come_from` is the client's address, on loopback."""
         port = self.https if scheme == "https" else self.http
         done = subprocess.run(
-            ["curl", "--silent", "--include", "--max-time", str(LONG_ENOUGH), "--http2"]
+            [
+                *self._launcher,
+                "curl",
+                "--silent",
+                "--include",
+                "--max-time",
+                str(LONG_ENOUGH),
+                "--http2",
+            ]
             + ["--cacert", str(self._authority.path), "--connect-to", f"::127.0.0.1:{port}"]
             + (["--interface", come_from] if come_from else [])
             + [*options, f"{scheme}://{host}{path}"],

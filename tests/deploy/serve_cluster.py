@@ -12,10 +12,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.deploy.cluster import ENVIRONMENT, Cluster, running_cluster
+from tests.deploy.cluster import ENVIRONMENT, Cluster, cluster_of_machines
 from tests.deploy.machines import CONTROL_GROUPS, CannotRun, remove_control_group
 
 RUNNING = Path("/run/taskapp-cluster")  # process id, switch and folder of the one that runs
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, cluster-down, a closed terminal
 MADE_OF = """
 The site:        {site}  (its certificate is of {folder}/secrets/authority.pem)
 On each machine: etcd, Patroni with PostgreSQL, Redis with Sentinel, HAProxy, taskapp, keepalived
@@ -54,22 +55,37 @@ def state_of(cluster: Cluster) -> str:
     return "   ".join(words)
 
 
+def watch(cluster: Cluster) -> None:
+    """Print who is primary whenever that changes, until Ctrl-C."""
+    shown = ""
+    while True:
+        if (state := state_of(cluster)) != shown:
+            tell(f"{time.strftime('%H:%M:%S')}  {state}")
+            shown = state
+        time.sleep(1)
+
+
 def serve() -> int:
+    if RUNNING.exists():
+        tell("A cluster of `make cluster` is there; make cluster-down removes it.")
+        return 1
     tell("Starting four machines, and setting them up; this takes some minutes ...")
-    with running_cluster(backups=True) as cluster:
-        RUNNING.write_text(f"{os.getpid()} {cluster.network.bridge} {cluster.network.folder}\n")
-        tell(describe(cluster))
-        shown = ""
-        try:
-            while True:
-                if (state := state_of(cluster)) != shown:
-                    tell(f"{time.strftime('%H:%M:%S')}  {state}")
-                    shown = state
-                time.sleep(1)
-        except KeyboardInterrupt:
-            tell("Removing the machines ...")
-        finally:
-            RUNNING.unlink(missing_ok=True)
+    try:
+        with cluster_of_machines(backups=True) as cluster:
+            network = cluster.network
+            RUNNING.write_text(f"{os.getpid()} {network.bridge} {network.folder}\n")
+            tell(f"What is being done:  tail -f {network.folder}/site.yml.log")
+            try:
+                cluster.start()
+                cluster.play("site.yml")
+                tell(describe(cluster))
+                watch(cluster)
+            except KeyboardInterrupt:
+                for number in STOPPING:  # once is enough
+                    signal.signal(number, signal.SIG_IGN)
+                tell("Removing the machines ...")
+    finally:
+        RUNNING.unlink(missing_ok=True)
     return 0
 
 
@@ -78,22 +94,30 @@ def take_down() -> int:
         tell("No cluster of `make cluster` is there.")
         return 0
     pid, bridge, folder = RUNNING.read_text().split()
-    RUNNING.unlink()
-    with suppress(ProcessLookupError):
-        os.kill(int(pid), signal.SIGINT)
-        while Path(f"/proc/{pid}").exists():
-            time.sleep(0.1)
+    while is_serving(pid):
+        os.kill(int(pid), signal.SIGTERM)
+        time.sleep(0.5)
     # If it was killed before, its machines have ended with it, and this is left.
     subprocess.run(["ip", "link", "delete", bridge], check=False, capture_output=True)
-    for group in CONTROL_GROUPS.glob(f"*/{bridge}-*"):
-        remove_control_group(group)
+    for pattern in (f"{bridge}-*", f"*/{bridge}-*"):
+        for group in CONTROL_GROUPS.glob(pattern):
+            remove_control_group(group)
     shutil.rmtree(folder, ignore_errors=True)
+    RUNNING.unlink(missing_ok=True)
     return 0
+
+
+def is_serving(pid: str) -> bool:
+    """Return whether a process is that of `make cluster`, and not a later one with its number."""
+    with suppress(OSError):
+        return b"serve_cluster" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def main(arguments: list[str]) -> int:
     """Serve, or remove what is left; return the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in STOPPING:
+        signal.signal(number, signal.default_int_handler)
     try:
         return take_down() if arguments == ["down"] else serve()
     except CannotRun as error:

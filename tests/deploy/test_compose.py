@@ -1,33 +1,32 @@
-"""The compose files are valid and hardened, and their services work together.
+"""The compose files are valid and hardened, and their services work together in real containers."""
 
-No container engine runs here: taskapp runs from the image of the Dockerfile's steps, with the
-environment of the compose file; PostgreSQL, Redis and nginx are Debian's.
-"""
-
+import json
 import os
 import re
-import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
-from functools import partial, reduce
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs would be another package
 
-from tests.deploy.image import Image, exec_form, first_process_of
-from tests.deploy.postgres import OwnPostgres, running_postgres
-from tests.deploy.proxy import HOST, running_proxy
+from tests.conftest import PASSWORD
+from tests.deploy.certificates import Certificate, make_authority, make_certificate
+from tests.deploy.compose import Project, running_project
+from tests.deploy.containers import Engine
+from tests.deploy.proxy import HOST, Proxy
+from tests.deploy.test_image import SMOKE_TEST
 from tests.deploy.tools import run_tool
-from tests.support.database_fixtures import execute
-from tests.support.server_process import CHECKOUT, LONG_ENOUGH, Client, reserved_port, wait_until
+from tests.support.server_process import CHECKOUT, wait_until
 
 DEPLOY = CHECKOUT / "deploy"
 FILES = ["compose.yaml", "compose.development.yaml"]
-NAMES = ["taskapp-1", "taskapp-2"]
+NAMES = ("taskapp-1", "taskapp-2")
 
 
 @pytest.fixture(scope="module")
@@ -71,152 +70,101 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
     assert before["taskapp-password"].strip() in before["database-url"]
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
+@dataclass(frozen=True)
+class Operator:
+    """What an operator adds to the compose file: secrets, and a certificate."""
+
+    folder: Path
+    authority: Certificate
+
+
+@pytest.fixture(scope="module")
+def operator() -> Iterator[Operator]:
     with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+        folder = Path(name)
+        subprocess.run(["sh", str(DEPLOY / "compose-secrets.sh"), f"{name}/secrets"], check=True)
+        (folder / "tls").mkdir()
+        authority = make_authority(folder)
+        certificate = make_certificate(folder, authority, HOST)
+        certificate.path.rename(folder / "tls" / "fullchain.pem")
+        certificate.key.rename(folder / "tls" / "privkey.pem")
+        yield Operator(folder, authority)
+
+
+@pytest.fixture(scope="module")
+def project(engine: Engine, operator: Operator) -> Iterator[Project]:
+    """All services of compose.yaml, after `up`."""
+    engine.build_services()
+    variables = {"TASKAPP_DOMAIN": HOST}
+    with running_project(engine, DEPLOY / "compose.yaml", operator.folder, variables) as started:
+        yield started
 
 
 @pytest.fixture
-def secrets(folder: Path) -> Path:
-    made = folder / "secrets"
-    subprocess.run(["sh", str(DEPLOY / "compose-secrets.sh"), str(made)], check=True)
-    return made
+def proxy(engine: Engine, project: Project, operator: Operator) -> Proxy:
+    """Return curl at the ports that nginx publishes, when nginx and the taskapps are ready."""
+    assert project
+    found = Proxy(operator.folder, 80, 443, operator.authority, engine.inside())
+    wait_until(lambda: found.curl("/api/health/ready").status == 200)
+    return found
 
 
-@pytest.fixture
-def postgres(folder: Path, secrets: Path) -> Iterator[OwnPostgres]:
-    """A server after the two scripts that the database's service runs at first start."""
-    (folder / "pg").mkdir()
-    with running_postgres(folder / "pg") as server:
-        passwords = (DEPLOY / "compose-passwords.sql").read_text()
-        script = folder / "passwords.sql"
-        script.write_text(passwords.replace("/run/secrets", str(secrets)))
-        for path in (DEPLOY / "postgresql-roles.sql", script):
-            command = ["psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", "-f", str(path)]
-            subprocess.run([*command, server.administrator()], check=True)
-        for path in secrets.glob("*-url"):
-            path.chmod(0o644)
-            path.write_text(path.read_text().replace("@database/", f"@127.0.0.1:{server.port}/"))
-        yield server
-
-
-@pytest.fixture
-def redis_url(folder: Path) -> Iterator[str]:
-    with reserved_port() as port:
-        yield from counting(folder, port)
-
-
-def counting(folder: Path, port: int) -> Iterator[str]:
-    """Run the Redis of the compose file at a port."""
-    command = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["limits"]["command"]
-    moved = [*command, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    with subprocess.Popen(moved, stdout=subprocess.DEVNULL) as redis:
-        responses = ["redis-cli", "-p", str(port), "ping"]
-        wait_until(
-            lambda: subprocess.run(responses, capture_output=True, check=False).returncode == 0
-        )
-        yield f"redis://127.0.0.1:{port}/0"
-        redis.terminate()
-
-
-def environment_of(service: dict[str, Any], redis: str, port: int) -> dict[str, str]:
-    """Return a service's environment, with the addresses of this test for other services."""
-    moved = {
-        "redis://limits:6379/0": redis,
-        "${TASKAPP_DOMAIN:?the name of the site, such as tasks.example.com}": HOST,
-        "172.30.0.0/24": "127.0.0.1",
-    }
-    found: dict[str, str] = {}
-    for name, text in service["environment"].items():
-        found[name] = reduce(lambda shown, pair: shown.replace(*pair), moved.items(), text)
-    return found | {"TASKAPP_HOST": "127.0.0.1", "TASKAPP_PORT": str(port)}
-
-
-def meets(client: Client, status: int) -> bool:
-    return client.status("/login") == status
-
-
-def give_secrets(image: Image, secrets: Path) -> None:
-    inside = f"{image.stage.root}/run/secrets"
-    copied = f"mkdir -p {inside} && cp -r {secrets}/. {inside} && chmod -R u=rwX,go=rX {inside}"
-    subprocess.run([*image.enter, "sh", "-euc", copied], check=True)
-
-
-def test_what_compose_starts_works_together(
-    services: dict[str, Any],
-    image: Image,
-    folder: Path,
-    secrets: Path,
-    postgres: OwnPostgres,
-    redis_url: str,
+def test_what_compose_starts_does_the_main_job(
+    engine: Engine, proxy: Proxy, operator: Operator
 ) -> None:
-    give_secrets(image, secrets)
-
-    def command(name: str, words: list[str], port: int) -> list[str]:
-        environment = environment_of(services[name], redis_url, port)
-        data = {"TASKAPP_DATA_DIR": f"/var/lib/taskapp/{name}"}  # one for each container
-        return image.command(words, environment | data)
-
-    migration = command("migration", services["migration"]["command"], 1)
-    done = subprocess.run(migration, capture_output=True, text=True, check=False)
-    assert "Migrated the database" in done.stdout, done.stderr
-    with ExitStack() as stack:
-        ports = [stack.enter_context(reserved_port()) for _ in NAMES]
-        serve = exec_form(image.stage.said["CMD"])
-        containers = []
-        for name, port in zip(NAMES, ports, strict=True):
-            log = stack.enter_context((folder / name).open("wb"))
-            container = subprocess.Popen(command(name, serve, port), stdout=log, stderr=log)
-            stack.callback(container.kill)  # does nothing after its end
-            containers.append(container)
-        for port in ports:
-            with Client(str(port)) as client:
-                wait_until(lambda: client.status("/api/health/ready") == 200)  # at once
-        for switch, status in (("on", 503), ("off", 200)):  # switched by one, seen by both
-            words = ["python", "server.py", "maintenance", switch]
-            subprocess.run(command("taskapp-1", words, 1), check=True, capture_output=True)
-            for port in ports:
-                with Client(str(port)) as client:
-                    wait_until(partial(meets, client, status))  # at once
-        (folder / "nginx").mkdir()
-        proxy = stack.enter_context(running_proxy(folder / "nginx", [*map(str, ports)]))
-        for number in range(10):  # both count together: six wrong passwords, on any process
-            wrong = '{"email": "alice@example.com", "password": "wrong"}'
-            sent = ("-H", "Content-Type: application/json", "-d", wrong)
-            status = proxy.curl("/api/auth/login", *sent).status
-            assert status == (401 if number < 5 else 429)
-        for container in containers:
-            os.kill(first_process_of(container), signal.Signals[image.stage.said["STOPSIGNAL"]])
-            assert container.wait(LONG_ENOUGH) == 0
+    site = (f"https://{HOST}", "--connect", "127.0.0.1:443")
+    done = subprocess.run(
+        engine.inside(sys.executable, SMOKE_TEST, *site),
+        env=os.environ | {"SSL_CERT_FILE": str(operator.authority.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert proxy.curl("/tasks", scheme="http").status == 301
 
 
-def test_a_backup_of_one_process_is_restored_by_the_one_who_may_change_tables(
-    services: dict[str, Any],
-    image: Image,
-    secrets: Path,
-    postgres: OwnPostgres,
+def test_both_taskapps_count_wrong_passwords_together(
+    engine: Engine, project: Project, proxy: Proxy
 ) -> None:
-    give_secrets(image, secrets)
-    [volume] = services["taskapp-1"]["volumes"]
-    assert services["taskapp-2"]["volumes"] == services["migration"]["volumes"] == [volume]
-    assert volume == "backups:" + services["taskapp-1"]["environment"]["TASKAPP_BACKUP_DIR"]
+    assert proxy
+    logins = [f"http://{project.address(name)}:8000/api/auth/login" for name in NAMES] * 4
+    sent = ("--json", '{"email": "alice@example.com", "password": "wrong"}')
+    assert [engine.status(url, *sent) for url in logins] == [401] * 5 + [429] * 3
 
-    def run(name: str, *words: str) -> str:
-        environment = environment_of(services[name], "", 1)
-        command = image.command(["python", "server.py", *words], environment)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
-    run("migration", "migrate")
-    count = "SELECT count(*) FROM users"
-    add = "INSERT INTO users VALUES (gen_random_uuid(), '{}', 'hash', now(), now())"
-    execute(postgres.administrator("taskapp"), add.format("alice@example.com"))
-    assert "-dump, " in run("taskapp-1", "backup")
-    execute(postgres.administrator("taskapp"), add.format("bob@example.com"))
-    assert "It holds 1 account" in run("migration", "restore", "--replace")
-    process = (secrets / "database-url").read_text().strip()
-    assert execute(process, count) == [(1,)]  # it may still read the restored tables
-    assert len(run("taskapp-2", "backup", "list").splitlines()) == 3  # a header, and an earlier one
+def test_one_closes_the_site_for_maintenance_and_both_are_closed(
+    engine: Engine, project: Project, proxy: Proxy
+) -> None:
+    assert proxy
+    urls = [f"http://{project.address(name)}:8000/login" for name in NAMES]
+    for switch, status in (("on", 503), ("off", 200)):
+        engine.run("exec", "taskapp-1", "python", "server.py", "maintenance", switch)
+        wait_until(partial(answer, engine, urls, status))  # at once
+
+
+def answer(engine: Engine, urls: list[str], status: int) -> bool:
+    return [engine.status(url) for url in urls] == [status] * len(urls)
+
+
+def test_a_backup_of_one_is_restored_by_the_one_who_may_change_tables(
+    engine: Engine, project: Project, proxy: Proxy
+) -> None:
+    """With the commands of docs/how-to/containers.md."""
+
+    def register(name: str) -> int:
+        account = {"email": f"{name}@example.com", "password": PASSWORD}
+        return proxy.curl("/api/auth/register", "--json", json.dumps(account)).status
+
+    assert register("alice") == 201
+    assert "-dump, " in engine.run("exec", "taskapp-1", "python", "server.py", "backup")
+    assert register("bob") == 201
+    for name in NAMES:
+        engine.run("stop", name)
+        assert engine.exit_code(name) == 0, project.log(name)
+    restore = ("python", "server.py", "restore", "--replace")
+    assert "It holds 1 account" in project.run("migration", *restore)
+    for name in NAMES:
+        engine.run("start", name)
+    wait_until(lambda: proxy.curl("/api/health/ready").status == 200)
+    assert [register("alice"), register("bob")] == [409, 201]

@@ -3,21 +3,15 @@
 The way back is the backup before the upgrade. Needs the git history, for the earlier versions.
 """
 
-import subprocess
-import sys
-import tarfile
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from taskapp.db.migrations import HEAD
+from tests.deploy.versions import checked_out, earlier_versions, git, run_command
 from tests.support.server_process import (
-    CHECKOUT,
     LONG_ENOUGH,
     PROGRAM,
     new_data_folder,
@@ -25,27 +19,8 @@ from tests.support.server_process import (
 )
 
 ALICE = "alice@example.com"
-# While no version has a tag: a commit at revision 0002, and one at 0003 that can restore backups.
-UNTAGGED = [
-    "8188c2e8878fca53d1ccc33d358418c891b84597",
-    "01ad51680f2311581a13d4a18979c5b1d3d8e0d0",
-]
 # The last commit whose backups have the old member names in their descriptions (ADR 0031).
 OLD_DESCRIPTIONS = "a3e469cf4f0fa8a07a063ae34ac81c3a927fdd03"
-# Commits whose event loop came from a package that is no longer installed.
-LOOP_OF_THE_LIBRARY = "from asyncio import run\n"
-
-
-def earlier_versions() -> list[str]:
-    """Return the tags of versions, oldest first, or the commits that replace them."""
-    tags = git("tag", "--list", "v*", "--sort=version:refname").stdout.decode().split()
-    return tags or UNTAGGED
-
-
-def git(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        ["git", "-C", str(CHECKOUT), *arguments], capture_output=True, check=False
-    )
 
 
 def can_restore(version: str) -> bool:
@@ -60,23 +35,6 @@ class Upgraded:
     folder: Path
     titles: list[str]
     titles_now: list[str]
-
-
-@contextmanager
-def checked_out(version: str) -> Iterator[Path]:
-    """Yield the checkout of an earlier version."""
-    archive = git("archive", version)
-    if archive.returncode != 0:
-        pytest.fail(
-            f"The history of this checkout has no {version}: "
-            f"{archive.stderr.decode().strip()}. Get all of it: git fetch --unshallow --tags"
-        )
-    with tempfile.TemporaryDirectory(prefix="ta-", dir="/tmp") as place:
-        with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
-            files.extractall(place, filter="data")
-        if version in UNTAGGED:
-            Path(place, "uvloop.py").write_text(LOOP_OF_THE_LIBRARY)
-        yield Path(place, "server.py")
 
 
 @pytest.fixture(scope="module")
@@ -146,20 +104,6 @@ def test_a_backup_with_the_old_member_names_is_verified_and_restored() -> None:
             alice.log_in(ALICE)
             assert alice.titles() == ["Buy milk"]
             assert server.end() == 0
-
-
-def run_command(program: Path, folder: Path, *words: str) -> str:
-    """Run a command of a version on a data folder, and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, str(program), *words],
-        env={"TASKAPP_DATA_DIR": str(folder)},
-        cwd=program.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_history_that_is_cut_off_is_named_in_words() -> None:

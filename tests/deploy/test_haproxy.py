@@ -9,17 +9,18 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg2
 import pytest
 
 from handlers.web.base import HSTS
 from tests.deploy.certificates import make_authority, make_certificate
 from tests.deploy.proxy import HOST, Proxy, Reply
-from tests.support.database_fixtures import execute, locked_tasks
+from tests.support.database_fixtures import execute, locked_tasks, locked_users
 from tests.support.server_process import (
     CHECKOUT,
     Client,
@@ -38,6 +39,10 @@ INSERTING = (
     "SELECT 1 FROM pg_locks"
     " WHERE relation = 'tasks'::regclass AND mode = 'RowExclusiveLock' AND NOT granted"
 )
+WAITING = (
+    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
+ADDED = "SELECT task_count FROM users WHERE email = %s"
 JSON = ("-H", "Content-Type: application/json")
 
 
@@ -170,6 +175,51 @@ def test_the_errors_of_haproxy_have_the_forms_of_taskapp(site: Site, database_ur
     assert (reply.status, reply.header("Content-Type")) == (503, "text/html; charset=utf-8")
     assert int(reply.header("Retry-After")) > 0
     assert "<h1>" in reply.body
+
+
+def test_a_refusal_after_a_repetition_does_not_say_that_nothing_has_changed(
+    site: Site, database_url: str
+) -> None:
+    def add() -> Reply:
+        key = ("-H", f"Idempotency-Key: {uuid4().hex}")
+        return site.curl("/api/tasks", *JSON, *key, "-d", '{"title": "x"}')
+
+    processes = [server.process for server in site.servers]
+    with ThreadPoolExecutor() as others:
+        # The statements are sent, so that they succeed without those who sent them.
+        with locked_users(database_url):
+            sent = [others.submit(add) for _ in processes]  # one for each server
+            wait_until(lambda: len(execute(database_url, WAITING)) == len(processes))
+            for process in processes:
+                process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: execute(database_url, ADDED, site.alice.email) == [(2,)])
+        with read_only(database_url):
+            processes[0].kill()
+            processes[1].send_signal(signal.SIGCONT)
+            replies = [one.result() for one in sent]
+            # A refusal of a request that was sent once is taskapp's own.
+            wait_until(lambda: "The database is not responding" in add().body)
+    assert sorted(reply.status for reply in replies) == [201, 503]
+    [refusal] = [reply for reply in replies if reply.status == 503]
+    assert_problem(refusal, 503)
+    assert "check first whether it is saved" in refusal.body
+
+
+@contextmanager
+def read_only(url: str) -> Iterator[None]:
+    """Let all connections but those of this block begin anew, and change nothing."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        name = connection.info.dbname
+        cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid != pg_backend_pid()"
+        )
+        try:
+            yield
+        finally:
+            cursor.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
 
 
 def assert_problem(reply: Reply, status: int) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.containers import DOCKERFILE, STAND_INS, Engine
-from tests.deploy.test_earlier_versions import checked_out, earlier_versions
 from tests.deploy.tools import run_tool
+from tests.deploy.versions import checked_out, earlier_versions
 from tests.support.server_process import CHECKOUT, Client, reserved_port, wait_until
 
 HOW_TO = CHECKOUT / "docs" / "how-to" / "containers.md"
@@ -63,10 +63,6 @@ def documented_command() -> list[str]:
     return shlex.split(block.replace("\\\n", ""))
 
 
-def exit_code(engine: Engine, name: str) -> int:
-    return int(engine.run("inspect", "--format={{.State.ExitCode}}", name))
-
-
 def test_the_command_of_the_how_to_serves_without_privileges_and_within_its_limits(
     engine: Engine,
 ) -> None:
@@ -88,7 +84,7 @@ def test_the_command_of_the_how_to_serves_without_privileges_and_within_its_limi
         assert engine.try_to_run(*away).returncode != 0
         engine.run("stop", "taskapp")
         log = engine.try_to_run("logs", "taskapp").stderr
-        assert exit_code(engine, "taskapp") == 0, log  # 137 if it had to be killed
+        assert engine.exit_code("taskapp") == 0, log  # 137 if it had to be killed
         assert '"server.stopped"' in log
         assert "Traceback" not in log
     finally:
@@ -129,7 +125,7 @@ def running(engine: Engine, image: str, *options: str) -> Iterator[Client]:
                 wait_until(lambda: client.status("/api/health/ready") == 200)
                 yield client
             engine.run("stop", "taskapp")
-            assert exit_code(engine, "taskapp") == 0
+            assert engine.exit_code("taskapp") == 0
         finally:
             engine.run("rm", "--force", "taskapp")
 

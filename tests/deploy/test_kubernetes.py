@@ -1,31 +1,28 @@
 """The files for Kubernetes have the form that its versions take, and what they start works.
 
-There is no cluster: taskapp runs from the image of the Dockerfile's steps, with the environment,
-the commands and the secrets of the objects; PostgreSQL and Redis are Debian's.
+There is no cluster: podman plays the pods of the objects.
 """
 
 import json
-import os
-import signal
 import subprocess
+import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs would be another package
 
 from handlers.routes import ROUTES
 from taskapp.config.settings import load_settings
-from tests.deploy.image import Image, exec_form, first_process_of
-from tests.deploy.postgres import OwnPostgres
-from tests.deploy.test_compose import folder, give_secrets, postgres, redis_url, secrets
+from tests.deploy.compose import Project
+from tests.deploy.containers import Engine
+from tests.deploy.pods import Object, Pods, pod_of
+from tests.deploy.proxy import DEPLOY, HOST
+from tests.deploy.test_image import SMOKE_TEST, assert_confined
 from tests.deploy.tools import run_tool
-from tests.support.server_process import CHECKOUT, LONG_ENOUGH, Client, reserved_port, wait_until
-
-__all__ = ["folder", "postgres", "redis_url", "secrets"]  # fixtures
+from tests.support.server_process import CHECKOUT, wait_until
 
 KUBERNETES = CHECKOUT / "deploy" / "kubernetes"
 MODULES = CHECKOUT / "tests" / "deploy" / "node_modules"
@@ -38,7 +35,7 @@ NOT_FOLLOWED = {
     "CKV_K8S_43": "the digest of taskapp's image is known to whoever pushes it",
     "CKV_K8S_35": "the address of the limits is no secret",
 }
-Object = dict[str, Any]
+PROBES = ("startup", "liveness", "readiness")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +49,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(command: list[str | Path], stdin: str = "", *, code: int = 0) -> str:
+def run(command: Sequence[str | Path], stdin: str = "", *, code: int = 0) -> str:
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -203,56 +200,58 @@ def test_what_is_asked_of_a_pod_is_a_route(programs: Path) -> None:
     assert probes <= {path for path, _ in ROUTES}
 
 
-def container_of(programs: Path, kind: str, name: str) -> Object:
-    [found] = [
-        each
-        for each in objects_of(kustomized(programs, "base"))
-        if (each["kind"], each["metadata"]["name"]) == (kind, name)
-    ]
-    spec = found["spec"].get("jobTemplate", found)["spec"]
-    container: Object = spec["template"]["spec"]["containers"][0]
-    return container
+@pytest.fixture
+def project(engine: Engine, tmp_path: Path) -> Iterator[Project]:
+    """The network, the secrets and the database of the compose file, in which pods run."""
+    subprocess.run(["sh", DEPLOY / "compose-secrets.sh", tmp_path / "secrets"], check=True)
+    engine.build_services()
+    project = Project(engine, DEPLOY / "compose.yaml", tmp_path, {"TASKAPP_DOMAIN": HOST})
+    try:
+        project.create_networks()
+        project.start("database")
+        yield project
+    finally:
+        project.down()
 
 
-def test_what_its_objects_start_works_together(
-    programs: Path, image: Image, folder: Path, secrets: Path, postgres: OwnPostgres, redis_url: str
+def test_what_is_applied_to_staging_runs_as_pods(
+    programs: Path, engine: Engine, project: Project, tmp_path: Path
 ) -> None:
-    assert postgres
-    (secrets / "taskapp").mkdir()
-    for name in ("database-url", "migration-database-url", "secret-key"):
-        (secrets / name).rename(secrets / "taskapp" / name)
-    give_secrets(image, secrets)
-    [settings] = [
-        each["data"]
-        for each in objects_of(kustomized(programs, "base"))
-        if each["kind"] == "ConfigMap"
-    ]
+    """What podman does not do with the objects is in docs/how-to/kubernetes.md."""
+    every = objects_of(kustomized(programs, "overlays/staging"))
+    found = {(each["kind"], each["metadata"]["name"]): each for each in every}
+    [settings] = [each for each in every if each["kind"] == "ConfigMap"]
+    server = found["Deployment", "taskapp"]
+    [container] = server["spec"]["template"]["spec"]["containers"]
+    paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in PROBES}
+    project.wait_until_healthy("database")
+    pods = Pods(engine, "inside", tmp_path / "secrets")
 
-    def command(container: Object, port: int) -> list[str]:
-        own = {each["name"]: each["value"] for each in container.get("env", [])}
-        own |= {"TASKAPP_LIMIT_STORAGE": redis_url, "TASKAPP_PORT": str(port)}
-        words = container.get("command", exec_form(image.stage.said["CMD"]))
-        return image.command(words, settings | own)
+    migration = pods.play(settings, pod_of(found["Job", "taskapp-migration"]))
+    assert "Migrated the database" in pods.completed(migration)
+    limits = pods.play(found["Deployment", "taskapp-limits"])
+    pods.serve("taskapp-limits", limits)
+    wait_until(lambda: engine.try_to_run("exec", limits, "redis-cli", "ping").returncode == 0)
 
-    migration = command(container_of(programs, "Job", "taskapp-migration"), 1)
-    assert b"Migrated the database" in subprocess.check_output(migration)
-    server = container_of(programs, "Deployment", "taskapp")
-    with reserved_port() as port, (folder / "log").open("wb") as log:
-        running = subprocess.Popen(command(server, port), stdout=log, stderr=log)
-        try:
-            with Client(str(port)) as client:
-                ready = server["readinessProbe"]["httpGet"]["path"]
-                wait_until(lambda: client.status(ready) == 200)
-                assert client.status(server["livenessProbe"]["httpGet"]["path"]) == 200
-                flag = f"{image.stage.root}{settings['TASKAPP_MAINTENANCE_FLAG']}"
-                begin = f"mkdir -p $(dirname {flag}) && echo New disks >{flag}"
-                subprocess.run([*image.enter, "sh", "-euc", begin], check=True)
-                wait_until(lambda: client.status("/login") == 503)
-                subprocess.run([*image.enter, "rm", flag], check=True)
-                wait_until(lambda: client.status("/login") == 200)
-            os.kill(first_process_of(running), signal.SIGTERM)
-            assert running.wait(LONG_ENOUGH) == 0
-        finally:
-            running.kill()
-    backup = command(container_of(programs, "CronJob", "taskapp-backup"), 1)
-    assert b"-dump, " in subprocess.check_output(backup)
+    maintenance = {"name": "taskapp-maintenance"}
+    closed: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": maintenance}
+    closed["data"] = {"on": "New disks"}
+    url = f"http://{pods.address(pods.play(settings, closed, server))}:8000"
+    wait_until(lambda: engine.status(url + paths["liveness"]) == 200)
+    assert [engine.status(url + path) for path in (paths["readiness"], "/login")] == [503, 503]
+
+    running = pods.play(settings, server)
+    url = f"http://{pods.address(running)}:8000"
+    wait_until(lambda: engine.status(url + paths["readiness"]) == 200)
+    assert {engine.status(url + path) for path in paths.values()} == {200}
+    assert_confined(engine, running)
+    run(engine.inside(sys.executable, SMOKE_TEST, url))
+
+    before_the_end, *_ = container["lifecycle"]["preStop"]["exec"]["command"]
+    engine.run("exec", running, before_the_end, "--version")
+    grace = server["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    engine.run("stop", f"--time={grace}", running)
+    assert engine.exit_code(running) == 0, pods.log(running)
+
+    backup = pods.play(settings, pod_of(found["CronJob", "taskapp-backup"]))
+    assert "-dump, " in pods.completed(backup)

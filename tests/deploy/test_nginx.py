@@ -14,6 +14,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs would be another package
 
 from handlers.rendering.static_assets import digest
+from handlers.web.base import HSTS
 from tests.deploy.certificates import make_authority, make_certificate
 from tests.deploy.proxy import HOST, Proxy, running_proxy, write_configuration
 from tests.deploy.tools import run_tool
@@ -26,7 +27,6 @@ JSON = ("-H", "Content-Type: application/json")
 READERS = 4
 # Findings of gixy that do not apply, with the reason.
 EXPLAINED = {
-    "hsts_header": "taskapp sends Strict-Transport-Security itself; a test looks at it",
     "host_spoofing": "$host has no port, which forms are compared with; taskapp checks the host",
 }
 
@@ -151,6 +151,22 @@ def test_what_is_large_or_not_for_everybody_is_refused(proxy: Proxy) -> None:
         body.flush()
         large = proxy.curl("/api/tasks", *sent[:1], f"@{body.name}", *sent[2:])
     assert large.status == 413
+
+
+def test_what_nginx_answers_itself_has_the_safe_headers_of_taskapp(proxy: Proxy) -> None:
+    sent: dict[tuple[str, int], list[str]] = {
+        ("/login", 200): [],
+        ("/nothing", 404): [],
+        ("/metrics", 404): [],
+        ("/login", 400): ["-H", "X-Large: " + "x" * 70_000],
+        ("/api/tasks", 413): ["-X", "POST", "-H", "Content-Length: 2000000"],
+    }
+    for (path, status), options in sent.items():
+        reply = proxy.curl(path, "--http1.1", *options)
+        assert reply.status == status
+        assert reply.header("Strict-Transport-Security") == HSTS  # only once
+        assert reply.header("Content-Security-Policy").startswith("default-src 'none'")
+        assert reply.header("X-Content-Type-Options") == "nosniff"
 
 
 def test_pages_and_static_files_come_compressed(proxy: Proxy) -> None:

@@ -126,6 +126,14 @@ def test_the_unit_exposes_little(unit: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE], ids=lambda path: path.name)
+def test_a_share_of_the_machine_is_left_to_others_and_enough_to_postgresql(unit: Path) -> None:
+    settings = read_unit(unit)
+    [high], [most], [tasks] = (settings[name] for name in ("MemoryHigh", "MemoryMax", "TasksMax"))
+    assert 50 <= int(high.removesuffix("%")) < int(most.removesuffix("%")) < 100
+    assert 200 < int(tasks) < 1000  # PostgreSQL has up to 100 connections, each a process
+
+
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
     for path in (UNIT, TEMPLATE):
         unit = path.read_text().replace("/opt/taskapp/.venv/bin/python", sys.executable)

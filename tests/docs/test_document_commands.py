@@ -69,7 +69,7 @@ ELSEWHERE = {
         "docker exec taskapp python server.py backup": "tests/deploy/test_image.py::"
         "test_a_volume_of_an_earlier_version_is_upgraded_and_its_backup_restored_elsewhere",
         "docker compose -f deploy/compose.yaml stop taskapp-1 taskapp-2": "tests/deploy/"
-        "test_compose.py::test_a_backup_of_one_process_is_restored_by_the_one_who_may_change_tables",
+        "test_compose.py::test_a_backup_of_one_is_restored_by_the_one_who_may_change_tables",
     },
     "docs/how-to/copies-elsewhere.md": {
         "#!/bin/sh": COPIES,
@@ -131,7 +131,7 @@ ELSEWHERE = {
         "runtime/test_maintenance.py::"
         "test_it_begins_and_ends_without_a_restart_in_the_seconds_that_the_command_names",
         "docker compose -f deploy/compose.yaml exec taskapp-1 python server.py maintenance on": (
-            "tests/deploy/test_compose.py::test_what_compose_starts_works_together"
+            "tests/deploy/test_compose.py::test_one_closes_the_site_for_maintenance_and_both_are_closed"
         ),
         "mv postgres postgres-18": "tests/backups/test_postgresql_upgrade.py"
         "::test_it_can_be_undone_by_two_renames",

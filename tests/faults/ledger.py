@@ -208,7 +208,9 @@ class Writer(threading.Thread):
             return Outcome.ACKNOWLEDGED
         if response.status in UNAVAILABLE:
             return self._read_refusal(response)
-        if attempt.is_unknown and response.status in {404, 412}:
+        if attempt.is_unknown and fields is None and response.status == 404:
+            return Outcome.ACKNOWLEDGED
+        if attempt.is_unknown and fields and response.status == 412:
             return self._find_applied(task, attempt, fields)
         return self._surprise(f"{attempt.method}: {response.status} {response.body!r}")
 
@@ -228,15 +230,13 @@ class Writer(threading.Thread):
         is_unknown = detail == OutcomeUnknown.detail or detail.startswith(BALANCER)
         return Outcome.UNKNOWN if is_unknown else Outcome.REFUSED
 
-    def _find_applied(
-        self, task: LedgerTask, attempt: Attempt, fields: dict[str, str] | None
-    ) -> Outcome:
+    def _find_applied(self, task: LedgerTask, attempt: Attempt, fields: dict[str, str]) -> Outcome:
         """Read a task whose version did not match: an earlier attempt may have succeeded."""
         try:
             response = self.client.send("GET", task.path)
         except NoResponse:
             return Outcome.UNKNOWN
-        if response.status == (404 if fields is None else 200):
+        if response.status == 200:
             self._take(task, response, fields)
             return Outcome.ACKNOWLEDGED
         if response.status in UNAVAILABLE:

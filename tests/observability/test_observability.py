@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 
+from handlers.api.health import HOUR
 from handlers.routes import ROUTES
 from handlers.web.application import Application
 from taskapp.config.settings import Settings
@@ -369,6 +370,13 @@ async def test_a_healthy_server_says_so(api: ApiClient) -> None:
     for path, status in [("/api/health/live", "live"), ("/api/health/ready", "ready")]:
         response = await api.get(path)
         assert (response.status, response.json) == (200, {"status": status})
+
+
+async def test_strangers_learn_in_whole_hours_for_how_long_a_process_runs(api: ApiClient) -> None:
+    stranger = await api.get("/api/health", headers={"X-Forwarded-For": "198.51.100.9"})
+    operator = await api.get("/api/health")
+    assert 0 <= operator.json["uptime"] - stranger.json["uptime"] < 2 * HOUR
+    assert stranger.json["uptime"] % HOUR == 0
 
 
 async def test_without_its_database_a_server_is_unhealthy_but_alive(

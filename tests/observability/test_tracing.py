@@ -18,7 +18,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from handlers.routes import ROUTES
 from taskapp.config.settings import Settings, SettingsError, load_settings
+from taskapp.observability.logs import configure_logging
 from taskapp.observability.tracing import FLUSH_TIMEOUT
+from taskapp.runtime.tracing import start_tracing
 from tests.conftest import PASSWORD
 from tests.support.api_tools import Running, log_in_as_browser, running, send_raw
 from tests.support.collector import Collector, ReceivedSpan
@@ -431,6 +433,27 @@ def test_what_cannot_be_a_collector_stops_the_start(variables: dict[str, str]) -
         load_settings(variables)
     (problem,) = caught.value.problems
     assert problem.startswith(next(iter(variables)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "many"),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", "-3"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000"),  # more than the queue holds
+        ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "gcp"),
+    ],
+)
+def test_what_opentelemetry_cannot_be_set_to_disables_traces_and_nothing_else(
+    name: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", name: value})
+    configure_logging(settings)
+    assert start_tracing(settings) is None
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["level"]) == ("tracing.disabled", "warning")
+    assert "OTEL_" in line["fix"]
 
 
 def test_the_library_says_what_it_does_not_understand_only_at_the_start() -> None:

@@ -1,5 +1,6 @@
 """The process listens where it is told to: at an address, a Unix socket, or systemd's socket."""
 
+import errno
 import gc
 import os
 import socket
@@ -13,7 +14,12 @@ from typing import cast
 import pytest
 
 from taskapp.config.settings import load_settings
-from taskapp.runtime.listeners import ListenError, describe_sockets, listening_sockets
+from taskapp.runtime.listeners import (
+    ListenError,
+    describe_sockets,
+    fix_for,
+    listening_sockets,
+)
 from tests.support.server_process import (
     CHECKOUT,
     LONG_ENOUGH,
@@ -55,6 +61,7 @@ def refusal(**changes: str) -> str:
     [
         ({}, "http://127.0.0.1:"),
         ({"HOST": "::1"}, "http://[::1]:"),
+        ({"HOST": "[::1]"}, "http://[::1]:"),
         ({"HOST": "*"}, "http://0.0.0.0:"),
         ({"BASE_PATH": "/tasks"}, "http://127.0.0.1:"),
         (
@@ -70,11 +77,30 @@ def test_people_are_told_an_address_that_they_can_open(changes: dict[str, str], 
     assert where.endswith(changes.get("BASE_PATH", ""))
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "a" * 64 + ".example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "192.0.2.1",
+        "no-such-host.invalid",
+        "a" * 64 + ".example",
+        "127.0.0.1:8000",
+        "http://0.0.0.0",
+        "0.0.0.0,::",
+    ],
+)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Tornado leaves its socket to the collector
 def test_an_address_that_is_not_ours_is_named(host: str) -> None:
-    assert refusal(HOST=host).startswith(f"Cannot listen on {host}, port 8000: ")
+    sentence = refusal(HOST=host)
+    assert sentence.startswith(f"Cannot listen on {host}, port 8000: ")
+    assert sentence.endswith("Set TASKAPP_HOST to an address of this machine, without its port.")
     gc.collect()
+
+
+def test_a_port_that_this_user_may_not_take_is_not_said_to_be_in_use() -> None:
+    forbidden = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    assert "a port from 1024 on" in fix_for(forbidden, load_settings({"TASKAPP_PORT": "80"}))
+    in_a_folder = load_settings({"TASKAPP_HOST": "unix:/run/taskapp/socket"})
+    assert "TASKAPP_PORT to a port" not in fix_for(forbidden, in_a_folder)
 
 
 def test_a_socket_that_nobody_serves_any_more_is_replaced(tmp_path: Path) -> None:
@@ -139,7 +165,7 @@ def test_without_ipv6_it_listens_on_ipv4_or_says_what_is_missing(
         assert server.process.wait(LONG_ENOUGH) == 1
         assert server.log_text == (
             f"Cannot listen on {host}, port {server.address}: this machine has no IPv6. "
-            "Stop what listens there, or set TASKAPP_HOST and TASKAPP_PORT.\n"
+            "Set TASKAPP_HOST to an address of this machine, without its port.\n"
         )
 
 

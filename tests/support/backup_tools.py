@@ -18,6 +18,7 @@ from taskapp.backups.create import make_backup, read_own_catalog
 from taskapp.backups.repository import DESCRIPTION, NAMES_IN_FILE, Backup, describe, finished
 from taskapp.backups.restore import RestoreResult, restore_embedded
 from taskapp.config.settings import Settings, load_settings
+from taskapp.db.migrations import Revision
 from taskapp.runtime.database_server import database_server, prepare_database
 from tests.conftest import TEST_SETTINGS
 from tests.support.database_fixtures import add_session, add_user, execute
@@ -44,9 +45,8 @@ def make_backup_folder(data_dir: Path, database: str, *, age: float) -> Path:
     staging = data_dir / "backups" / f"{timestamp:%Y%m%dT%H%M%S.%fZ}-dump.partial"
     staging.mkdir(parents=True)
     (staging / "database.dump").touch()
-    describe(
-        staging, kind="dump", timestamp=timestamp, database=database, revision="0001", tables={}
-    )
+    first = Revision("0001", "0001")
+    describe(staging, first, kind="dump", timestamp=timestamp, database=database, tables={})
     return staging.rename(finished(staging))
 
 

@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 import psycopg2
 from uuid_utils import uuid7
 
+from schema import COMPATIBILITY
 from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.observability.metrics import Metrics
 
+NEWER = "9999"  # a revision
 NO_HASH = "$2b$04$" + "." * 53  # matches no password
 
 FIRST_WITH_UUIDV7 = 180000  # server_version_num
@@ -73,11 +75,27 @@ def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def make_newer(url: str, oldest_program: str) -> None:
+    """Write that a newer taskapp has migrated the database, which it has not."""
+    comment = COMPATIBILITY.format(revision=NEWER, oldest_program=oldest_program)
+    execute(url, "UPDATE alembic_version SET version_num = %s", NEWER)
+    execute(url, "COMMENT ON TABLE alembic_version IS %s", comment)
+
+
 @contextmanager
 def locked_tasks(url: str) -> Iterator[None]:
     """Lock the table of tasks against writes while the block runs."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute("LOCK TABLE tasks")
+        yield
+        connection.rollback()
+
+
+@contextmanager
+def locked_users(url: str) -> Iterator[None]:
+    """Lock all users, whose tasks can then be read, but not added, while the block runs."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM users FOR UPDATE")
         yield
         connection.rollback()
 

@@ -2,14 +2,17 @@
 
 import io
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from handlers.web.http_server import READ_SIZE
-from tests.support.server_process import ServerProcess, server_process
+from tests.support.server_process import LONG_ENOUGH, ServerProcess, server_process
 
 ALICE = "alice-who-pipelines@example.com"
 SIZES = (1, READ_SIZE - 1, READ_SIZE, READ_SIZE + 1, 2 * READ_SIZE, 3 * READ_SIZE)
@@ -57,6 +60,66 @@ def test_what_follows_the_last_request_of_a_connection_is_not_carried_out(
             with connection.makefile("rb") as response:
                 assert response.read().count(b"HTTP/1.1 200") == 1
     assert alice.send("GET", "/api/tasks").json["tasks"] == []
+
+
+END = b"X-Request-ID: the-last\r\n\r\n"
+LIVE = b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\n"
+PAGE = LIVE.replace(b"/api/health/live", b"/login")
+POST = LIVE.replace(b"GET /api/health/live", b"POST /api/auth/register")
+
+
+@pytest.mark.parametrize(
+    ("sent", "responses"),
+    [
+        (LIVE + END, 1),
+        (PAGE + END, 1),
+        ((PAGE + END) * 50, 50),
+        (POST + b"Content-Length: 4\r\n" + END + b"null", 1),
+        (POST + b"Content-Length: 4\r\n" + END + b"nul", 0),  # the end is in the middle
+        (POST + b"Transfer-Encoding: chunked\r\n" + END + b"4\r\nnull", 0),
+        (LIVE, 0),
+        (b"", 0),
+    ],
+)
+def test_whoever_sends_no_more_gets_the_responses_to_whole_requests_and_holds_no_place(
+    server: ServerProcess, sent: bytes, responses: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.address)), LONG_ENOUGH) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as response:
+            content = response.read()  # until the server closes
+    assert content.count(b"HTTP/1.1 ") == content.count(b": the-last") == responses
+
+
+def test_whoever_sends_no_more_waits_for_the_database_like_others(
+    server: ServerProcess, database_url: str
+) -> None:
+    alice = server.client()
+    alice.register("alice-who-sends-no-more@example.com")
+    alice.log_in("alice-who-sends-no-more@example.com")
+    for _ in range(20):
+        alice.send("POST", "/api/tasks", {"title": "Long", "description": "x" * 10_000})
+    request = LIVE.replace(b"/api/health/live", b"/api/tasks") + (
+        f"Authorization: Bearer {alice.token}\r\n\r\n".encode()
+    )
+    with (
+        closing(psycopg2.connect(database_url)) as other,
+        other.cursor() as cursor,
+        socket.socket() as connection,
+    ):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # less than the response
+        connection.settimeout(LONG_ENOUGH)
+        connection.connect(("127.0.0.1", int(server.address)))
+        cursor.execute("LOCK TABLE tasks")
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.2)  # the server sees the end while it waits
+        other.rollback()
+        with connection.makefile("rb") as response:
+            content = response.read()
+    assert content.startswith(b"HTTP/1.1 200 ")
+    assert content.count(b'"title":"Long"') == 20
 
 
 def make_request(name: str, body: bytes) -> bytes:
