@@ -6,19 +6,24 @@ what scales: both are left out there, and only judged.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 import pytest
 
+from handlers.routes import ROUTES
 from taskapp.config.settings import load_settings
 from tests.deploy.tools import BIN, run_tool
 from tests.support.server_process import CHECKOUT, Client, reserved_port, wait_until
 
-FILES = CHECKOUT / "deploy" / "terraform" / "aws"
+TERRAFORM = CHECKOUT / "deploy" / "terraform"
+FILES = TERRAFORM / "aws"
+NOT_RUN = ("cloud-run", "digitalocean")  # clouds whose providers are not here
 SERVICES = (
     *("acm", "applicationautoscaling", "cloudfront", "cloudwatch", "ec2", "ecs", "elasticache"),
     *("elbv2", "iam", "kms", "logs", "rds", "secretsmanager", "sns", "sts"),
@@ -51,6 +56,10 @@ FORGOTTEN = {
     "aws_vpc_security_group_ingress_rule.description",
     "aws_vpc_security_group_ingress_rule.referenced_security_group_id",
 }
+SECRETS = {
+    *("TASKAPP_DATABASE_URL", "TASKAPP_MIGRATION_DATABASE_URL"),
+    *("TASKAPP_SECRET_KEY", "TASKAPP_LIMIT_STORAGE"),
+}
 OF_STAGING = "taskapp-staging"
 NOT_FOLLOWED = {
     "CKV_AWS_150": "production has it; staging can be removed",
@@ -70,6 +79,20 @@ NOT_FOLLOWED = {
     "CKV2_AWS_11": "a log of all packets has a price; the security groups let no other through",
     "CKV2_AWS_57": "a new key or password is docs/settings.md's, not a function's",
 }
+NOT_FOLLOWED_BY_GOOGLE = {
+    "CKV_GCP_6": "connections are encrypted; taskapp has a password, not a certificate of its own",
+    "CKV_GCP_26": "a log of all packets has a price; no machine of one's own is in the network",
+    "CKV2_GCP_18": "no machine of one's own is in the network",
+    "CKV_GCP_79": "the same version as on AWS",
+    "CKV_GCP_97": "only taskapp reaches Redis, which holds counts of the last hour",
+    "CKV_GCP_108": "a name of a host says nothing there",
+    "CKV_GCP_109": "the default, which is warnings, says more",
+    "CKV_GCP_110": "what a statement holds is not for a log",
+    "CKV_GCP_111": "what a statement holds is not for a log",
+    "CKV2_GCP_13": "/metrics has the durations",
+}
+# Prints what is in a file of Terraform as JSON.
+PARSE = "import hcl2, json, sys; print(json.dumps(hcl2.load(sys.stdin)))"
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +140,52 @@ def test_they_are_formatted_and_valid(terraform: Path) -> None:
     run(terraform, "validate")
 
 
-def test_checkov_finds_nothing_unsafe() -> None:
+@pytest.mark.parametrize(
+    ("cloud", "not_followed", "passed"),
+    [("aws", NOT_FOLLOWED, 100), ("cloud-run", NOT_FOLLOWED_BY_GOOGLE, 10)],
+)
+def test_checkov_finds_nothing_unsafe(
+    cloud: str, not_followed: dict[str, str], passed: int
+) -> None:
     done = run_tool(
-        *("checkov", "--directory", FILES, "--framework", "terraform", "--skip-download"),
-        *("--quiet", "--compact", "-o", "json", "--skip-check", ",".join(NOT_FOLLOWED)),
+        *("checkov", "--directory", TERRAFORM / cloud, "--framework", "terraform"),
+        *("--skip-download", "--quiet", "--compact", "-o", "json"),
+        *("--skip-check", ",".join(not_followed)),
     )
     summary = json.loads(done.stdout)["summary"]
-    assert summary["passed"] > 100
+    assert summary["passed"] > passed
     assert summary["failed"] == 0, done.stdout
+
+
+@pytest.mark.parametrize("cloud", NOT_RUN)
+def test_the_files_of_a_cloud_that_is_not_here_are_formatted_and_name_settings_and_routes(
+    cloud: str, tmp_path: Path
+) -> None:
+    formatted = ["terraform", "fmt", "-check", "-diff", str(TERRAFORM / cloud)]
+    assert subprocess.check_output(formatted, text=True) == ""
+    text = (TERRAFORM / cloud / "main.tf").read_text(encoding="utf-8")
+    parsed = json.loads(
+        subprocess.check_output([BIN / "python", "-c", PARSE], input=text, text=True)
+    )
+    [named] = parsed["locals"]
+    [settings] = named["settings"]
+    settings |= {
+        "TASKAPP_DATA_DIR": str(tmp_path),
+        "TASKAPP_PUBLIC_URL": "https://tasks.example.com",
+        "TASKAPP_TRUSTED_PROXIES": "169.254.0.0/16",
+    }
+    secrets = set(re.findall(r"TASKAPP_\w+", json.dumps(named))) - settings.keys()
+    assert secrets == SECRETS
+    addresses = {name: "postgresql://db.example.com/taskapp" for name in secrets if "URL" in name}
+    rest = {
+        "TASKAPP_SECRET_KEY": token_urlsafe(32),
+        "TASKAPP_LIMIT_STORAGE": "redis://limits:6379/0",
+    }
+    loaded = load_settings(settings | addresses | rest)
+    assert (loaded.uses_embedded_database, loaded.backup_every) == (False, 0)
+    probes = set(re.findall(r'"(/api/[^"]+)"', text))
+    assert probes
+    assert probes <= {path for path, _ in ROUTES}
 
 
 @pytest.fixture(scope="module")
