@@ -27,10 +27,13 @@ def load_secret_keys(settings: Settings) -> tuple[str, ...]:
 
 
 def _create_key(path: Path) -> None:
-    """Generate a key unless the file exists."""
+    """Generate a key unless the file exists; raise ValueError if its folder is something else."""
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except FileExistsError as error:
+        raise ValueError(f"{path.parent} is no folder, or a link that leads nowhere") from error
     # Unlike a rename, a link fails if another process was first, whose key is then used.
     with (
         draft_of(path, f"{secrets.token_urlsafe(48)}\n", 0o600) as draft,

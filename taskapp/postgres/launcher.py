@@ -70,4 +70,13 @@ def _unshare_user() -> None:
 
 if __name__ == "__main__":
     parent, uid, gid, niceness, in_namespace = map(int, sys.argv[1:6])
-    launch(parent, uid, gid, niceness, in_namespace, sys.argv[6:])
+    program = sys.argv[6]
+    try:
+        launch(parent, uid, gid, niceness, in_namespace, sys.argv[6:])
+    except BlockingIOError as error:  # EAGAIN of setuid(2) and execve(2)
+        sys.exit(
+            f"{program} cannot be run: this user has too many processes ({error.strerror}). Raise "
+            "the limit, by `ulimit -u` in a shell or LimitNPROC= in a unit of systemd."
+        )
+    except OSError as error:
+        sys.exit(f"{program} cannot be run: {error.strerror}.")

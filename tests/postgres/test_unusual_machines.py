@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from taskapp.postgres.permissions import UnixUser
 from taskapp.postgres.programs import EmbeddedPostgresError
 from taskapp.postgres.server import EmbeddedPostgres, embedded_postgres
 from tests.faults.test_exhausted import namespaces
@@ -18,7 +20,9 @@ from tests.postgres.test_server import execute, needs_linux, needs_root
 from tests.support.backup_tools import without_progress
 from tests.support.environment import inherited_environment
 from tests.support.server_process import (
+    CHECKOUT,
     LONG_ENOUGH,
+    NOBODY,
     PROGRAM,
     ServerProcess,
     postgres_processes,
@@ -26,6 +30,7 @@ from tests.support.server_process import (
     wait_until,
 )
 
+LAUNCHER = CHECKOUT / "taskapp" / "postgres" / "launcher.py"
 LONGEST = 107 - len("/socket/.s.PGSQL.5432")  # bytes of a data folder's path (Linux)
 
 
@@ -235,3 +240,36 @@ def test_a_postgresql_in_a_namespace_ends_with_its_owner_too(new_folder: Path) -
         assert postgres_processes(new_folder)
         server.process.kill()
         wait_until(lambda: not postgres_processes(new_folder))
+
+
+def launched(program: Path, account: UnixUser | None = None) -> str:
+    """Start a program of PostgreSQL that cannot be run, and return what is said of it."""
+    uid, gid = account or (0, 0)
+    numbers = map(str, (os.getpid(), uid, gid, 0, 0))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(LAUNCHER), *numbers, program],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (0, 0)),
+    )
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_a_program_that_the_machine_does_not_run_is_a_sentence(tmp_path: Path) -> None:
+    of_another_machine = tmp_path / "initdb"
+    of_another_machine.write_bytes(b"\x7fELF")
+    assert (
+        launched(of_another_machine) == f"{of_another_machine} cannot be run: Permission denied.\n"
+    )
+    of_another_machine.chmod(0o755)
+    assert "initdb cannot be run: Exec format error" in launched(of_another_machine)
+
+
+@needs_linux
+@needs_root
+def test_too_many_processes_of_the_user_are_a_sentence() -> None:
+    sentence = launched(Path("/bin/true"), NOBODY)
+    assert "this user has too many processes" in sentence
+    assert "LimitNPROC=" in sentence

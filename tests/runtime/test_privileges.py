@@ -134,15 +134,20 @@ def test_a_folder_of_root_is_worked_in_as_root() -> None:
         assert folder.stat().st_uid == 0
 
 
-@pytest.mark.parametrize("name", ["a file/data", "x" * 256, "loop", "nowhere", "nowhere/data"])
+@pytest.mark.parametrize(
+    "name", ["a file", "a pipe", "a file/data", "x" * 256, "loop", "nowhere", "nowhere/data"]
+)
 def test_a_data_folder_that_cannot_be_is_a_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "a file").touch()
+    os.mkfifo(tmp_path / "a pipe")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "nowhere").symlink_to("/proc/nowhere")
     result = run(tmp_path / name)
     assert result.returncode == 2
     assert result.stderr.startswith("The secret key in ")
     assert result.stderr.count("\n") == 1
+    if os.path.lexists(tmp_path / name):
+        assert result.stderr.endswith("is no folder, or a link that leads nowhere\n")
 
 
 @pytest.mark.parametrize("target", ["link", "/nowhere"])
