@@ -10,13 +10,20 @@ from contextlib import contextmanager
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg2
 
 from tests.deploy.built import make
 from tests.deploy.machines import Machine, Network, run, running_network
 from tests.support.database_fixtures import execute
-from tests.support.server_process import CHECKOUT, Client, reserved_port, wait_until
+from tests.support.server_process import (
+    CHECKOUT,
+    Client,
+    NoResponse,
+    reserved_port,
+    wait_until,
+)
 
 PLAYBOOKS = CHECKOUT / "deploy" / "cluster"
 ENVIRONMENT = CHECKOUT / ".venv" / "cluster"  # created by `make test-deploy`
@@ -242,6 +249,15 @@ def running_cluster(**options: Any) -> Iterator[Cluster]:
         yield cluster
 
 
+def acknowledges_writes(address: str) -> bool:
+    with Client(address) as client:
+        try:
+            client.sign_up(f"{uuid4().hex[:12]}@example.com")
+        except (NoResponse, AssertionError):
+            return False
+    return True
+
+
 @contextmanager
 def address_for_clients(cluster: Cluster) -> Iterator[str]:
     """Yield a port on loopback that leads to the site."""
@@ -253,8 +269,8 @@ def address_for_clients(cluster: Cluster) -> Iterator[str]:
         command = ["haproxy", "-q", "-f", str(configuration)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as haproxy:
             try:
-                with Client(str(port)) as client:
-                    wait_until(lambda: client.status("/api/health/ready") == 200)
+                # keepalived may give the address to another machine, until all have started.
+                wait_until(lambda: acknowledges_writes(str(port)))
                 yield str(port)
             finally:
                 haproxy.terminate()
