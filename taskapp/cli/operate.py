@@ -28,8 +28,13 @@ _COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
 
 @click.command("migrate", epilog=EPILOG)
+@click.option(
+    "--only-compatible",
+    is_flag=True,
+    help="Refuse if the taskapp that runs now could not use the database afterwards.",
+)
 @report_errors
-def migrate() -> None:
+def migrate(*, only_compatible: bool) -> None:
     """Migrate the database to this version of taskapp.
 
     The server does the same when it starts. An embedded database that holds accounts is backed up
@@ -44,7 +49,7 @@ def migrate() -> None:
     async def prepare() -> None:
         nonlocal done, revision
         async with database_server(settings, share=True, upgrades=True) as url:
-            done = await prepare_database(settings, url)
+            done = await prepare_database(settings, url, only_compatible=only_compatible)
             revision = await run_in_daemon_thread(read_revision, url)
 
     async def prepare_until_stopped() -> bool:

@@ -67,13 +67,29 @@ class NewerDatabaseError(OperatorError):
         )
 
 
-async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = None) -> bool:
+class IncompatibleMigrationError(OperatorError):
+    """The programs that use the database now could not use it any more."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"A taskapp of revision {revision} cannot use the database at revision {HEAD}. Stop "
+            "every one, and migrate without --only-compatible."
+        )
+
+
+async def migrate(
+    url: str,
+    back_up: Callable[[str], Awaitable[None]] | None = None,
+    *,
+    only_compatible: bool = False,
+) -> bool:
     """Run the missing migrations, in one process at a time; return whether there were any.
 
     `back_up` is called with the old revision before the first migration, unless the database is
-    empty.
+    empty. With `only_compatible`, nothing is done that shuts out programs of the old revision.
 
     Raises:
+        IncompatibleMigrationError: it would be.
         NewerDatabaseError: the database is newer, and this code may not use it.
         MigrationError: PostgreSQL rejected a statement; everything was rolled back.
         SettingsError: the address of the database cannot be parsed.
@@ -83,6 +99,8 @@ async def migrate(url: str, back_up: Callable[[str], Awaitable[None]] | None = N
     if revision is not None and is_migrated(revision):
         return False
     before = revision.number if revision else ""
+    if before and only_compatible and await run_in_daemon_thread(_oldest_program) > before:
+        raise IncompatibleMigrationError(before)
     if before and back_up is not None:
         await back_up(before)
     log("database.migrating", before=before, after=HEAD)
@@ -173,6 +191,13 @@ def _find_obstacle(connection: Connection) -> str:
             f"TASKAPP_MIGRATION_DATABASE_URL set to the address of a user who may."
         )
     return ""
+
+
+def _oldest_program() -> str:
+    """Return the revision of the oldest program that works on the tables of this one."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415  # see `_upgrade`
+
+    return str(ScriptDirectory(str(FOLDER)).get_revision(HEAD).module.oldest_program)
 
 
 def _upgrade(url: str) -> bool:

@@ -79,11 +79,14 @@ def _archiving(settings: Settings) -> ExtraSettings:
     return lambda cluster: archive_settings(repository.archive(read_identity(cluster)))
 
 
-async def prepare_database(settings: Settings, url: str) -> MigrationResult:
+async def prepare_database(
+    settings: Settings, url: str, *, only_compatible: bool = False
+) -> MigrationResult:
     """Migrate the database to the revision of this code, an embedded one with data after a backup.
 
     Raises:
         BackupError: the backup failed, so nothing was changed.
+        IncompatibleMigrationError: programs of the old revision would be shut out.
         NewerDatabaseError: the database is newer, and this code may not use it.
         MigrationError: the database refuses.
         SettingsError: the address of the database cannot be parsed.
@@ -97,9 +100,10 @@ async def prepare_database(settings: Settings, url: str) -> MigrationResult:
             backups.append(backup.path)
 
     if settings.uses_embedded_database:
-        migrated = await migrate(url, back_up)
+        migrated = await migrate(url, back_up, only_compatible=only_compatible)
     else:
-        migrated = await migrate(settings.migration_database_url or url)
+        own_url = settings.migration_database_url or url
+        migrated = await migrate(own_url, only_compatible=only_compatible)
     return MigrationResult(migrated, backups[0] if backups else None)
 
 

@@ -23,6 +23,7 @@ from taskapp.db.migrations import (
     FOLDER,
     HEAD,
     LOCK,
+    IncompatibleMigrationError,
     MigrationError,
     NewerDatabaseError,
     Revision,
@@ -236,6 +237,20 @@ def test_a_newer_database_is_used_if_it_says_that_this_program_may(
         with pytest.raises(NewerDatabaseError):
             asyncio.run(migrate(url))
     assert revision_of(url) == "9999"
+
+
+def test_on_demand_no_program_that_may_use_the_tables_now_is_shut_out(url: str) -> None:
+    assert asyncio.run(migrate(url, only_compatible=True)) is True  # an empty database
+    head = read_revision(url)
+    assert head
+    older = REVISIONS[REVISIONS.index(head.oldest_program) - 1]
+    step(url, command.downgrade, older)
+    with pytest.raises(IncompatibleMigrationError, match=f"of revision {older} cannot use"):
+        asyncio.run(migrate(url, only_compatible=True))
+    assert revision_of(url) == older
+    step(url, command.upgrade, head.oldest_program)
+    asyncio.run(migrate(url, only_compatible=True))
+    assert revision_of(url) == HEAD
 
 
 def test_an_unknown_revision_is_rejected(url: str) -> None:

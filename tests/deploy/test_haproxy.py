@@ -1,7 +1,6 @@
 """HAProxy with deploy/haproxy/haproxy.cfg, in front of two taskapps on one PostgreSQL."""
 
 import json
-import re
 import signal
 import subprocess
 import tempfile
@@ -18,11 +17,10 @@ import psycopg2
 import pytest
 
 from handlers.web.base import HSTS
-from tests.deploy.certificates import make_authority, make_certificate
+from tests.deploy.haproxy import CONFIGURATION, running_haproxy
 from tests.deploy.proxy import HOST, Proxy, Reply
 from tests.support.database_fixtures import execute, locked_tasks, locked_users
 from tests.support.server_process import (
-    CHECKOUT,
     Client,
     ServerProcess,
     reserved_port,
@@ -30,7 +28,6 @@ from tests.support.server_process import (
     wait_until,
 )
 
-CONFIGURATION = CHECKOUT / "deploy" / "haproxy"
 ERRORS = sorted((CONFIGURATION / "errors").iterdir())
 KEY = "only-for-tests-0123456789-abcdefghijklmnop"
 WRITERS = 4
@@ -57,34 +54,6 @@ class Site:
 
     def curl(self, path: str, *options: str) -> Reply:
         return self.proxy.curl(path, "-H", f"Authorization: Bearer {self.alice.token}", *options)
-
-
-@contextmanager
-def running_haproxy(folder: Path, ports: dict[int, int]) -> Iterator[Proxy]:
-    """Run HAProxy with its ports and paths moved."""
-    authority = make_authority(folder)
-    certificate = make_certificate(folder, authority, HOST)
-    (folder / "tls").mkdir()
-    both = certificate.path.read_text() + certificate.key.read_text()
-    (folder / "tls" / f"{HOST}.pem").write_text(both)
-    text = (CONFIGURATION / "haproxy.cfg").read_text()
-    text = text.replace("/etc/haproxy/errors", str(CONFIGURATION / "errors"))
-    text = text.replace("/etc/haproxy/tls", str(folder / "tls"))
-    text = re.sub(r"(?<=:)(\d+)\b", lambda match: str(ports[int(match[1])]), text)
-    (folder / "haproxy.cfg").write_text(text)
-    with (
-        (folder / "error.log").open("wb") as log,
-        subprocess.Popen(["haproxy", "-f", folder / "haproxy.cfg"], stdout=log, stderr=log) as run,
-    ):
-        try:
-            proxy = Proxy(folder, ports[80], ports[443], authority)
-            wait_until(
-                lambda: run.poll() is not None or proxy.curl("/api/health/ready").status == 200
-            )
-            assert run.poll() is None, proxy.log()
-            yield proxy
-        finally:
-            run.send_signal(signal.SIGTERM)
 
 
 @pytest.fixture
