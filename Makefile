@@ -90,7 +90,7 @@ binary: wheel $(VENV)/.binary  ## build dist/taskapp, one file that needs no Pyt
 	@echo "Collecting taskapp and Python; PyInstaller says what it does ..."
 	$(VENV)/binary/bin/python -m PyInstaller --noconfirm --log-level INFO --distpath build/collected --workpath build/work deploy/binary/taskapp.spec
 	@echo "Compressing them with PostgreSQL into one file; this takes half a minute ..."
-	$(VENV)/binary/bin/python deploy/binary/pack.py build/collected/taskapp dist/taskapp
+	$(VENV)/binary/bin/python -m deploy.binary.pack build/collected/taskapp dist/taskapp
 	ln -f dist/taskapp dist/taskapp-linux-$(MACHINE)
 	rm -rf build
 

@@ -441,11 +441,12 @@ function showErrors(form, page) {
   for (const field of textFields(form)) {
     const error = page && find(`#${field.id}-error`, page);
     find(`#${field.id}-error`)?.remove();
-    field.setAttribute("aria-invalid", Boolean(error));
-    field.closest(".line")?.classList.toggle("refused", Boolean(error));
+    field.setAttribute("aria-invalid", !!error);
+    field.closest(".line")?.classList.toggle("refused", !!error);
     if (error) (field.closest(".line") ?? field).after(error);
     const ids = [`${field.id}-hint`, `${field.id}-error`].filter(byId);
     field.setAttribute("aria-describedby", ids.join(" "));
+    if (!ids[0]) field.removeAttribute("aria-describedby");
     if (error && hasFocus(form)) focus(field);
   }
 }

@@ -34,6 +34,7 @@ from tests.support.clients import ApiClient
 from tests.support.compiled_templates import CompiledTemplates
 from tests.support.database_fixtures import new_database
 from tests.support.environment import CHEAP_AND_UNLIMITED, MACHINE, MEASURED, POSTGRESQL, SECRET_KEY
+from tests.support.logging_state import logging_of_its_own
 from tests.support.server_process import LONG_ENOUGH, new_data_folder
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # for busy machines
@@ -82,6 +83,13 @@ TEST_SETTINGS = {
 def no_event_loop_by_itself() -> None:
     """Keep pytest-tornado's first loop from creating another one, which would never be closed."""
     asyncio.set_event_loop(None)
+
+
+@pytest.fixture(autouse=True)
+def logging_is_that_of_a_new_process() -> Iterator[None]:
+    """Keep what a command or a server configures in one test from the next ones."""
+    with logging_of_its_own():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,6 @@
 """Appends PyInstaller's output and PostgreSQL to the shell script that unpacks them.
 
-The environment that it runs in has taskapp, whose progress it shows.
+It runs in the folder of the checkout, with whose code it shows its progress.
 """
 
 import gzip

@@ -42,6 +42,11 @@ class CredentialsPage(PageHandler):
     template: ClassVar[str]
     has_session_ended = False  # it has, since the browser was here last
 
+    @property
+    def is_loaded_again(self) -> bool:
+        """Return whether our script asks: it leaves the list for this page."""
+        return self.request.headers.get("Sec-Fetch-Dest") == "empty"
+
     def render_credentials(self, values: dict[str, str], error: TaskappError | None = None) -> None:
         """Render the form with what was typed and what is wrong."""
         self.render_form(self.template, error, values=values, **self.template_context())
@@ -66,6 +71,8 @@ class CredentialsPage(PageHandler):
         if await find_session_user(self.services.database, session.secret_hash) is None:
             self.end_session()
             self.has_session_ended = True
+            if self.is_loaded_again:
+                self.set_site_cookie("flash", "session-over")
         return self.session_token is not None
 
 

@@ -324,11 +324,16 @@ class PageHandler(BaseHandler):
         self.set_header("Location", self.application.path(path))
         self.finish()
 
+    @property
+    def is_loaded_again(self) -> bool:
+        """Return whether a script asks that leads the browser to this page then."""
+        return False
+
     def _take_flash_message(self, csrf_token: str) -> HtmlChunks:
         """Return the flash message as HTML, and clear its cookie; empty if there is none."""
         html = HtmlChunks()
         cookie = self.read_cookie("flash") if self.is_safe() else None
-        if cookie:
+        if cookie and not self.is_loaded_again:
             self.remove_site_cookie("flash")
         if text := self.flash_message or cookie:
             flash_message = read_flash_message(text, self.is_deleted)

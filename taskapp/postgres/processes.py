@@ -41,6 +41,7 @@ _SEVERITIES = {
 # PostgreSQL calls this FATAL. All its clients are ours, and whoever ends one tells why.
 _CLIENT_ENDED = "connection to client lost"
 _USER = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)  # the effective one (proc_pid_status(5))
+_PARENT = re.compile(r"^PPid:\t(\d+)", re.MULTILINE)
 _OWN_NAME = re.compile(r"(^|/)(postgres|initdb)([: ]|$)")
 _LAUNCHER = (
     (str(Path(sys.executable).with_name("launcher")),)
@@ -198,9 +199,16 @@ def find_processes(marker: str, data_folder: Path) -> list[int]:
 async def end_processes(
     find: Callable[[], Sequence[int]], *, first: Sequence[tuple[signal.Signals, float]] = ()
 ) -> bool:
-    """Send ever stronger signals to what `find` returns; return whether all processes ended."""
+    """Send ever stronger signals to what `find` returns; return whether all processes ended.
+
+    A postmaster ends its processes itself. The signals have other meanings for them: by SIGINT, the
+    checkpointer of PostgreSQL 18 ends before those that still write.
+    """
     for way, timeout in (*first, *_WAYS_TO_END):
-        for pid in find():
+        pids = find()
+        for pid in pids:
+            if way is not signal.SIGKILL and _find_parent(pid) in pids:
+                continue
             with suppress(ProcessLookupError):
                 os.kill(pid, way)
         if await wait_until(lambda: not find(), timeout, interval=0.01):
@@ -293,6 +301,12 @@ def _live_processes() -> Iterator[tuple[int, int, str, str]]:
         for line in output.splitlines():
             pid, uid, command = line.split(maxsplit=2)
             yield int(pid), int(uid), command, command
+
+
+def _find_parent(pid: int) -> int | None:
+    """Return the id of the process that started this one; None where /proc does not tell."""
+    parent = _PARENT.search(_read(Path(f"/proc/{pid}/status")))
+    return int(parent[1]) if parent else None
 
 
 def _read(path: Path) -> str:

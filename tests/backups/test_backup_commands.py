@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -34,7 +33,6 @@ from tests.support.database_fixtures import (
     new_database,
     open_database,
 )
-from tests.support.logging_state import restored_logging
 from tests.support.server_process import wait_until
 
 __all__ = ["instance", "original"]  # fixtures
@@ -42,12 +40,6 @@ __all__ = ["instance", "original"]  # fixtures
 cli = click.Group("taskapp", commands=LazyCommands(COMMANDS))
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 TIMESTAMP = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"
-
-
-@pytest.fixture(autouse=True)
-def _same_logging_afterwards() -> Iterator[None]:
-    with restored_logging():
-        yield
 
 
 def run(instance: Instance, *arguments: str, code: int = 0, **changes: str) -> str:

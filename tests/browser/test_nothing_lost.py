@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import BrowserContext, Dialog, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, expect
 
 from tests.support.browser_fixtures import Account
 from tests.support.stories import (
@@ -171,6 +171,21 @@ def test_a_session_that_ended_leads_to_the_login_page(
     expect(box(tasks, "Buy milk")).not_to_be_checked()
 
 
+def test_a_session_that_was_ended_elsewhere_is_told_on_the_login_page(
+    tasks: Page, context: BrowserContext, browser: Browser
+) -> None:
+    add(tasks, "Buy milk")
+    elsewhere = browser.new_context(storage_state=context.storage_state())
+    other = elsewhere.new_page()
+    other.goto(tasks.url)
+    other.get_by_role("button", name="Log out").click()
+    expect(other.get_by_role("heading", name="Log in")).to_be_visible()
+    elsewhere.close()
+    box(tasks, "Buy milk").click()
+    expect(tasks.get_by_role("heading", name="Log in")).to_be_visible()
+    expect(tasks.get_by_role("status")).to_have_text("Your session has ended. Log in to continue.")
+
+
 def test_a_draft_survives_a_reload_until_it_is_sent(tasks: Page) -> None:
     tasks.get_by_text("Add description").click()
     tasks.get_by_label("Description").fill("Oat")
@@ -196,7 +211,7 @@ def test_a_draft_of_an_older_version_is_not_put_over_a_newer(
     edit(other, "Buy milk")
     title_field(other).fill("By the other")
     title_field(other).press("Enter")
-    expect(titles(other)).to_have_text(["By the other"])
+    expect(flash_message(other)).to_contain_text("Task saved.")
     tasks.goto("/tasks")
     edit(tasks, "By the other")
     expect(title_field(tasks)).to_have_value("By the other")

@@ -30,7 +30,6 @@ from taskapp.db.migrations import FOLDER, HEAD
 from taskapp.postgres.programs import preferred_programs
 from taskapp.runtime.database_server import prepare_database
 from tests.postgres.test_server import execute, owner, url_of
-from tests.support.logging_state import restored_logging
 from tests.support.server_process import LONG_ENOUGH, wait_until
 
 CHECKOUT = Path(__file__).parents[2]
@@ -42,15 +41,13 @@ cli = click.Group("taskapp", commands=LazyCommands(COMMANDS))
 
 
 @pytest.fixture(autouse=True)
-def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Remove the settings and the `.env` file of the user who runs the tests."""
     for name in os.environ:
         if name.startswith("TASKAPP_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("TASKAPP_BCRYPT_ROUNDS", "4")
     monkeypatch.chdir(tmp_path)
-    with restored_logging():
-        yield
 
 
 @contextmanager

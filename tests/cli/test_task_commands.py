@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 
 from server import cli
 from tests.deploy.certificates import Certificate, make_authority, make_certificate
-from tests.support.logging_state import restored_logging
 from tests.support.server_process import (
     Client,
     ServerProcess,
@@ -27,12 +26,6 @@ from tests.support.server_process import (
 NO_SUCH_ID = "01900000-0000-7000-8000-000000000000"
 PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
 TITLES = ["Buy milk", 'Say "hello"', "it's", "$(id) `id` \\ %s", "Ärger & <b>", "🍎"]
-
-
-@pytest.fixture(autouse=True)
-def _same_logging_afterwards() -> Iterator[None]:
-    with restored_logging():
-        yield
 
 
 @pytest.fixture(scope="module")

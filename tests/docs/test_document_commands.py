@@ -50,6 +50,11 @@ ELSEWHERE = {
         "cp -r deploy/haproxy/haproxy.cfg deploy/haproxy/errors /etc/haproxy/": "tests/deploy/"
         "test_haproxy.py::test_a_taskapp_that_is_killed_fails_no_request_that_may_be_repeated",
     },
+    "docs/how-to/delivery.md": {
+        "python3 deploy/delivery/deploy.py /etc/taskapp/delivery.toml"
+        " ghcr.io/example/taskapp:1.2.0": "tests/deploy/test_delivery.py"
+        "::test_a_good_version_goes_live_without_a_failed_request",
+    },
     "docs/how-to/three-machines.md": {
         "make cluster": CLUSTER,
         "cd deploy/cluster": CLUSTER,

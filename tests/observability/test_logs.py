@@ -8,7 +8,6 @@ import pty
 import re
 import sys
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,9 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskapp.config.settings import load_settings
-from taskapp.observability import logs
 from taskapp.observability.logs import configure_logging, log, request_values
-from tests.support.logging_state import restored_logging
 
 NASTY = (
     "\n{}\n",
@@ -36,14 +33,6 @@ NASTY = (
     "\U0001f469\u200d\U0001f680",
     '"\\',
 )
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave the logging of the other tests as it was."""
-    monkeypatch.setattr(logs, "_output", logs._Output())  # noqa: SLF001  # there is no other way
-    with restored_logging():
-        yield
 
 
 def configure(form: str, level: str = "info") -> io.StringIO:

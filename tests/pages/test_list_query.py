@@ -53,6 +53,11 @@ async def leads_back(mine: PageClient, page: Page, list_query: str, fragment: st
     return await mine.follow(page)
 
 
+def first_part(page: Page) -> list[Row]:
+    """Return the rows without those of the fold below them."""
+    return [row for row in page.rows if row.is_completed == page.rows[0].is_completed]
+
+
 def at(row: Row) -> str:
     """Return the fragment that shows a row of the list."""
     return f"#task-{row.id}"
@@ -67,7 +72,7 @@ async def test_every_link_of_a_row_and_the_theme_keep_the_query(
 ) -> None:
     list_query = await open_part(mine, query, page_number)
     page = mine.page
-    assert len(page.rows) == (3 if page_number == 2 else 50)
+    assert len(page.rows) == (50 if page_number == 1 else 3 if query else 8)
     for row in page.rows:
         for action in ("edit", "delete", "status"):
             assert page.references.count(f"/tasks/{row.id}/{action}{list_query}") == 1
@@ -81,7 +86,7 @@ async def test_completing_and_undoing_lead_back(
     list_query = await open_part(mine, query, page_number)
     row, beside = mine.page.rows[:2]
     page = await leads_back(mine, await mine.send(row.title), list_query, at(beside))
-    assert row.id not in {each.id for each in page.rows}
+    assert row not in first_part(page)
     page = await leads_back(mine, await mine.send("Undo"), list_query, at(row))
     if query == "?status=completed":
         page = await mine.open(f"/tasks{query}")  # the latest completion is the first there
@@ -117,13 +122,13 @@ async def test_deleting_leads_to_the_task_beside(
 ) -> None:
     list_query = await open_part(mine, query, page_number)
     for place in (0, -1):
-        row = mine.page.rows[place]
+        row = first_part(mine.page)[place]
         page = await mine.open(mine.page.link(f"Delete: {row.title}"))
         assert page.link("Cancel") == f"/tasks{list_query}{at(row)}"
         response = await mine.send("Delete")
         page = await mine.open(f"/tasks{list_query}")
         # Below the last row of a page, the next task has come up from the next page.
-        beside = page.rows[0] if place == 0 else page.rows[-1]
+        beside = first_part(page)[place]
         await leads_back(mine, response, list_query, at(beside))
         assert row not in page.rows
 

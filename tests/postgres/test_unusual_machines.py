@@ -270,6 +270,9 @@ def test_a_program_that_the_machine_does_not_run_is_a_sentence(tmp_path: Path) -
 @needs_linux
 @needs_root
 def test_too_many_processes_of_the_user_are_a_sentence() -> None:
-    sentence = launched(Path("/bin/true"), NOBODY)
+    # The limit counts the others of that user.
+    with subprocess.Popen(["sleep", "600"], user=NOBODY.uid) as other:
+        sentence = launched(Path("/bin/true"), NOBODY)
+        other.kill()
     assert "this user has too many processes" in sentence
     assert "LimitNPROC=" in sentence

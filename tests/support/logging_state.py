@@ -1,20 +1,22 @@
-"""The logging of this process, which a command that runs in it changes."""
+"""The logging of this process, which a command or a server that runs in it changes."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest import mock
 
-from taskapp.config.settings import load_settings
-from taskapp.observability.logs import configure_logging
+from taskapp.observability import logs
 
 
 @contextmanager
-def restored_logging() -> Iterator[None]:
-    """Restore at the end of the block what `configure_logging` and a command's settings change."""
+def logging_of_its_own() -> Iterator[None]:
+    """Begin with the log as a process has it at first, and undo what `configure_logging` does."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    yield
-    configure_logging(load_settings({}))
+    with mock.patch.object(logs, "_output", logs._Output()):  # noqa: SLF001  # there is no other way
+        yield
+    if root.handlers == handlers:
+        return
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
     root.setLevel(level)
