@@ -54,6 +54,10 @@ if [ ! -e "$root/etc/taskapp-machine" ]; then
     for wants in "$root"/etc/systemd/system/*.wants; do
         find "$wants" -type l ! -name ssh.service -delete
     done
+    # By those of SysV, systemd would call Redis enabled, and not start it: a K disables it.
+    for link in "$root"/etc/rc[2-5].d/S*; do
+        mv "$link" "${link%/S*}/K${link##*/S}"
+    done
     rm -f "$root/usr/sbin/policy-rc.d" "$root"/etc/haproxy/haproxy.cfg "$root"/etc/pgbackrest.conf
     rm -rf "$root"/var/lib/postgresql/* "$root"/etc/postgresql/*
     # It may not raise limits here.
