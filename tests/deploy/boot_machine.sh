@@ -9,7 +9,7 @@ read -r _ # the end of the cable is here
 root=$folder/root
 mkdir -p "$root"
 mount --make-rprivate /
-mount -t tmpfs tmpfs "$root"
+mount -t tmpfs -o mode=755 tmpfs "$root"
 for part in home opt root srv; do
     mkdir -p "$folder/disk/$part" "$root/$part"
     mount --bind "$folder/disk/$part" "$root/$part"
@@ -63,10 +63,10 @@ if [ ! -e "$root/etc/taskapp-machine" ]; then
     # It may not raise limits here.
     mkdir -p "$root/etc/systemd/system/service.d"
     printf '[Service]\nLimitNOFILE=%s\n' "$(ulimit -Hn)" >"$root/etc/systemd/system/service.d/limit.conf"
-    mkdir -p "$root/root/.ssh" "$root/etc/ssh/sshd_config.d"
-    chmod 700 "$root/root/.ssh"
-    cp "$folder/../key.pub" "$root/root/.ssh/authorized_keys"
-    printf 'UsePAM no\nUseDNS no\nPermitRootLogin prohibit-password\n' >"$root/etc/ssh/sshd_config.d/taskapp.conf"
+    mkdir -p "$root/etc/ssh/sshd_config.d"
+    cp "$folder/../key.pub" "$root/etc/ssh/taskapp_keys"
+    printf '%s\n' 'UsePAM no' 'UseDNS no' 'PermitRootLogin prohibit-password' \
+        'AuthorizedKeysFile /etc/ssh/taskapp_keys' >"$root/etc/ssh/sshd_config.d/taskapp.conf"
     systemd-machine-id-setup --root="$root" >/dev/null 2>&1
     echo "$name" >"$root/etc/hostname"
     echo "127.0.0.1 localhost $name" >"$root/etc/hosts"

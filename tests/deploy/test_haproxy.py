@@ -19,7 +19,7 @@ import pytest
 from handlers.web.base import HSTS
 from tests.deploy.haproxy import CONFIGURATION, running_haproxy
 from tests.deploy.proxy import HOST, Proxy, Reply
-from tests.support.database_fixtures import execute, locked_tasks, locked_users
+from tests.support.database_fixtures import count_waiting, execute, locked_tasks, locked_users
 from tests.support.server_process import (
     Client,
     ServerProcess,
@@ -35,9 +35,6 @@ MANY = 50  # tasks
 INSERTING = (
     "SELECT 1 FROM pg_locks"
     " WHERE relation = 'tasks'::regclass AND mode = 'RowExclusiveLock' AND NOT granted"
-)
-WAITING = (
-    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 )
 ADDED = "SELECT task_count FROM users WHERE email = %s"
 JSON = ("-H", "Content-Type: application/json")
@@ -158,7 +155,7 @@ def test_a_refusal_after_a_repetition_does_not_say_that_nothing_has_changed(
         # The statements are sent, so that they succeed without those who sent them.
         with locked_users(database_url):
             sent = [others.submit(add) for _ in processes]  # one for each server
-            wait_until(lambda: len(execute(database_url, WAITING)) == len(processes))
+            wait_until(lambda: count_waiting(database_url) == len(processes))
             for process in processes:
                 process.send_signal(signal.SIGSTOP)
         wait_until(lambda: execute(database_url, ADDED, site.alice.email) == [(2,)])

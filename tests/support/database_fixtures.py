@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -83,30 +83,36 @@ def make_newer(url: str, oldest_program: str) -> None:
 
 
 @contextmanager
-def locked_tasks(url: str) -> Iterator[None]:
+def _locked(url: str, statement: str) -> Iterator[None]:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        yield
+        connection.rollback()
+
+
+def locked_tasks(url: str) -> AbstractContextManager[None]:
     """Lock the table of tasks against writes while the block runs."""
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute("LOCK TABLE tasks")
-        yield
-        connection.rollback()
+    return _locked(url, "LOCK TABLE tasks")
 
 
-@contextmanager
-def locked_users(url: str) -> Iterator[None]:
+def locked_users(url: str) -> AbstractContextManager[None]:
     """Lock all users, whose tasks can then be read, but not added, while the block runs."""
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT id FROM users FOR UPDATE")
-        yield
-        connection.rollback()
+    return _locked(url, "SELECT id FROM users FOR UPDATE")
 
 
-def is_waited_for(url: str) -> bool:
-    """Return whether a statement in this database waits for a lock."""
+def count_waiting(url: str) -> int:
+    """Return how many statements in this database wait for a lock."""
     waiting = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
-    return execute(url, waiting) != [(0,)]
+    [(number,)] = execute(url, waiting)
+    return int(number)
+
+
+def is_waited_for(url: str) -> bool:
+    """Return whether a statement in this database waits for a lock."""
+    return count_waiting(url) > 0
 
 
 def add_user(url: str, name: str) -> str:
