@@ -23,9 +23,10 @@ from taskapp.postgres.permissions import UnixUser
 _logger = logging.getLogger("taskapp.postgresql")
 
 # Signals that end PostgreSQL, and the seconds each is given: fast and immediate shutdown, kill.
-_WAYS_TO_END = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
-# Smart shutdown: a fast one complains of every connection whose end it has not noticed yet.
-_QUIET_WAY = ((signal.SIGTERM, 1.0),)
+KILL = ((signal.SIGKILL, 5.0),)
+_SHUTDOWNS = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), *KILL)
+# Smart shutdown first: a fast one complains of every connection whose end it has not noticed yet.
+_QUIET_SHUTDOWNS = ((signal.SIGTERM, 1.0), *_SHUTDOWNS)
 _LAST_LINES_TIMEOUT = 2.0  # seconds to wait for the last log lines of an ended PostgreSQL
 _MAX_LINE = 65536  # bytes
 _SEVERITIES = {
@@ -84,7 +85,7 @@ class PostgresProcess:
 
     async def end(self) -> None:
         """Shut it down: by smart, fast or immediate shutdown, or at last by SIGKILL."""
-        await end_processes(lambda: [] if self.has_ended else [self.pid], first=_QUIET_WAY)
+        await end_processes(lambda: [] if self.has_ended else [self.pid], _QUIET_SHUTDOWNS)
         await asyncio.wait([self._log.ended], timeout=_LAST_LINES_TIMEOUT)
         self._log.close()
 
@@ -197,20 +198,22 @@ def find_processes(marker: str, data_folder: Path) -> list[int]:
 
 
 async def end_processes(
-    find: Callable[[], Sequence[int]], *, first: Sequence[tuple[signal.Signals, float]] = ()
+    find: Callable[[], Sequence[int]],
+    signals: Sequence[tuple[signal.Signals, float]] = _SHUTDOWNS,
 ) -> bool:
-    """Send ever stronger signals to what `find` returns; return whether all processes ended.
+    """Send one signal after the other to what `find` returns; return whether all processes ended.
 
-    A postmaster ends its processes itself. The signals have other meanings for them: by SIGINT, the
-    checkpointer of PostgreSQL 18 ends before those that still write.
+    With each signal come the seconds that it is given. A postmaster ends its processes itself. The
+    signals have other meanings for them: by SIGINT, the checkpointer of PostgreSQL 18 ends before
+    those that still write.
     """
-    for way, timeout in (*first, *_WAYS_TO_END):
+    for number, timeout in signals:
         pids = find()
         for pid in pids:
-            if way is not signal.SIGKILL and _find_parent(pid) in pids:
+            if number is not signal.SIGKILL and _find_parent(pid) in pids:
                 continue
             with suppress(ProcessLookupError):
-                os.kill(pid, way)
+                os.kill(pid, number)
         if await wait_until(lambda: not find(), timeout, interval=0.01):
             return True
     return False

@@ -35,6 +35,7 @@ from taskapp.postgres.permissions import (
     postgres_account,
 )
 from taskapp.postgres.processes import (
+    KILL,
     PostgresProcess,
     end_processes,
     find_processes,
@@ -208,6 +209,9 @@ class EmbeddedPostgres:
             await self._process.end()
             self._process = None
         if self._lock is not None:
+            with suppress(OSError):  # nothing can be found, which the start has told
+                # Where the postmaster had to be killed, those that it started may hang as well.
+                await end_processes(self._find_processes, KILL)
             os.ftruncate(self._lock, 0)
             os.close(self._lock)
             self._lock = None
@@ -298,20 +302,19 @@ class EmbeddedPostgres:
         By `postmaster.pid`, PostgreSQL would take a zombie, or another program with that process
         id, for a live server.
         """
-
-        def find() -> list[int]:
-            return find_processes(self._name, self._folder)
-
-        if leftovers := find():
+        if leftovers := self._find_processes():
             _logger.info("Waiting for an earlier PostgreSQL to end: processes %s", leftovers)
-            if not await end_processes(find):
+            if not await end_processes(self._find_processes):
                 raise EmbeddedPostgresError(
-                    f"An earlier PostgreSQL in {self._folder} does not end: processes {find()}. "
-                    f"End them, or restart the machine."
+                    f"An earlier PostgreSQL in {self._folder} does not end: processes "
+                    f"{self._find_processes()}. End them, or restart the machine."
                 )
         lock_of_socket = self._socket.with_name(f"{self._socket.name}.lock")
         for trace in (self._cluster / "postmaster.pid", self._socket, lock_of_socket):
             trace.unlink(missing_ok=True)
+
+    def _find_processes(self) -> list[int]:
+        return find_processes(self._name, self._folder)
 
     async def _launch(self) -> None:
         quoted = str(self._socket.parent).replace('"', '""')

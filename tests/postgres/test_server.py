@@ -337,15 +337,18 @@ def test_a_server_that_fails_to_come_back_is_tried_again(
     asyncio.run(scenario())
 
 
-def test_a_server_that_does_not_react_is_ended_by_force(
-    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hanging", [lambda folder: [postmaster_of(folder)], postgres_processes])
+def test_a_server_that_does_not_react_is_ended_by_force_with_all_its_processes(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch, hanging: Callable[[Path], list[int]]
 ) -> None:
-    ways = [(signal.SIGINT, 0.2), (signal.SIGQUIT, 0.2), (signal.SIGKILL, LONG_ENOUGH)]
-    monkeypatch.setattr("taskapp.postgres.processes._WAYS_TO_END", ways)
+    signals = [(signal.SIGINT, 0.2), (signal.SIGQUIT, 0.2), (signal.SIGKILL, LONG_ENOUGH)]
+    monkeypatch.setattr("taskapp.postgres.processes._QUIET_SHUTDOWNS", signals)
 
     async def scenario() -> None:
         async with embedded_postgres(data_folder):
-            os.kill(postmaster_of(data_folder), signal.SIGSTOP)
+            for pid in hanging(data_folder):
+                os.kill(pid, signal.SIGSTOP)
+        assert postgres_processes(data_folder) == []
         await start_and_stop(data_folder)
 
     asyncio.run(scenario())
