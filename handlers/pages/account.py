@@ -14,6 +14,7 @@ from taskapp.core.errors import (
 )
 from taskapp.forms.accounts import TOKEN_LIFETIMES
 from taskapp.forms.parameters import read_number
+from taskapp.operations.access_checks import require_session
 from taskapp.operations.account_deletion import finish_deletion
 from taskapp.operations.account_self_service import (
     change_password,
@@ -81,6 +82,7 @@ class PasswordPage(AccountPage):
     async def post(self) -> None:
         """Change the password, end all other sessions and revoke all API tokens."""
         if self._is_repeated:
+            await require_session(self.services, self.session)
             self.redirect_to("/account", "password-changed")
             return
         sent = self.read_form("current_password", "new_password")

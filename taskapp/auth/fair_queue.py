@@ -18,9 +18,9 @@ class FairQueue:
     """Lets some callers work at a time, and the others wait, in one line for each client.
 
     The lines are served in turn. A client and an account get at most half of the places. When all
-    places are taken, the last one of the longest line has to leave for a client that waits less
-    (longest queue drop, Suter et al. 1999). Callers whom their account knows have places of their
-    own besides, and are served alternately with the others.
+    places, or those of an account, are taken, the last one of the longest line has to leave for a
+    client that waits less (longest queue drop, Suter et al. 1999). Callers whom their account knows
+    have places of their own besides, and are served alternately with the others.
     """
 
     def __init__(self, workers: int, *, places: int, places_for_known: int) -> None:
@@ -107,24 +107,37 @@ class _Room:
         self._lines: dict[str, deque[_Turn]] = {}  # by client, the next one first
 
     def take_place(self, client: str, account: str) -> _Turn:
-        if max(self._held["client", client], self._held["account", account]) >= self._share:
+        if self._held["client", client] >= self._share:
             raise _too_many(self._share)
-        if self._free <= 0:
-            self._push_out_for(client)
+        if self._held["account", account] >= self._share:
+            if not self._push_out_for(client, account):
+                raise _too_many(self._share)
+        elif self._free <= 0 and not self._push_out_for(client):
+            detail = Message("Too many people are logging in right now.")
+            raise Unavailable(detail, retry_after=RETRY_AFTER)
         self._free -= 1
         self._held.update([("client", client), ("account", account)])
         turn = _Turn(self, client, account, asyncio.get_running_loop().create_future())
         self._lines.setdefault(client, deque()).append(turn)
         return turn
 
-    def _push_out_for(self, client: str) -> None:
-        longest: deque[_Turn] = max(self._lines.values(), key=len, default=deque())
-        if len(longest) <= len(self._lines.get(client, ())) + 1:
-            detail = Message("Too many people are logging in right now.")
-            raise Unavailable(detail, retry_after=RETRY_AFTER)
-        begun = longest.pop().begun
-        if not begun.done():
-            begun.set_exception(_too_many(len(longest)))
+    def _push_out_for(self, client: str, account: str | None = None) -> bool:
+        """Make one leave that waits in the longest line, or in that for an account.
+
+        Return False if no other client waits more often than this one would.
+        """
+        lines = {
+            other: [turn for turn in line if account in {None, turn.account}]
+            for other, line in self._lines.items()
+        }
+        longest = max(lines.values(), key=len, default=[])
+        if len(longest) <= len(lines.get(client, ())) + 1:
+            return False
+        last = longest[-1]
+        self._lines[last.client].remove(last)
+        if not last.begun.done():
+            last.begun.set_exception(_too_many(len(longest) - 1))
+        return True
 
     def give_back(self, turn: _Turn) -> None:
         self._free += 1

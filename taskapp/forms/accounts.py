@@ -21,7 +21,7 @@ from taskapp.forms.fields import (
     read_text,
     require_length,
 )
-from taskapp.forms.text_rules import STORABLE, is_visible
+from taskapp.forms.text_rules import STORABLE, as_shown
 
 WEAK_PASSWORD = Message("This password is too easy to guess. Make it longer or add a word or two.")
 
@@ -82,8 +82,8 @@ def _read_password(value: Any) -> str:
 
 
 def _read_token_name(value: Any) -> str:
-    name = read_text(value).strip()
-    if not is_visible(name):
+    name = as_shown(read_text(value))
+    if not name:
         raise FieldError(Message("Name is required"))
     return require_length(name, 1, TOKEN_NAME_LENGTH)
 

@@ -6,6 +6,7 @@ So characters up to U+00FF are written as \xHH, and all others as they are.
 """
 
 import re
+import unicodedata
 
 # Spaces, controls and joiners: characters that show nothing. Listed here rather than taken from
 # Unicode tables, so that an emoji of a later Unicode version counts as visible.
@@ -17,15 +18,28 @@ _SPACE = (  # what `str.strip` removes
     r"\t-\r\x1c-\x20\x85\xa0"
     "\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 )
+# Beside the invisible ones, what Unicode lets a renderer ignore (Default_Ignorable_Code_Point).
+_IGNORABLE = (
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff"
+)
 STORABLE = r"[^\x00]*"
 INVISIBLE = rf"[{_INVISIBLE}]*"
 _VISIBLE_CHARACTER = re.compile(rf"[^{_INVISIBLE}]")
+_NOT_SHOWN = re.compile(rf"(?!\s)[{_INVISIBLE}{_IGNORABLE}]")
 _UNSTORABLE_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
 def is_visible(text: str) -> bool:
     """Return whether a text has a character that can be seen."""
     return _VISIBLE_CHARACTER.search(text) is not None
+
+
+def as_shown(text: str) -> str:
+    """Return a text of one line without what cannot be seen, composed, each space a single one.
+
+    So two of them look different, unless letters of several scripts do not.
+    """
+    return " ".join(unicodedata.normalize("NFC", _NOT_SHOWN.sub("", text)).split())
 
 
 def is_storable(text: str) -> bool:

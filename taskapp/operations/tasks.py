@@ -140,7 +140,7 @@ async def find_neighbor(
         TaskNotFound: no task has this id.
         BadRequest: we did not sign the cursor.
     """
-    clean_id = _read_id(task_id)
+    clean_id = await _require_id(services, session, task_id)
     selection = _select_page(services, status, after)
     rows, _ = await queries.list_tasks_with_summary(services.database, session, selection)
     status_of = {task.id: task.status for task in rows}
@@ -159,7 +159,7 @@ async def require_task(services: Services, session: SessionToken, task_id: str) 
         TaskNotFound: no task has this id.
         Forbidden: the task belongs to another user.
     """
-    clean_id = _read_id(task_id)
+    clean_id = await _require_id(services, session, task_id)
     task = await queries.find_task(services.database, session, clean_id)
     if task is None:
         raise await _explain_refusal(services, session, clean_id, is_change=False)
@@ -270,7 +270,7 @@ async def delete_task(
         Forbidden: the task belongs to another user.
         VersionConflict: the task has another version.
     """
-    clean_id = _read_id(task_id)
+    clean_id = await _require_id(services, session, task_id)
     task = await queries.delete_task(services.database, session, clean_id, versions=versions)
     if task is None:
         raise await _explain_refusal(services, session, clean_id)
@@ -399,7 +399,7 @@ async def _change(
     sent: Mapping[str, Any],
     versions: list[str] | None,
 ) -> Task:
-    clean_id = _read_id(task_id)
+    clean_id = await _require_id(services, session, task_id)
     fields = form.read(sent)
     max_characters = services.settings.max_characters
     task = await queries.update_task(
@@ -416,9 +416,16 @@ async def _change(
     return task
 
 
-def _read_id(task_id: str) -> str:
+async def _require_id(services: Services, session: SessionToken, task_id: str) -> str:
+    """Return the id of a task in its usual form.
+
+    Raises:
+        NotAuthenticated: the session has ended, which counts first.
+        TaskNotFound: no task can have this id.
+    """
     clean_id = read_id(task_id)
     if clean_id is None:
+        await require_session(services, session)
         raise TaskNotFound
     return clean_id
 

@@ -154,6 +154,27 @@ def test_an_account_has_a_share_too_from_however_many_clients() -> None:
     story(scenario)
 
 
+@pytest.mark.parametrize("floods", [1, 2, 3, KEPT // 2 - 2])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_floods_of_one_account_leave_its_owner_a_place_and_a_turn(
+    floods: int, *, is_known: bool
+) -> None:
+    async def scenario() -> None:
+        async with office() as at:
+            for number in range(floods):
+                await at.ask(f"mallory {number}", PLACES, account="alice", is_known=is_known)
+            await at.ask("new address of alice", account="alice", is_known=is_known)
+            assert not at.tasks[-1].done()
+            for number in range(floods):
+                await at.ask(f"mallory {number}", PLACES, account="alice", is_known=is_known)
+            waiting = sum(not task.done() for task in at.tasks)
+            assert waiting <= PLACES // 2 + (KEPT // 2 if is_known else 0)
+            await at.finish(2 * floods + 2)
+            assert "new address of alice" in at.begun
+
+    story(scenario)
+
+
 def test_whom_the_account_knows_finds_a_place_when_all_others_are_taken() -> None:
     async def scenario() -> None:
         async with office() as at:

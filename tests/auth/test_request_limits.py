@@ -26,7 +26,7 @@ limited = with_settings(API_LIMIT=f"{AMOUNT}/hour", PAGE_LIMIT=f"{AMOUNT}/hour")
 PATHS = [
     re.sub(":(id|path)", "nothing" if path.startswith("/static") else NO_TASK, path)
     for path, _ in ROUTES
-]
+] + [path.replace(":id", "nothing") for path, _ in ROUTES if ":id" in path]
 WHAT_WAS_RECORDED = (
     "SELECT last_used_at::text, expires_at::text, last_active_on::text"
     " FROM sessions JOIN users ON user_id = users.id ORDER BY sessions.id"

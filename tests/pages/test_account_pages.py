@@ -482,6 +482,8 @@ async def test_a_token_is_listed_with_what_it_may_until_when_and_its_last_use(
         ({"name": "x" * 101}, "name", "Must be at most 100 characters (currently 101)"),
         ({"name": "\0"}, "name", "unsupported characters"),
         ({"name": "Taken"}, "name", "You already have a token with this name"),
+        ({"name": "Ta\u200bken\u3164"}, "name", "You already have a token with this name"),
+        ({"name": "\u202e\u3164"}, "name", "Name is required"),
         ({"expires": "31"}, "expires", "Must be one of: 30, 90, 365, never"),
         ({"read_only": "no"}, "read_only", "Must be one of: yes"),
         ({"password": "wrong"}, "password", "Incorrect password"),
