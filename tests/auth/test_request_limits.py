@@ -23,10 +23,8 @@ pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
 
 AMOUNT = 1000
 limited = with_settings(API_LIMIT=f"{AMOUNT}/hour", PAGE_LIMIT=f"{AMOUNT}/hour")
-PATHS = [
-    re.sub(":(id|path)", "nothing" if path.startswith("/static") else NO_TASK, path)
-    for path, _ in ROUTES
-] + [path.replace(":id", "nothing") for path, _ in ROUTES if ":id" in path]
+PATHS = sorted({re.sub(":(id|path)", name, path) for path, _ in ROUTES for name in (NO_TASK, "x")})
+WITHOUT_BODY, WITH_BODY = ("GET", "HEAD", "OPTIONS", "DELETE"), ("POST", "PUT", "PATCH")
 WHAT_WAS_RECORDED = (
     "SELECT last_used_at::text, expires_at::text, last_active_on::text"
     " FROM sessions JOIN users ON user_id = users.id ORDER BY sessions.id"
@@ -50,9 +48,9 @@ async def left(services: Services, session: SessionToken) -> tuple[int, int]:
 
 
 async def send_everything(client: ApiClient, headers: dict[str, str], *bodies: str) -> None:
-    """Send each method with each body to each route."""
-    requests: list[tuple[str, bytes | None]] = [("GET", None), ("DELETE", None)]
-    requests += [(method, body.encode()) for method in ("POST", "PATCH") for body in bodies]
+    """Send each method with each body to each route, with an id of no task and with none."""
+    requests: list[tuple[str, bytes | None]] = [(method, None) for method in WITHOUT_BODY]
+    requests += [(method, body.encode()) for method in WITH_BODY for body in bodies]
     for path, (method, raw) in product(PATHS, requests):
         assert (await client.send(method, path, raw=raw, headers=headers)).status < 500
 
@@ -86,7 +84,9 @@ async def test_an_ended_session_spends_nothing_of_its_user_on_any_route(
         "Content-Type": "application/x-www-form-urlencoded",
         "Cookie": f"taskapp-session={cookie}; taskapp-csrf=browser",
     }
-    await send_everything(ApiClient(alice.http_client, alice.base_url), forms, "", form)
+    browser = ApiClient(alice.http_client, alice.base_url)
+    await send_everything(browser, forms, "", form)
+    await send_everything(browser, forms | {"Origin": "https://elsewhere.example"}, form)
     assert await app.drain(LONG_ENOUGH)
     assert await left(services, session) == before
     assert execute(settings.database_url, WHAT_WAS_RECORDED) == recorded
