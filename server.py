@@ -7,8 +7,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-# This folder is first, also with PYTHONSAFEPATH. What PYTHONPATH names is last, for it may hold
-# packages of the same names.
+# This folder is first, also with PYTHONSAFEPATH. What PYTHONPATH names is last, because it
+# may have packages of the same names.
 sys.path.sort(key=lambda f: f in map(os.path.normpath, os.environ.get("PYTHONPATH", "").split(":")))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 if find_spec("click") is None:  # as after an upgrade of Python: the packages are of the one before

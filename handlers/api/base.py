@@ -41,7 +41,7 @@ class ApiHandler(BaseHandler):
 
     * the session is a bearer token, or a cookie together with a CSRF token;
     * every response is JSON, every error problem+json (RFC 9457);
-    * the requests of a user are limited, and `RateLimit` has what is left.
+    * the limit of a user's requests is another one, and `RateLimit` has what is left of it.
     """
 
     content_type = "application/json"

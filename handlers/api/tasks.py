@@ -55,7 +55,6 @@ class TaskApi(ApiHandler):
     """/api/tasks/:id."""
 
     async def get(self, task_id: str) -> None:
-        """Write a task."""
         self.write_task(await require_task(self.services, self.session, task_id))
 
     async def put(self, task_id: str) -> None:
@@ -70,10 +69,8 @@ class TaskApi(ApiHandler):
         self.write_task(task)
 
     async def patch(self, task_id: str) -> None:
-        """Do the same as `put`."""
         await self.put(task_id)
 
     async def delete(self, task_id: str) -> None:
-        """Delete a task."""
         await delete_task(self.services, self.session, task_id, versions=self.read_versions())
         self.write_json({"message": "Task deleted successfully"})

@@ -139,7 +139,7 @@ class PageHandler(BaseHandler):
 
         Raises:
             FormNotTrusted: the token is missing or not valid.
-            NotAuthenticated: so it is, and the session that sent it has ended.
+            NotAuthenticated: the token is not valid, and the session has ended.
         """
         if self.has_valid_csrf_token():
             return
@@ -167,7 +167,6 @@ class PageHandler(BaseHandler):
         return f"{browser} {self.csrf_token}" if browser and self.csrf_token else ""
 
     def authenticate(self) -> SessionToken | None:
-        """Return the session of the cookie."""
         if self.is_safe():
             self._rename_cookies()
         self._csrf_session = self.read_cookie_session()
@@ -213,7 +212,6 @@ class PageHandler(BaseHandler):
 
     @cached_property
     def language(self) -> Language:
-        """Return the language of the page."""
         return choose_language(self.request.headers.get("Accept-Language", ""))
 
     @property
@@ -326,7 +324,7 @@ class PageHandler(BaseHandler):
 
     @property
     def is_loaded_again(self) -> bool:
-        """Return whether a script asks that leads the browser to this page then."""
+        """Return whether a script fetches the page, and the browser loads it after that."""
         return False
 
     def _take_flash_message(self, csrf_token: str) -> HtmlChunks:
@@ -336,7 +334,7 @@ class PageHandler(BaseHandler):
         if cookie and not self.is_loaded_again:
             self.remove_site_cookie("flash")
         if text := self.flash_message or cookie:
-            flash_message = read_flash_message(text, self.is_deleted)
+            flash_message = read_flash_message(text, self.is_valid_undo_token)
             if flash_message is not None:
                 template = self.application.templates.template(self.language, "_flash_message.html")
                 html.append(
@@ -348,10 +346,10 @@ class PageHandler(BaseHandler):
                 )
         return html
 
-    def is_deleted(self, text: str) -> bool:
-        """Return whether a text has tasks that the user of the page deleted."""
+    def is_valid_undo_token(self, sent: str) -> bool:
+        """Return whether a text was signed for this user, to undo a deletion."""
         session = self.session_token
-        return bool(session and self.services.signer.read_undo(session.user_id, text))
+        return bool(session and self.services.signer.read_undo(session.user_id, sent))
 
     # Cookies
 
@@ -370,7 +368,7 @@ class PageHandler(BaseHandler):
         self.remove_site_cookie("session")
 
     def read_devices(self) -> list[str]:
-        """Return what says who has logged in with this browser; only the signer knows whether."""
+        """Return the device tokens that the browser sent, which only the signer verifies."""
         return _DEVICE.findall(self.read_cookie("device") or "")[:MAX_DEVICES]
 
     def remember_devices(self, devices: Sequence[str]) -> None:
@@ -387,7 +385,6 @@ class PageHandler(BaseHandler):
         return self.services.signer.new_csrf_token(browser, self._csrf_session)
 
     def set_site_cookie(self, purpose: str, value: str) -> None:
-        """Set a cookie of ours."""
         self._write_cookie(
             self.application.cookie_name(purpose), value, max_age=COOKIE_AGES[purpose]
         )

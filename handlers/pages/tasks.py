@@ -251,7 +251,6 @@ class TaskEditPage(TaskPage):
     draft_fields = ("title", "description", "version")
 
     async def get(self, task_id: str) -> None:
-        """Render the form."""
         task = await require_task(self.services, self.session, task_id)
         values = {
             "title": task.title,
@@ -363,7 +362,6 @@ class TaskDeletePage(TaskPage):
     resent_fields = ("asked",)
 
     async def get(self, task_id: str) -> None:
-        """Ask for confirmation."""
         task = await require_task(self.services, self.session, task_id)
         asked = sign_deleted(self.services, self.session, [task])
         self.render_page("delete.html", task=task, asked=asked, list_query=self.list_query)
@@ -378,7 +376,7 @@ class TaskDeletePage(TaskPage):
             task = await delete_task(self.services, self.session, task_id)
             deleted = sign_deleted(self.services, self.session, [task])
         except TaskNotFound:
-            if not self.is_deleted(deleted):
+            if not self.is_valid_undo_token(deleted):
                 raise
         await self.show_deletion(path, f"deleted..{deleted}")
 
@@ -389,7 +387,6 @@ class CompletedDeletePage(TaskPage):
     resent_fields = ("until", "number", "asked")
 
     async def get(self) -> None:
-        """Ask for confirmation."""
         completed = await find_completed(self.services, self.session)
         self.render_page(
             "delete_completed.html",
@@ -405,7 +402,7 @@ class CompletedDeletePage(TaskPage):
         deleted = await delete_completed_tasks(self.services, self.session, sent.get("until", ""))
         if not deleted.number:  # the form was sent before
             asked = sent.get("asked", "")
-            if self.is_deleted(asked):
+            if self.is_valid_undo_token(asked):
                 deleted = await find_deleted(self.services, self.session, asked)
             else:
                 deleted = DeletedTasks(read_number(sent.get("number", "")), [])
@@ -421,7 +418,6 @@ class RestorePage(TaskPage):
     resent_fields = ("deleted",)
 
     async def get(self) -> None:
-        """Redirect to the list."""
         self.redirect_to("/tasks")
 
     async def post(self) -> None:

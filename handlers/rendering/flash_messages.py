@@ -63,19 +63,19 @@ class FlashMessage:
     undo: Undo | None = None
 
 
-def read_flash_message(cookie: str, is_deleted: Callable[[str], bool]) -> FlashMessage | None:
+def read_flash_message(cookie: str, is_valid_undo: Callable[[str], bool]) -> FlashMessage | None:
     """Return the flash message of a cookie: its code and, after dots, what it is about.
 
-    That is a task's id or a number and, after a deletion, the deleted tasks as a signed text. A
-    client can send any cookie, so only the sentences of this module are shown, and `is_deleted`
-    tells whether the text is signed for the user who would see it.
+    That is a task's id or a number and, after a deletion, the undo token: the deleted tasks as a
+    signed text. A client can send any cookie, so only the sentences of this module are shown, and
+    `is_valid_undo` tells whether the token is signed for the user who would see it.
     """
     code, _, subject = cookie.partition(".")
     subject, _, deleted = subject.partition(".") if code in _DELETIONS else (subject, "", "")
     message = _FIXED.get(code) or _count(code, subject)
     if message is None:
         return None
-    if deleted and is_deleted(deleted):
+    if deleted and is_valid_undo(deleted):
         return FlashMessage(message, Undo("/tasks/restore", "deleted", deleted))
     task_id = read_id(subject)
     if task_id and code in _OPPOSITE:

@@ -85,7 +85,6 @@ class BaseHandler(tornado.web.RequestHandler):
 
     @property
     def services(self) -> Services:
-        """Return the parts that operations use."""
         return self.application.services
 
     @property
@@ -246,7 +245,7 @@ class BaseHandler(tornado.web.RequestHandler):
 
     @cached_property
     def earlier_cookie_prefix(self) -> str | None:
-        """Return how the names of cookies begin that this instance has set under earlier names.
+        """Return the earlier prefix under which this instance has set cookies, or None.
 
         Those are ours that come beside a session that we signed: another instance on this host may
         have set others.
@@ -352,7 +351,7 @@ class BaseHandler(tornado.web.RequestHandler):
     def on_connection_close(self) -> None:
         """Let others have the place in the queue for passwords, if the request waits there.
 
-        A client that only sends no more looks as one that has hung up, and gets 499.
+        A half-closed connection counts as closed, and gets 499.
         """
         if self._task is not None:
             self.services.passwords.queue.leave(self._task)

@@ -6,15 +6,15 @@ from taskapp.config.settings import Settings
 
 
 def cookie_prefixes(settings: Settings, instance_marks: Sequence[str]) -> tuple[str, ...]:
-    """Return how the names of our cookies begin, and after that how they once began.
+    """Return the prefix of the names of our cookies, then the earlier ones.
 
-    Cookies know no ports and few paths, so a name has the base path and a mark of the instance:
-    one for each secret key, the newest first. Behind https the prefix `__Host-` proves that this
-    host has set the cookie (RFC 6265bis).
+    Cookies know no ports and few paths, so a name has the base path and an identifier of the
+    instance: one for each secret key, the newest first. Behind https the prefix `__Host-` proves
+    that this host has set the cookie (RFC 6265bis).
     """
     base = settings.base_path.replace("/", "-")
     start = f"{'__Host-' if settings.is_https else ''}taskapp{base}-"
-    return (*(f"{start}{mark}-" for mark in instance_marks), start)  # until 0.1.0 without a mark
+    return (*(f"{start}{mark}-" for mark in instance_marks), start)  # until 0.1.0 without it
 
 
 def read_cookies(header: str) -> dict[str, str]:

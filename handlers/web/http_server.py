@@ -61,7 +61,7 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
         max_connections_of_client: int,
         max_header_size: int,
     ) -> None:
-        """Set the limits; the size is in bytes. A trusted proxy is no client."""
+        """Set the limits; the size is in bytes. Trusted proxies have none of a client."""
         self._application = application
         self._connection_states = application.connections
         self._max_connections = max_connections

@@ -53,7 +53,6 @@ class PasswordHasher:
         self._judging = asyncio.Lock()
 
     async def hash(self, password: str) -> str:
-        """Return the hash of a password."""
         return await self._run(self._hash, normalize_password(password))
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
@@ -112,7 +111,7 @@ def normalize_password(password: str) -> str:
 def _spellings(password: str) -> list[str]:
     """Return the forms of a password that may have been hashed, each once.
 
-    Hashes of before were made of the password as the device sent it: composed or decomposed.
+    Older hashes were made of the password as the device sent it: composed or decomposed.
     """
     forms = (normalize_password(password), unicodedata.normalize("NFD", password), password)
     return list(dict.fromkeys(forms))

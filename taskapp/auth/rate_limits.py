@@ -20,9 +20,9 @@ from taskapp.core.errors import RateLimitStatus, TooManyRequests, Unavailable
 from taskapp.core.messages import Message
 
 Value = TypeVar("Value")
-SITE_FACTOR = 4  # how much more a site of IPv6 (/48) may do than one of its networks (/64)
+SITE_FACTOR = 4  # how much more a site of IPv6 (/48, RFC 6177) may do than one of its networks
 # Failed logins from fewer sites never reach the limit of an account: what one may add is so small.
-ADDRESSES_TO_LOCK = 7
+SITES_TO_LOCK = 7
 _TRIAL = RateLimitItemPerSecond(1000)  # never reached
 SENTINEL_SCHEME = "redis+sentinel://"
 _TIMEOUT = 2.0  # seconds
@@ -125,7 +125,6 @@ class RedisWindows:
         return await _reach(self._limiter.get_window_stats(item, name, key))
 
     async def close(self) -> None:
-        """Close the connections."""
         if self._recording:
             await asyncio.wait(self._recording)
         bridge: Any = self._storage.bridge  # redispy's, which its declared type does not say
@@ -227,7 +226,6 @@ class Counts:
         self._counts = counts
 
     def __add__(self, other: "Counts") -> "Counts":
-        """Return the counts of both."""
         return Counts(*self._counts, *other._counts)
 
     async def check(self) -> None:
@@ -259,7 +257,6 @@ class AddressLimit:
         self._sites = RateLimit(name, _with_amount(item, SITE_FACTOR * item.amount), windows)
 
     def counts(self, address: str) -> Counts:
-        """Return the counts of an address."""
         address_key, site = limit_key(address), site_key(address)
         counts = [(self._addresses, address_key)]
         if site != address_key:
@@ -333,7 +330,7 @@ class RateLimits:
         self.failed_logins_of_account = RateLimit(
             "account", failed_logins_of_account, self._windows
         )
-        share = ceil(failed_logins_of_account.amount / ADDRESSES_TO_LOCK)
+        share = ceil(failed_logins_of_account.amount / SITES_TO_LOCK)
         self.failed_logins_of_account_from_site = RateLimit(
             "account-site", _with_amount(failed_logins_of_account, share), self._windows
         )

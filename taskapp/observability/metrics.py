@@ -85,7 +85,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.requests = Histogram(
             "taskapp_request_duration_seconds",
-            "Time from the last byte of the request to that of the response, by route and status.",
+            "Time from the request's headers until the response is written, by route and status.",
             ("method", "route", "status"),
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
@@ -96,7 +96,7 @@ class Metrics:
         self.limited = self._counter("rate_limited", "Requests rejected with 429.", "limit")
         self.tasks = self._counter("task_operations", "Task operations.", "operation")
         self.rejected_tokens = self._counter(
-            "rejected_sessions", "Rejected cookies and tokens: altered, unknown or ended."
+            "rejected_sessions", "Cookies and tokens without a valid signature."
         )
         self.active_sessions = self._gauge("active_sessions", "Active sessions.")
         self.users = self._gauge("users", "Accounts.")

@@ -314,6 +314,7 @@ async def delete_completed_tasks(
     Raises:
         BadRequest: `until` is not an RFC 3339 timestamp in UTC.
         NotAuthenticated: the session has ended, perhaps after some tasks were deleted.
+        ReadOnlyToken: the token may only read.
     """
     if not is_version(until):
         raise BadRequest(Message("The form is incomplete. Reload the page and try again."))

@@ -136,9 +136,9 @@ class TaskAccess(NamedTuple):
 def is_of_user(user_id: Any) -> Any:
     """Return the condition on the user of a list.
 
-    Not "= user_id ORDER BY id": with few users PostgreSQL would then walk the tasks of all users in
-    the order of the primary key. Only the indexes by user have the order below. And not
-    "ANY(ARRAY(SELECT ...))": of a table in partitions by user that would search all of them.
+    It is "= ANY(ARRAY[user_id])". With "= user_id ORDER BY id" and few users, PostgreSQL walks the
+    tasks of all users in the order of the primary key. With "ANY(ARRAY(SELECT ...))", it searches
+    all partitions of a table that is partitioned by user.
     """
     return tasks.c.user_id == func.any(array([user_id]))
 
