@@ -1,4 +1,7 @@
-"""Two machines and a witness: whichever of them dies, writes go on, and nothing is lost."""
+"""Two machines and a witness: whichever of them dies, writes go on, and nothing is lost.
+
+The address of the site is on one of the two.
+"""
 
 import random
 import time
@@ -9,10 +12,11 @@ import pytest
 from tests.deploy.cluster import CLIENT_SETTINGS, Cluster, address_for_clients, cluster_of_machines
 from tests.deploy.machines import Machine
 from tests.faults.checker import Findings, check
-from tests.faults.ledger import writing
+from tests.faults.ledger import Ledger, writing
 from tests.support.server_process import wait_until
 
 FAILOVER_WITHIN = 60.0  # seconds; 17 on machines that do nothing else
+STAYS = 10.0  # seconds, in which keepalived would have moved the address three times
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,50 @@ def test_when_the_primary_dies_the_standby_takes_the_writes(
     assert_writes_go_on(cluster, chance, dies=primary, primary=standby)
 
 
+def test_when_haproxy_hangs_the_address_moves_to_the_other_machine_and_stays_there(
+    cluster: Cluster, chance: random.Random
+) -> None:
+    primary, _, _ = in_their_roles(cluster)
+    with address_for_clients(cluster) as address:
+        holder = holder_of_address(cluster)
+        with writing(address, chance) as ledger:
+            move_address(cluster)
+            ledger.wait_for_writes()
+            other = holder_of_address(cluster)
+            time.sleep(STAYS)
+            assert holder_of_address(cluster) is other is not holder
+        ledger.measure_longest_pause()
+        assert_nothing_is_lost(cluster, primary, ledger)
+
+
+def test_when_the_holder_of_the_address_dies_writes_go_on(
+    cluster: Cluster, chance: random.Random
+) -> None:
+    primary, standby, _ = in_their_roles(cluster)
+    if holder_of_address(cluster) is primary:
+        move_address(cluster)
+    assert holder_of_address(cluster) is standby
+    assert_writes_go_on(cluster, chance, dies=standby, primary=primary)
+    assert holder_of_address(cluster) is primary
+
+
+def holder_of_address(cluster: Cluster) -> Machine:
+    wait_until(lambda: cluster.holder() is not None)
+    holder = cluster.holder()
+    assert holder is not None
+    return holder
+
+
+def move_address(cluster: Cluster) -> None:
+    """Let HAProxy hang where the address is, until it has moved."""
+    holder = holder_of_address(cluster)
+    holder.execute("systemctl", "kill", "--signal=STOP", "haproxy")
+    try:
+        wait_until(lambda: cluster.holder() not in (None, holder))
+    finally:
+        holder.execute("systemctl", "kill", "--signal=CONT", "haproxy")
+
+
 def in_their_roles(cluster: Cluster) -> tuple[Machine, Machine, Machine]:
     """Turn all on; return the primary, its synchronous standby and the witness."""
     cluster.start()
@@ -63,7 +111,11 @@ def assert_writes_go_on(
             ledger.wait_for_writes()
         ledger.measure_longest_pause()
         assert cluster.patroni(primary, "/primary") == 200
-        url = cluster.url(primary, "taskapp")
-        assert check(ledger, url) == Findings()
-        ledger.settle()
-        assert check(ledger, url) == Findings()
+        assert_nothing_is_lost(cluster, primary, ledger)
+
+
+def assert_nothing_is_lost(cluster: Cluster, primary: Machine, ledger: Ledger) -> None:
+    url = cluster.url(primary, "taskapp")
+    assert check(ledger, url) == Findings()
+    ledger.settle()
+    assert check(ledger, url) == Findings()
