@@ -322,7 +322,6 @@ const newKey = () => `${Date.now()}-${Math.random()}`;
 
 function sendAdd(form, fields) {
   const { title, description } = fields;
-  if (isEmpty(form)) return;
   if (!title.trim()) return sendInPlace(form, fields);
   clear(form);
   hold({ key: newKey(), title, description });
@@ -444,9 +443,7 @@ function showErrors(form, page) {
     field.setAttribute("aria-invalid", !!error);
     field.closest(".line")?.classList.toggle("refused", !!error);
     if (error) (field.closest(".line") ?? field).after(error);
-    const ids = [`${field.id}-hint`, `${field.id}-error`].filter(byId);
-    field.setAttribute("aria-describedby", ids.join(" "));
-    if (!ids[0]) field.removeAttribute("aria-describedby");
+    field.setAttribute("aria-describedby", `${field.id}-hint ${field.id}-error`);
     if (error && hasFocus(form)) focus(field);
   }
 }
@@ -527,7 +524,7 @@ function hideEditor() {
   editor.remove();
 }
 
-function closeEditor() {
+async function closeEditor() {
   const editor = find(".task .editor");
   const row = editor.parentElement;
   const form = find("form", editor);
@@ -586,9 +583,7 @@ function refuseEdit(row, editor, result, isAwaited) {
 let isTouched = false;
 
 async function loadMore(link) {
-  if (link.ariaBusy) return;
-  link.ariaBusy = "true";
-  const result = await load(link.href).finally(() => (link.ariaBusy = null));
+  const result = await load(link.href);
   if (!link.isConnected) return;
   if (!isList(result)) return explain(result);
   const fresh = all(".task", result.page).filter(({ id }) => !byId(id));
@@ -623,7 +618,7 @@ async function returnToPlace() {
   if (fold) fold.open = isOpen;
   for (const part of lists) {
     const wanted = counts.shift();
-    while (count(part) < wanted && more(part)) await loadMore(more(part));
+    while (count(part) < wanted && more(part)) await follow(more(part), loadMore);
   }
   if (isTouched) return;
   const row = ids.map(byId).find(Boolean);
@@ -693,9 +688,7 @@ function onStorage({ key }) {
 function widen(input) {
   const hadFocus = hasFocus(input);
   const area = document.createElement("textarea");
-  for (const { name, value } of input.attributes) {
-    if (!/^(type|value)$/.test(name)) area.setAttribute(name, value);
-  }
+  for (const { name, value } of input.attributes) area.setAttribute(name, value);
   area.rows = 1;
   area.defaultValue = input.defaultValue;
   area.value = input.value;
@@ -762,18 +755,21 @@ async function onClick(event) {
     await editTitle(target.closest("li"));
   }
   if (!link) return;
-  const follow =
+  const act =
     (link.rel === "next" && loadMore) ||
     (link.matches(".task .links :first-child") && edit) ||
     (link.closest(".task .actions") && closeEditor);
-  isLeaving = !follow;
-  if (!follow) return;
+  isLeaving = !act;
+  if (!act) return;
   event.preventDefault();
-  await follow(link)?.catch(() => explain());
+  await follow(link, act).catch(() => explain());
 }
 
-function retry(button) {
-  outbox.find(({ row }) => row.contains(button)).isRefused = false;
+// A second click is the first one.
+const follow = (link, act) => (link.request ??= act(link).finally(() => delete link.request));
+
+function retry() {
+  for (const item of outbox) item.isRefused = false;
   sendOutbox();
 }
 
@@ -821,7 +817,7 @@ function takeLines(field) {
 // Keys
 
 const focusedRow = () => document.activeElement?.closest(".task");
-const click = (selector) => focusedRow() && find(selector, focusedRow())?.click();
+const click = (selector) => focusedRow()?.querySelector(selector)?.click();
 
 function move(step) {
   const row = focusedRow();
@@ -876,16 +872,23 @@ function onKey(event) {
   const { target, key } = event;
   // Safari: Escape after a composition
   if (event.isComposing || event.keyCode === 229) return;
-  const isSent = event.ctrlKey || event.metaKey || target.name === "title";
-  if (key === "Enter" && isSent) return save(target, event);
+  if (key === "Enter" && (event.ctrlKey || event.metaKey)) return save(target, event);
   if (isCommand(event)) return;
   if (key === "Escape") return giveUp(target);
   if (key === "Enter" && isIdle()) find("main .danger")?.click();
   if (target.closest("input, textarea, dialog, .editor") || !byId("help")) return;
-  const shortcut = shortcuts[keyOf(event)];
+  const pressed = keyOf(event);
+  const shortcut = shortcuts[pressed];
   if (localStorage.shortcuts === "false" || !shortcut) return;
   event.preventDefault();
-  shortcut();
+  // A key that is held down walks; anything else is done once.
+  if (!event.repeat || /j|k/.test(pressed)) shortcut();
+}
+
+// Some keyboards of telephones send no key of their Enter.
+function onBeforeInput(event) {
+  const { target, inputType } = event;
+  if (target.name === "title" && inputType === "insertLineBreak") save(target, event);
 }
 
 function save({ form }, event) {
@@ -957,6 +960,7 @@ function prepare(root) {
 const listeners = {
   submit: onSubmit,
   click: onClick,
+  beforeinput: onBeforeInput,
   input: onInput,
   keydown: onKey,
   focusin: grow,

@@ -8,6 +8,7 @@ from handlers.rendering.constant_folding import ConstantFolding
 from handlers.rendering.languages import Language
 from handlers.rendering.skeletons import SkeletonCache
 from handlers.rendering.static_assets import digest
+from handlers.rendering.text_rows import count_rows
 from handlers.rendering.user_agents import describe_device
 from taskapp.config.installation import HOME, version
 from taskapp.config.settings import Settings
@@ -74,5 +75,6 @@ def _make_environment(
         "time_ago": language.time_ago,
         "duration": language.duration,
         "device": describe_device,
+        "rows": count_rows,
     }
     return environment

@@ -8,11 +8,14 @@ So characters up to U+00FF are written as \xHH, and all others as they are.
 import re
 import unicodedata
 
-# Spaces, controls and joiners: characters that show nothing. Listed here rather than taken from
-# Unicode tables, so that an emoji of a later Unicode version counts as visible.
+# Characters that show nothing alone: Unicode's White_Space and Default_Ignorable_Code_Point,
+# controls, and the Braille blank. Listed here rather than taken from Unicode tables, so that an
+# emoji of a later Unicode version counts as visible.
 _INVISIBLE = (
     r"\x00-\x20\x7f-\xa0\xad"
-    "\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\ufffb"
+    "\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f"
+    "\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _SPACE = (  # what `str.strip` removes
     r"\t-\r\x1c-\x20\x85\xa0"

@@ -291,6 +291,19 @@ def test_no_key_does_anything_with_another_or_in_a_composition(three: Page, held
 
 
 @with_scripts
+def test_a_key_that_is_held_down_walks_and_does_anything_else_once(three: Page) -> None:
+    for _ in range(3):
+        three.keyboard.down("j")
+    three.keyboard.up("j")
+    expect(box(three, "Three")).to_be_focused()
+    for _ in range(2):
+        three.keyboard.down("x")
+    three.keyboard.up("x")
+    expect(box(three, "Three")).to_be_checked()
+    expect(flash_message(three)).to_contain_text("Task completed.")
+
+
+@with_scripts
 def test_shortcuts_that_are_switched_off_stay_off(three: Page) -> None:
     three.get_by_role("button", name="Keyboard shortcuts").click()
     three.get_by_label("Enable shortcuts").uncheck()

@@ -55,6 +55,27 @@ def test_what_is_touched_is_44_pixels_high(
     touched.close()
 
 
+def test_what_undoes_and_what_dismisses_a_notice_are_side_by_side_on_a_telephone(
+    browser: Browser, context: BrowserContext, account: Account, address: str
+) -> None:
+    have(context, account, "Buy milk")
+    german = browser.new_context(
+        base_url=address, locale="de-DE", viewport={"width": 360, "height": 740}
+    )
+    page = german.new_page()
+    page.goto("/login")
+    page.locator("main [name=email]").fill(account.email)
+    page.locator("main [name=password]").fill(account.password)
+    page.keyboard.press("Enter")
+    box(page, "Buy milk").click()
+    undo = page.get_by_role("button", name="Rückgängig").bounding_box()
+    dismiss = page.get_by_role("button", name="Ausblenden").bounding_box()
+    assert undo
+    assert dismiss
+    assert undo["y"] == dismiss["y"]
+    german.close()
+
+
 def test_paper_has_the_whole_description(tasks: Page) -> None:
     add(tasks, "Buy milk", "\n".join(f"{number}. A line" for number in range(1, 31)))
     tasks.reload()

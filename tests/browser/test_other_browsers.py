@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -26,7 +27,7 @@ EMAIL_FIELD = "document.querySelector('[name=email]')"
 ROWS = "document.querySelectorAll('.task').length"
 TITLE_OF_FIRST = "document.querySelector('.task .title').textContent"
 SHOWS_ALL = """(field => field.scrollHeight <= field.clientHeight)
-    (document.querySelector('.editor [name={}]'))"""
+    (document.querySelector('{}'))"""
 # The side at which the text of the first title is nearer to the edge of its box
 SIDE_OF_TITLE = """(title => {
     const range = document.createRange();
@@ -133,11 +134,18 @@ def test_a_task_is_edited_in_the_list_in_fields_that_grow(window: Window) -> Non
     window.wait_for("document.activeElement.name === 'title'")
     for name in ("title", "description"):
         window.fill(f".editor [name={name}]", "Many words that need several lines. " * 15)
-        window.wait_for(SHOWS_ALL.format(name))
+        window.wait_for(SHOWS_ALL.format(f".editor [name={name}]"))
     window.fill(".editor [name=description]", "Rain water")
     window.fill(".editor [name=title]", "Water the plants twice")
     window.press("Enter")
     window.wait_for(f"{TITLE_OF_FIRST} === 'Water the plants twice'")
+
+
+def test_a_field_that_opens_with_a_long_text_shows_it_whole(window: Window) -> None:
+    sign_up(window)
+    for text in ("A line\n" * 15, "Words of a long sentence. " * 30, "漢字" * 200):
+        window.open(f"/tasks?title=Minutes&description={quote(text)}")
+        window.wait_for(SHOWS_ALL.format("#new-description"))
 
 
 def test_a_hebrew_title_begins_at_the_right(window: Window) -> None:

@@ -115,6 +115,40 @@ def test_a_double_click_loads_more_once(tasks: Page, watch: Watch) -> None:
     assert len([fetch for fetch in watch.fetches if "after=" in fetch]) == 1
 
 
+def test_a_double_click_opens_one_editor(tasks: Page, watch: Watch) -> None:
+    add(tasks, "Buy milk")
+    first = hold_the_first(tasks, "**/edit")
+    link(tasks, "Edit: Buy milk").dblclick()
+    first().continue_()
+    expect(title_field(tasks)).to_be_focused()
+    tasks.keyboard.type(" and bread")
+    tasks.keyboard.press("Enter")
+    expect(titles(tasks)).to_have_text(["Buy milk and bread"])
+    asked = [fetch for fetch in watch.fetches if fetch.startswith("GET")]
+    assert len([fetch for fetch in asked if fetch.endswith("/edit")]) == 1
+
+
+def test_who_loads_more_while_the_place_is_restored_loads_it_once(tasks: Page) -> None:
+    add_several(tasks, *(f"Task {number}" for number in range(60)))
+    expect(titles(tasks)).to_have_count(50)
+    link(tasks, "Load more").click()
+    expect(titles(tasks)).to_have_count(60)
+    first = hold_the_first(tasks, "**/tasks?**")
+    tasks.reload()
+    link(tasks, "Load more").click()
+    first().continue_()
+    expect(titles(tasks)).to_have_text([f"Task {number}" for number in range(60)])
+
+
+def test_a_line_end_without_its_key_saves_a_title(tasks: Page) -> None:
+    field_of_new_task(tasks).fill("Buy milk")
+    # As keyboards of telephones send it
+    enter = {"type": "keyDown", "key": "Unidentified", "windowsVirtualKeyCode": 229, "text": "\r"}
+    tasks.context.new_cdp_session(tasks).send("Input.dispatchKeyEvent", enter)
+    expect(titles(tasks)).to_have_text(["Buy milk"])
+    expect(field_of_new_task(tasks)).to_have_value("")
+
+
 # Editing in place
 
 

@@ -38,6 +38,7 @@ def test_registering_makes_the_account_and_leads_to_the_login_page(page: Page) -
     expect(page.get_by_label("Password", exact=True)).to_have_accessible_description(
         "Account created. Log in to get started."
     )
+    expect(flash_message(page).get_by_role("button")).to_have_count(0)
     enter(page, account)
     page.wait_for_url("**/tasks")
 

@@ -64,6 +64,8 @@ def errors(form: Form, **sent: Any) -> dict[str, str]:
         ("\u00e9", "\u00e9"),  # not taken apart
         ("Z\u0351\u036b\u0343a\u0329lgo", "Z\u0351\u036b\u0343a\u0329lgo"),
         ("\u200ba", "\u200ba"),
+        ("\u3164a", "\u3164a"),
+        ("\u2764\ufe0f", "\u2764\ufe0f"),
         ("<script>alert(1)</script>", "<script>alert(1)</script>"),
         ("'; DROP TABLE tasks; --", "'; DROP TABLE tasks; --"),
         ("%s %(title)s {0} \\", "%s %(title)s {0} \\"),
@@ -83,6 +85,9 @@ def test_a_title_is_kept_as_typed_without_spaces_around_it(typed: str, kept: str
         ("\u200b\u200d\ufeff", "Title is required"),  # joiners and spaces without width
         ("\u202e\u2066", "Title is required"),
         ("\u00a0\u3000\u2003", "Title is required"),
+        ("\u3164\u115f\uffa0", "Title is required"),  # fillers of Hangul
+        ("\u2800", "Title is required"),  # Braille without a dot
+        ("\ufe0f\u034f\U000e0100", "Title is required"),  # selectors of a variation
         ("\x01\x1b", "Title is required"),
         ("x" * (TITLE_LENGTH + 1), "Must be at most 255 characters (currently 256)"),
         (ASTRONAUT * 85 + "x", "currently 256"),

@@ -56,6 +56,16 @@ async def test_the_list_shows_the_newest_first_with_its_texts(
     assert "Logged in as alice@example.com" in page.text
 
 
+async def test_a_browser_that_translates_leaves_titles_alone(
+    mine: PageClient, alice: ApiClient
+) -> None:
+    await alice.add_task("Acheter du lait")
+    page = await mine.open("/tasks")
+    titles = [tag for tag in page.tags("p") if tag.get("class") == "title"]
+    assert [tag["translate"] for tag in titles] == ["no"] * len(titles)
+    assert len(titles) == 2  # that of the task, and that of one that is not saved yet
+
+
 async def test_a_long_description_is_in_the_list_whole_behind_its_beginning(
     mine: PageClient, alice: ApiClient
 ) -> None:
