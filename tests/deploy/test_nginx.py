@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs would be another package
@@ -105,6 +106,19 @@ def test_a_form_is_of_the_site_at_any_port(proxy: Proxy) -> None:
         reply = proxy.curl("/login", *port, "-H", f"Origin: https://{HOST}:{origin}")
         assert reply.status == 403
         assert words in reply.body
+
+
+def test_a_browser_logs_in_at_any_port(proxy: Proxy, tmp_path: Path) -> None:
+    account = {"email": "bob@example.com", "password": "SecurePass123!"}
+    assert proxy.curl("/api/auth/register", *JSON, "-d", json.dumps(account)).status == 201
+    cookies = str(tmp_path / "cookies")
+    browser = ("-H", f"Host: {HOST}:8443", "--cookie", cookies, "--cookie-jar", cookies)
+    token = re.search(r'name="csrf_token" value="([^"]+)"', proxy.curl("/login", *browser).body)
+    assert token
+    fields = urlencode(account | {"csrf_token": token[1]})
+    reply = proxy.curl("/login", *browser, "-H", f"Origin: https://{HOST}:8443", "-d", fields)
+    assert (reply.status, reply.header("Location")) == (303, "/tasks")
+    assert "Logged in as bob@example.com" in proxy.curl("/tasks", *browser).body
 
 
 def test_cookies_are_for_https_and_this_host_only(proxy: Proxy) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.environment import CHEAP_AND_UNLIMITED, inherited_environment
 from tests.support.server_process import LONG_ENOUGH
@@ -105,6 +105,24 @@ def running_firefox() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def firefox_with_profile(folder: Path, address: str) -> Iterator[Page]:
+    """Run Firefox with a profile that stays in a folder, and yield a page."""
+    with sync_playwright() as playwright:
+        context = playwright.firefox.launch_persistent_context(
+            folder,
+            channel="moz-firefox",
+            executable_path=FIREFOX,
+            firefox_user_prefs=FIREFOX_PREFERENCES,
+            base_url=address,
+        )
+        context.set_default_timeout(TIMEOUT)
+        try:
+            yield context.new_page()
+        finally:
+            context.close()
 
 
 BROWSERS = {"Chromium": running_browser, "Firefox": running_firefox}
