@@ -255,7 +255,9 @@ def connected(url: str, purpose: str = "taskapp migrations") -> Iterator[Connect
                 raise
     except OperationalError as error:
         reason = first_line(error.orig or error)
-        raise Unavailable(f"The database cannot be reached: {reason}") from error
+        # With a SQLSTATE a server has answered: that a lock, a timeout or its disk is in the way.
+        answer = "refuses for now" if getattr(error.orig, "pgcode", "") else "cannot be reached"
+        raise Unavailable(f"The database {answer}: {reason}") from error
     except DBAPIError as error:
         reason = first_line(error.orig or error)
         raise MigrationError(f"The database refuses: {reason}{_fix(error)}") from error

@@ -27,6 +27,7 @@ from taskapp.db.migrations import (
     MigrationError,
     NewerDatabaseError,
     Revision,
+    connected,
     migrate,
     read_revision,
 )
@@ -317,6 +318,18 @@ def test_a_database_that_cannot_be_reached_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="cannot be reached") as refusal:
         asyncio.run(migrate("postgresql://taskapp:s3cret@127.0.0.1:1/taskapp"))
     assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("code", ["55P03", "57014", "53100", "40P01"])
+def test_a_server_that_answers_is_not_said_to_be_out_of_reach(url: str, code: str) -> None:
+    # Another session has a lock, a timeout, a full disk, a deadlock: the driver's type of error is
+    # that of a lost connection.
+    refusal = f"DO $$ BEGIN RAISE 'Bob has it' USING ERRCODE = '{code}'; END $$"
+    with (
+        pytest.raises(Unavailable, match="The database refuses for now: Bob has it"),
+        connected(url) as connection,
+    ):
+        connection.execute(text(refusal))
 
 
 def test_a_database_that_may_not_be_read_is_not_taken_for_an_empty_one(url: str) -> None:
