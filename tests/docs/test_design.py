@@ -13,7 +13,6 @@ ROW = re.compile(r"^\| ([A-Z]+)-(\d+) \| (.+?) \| (.*?) ?\| (.+?) \|$")
 ROWS = [match.groups() for match in map(ROW.match, LINES) if match]
 HEADS = re.compile(r"^\| id \| (requirement|criterion|measure) \| where \| proven by \|$")
 REASONS = ("Not yet", "By the operator: ", "Decided against: ")
-TESTS = list_tests()
 # The numbers of the sections: those of the design, and those of the product requirements.
 DESIGN = """
 1 2.1 2.2 2.3 2.4 2.5 2.6 3.1 3.2 3.3 3.4 4.1 4.2 5 6.1 6.2 6.3 7.1 7.2 7.3 7.4 7.5 7.6
@@ -76,6 +75,6 @@ def test_a_requirement_has_its_place_and_its_proof(row: tuple[str, ...]) -> None
     for path in re.findall(r"`([^`]+)`", where):
         assert (CHECKOUT / path).exists(), path
     named = re.findall(r"`(test_\w+)`", proof)
-    assert set(named) <= TESTS
+    assert set(named) <= list_tests()
     assert named or proof.startswith(REASONS)
     assert where or proof.startswith(REASONS)
