@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,25 +42,25 @@ hypothesis.settings.register_profile("unhurried", deadline=None)  # for busy mac
 hypothesis.settings.load_profile("unhurried")
 
 PASSWORD = "SecurePass123!"
+PACKAGES_OF_WHAT_RUNS_ELSEWHERE = ("tests.docs.", "tests.faults.", "tests.rules.")
 TESTS_OF_WHAT_RUNS_ELSEWHERE = {
     "tests.browser.test_accessibility",
     "tests.browser.test_account_stories",
     "tests.browser.test_attacks_in_browser",
     "tests.bench.test_bench",
     "tests.bench.test_compare_peers",
-    "tests.docs.test_document_commands",
-    "tests.docs.test_first_problems",
     "tests.browser.test_html",
     "tests.browser.test_keyboard",
     "tests.browser.test_looks",
     "tests.browser.test_nothing_lost",
     "tests.browser.test_other_browsers",
+    "tests.web.test_bounded_work",
     "tests.web.test_rejected_requests",
     "tests.browser.test_script",
     "tests.browser.test_stories",
-    "tests.docs.test_tutorial",
     "tests.browser.test_weights",
 }
+TRACED_VALUES = 3  # of a parameter of a test that sends requests
 TESTS_OF_PROCESSES = {
     "test_commands",
     "test_health",
@@ -118,16 +119,39 @@ def processes_are_measured_where_they_are_tested(request: pytest.FixtureRequest)
         yield
 
 
+@contextmanager
+def paused_tracing(config: pytest.Config) -> Iterator[None]:
+    """Pause the coverage of this process during the block, if it is measured."""
+    plugin = config.pluginmanager.getplugin("_cov")
+    controller = plugin and plugin.cov_controller  # none without --cov
+    if controller and controller.started:
+        controller.pause()
+        yield
+        controller.resume()
+    else:
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def what_runs_elsewhere_is_not_traced(request: pytest.FixtureRequest) -> Iterator[None]:
     """Spare tests whose taskapp runs in another process the tracing of themselves."""
     name = request.module.__name__
-    plugin = request.config.pluginmanager.getplugin("_cov")
-    controller = plugin and plugin.cov_controller  # none without --cov
-    if controller and (name.startswith("tests.faults.") or name in TESTS_OF_WHAT_RUNS_ELSEWHERE):
-        controller.pause()
+    if name.startswith(PACKAGES_OF_WHAT_RUNS_ELSEWHERE) or name in TESTS_OF_WHAT_RUNS_ELSEWHERE:
+        with paused_tracing(request.config):
+            yield
+    else:
         yield
-        controller.resume()
+
+
+@pytest.fixture(autouse=True)
+def repetitions_are_not_traced(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Spare repetitions of the same requests the tracing, which doubles the time of a request."""
+    item = request.node
+    indices = item.callspec.indices.values() if hasattr(item, "callspec") else []
+    is_repetition = "app" in request.fixturenames and max(indices, default=0) >= TRACED_VALUES
+    if is_repetition or hypothesis.is_hypothesis_test(item.obj) or item.get_closest_marker("fuzz"):
+        with paused_tracing(request.config):
+            yield
     else:
         yield
 

@@ -230,6 +230,7 @@ class ApiModel(RuleBasedStateMachine):
                 assert listed == [*reversed(self.users[name].tasks.values())]
 
 
+@pytest.mark.fuzz
 def test_the_api_does_what_the_model_says(api: ApiClient, io_loop: Any) -> None:
     machine = type("Machine", (ApiModel,), {"api": api, "io_loop": io_loop})
     run_state_machine_as_test(

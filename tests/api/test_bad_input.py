@@ -302,6 +302,7 @@ async def send_everywhere(client: ApiClient, task_id: str, raw: bytes) -> None:
         assert_problem(await client.post(path, raw=raw), 400)
 
 
+@pytest.mark.fuzz
 def test_any_json_is_answered(alice: ApiClient, io_loop: Any) -> None:
     task = io_loop.run_sync(alice.add_task)
 
@@ -314,6 +315,7 @@ def test_any_json_is_answered(alice: ApiClient, io_loop: Any) -> None:
     send()
 
 
+@pytest.mark.fuzz
 def test_any_bytes_are_answered(alice: ApiClient, io_loop: Any) -> None:
     task = io_loop.run_sync(alice.add_task)
 
@@ -325,6 +327,7 @@ def test_any_bytes_are_answered(alice: ApiClient, io_loop: Any) -> None:
     send()
 
 
+@pytest.mark.fuzz
 def test_any_address_is_answered(alice: ApiClient, io_loop: Any) -> None:
     places = ["/api/tasks/{}", "/api/{}", "/api/tasks?status={}", "/api/tasks?after={}"]
 
@@ -340,6 +343,7 @@ def test_any_address_is_answered(alice: ApiClient, io_loop: Any) -> None:
     send()
 
 
+@pytest.mark.fuzz
 def test_any_form_is_answered_by_a_page(
     mine: PageClient, task: dict[str, str], io_loop: Any
 ) -> None:
@@ -367,6 +371,7 @@ def test_any_form_is_answered_by_a_page(
     send()
 
 
+@pytest.mark.fuzz
 def test_any_e_mail_address_and_password_are_answered(api: ApiClient, io_loop: Any) -> None:
     text = st.text(st.characters(exclude_categories=[]), max_size=30)
     emails = text | st.emails() | st.builds("{}@{}.example".format, text, text)
@@ -386,6 +391,7 @@ def test_any_e_mail_address_and_password_are_answered(api: ApiClient, io_loop: A
     send()
 
 
+@pytest.mark.fuzz
 def test_any_title_that_can_be_stored_comes_back_as_typed(alice: ApiClient, io_loop: Any) -> None:
     storable = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     texts = st.text(storable, max_size=60)

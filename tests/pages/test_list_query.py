@@ -282,6 +282,7 @@ async def test_an_altered_cursor_is_ignored(mine: PageClient) -> None:
         assert page.link("Cancel") == f"/tasks{at(row)}"
 
 
+@pytest.mark.fuzz
 def test_any_query_leads_to_a_part_of_the_list(
     mine: PageClient, app: Application, alice: ApiClient, task: dict[str, str], io_loop: Any
 ) -> None:

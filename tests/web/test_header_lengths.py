@@ -39,6 +39,7 @@ def long_addresses() -> list[str]:
     ]
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_no_address_makes_a_long_header(
     api: ApiClient, mine: PageClient, method: str
@@ -50,6 +51,7 @@ async def test_no_address_makes_a_long_header(
             assert_short(response, path[:60])
 
 
+@pytest.mark.fuzz
 async def test_no_field_and_no_header_makes_a_long_header(api: ApiClient, mine: PageClient) -> None:
     for text in LONG:
         for address in ("/theme", "/login", "/tasks", "/tasks/several"):
