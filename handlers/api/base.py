@@ -1,8 +1,6 @@
 """The base of API handlers: bearer tokens, JSON bodies, rate limits, problem+json."""
 
 import json
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
@@ -46,7 +44,7 @@ class ApiHandler(BaseHandler):
 
     content_type = "application/json"
     challenge: ClassVar[str] = 'Bearer realm="taskapp"'  # WWW-Authenticate of a 401
-    _rate_limit_headers: Mapping[str, str] = MappingProxyType({})
+    _rate_limit: RateLimitStatus | None = None
 
     def set_default_headers(self) -> None:
         """Allow the origins of the settings to read the response (CORS)."""
@@ -57,7 +55,7 @@ class ApiHandler(BaseHandler):
         if origin := self._allowed_origin():
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Expose-Headers", _EXPOSED)
-            self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+            self.resource_policy = "cross-origin"
 
     @property
     def limit(self) -> SessionLimit:
@@ -65,8 +63,19 @@ class ApiHandler(BaseHandler):
         return self.services.limits.api
 
     def note_limit(self, status: RateLimitStatus) -> None:
-        """Tell what remains (draft-ietf-httpapi-ratelimit-headers)."""
-        self._set_rate_limit_headers(status)
+        """Tell what remains."""
+        self._rate_limit = status
+
+    def header_lines(self) -> str:
+        """Return the lines with those of RateLimit (draft-ietf-httpapi-ratelimit-headers)."""
+        lines = super().header_lines()
+        if (limit := self._rate_limit) is None:
+            return lines
+        return (
+            f"{lines}"
+            f'Ratelimit-Policy: "{limit.name}";q={limit.amount};w={limit.window}\r\n'
+            f'Ratelimit: "{limit.name}";r={limit.remaining};t={limit.reset}\r\n'
+        )
 
     def options(self, *_: str) -> None:
         """List the methods of the route, also in a CORS preflight."""
@@ -164,28 +173,11 @@ class ApiHandler(BaseHandler):
         self.set_header("Content-Type", "application/problem+json")
         self.finish(_encode(problem))
 
-    def _set_rate_limit_headers(self, status: RateLimitStatus) -> None:
-        """Set RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
-        self._rate_limit_headers = {
-            "RateLimit-Policy": f'"{status.name}";q={status.amount};w={status.window}',
-            "RateLimit": f'"{status.name}";r={status.remaining};t={status.reset}',
-        }
-        self._repeat_rate_limit_headers()
-
-    def _repeat_rate_limit_headers(self) -> None:
-        for name, value in self._rate_limit_headers.items():
-            self.set_header(name, value)
-
     def set_retry_after(self, error: TaskappError | None) -> None:
         """Set Retry-After, and with 429 the headers of the limit that is used up."""
         super().set_retry_after(error)
         if isinstance(error, TooManyRequests):
-            self._set_rate_limit_headers(error.rate_limit)
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Set the rate limit headers again: Tornado clears them before an error."""
-        self._repeat_rate_limit_headers()
-        super().write_error(status_code, **kwargs)
+            self.note_limit(error.rate_limit)
 
 
 class NotFoundApi(ApiHandler):

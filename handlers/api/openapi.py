@@ -105,7 +105,7 @@ class OpenApiApi(ApiHandler):
         document = _encode(self.services.settings.base_path)
         accepted = self.request.headers.get("Accept-Encoding", "")
         coding = negotiate_encoding(accepted, document.codings)
-        self.set_header("Cache-Control", "public, max-age=300")
+        self.cache_control = "public, max-age=300"
         tag = f"{document.digest}-{coding}"
         self.set_header("Etag", f'"{tag}"')
         self.add_header("Vary", "Accept-Encoding")

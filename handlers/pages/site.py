@@ -63,7 +63,7 @@ class StaticFiles(PageHandler):
     def _set_headers(self, file: StaticFile, coding: str, tag: str) -> None:
         is_current = self.read_query("v") == file.digest
         age = "max-age=31536000, immutable" if is_current else "max-age=300"
-        self.set_header("Cache-Control", f"public, {age}")
+        self.cache_control = f"public, {age}"
         self.set_header("Content-Type", file.content_type)
         self.set_header("Etag", f'"{tag}"')
         self.set_header("Vary", "Accept-Encoding")

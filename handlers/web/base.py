@@ -15,6 +15,7 @@ from handlers.web.body_limit import MAX_BODY_SIZE
 from handlers.web.cookies import read_cookies
 from handlers.web.entity_tags import is_known
 from handlers.web.hosts import normalize_origin
+from handlers.web.safe_headers import CSP_NOTHING, NOT_CACHED, safe_header_lines
 from taskapp.auth.rate_limits import SessionLimit
 from taskapp.auth.signing import SessionToken
 from taskapp.core.client_address import client_address, is_in
@@ -43,17 +44,6 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # Errors that come from the database, after it has found the session.
 _OF_LIVE_SESSIONS = (403, 404, 412)
-CSP_NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-HSTS = "max-age=31536000; includeSubDomains"
-SAFE_HEADERS = (
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "same-origin"),
-    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Cache-Control", "no-store"),
-)
 
 
 class BaseHandler(tornado.web.RequestHandler):
@@ -65,11 +55,13 @@ class BaseHandler(tornado.web.RequestHandler):
     needs_database: ClassVar[bool] = True
     content_security_policy: ClassVar[str] = CSP_NOTHING
     content_type: ClassVar[str] = "text/html; charset=UTF-8"
+    resource_policy = "same-origin"  # which sites may embed the response
     max_body_size: ClassVar[int] = MAX_BODY_SIZE
     too_large: ClassVar[type["BaseHandler"]]  # the handler when the body is too large
 
     application: Application
     route: str
+    cache_control: str
     session_token: SessionToken | None = None
     trace: "RequestTrace | None" = None
     peer: str  # the address of the connection, or "unix"
@@ -102,24 +94,38 @@ class BaseHandler(tornado.web.RequestHandler):
         """Set the headers of every response; Tornado calls this first, and again for an error."""
         if self._request_id is None:
             self._start_request()
+        self.cache_control = NOT_CACHED
         self.clear_header("Server")  # clients need not know what runs here (ASVS 13.4.6)
-        for name, value in self._fixed_headers(is_https=self.is_https):
-            self.set_header(name, value)
-        self.set_header("X-Request-ID", cast("str", self._request_id))
+        self.set_header("Content-Type", self.content_type)
         if self.trace is not None:
             self.set_header("traceresponse", self.trace.header)
         if self.application.state == "stopping":
             self.set_header("Connection", "close")
 
-    @classmethod
-    @cache
-    def _fixed_headers(cls, *, is_https: bool) -> tuple[tuple[str, str], ...]:
-        return (
-            *SAFE_HEADERS,
-            ("Content-Type", cls.content_type),
-            ("Content-Security-Policy", cls.content_security_policy),
-            *((("Strict-Transport-Security", HSTS),) if is_https else ()),
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "asyncio.Future[None]":
+        """Send the response, with the headers that every response has."""
+        self.stream.header_lines = self.header_lines().encode("ascii")
+        return super().finish(chunk)
+
+    def header_lines(self) -> str:
+        """Return the lines of the headers that no method of a handler sets, each with its end.
+
+        Names are spelled as Tornado spells all others.
+        """
+        safe = safe_header_lines(
+            self.content_security_policy,
+            is_https=self.is_https,
+            cache_control=self.cache_control,
+            resource_policy=self.resource_policy,
         )
+        return f"{safe}X-Request-Id: {self._request_id}\r\n"
+
+    @property
+    def stream(self) -> "RequestStream":
+        """Return the connection of the request."""
+        connection: Any = self.request.connection
+        stream: RequestStream = connection.context.stream
+        return stream
 
     def _start_request(self) -> None:
         sent = self.request.headers.get("X-Request-ID", "")
@@ -183,8 +189,7 @@ class BaseHandler(tornado.web.RequestHandler):
         if self.request.method == "OPTIONS":
             return
         self._task = asyncio.current_task()
-        stream: RequestStream = cast("Any", self.request.connection).context.stream
-        stream.on_end_of_input = self.on_connection_close
+        self.stream.on_end_of_input = self.on_connection_close
         self.session_token = self.authenticate()
         if self.needs_database:
             if (window := self.services.maintenance.window) is not None:

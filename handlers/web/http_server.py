@@ -17,10 +17,10 @@ from tornado.netutil import add_accept_handler
 from uuid_utils import uuid7
 
 from handlers.web.application import Application
-from handlers.web.base import CSP_NOTHING, HSTS, SAFE_HEADERS
 from handlers.web.connections import ConnectionState, limit_kernel_buffer
 from handlers.web.problem import make_problem
 from handlers.web.request_stream import LingeringSockets, RequestStream
+from handlers.web.safe_headers import CSP_NOTHING, safe_header_lines
 from taskapp.core.client_address import UNIX_SOCKET, is_in, site_key
 from taskapp.core.errors import BadRequest, HeadersTooLarge, TaskappError, Unavailable
 from taskapp.core.messages import Message
@@ -171,13 +171,10 @@ class LimitedHTTPServer(HTTPServerConnectionDelegate):
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
             ("X-Request-ID", request_id),
-            ("Content-Security-Policy", CSP_NOTHING),
-            *SAFE_HEADERS,
         ]
-        if self._application.is_https:
-            headers.append(("Strict-Transport-Security", HSTS))
         if isinstance(error, Unavailable):
             headers.append(("Retry-After", str(error.retry_after)))
-        lines = [f"HTTP/1.1 {error.status} {_REASONS[error.status]}"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+        status_line = f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\n"
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        safe = safe_header_lines(CSP_NOTHING, is_https=self._application.is_https)
+        return f"{status_line}{lines}{safe}\r\n".encode("ascii") + body

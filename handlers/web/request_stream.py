@@ -106,6 +106,9 @@ class RequestStream(IOStream):
         self._unread_iterations = 0
         # Called when the client ends its side of the connection before the response.
         self.on_end_of_input: Callable[[], None] | None = None
+        # Those of the next response that are the same for many, each with its end. Tornado checks,
+        # joins and encodes headers one by one: these would take a tenth of a short request.
+        self.header_lines = b""
         self.lingers = False  # whether the client may still be sending when the stream is closed
         super().set_nodelay(True)
 
@@ -163,6 +166,7 @@ class RequestStream(IOStream):
         if self.closed():
             raise StreamClosedError
         self._chunks = 0
+        self.header_lines = b""
         self.on_end_of_input = None
         return super().read_until_regex(regex, max_bytes)
 
@@ -182,6 +186,9 @@ class RequestStream(IOStream):
         if data == _TORNADO_REJECTION:
             data = self._make_rejection(self)
             self.lingers = True
+        elif self.header_lines:  # the first line of a response is its status
+            data = bytes(data).replace(b"\r\n", b"\r\n" + self.header_lines, 1)
+            self.header_lines = b""
         self._unsent += len(data)
         written = super().write(data)
         if self._unsent and not self.closed():

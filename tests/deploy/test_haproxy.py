@@ -16,7 +16,7 @@ from uuid import uuid4
 import psycopg2
 import pytest
 
-from handlers.web.base import HSTS
+from handlers.web.safe_headers import HSTS
 from tests.deploy.haproxy import CONFIGURATION, running_haproxy
 from tests.deploy.proxy import HOST, Proxy, Reply
 from tests.support.database_fixtures import count_waiting, execute, locked_tasks, locked_users

@@ -15,7 +15,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs would be another package
 
 from handlers.rendering.static_assets import digest
-from handlers.web.base import HSTS
+from handlers.web.safe_headers import HSTS
 from tests.deploy.certificates import make_authority, make_certificate
 from tests.deploy.proxy import HOST, Proxy, running_proxy, write_configuration
 from tests.deploy.tools import run_tool

@@ -10,7 +10,7 @@ from tornado.httpclient import HTTPResponse
 from handlers.pages.base import PageHandler
 from handlers.routes import ROUTES
 from handlers.web.application import Application
-from handlers.web.base import CSP_NOTHING
+from handlers.web.safe_headers import CSP_NOTHING
 from taskapp.config.settings import Settings
 from tests.conftest import PASSWORD
 from tests.support.api_tools import (

@@ -16,9 +16,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from handlers.web.base import CSP_NOTHING, HSTS, SAFE_HEADERS
 from handlers.web.connections import IDLE_TIMEOUT
 from handlers.web.request_stream import MAX_LINGERING
+from handlers.web.safe_headers import CSP_NOTHING, HSTS, SAFE_HEADERS
 from taskapp.runtime.listeners import OTHER_FILES
 from tests.support.api_tools import is_closed
 from tests.support.server_process import (
