@@ -21,6 +21,9 @@ from taskapp.backups.identity import (
     begin_instance,
     find_database,
     find_known_database,
+    read_identity,
+    read_system,
+    read_timeline,
 )
 from taskapp.backups.recovery import (
     RestorePlan,
@@ -35,7 +38,13 @@ from taskapp.backups.repository import (
     BackupRepository,
     backup_repository,
 )
-from taskapp.backups.wal_archive import READY, WANTED
+from taskapp.backups.wal_archive import (
+    READY,
+    WANTED,
+    WalSource,
+    find_conflict,
+    tell_unwritten,
+)
 from taskapp.config.installation import COMMAND
 from taskapp.config.settings import Settings
 from taskapp.core.progress import begin_step
@@ -78,8 +87,9 @@ async def restore_embedded(
 ) -> RestoreResult:
     """Restore the embedded database to a time, to a backup by name, or to the last change.
 
-    `database` names another database of the folder than this one. Until the end nothing is
-    touched; then the old cluster is renamed.
+    `database` names one of the folder's databases: another than this one, or this one although its
+    archive leads to another state. Until the end nothing is touched; then the old cluster is
+    renamed.
 
     Raises:
         BackupError: it cannot be restored; all is as before.
@@ -95,7 +105,16 @@ async def restore_embedded(
             plan = plan_backup(repository, catalog.require(name), settings.postgresql_bin)
         else:
             chosen = _choose(catalog, database, is_empty=present is None)
-            unarchived = cluster / "pg_wal" if chosen.database == present else aside / "none"
+            unarchived = aside / "none"
+            if chosen.database == present:
+                divergence = _find_divergence(repository.archive(read_identity(cluster)), cluster)
+                if divergence and not database:
+                    raise BackupError(
+                        f"{divergence}. Say --database {present} to restore what the archive "
+                        f"holds, without what only this database has; or restore one backup with "
+                        f"--backup."
+                    )
+                unarchived = unarchived if divergence else cluster / "pg_wal"
             plan = plan_point_in_time(repository, chosen, unarchived, timestamp)
         _refuse_newer(plan.backup.schema_revision)
         owner = find_owner(settings.data_dir)
@@ -161,6 +180,16 @@ async def restore_own(
                 raise BackupError(f"The database is {state}: {error}.{kept}") from error
             facts = await asyncio.to_thread(_settle, url, backup)
         return RestoreResult(backup.timestamp, *facts, old, tuple(catalog.problems()))
+
+
+def _find_divergence(archive: Path, cluster: Path) -> str:
+    """Return a sentence if an archive leads to another state than that of a stopped cluster.
+
+    Raises BackupError if a timeline cannot be read.
+    """
+    wal = WalSource(archive, cluster / "pg_wal", read_system(cluster))
+    unwritten = wal.find_unwritten(wal.timeline(read_timeline(cluster)))
+    return tell_unwritten(archive, unwritten) if unwritten else find_conflict(archive, cluster)
 
 
 def _choose(catalog: Catalog, database: str, *, is_empty: bool) -> Catalog:

@@ -17,6 +17,7 @@ from taskapp.backups.wal_archive import (
     WalSource,
     archive_lag,
     find_conflict,
+    tell_unwritten,
 )
 from taskapp.backups.wal_segments import Timeline, timeline_of
 from taskapp.config.settings import Settings
@@ -101,11 +102,7 @@ def _inspect_archive(archive: Path, cluster: Path, catalog: Catalog) -> tuple[li
         timeline = wal.timeline(read_timeline(cluster))
         if unwritten := wal.find_unwritten(timeline):
             # Not even a new backup leads there; one each minute would push out all earlier ones.
-            problems.append(
-                f"The archive {archive} holds {unwritten}, which this database has yet to write: "
-                f"a copy of it archives there too, or it was put back to an earlier state. If "
-                f"neither is so, move that file away"
-            )
+            problems.append(tell_unwritten(archive, unwritten))
         else:
             gap = _find_gap(archive, wal, timeline, catalog)
     except BackupError as error:

@@ -196,6 +196,15 @@ class WalSource:
             ) from error
 
 
+def tell_unwritten(archive: Path, name: str) -> str:
+    """Return the sentence about a segment that `WalSource.find_unwritten` has found."""
+    return (
+        f"The archive {archive} holds {name}, which this database has yet to write: a copy of it "
+        f"archives there too, or it was put back to an earlier state. If neither is so, move that "
+        f"file away"
+    )
+
+
 def find_conflict(archive: Path, cluster: Path) -> str:
     """Return a sentence if another cluster, a copy of this one, archives in the same place.
 

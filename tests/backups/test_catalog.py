@@ -310,6 +310,33 @@ def test_a_copy_of_a_database_that_archives_in_the_same_place_is_noticed(
         assert not BackupStatus(instance.settings()).inspect().failures
 
 
+@pytest.mark.parametrize("is_ahead", [True, False], ids=["the copy is ahead", "it is behind"])
+def test_a_restore_never_takes_the_data_of_a_copy_for_its_own(
+    instance: Instance, *, is_ahead: bool
+) -> None:
+    """Whether the archive holds more than the database has written, or something else."""
+    instance.write("of both")  # and its PostgreSQL may write to the archive from now on
+    with short_parent() as parent:
+        copy = instance.copied_to(parent)
+        copy.backup_dir = instance.data_dir / "backups"
+        copy.write("of the copy")
+        if is_ahead:
+            copy.write("of the copy too")
+        else:
+            instance.write("of the original", "of the original too")
+        for timestamp in (None, datetime.now(UTC)):
+            with pytest.raises(BackupError, match="a copy of") as refused:
+                instance.restore(timestamp)
+        present = instance.titles()
+        assert "of the copy" not in present
+        identity = read_identity(instance.cluster)
+        assert f"--database {identity}/postgres" in str(refused.value)
+        instance.restore(database=identity)
+        copied = ["of the copy", "of the copy too"] if is_ahead else ["of the copy"]
+        shared = ["before the backup", "first", "second", "of both"]
+        assert instance.titles() == [*shared, *copied]
+
+
 # Rotation, with strangers
 
 
