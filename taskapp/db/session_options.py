@@ -8,7 +8,11 @@ from taskapp.config.settings import SettingsError
 
 # Seconds. Less than STATEMENT_TIMEOUT: what the server itself cancels is known to be rolled back.
 SERVER_TIMEOUT = 3.5
-OPTIONS = f"-c timezone=UTC -c datestyle=ISO -c statement_timeout={int(SERVER_TIMEOUT * 1000)}"
+# The server's warnings say whether a change is durable; what else it reports is not for us.
+OPTIONS = (
+    f"-c timezone=UTC -c datestyle=ISO -c client_min_messages=warning"
+    f" -c statement_timeout={int(SERVER_TIMEOUT * 1000)}"
+)
 # libpq sends these variables of the environment after the options, which they would override.
 OVERRIDING_VARIABLES = ("PGDATESTYLE", "PGTZ")
 OPTIONS_QUERY = (

@@ -37,13 +37,21 @@ SESSION = Statement(
         func.current_setting("TimeZone"),
         func.current_setting("DateStyle"),
         func.current_setting("statement_timeout"),
+        func.current_setting("client_min_messages"),
         func.current_setting("client_encoding"),
         func.current_setting("application_name"),
     ),
 )
-OURS = ("UTC", "ISO, MDY", "3500ms", "UTF8", "taskapp")
+OURS = ("UTC", "ISO, MDY", "3500ms", "warning", "UTF8", "taskapp")
 DEFAULT_PATH = '"$user", public'
 ONE = Statement("one", select(text("1")))
+ADD_USER = Statement(
+    "add_user",
+    text(
+        "INSERT INTO users (id, email, password_hash) SELECT gen_random_uuid(), :email, '-'"
+        " WHERE cast(:email AS text) <> '' RETURNING email"
+    ),
+)
 
 
 @dataclass
@@ -221,6 +229,7 @@ def test_what_the_database_is_set_to_gives_way_to_what_the_pool_needs(database_u
             "timezone = 'Asia/Tokyo'",
             "datestyle = 'German'",
             "client_encoding = 'LATIN1'",
+            "client_min_messages = 'debug5'",
         ):
             database = urlsplit(url).path.removeprefix("/")
             execute(url, f"ALTER DATABASE {database} SET {setting}")
@@ -230,6 +239,35 @@ def test_what_the_database_is_set_to_gives_way_to_what_the_pool_needs(database_u
                 assert await database.fetch_one(SESSION) == (DEFAULT_PATH, *OURS)
 
         asyncio.run(scenario())
+
+
+# What a user, a database or an address may say of a session, besides what the pool needs.
+SETTINGS = (
+    "client_min_messages=debug5",
+    "default_transaction_isolation=serializable",
+    "standard_conforming_strings=off",
+    "plan_cache_mode=force_generic_plan",
+    "transform_null_equals=on",
+    "extra_float_digits=-15",
+    "bytea_output=escape",
+    "row_security=off",
+)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_changes_are_made_and_read_whatever_is_set_for_a_session(
+    setting: str, empty_database: str
+) -> None:
+    url = f"{empty_database}&options={options_of(setting)}"
+    email = "back\\slash'quote\u00fc@example.com"
+
+    async def scenario() -> None:
+        async with open_database(url, 1) as database:
+            assert await database.fetch_value(ADD_USER, email=email) == email
+            assert await database.fetch_value(ADD_USER, email="") is None  # even that responds
+            assert await database.confirms_writes()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
