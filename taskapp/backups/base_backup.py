@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from taskapp.backups.checksums import (
     PURPOSE,
     export_snapshot,
+    read_other_schemas,
     read_schema,
     read_tables,
     restore_point_snapshot,
@@ -136,7 +137,8 @@ async def _try_dump(
     """Dump what a connection sees beside the base; return why that failed, else nothing."""
     try:
         seen = await run_in_daemon_thread(export_snapshot, connection)
-        await dump_snapshot(staging, url, seen, bin_folder)
+        others = await run_in_daemon_thread(read_other_schemas, connection)
+        await dump_snapshot(staging, url, seen, others, bin_folder)
     except (BackupError, EmbeddedPostgresError) as error:
         (staging / DUMP).unlink(missing_ok=True)
         log("backup.dump_failed", "error", reason=str(error))

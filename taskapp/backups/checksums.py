@@ -22,6 +22,10 @@ _TABLES = text(
     "SELECT relname, oid::regclass::text FROM pg_class"
     " WHERE relkind = 'r' AND relnamespace = :schema ORDER BY relname"
 )
+_OTHER_SCHEMAS = text(
+    "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_'"
+    " AND nspname NOT IN ('information_schema', :schema) ORDER BY nspname"
+)
 # One form of every value, whatever the server is set to; then a sum, which needs no order.
 _FORMS = text(
     "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),"
@@ -60,6 +64,12 @@ def read_schema(connection: Connection) -> str:
     """Return the schema of our tables, or in which they would be made."""
     schema = _find_schema(connection)
     return schema[1] if schema else PUBLIC
+
+
+def read_other_schemas(connection: Connection) -> list[str]:
+    """Return the schemas of other programs that share the database."""
+    schema = {"schema": read_schema(connection)}
+    return [str(name) for name in connection.execute(_OTHER_SCHEMAS, schema).scalars()]
 
 
 @contextmanager

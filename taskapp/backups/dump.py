@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from taskapp.backups.checksums import PUBLIC, read_schema, read_tables, snapshot
+from taskapp.backups.checksums import read_other_schemas, read_schema, read_tables, snapshot
 from taskapp.backups.repository import (
     DUMP,
     Backup,
@@ -70,7 +70,8 @@ async def make_dump(
     with repository.staging(label) as staging:
         async with entered_in_daemon_thread(snapshot(url)) as (connection, seen):
             timestamp = datetime.now(UTC)
-            await dump_snapshot(staging, url, seen, bin_folder)
+            others = await run_in_daemon_thread(read_other_schemas, connection)
+            await dump_snapshot(staging, url, seen, others, bin_folder)
             begin_step("Reading every row")
             tables = await run_in_daemon_thread(read_tables, connection)
             revision = await run_in_daemon_thread(find_revision, connection)
@@ -92,10 +93,15 @@ async def make_dump(
     return read_backup(finished(staging))
 
 
-async def dump_snapshot(staging: Path, url: str, seen: str, bin_folder: Path | None) -> None:
-    """Write what a snapshot sees to a staging folder; raise BackupError."""
+async def dump_snapshot(
+    staging: Path, url: str, seen: str, without: Sequence[str], bin_folder: Path | None
+) -> None:
+    """Write what a snapshot sees, without some schemas, to a staging folder; raise BackupError."""
     (staging / DUMP).touch(mode=0o600)
-    options = ("--format=custom", f"--snapshot={seen}", f"--file={staging / DUMP}")
+    options = (
+        *("--format=custom", f"--snapshot={seen}", f"--file={staging / DUMP}"),
+        *(f"--exclude-schema={_quoted(name)}" for name in without),
+    )
     begin_step("Dumping the database", measure=lambda: folder_size(staging))
     await _run_on(url, "pg_dump", options, bin_folder)
 
@@ -107,15 +113,20 @@ async def restore_dump(backup: Backup, url: str, bin_folder: Path | None = None)
     """
     archive = str(backup.path / DUMP)
     pg_restore = await _run_first(client_programs("pg_restore", bin_folder), ("--list", archive))
-    options: tuple[str, ...] = _SCRIPT_OPTIONS
-    beginning = b""
-    if backup.schema != PUBLIC:  # which exists in every new database
-        options += (f"--schema={backup.schema}",)
-        quoted = backup.schema.replace('"', '""')
-        beginning = f'CREATE SCHEMA IF NOT EXISTS "{quoted}";\n'.encode()
+    # Of a schema that is there already, IF NOT EXISTS would need the right to create schemas.
+    schema = _quoted(backup.schema)
+    literal = schema.replace("'", "''")
+    beginning = (
+        f"SELECT 'CREATE SCHEMA {literal}' WHERE to_regnamespace('{literal}') IS NULL \\gexec\n"
+    ).encode()
+    options = (*_SCRIPT_OPTIONS, f"--schema={backup.schema}")
     begin_step("Restoring the dump")
     script = partial(_read_script, (pg_restore, *options, archive), beginning)
     await _run_on(url, "psql", _PSQL_OPTIONS, bin_folder, script)
+
+
+def _quoted(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))
 
 
 async def _read_script(command: Sequence[str], first: bytes) -> AsyncGenerator[bytes, None]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from taskapp.backups.catalog import Catalog
-from taskapp.backups.checksums import PURPOSE, quoted_tables, read_tables
+from taskapp.backups.checksums import PURPOSE, quoted_tables, read_schema, read_tables
 from taskapp.backups.create import read_repository
 from taskapp.backups.dump import make_dump, restore_dump
 from taskapp.backups.identity import (
@@ -317,12 +317,13 @@ def _holds_tables(url: str) -> bool:
         return bool(read_tables(connection))
 
 
-# Those of the tables that are in the search path. A trigger function has no arguments.
+# Those beside the tables, in whichever schema of search_path. A trigger function has no arguments.
 _TRIGGER_FUNCTIONS = text(
     "SELECT DISTINCT format('%I.%I()', n.nspname, p.proname) FROM pg_trigger t"
-    " JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace"
-    " WHERE NOT t.tgisinternal AND pg_table_is_visible(t.tgrelid)"
-    " AND n.nspname = current_schema()"
+    " JOIN pg_class c ON c.oid = t.tgrelid"
+    " JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = c.relnamespace"
+    " JOIN pg_namespace n ON n.oid = p.pronamespace"
+    " WHERE NOT t.tgisinternal AND n.nspname = :schema"
 )
 
 
@@ -352,7 +353,8 @@ def _lock_tables(connection: Connection) -> str:
 
 
 def _drop_tables(connection: Connection, names: str) -> None:
-    functions = connection.execute(_TRIGGER_FUNCTIONS).scalars().all()
+    schema = read_schema(connection)
+    functions = connection.execute(_TRIGGER_FUNCTIONS, {"schema": schema}).scalars().all()
     connection.execute(text(f"DROP TABLE {names} CASCADE"))
     for function in functions:
         connection.execute(text(f"DROP FUNCTION {function}"))

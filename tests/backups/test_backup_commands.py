@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from urllib.parse import quote
 
 import click
 import psycopg2
@@ -27,6 +29,7 @@ from tests.support.database_fixtures import (
     NEWER,
     add_tasks,
     add_user,
+    as_user,
     execute,
     is_waited_for,
     make_newer,
@@ -301,10 +304,38 @@ def test_tables_outside_public_are_backed_up_verified_and_restored(
         assert "It holds 1 account" in run(instance, "restore", DATABASE_URL=other)
         add_user(other, "bob")
         name = instance.backups[0].name
-        said = run(instance, "restore", "--replace", "--backup", name, DATABASE_URL=other)
-        assert "It holds 1 account" in said
-        assert execute(other, "SELECT email FROM users") == [("alice@example.com",)]
+        execute(second, "CREATE SCHEMA first")
+        for address in (other, other.replace("%3Dtasks", "%3Dfirst,tasks")):
+            said = run(instance, "restore", "--replace", "--backup", name, DATABASE_URL=address)
+            assert "It holds 1 account" in said
+            assert execute(address, "SELECT email FROM users") == [("alice@example.com",)]
         assert execute(second, "SELECT one FROM neighbour") == [(1,)]
+
+
+@pytest.mark.parametrize("schema", ["public", 'Alice\'s "tasks"'])
+def test_a_database_is_shared_with_programs_whose_tables_nobody_else_may_read(
+    instance: Instance, database_url: str, schema: str
+) -> None:
+    """The user of taskapp may create tables in its schema, and no schema."""
+    quoted = '"{}"'.format(schema.replace('"', '""'))
+    with new_database(database_url) as owner:
+        user = f"shares_{secrets.token_hex(4)}"
+        execute(owner, f"CREATE ROLE {user} LOGIN")
+        execute(owner, f"CREATE SCHEMA IF NOT EXISTS {quoted}")
+        execute(owner, f"GRANT CREATE, USAGE ON SCHEMA {quoted} TO {user}")
+        execute(owner, "CREATE SCHEMA ledgers")
+        execute(owner, "CREATE TABLE ledgers.ledger AS SELECT 1 AS one")
+        path = quote(quoted.replace(" ", "\\ "), safe="")
+        url = f"{as_user(owner, user)}&options=-csearch_path%3D{path}"
+        asyncio.run(migrate(url))
+        add_user(url, "alice")
+        run(instance, "backup", DATABASE_URL=url)
+        assert "holds the 2 rows" in run(instance, "backup", "verify", DATABASE_URL=url)
+        add_user(url, "bob")
+        run(instance, "restore", "--replace", DATABASE_URL=url)
+        assert execute(url, "SELECT email FROM users") == [("alice@example.com",)]
+        assert execute(owner, "SELECT one FROM ledgers.ledger") == [(1,)]
+    execute(database_url, f"DROP ROLE {user}")
 
 
 def test_a_database_without_our_tables_is_no_backup(instance: Instance, database_url: str) -> None:
