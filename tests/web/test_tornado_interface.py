@@ -4,6 +4,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def extensions_of_tornado() -> Iterator[type]:
                 yield kind
 
 
+@cache
 def private_names(kind: type) -> set[str]:
     """List the private attributes that a class reads or sets, and its private methods."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
