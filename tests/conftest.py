@@ -199,7 +199,7 @@ def embedded_database(short_folder: Path) -> Iterator[str]:
     thread.start()
 
     def run(work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, loop).result(60)
+        asyncio.run_coroutine_threadsafe(work, loop).result(LONG_ENOUGH)
 
     run(postgres.start())
     run(migrate(postgres.url))

@@ -36,7 +36,7 @@ from tests.support.database_fixtures import (
     new_database,
     open_database,
 )
-from tests.support.server_process import wait_until
+from tests.support.server_process import LONG_ENOUGH, wait_until
 
 __all__ = ["instance", "original"]  # fixtures
 
@@ -262,7 +262,7 @@ def test_nobody_writes_between_the_dump_and_the_end_of_what_is_replaced(
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             wait_until(lambda: execute(url, waiting) == [(1,)])
             connection.commit()
-        restored.result(30)
+        restored.result(LONG_ENOUGH)
         assert instance.backups[0].tables["users"][0] == 1  # what was written last is in the dump
         assert execute(url, "SELECT email FROM users") == []
 
@@ -279,8 +279,8 @@ def test_a_server_that_starts_meanwhile_finds_what_was_restored(
             locked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
             wait_until(lambda: execute(other, locked) == [(1,)])
             started = threads.submit(asyncio.run, migrate(other))
-            assert "It holds 1 account and 10000 tasks" in restored.result(60)
-            assert started.result(60) is False
+            assert "It holds 1 account and 10000 tasks" in restored.result(LONG_ENOUGH)
+            assert started.result(LONG_ENOUGH) is False
         assert execute(other, "SELECT count(*) FROM tasks") == [(10_000,)]
 
 

@@ -272,9 +272,9 @@ def test_the_server_says_what_is_wrong_with_its_backups(instance: Instance, disk
                 if line["event"] == "backup.problem_found"
             )
 
-        wait_until(lambda: health() == "current", 30)
+        wait_until(lambda: health() == "current")
         (disk / "taskapp" / name).mkdir()
-        wait_until(lambda: logged(f"{name} is damaged"), 60)
+        wait_until(lambda: logged(f"{name} is damaged"))
         assert health() == "current"
         (problem,) = client.send("GET", "/api/health").json["backupProblems"]
         assert f"{name} is damaged" in problem
@@ -282,8 +282,8 @@ def test_the_server_says_what_is_wrong_with_its_backups(instance: Instance, disk
         assert "taskapp_backup_problems 1.0\n" in metrics
         (disk / "taskapp" / name).rmdir()
         with away(disk):
-            wait_until(lambda: health() == "failing", 60)
-            wait_until(lambda: logged("are gone. Mount their disk"), 60)
-        wait_until(lambda: health() == "current", 60)
+            wait_until(lambda: health() == "failing")
+            wait_until(lambda: logged("are gone. Mount their disk"))
+        wait_until(lambda: health() == "current")
         assert server.end() == 0
         assert server.surprises() == []

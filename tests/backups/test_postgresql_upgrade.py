@@ -130,7 +130,8 @@ def test_the_server_upgrades_says_how_long_it_takes_and_backs_up_anew(instance: 
 
     before = tables()  # by its own version: only a start upgrades
     assert major_of(instance.cluster) == OLD
-    with server_process(instance.data_dir, settings={"TASKAPP_BACKUP_EVERY": "2s"}) as server:
+    often = ("taskapp.jobs.backup_schedule", "MAX_CHECK_INTERVAL", 0.5)
+    with server_process(instance.data_dir, constant=often) as server:
         server.wait_until_ready()
         client = server.client()
         wait_until(lambda: client.send("GET", "/api/health").json["backup"] == "current")

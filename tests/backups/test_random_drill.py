@@ -35,7 +35,7 @@ from taskapp.backups.repository import Backup, BackupError
 from taskapp.backups.status import BackupStatus
 from taskapp.backups.unmounted_disk import RECORD
 from tests.support.backup_tools import Instance, short_parent
-from tests.support.server_process import CHECKOUT, postgres_processes, wait_until
+from tests.support.server_process import CHECKOUT, LONG_ENOUGH, postgres_processes, wait_until
 
 EXAMPLES = int(os.environ.get("DRILL_EXAMPLES", "3"))
 STEPS = 9  # of an example; each starts a PostgreSQL, which takes a second
@@ -240,8 +240,8 @@ def command(instance: Instance, *words: str, seconds: float | None = None) -> No
         if seconds is not None:
             sleep(seconds)
             process.send_signal(signal.SIGKILL)
-        process.wait(60)
-    wait_until(lambda: not postgres_processes(instance.data_dir), 30)
+        process.wait(LONG_ENOUGH)
+    wait_until(lambda: not postgres_processes(instance.data_dir))
 
 
 def test_whatever_happens_a_restore_gives_a_state_that_was_or_refuses(

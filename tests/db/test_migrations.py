@@ -32,6 +32,7 @@ from taskapp.db.migrations import (
     read_revision,
 )
 from tests.support.database_fixtures import add_session, add_user, as_user, execute, new_database
+from tests.support.server_process import LONG_ENOUGH
 
 REVISIONS = [path.name[:4] for path in sorted((FOLDER / "versions").glob("[0-9]*.py"))]
 # The definitions of the tables in PostgreSQL's catalog, by name.
@@ -351,7 +352,7 @@ def test_a_connection_that_is_lost_while_it_waits_is_unavailable_and_the_wait_is
         with connection(url) as holder:
             holder.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
             attempt = asyncio.create_task(migrate(url))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(LONG_ENOUGH):
                 while not execute(url, f"SELECT pg_terminate_backend(pid) {waiting}"):
                     assert not attempt.done()
                     await asyncio.sleep(0.01)

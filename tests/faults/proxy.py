@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from tests.support.server_process import LONG_ENOUGH
+
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 DRIP = 0.01  # seconds between two pieces
 # CommandComplete of a committed change (PostgreSQL's protocol, "Message Formats").
@@ -50,7 +52,7 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.port = self._started.result(10)
+        self.port = self._started.result(LONG_ENOUGH)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,7 +62,7 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset all connections."""
-        asyncio.run_coroutine_threadsafe(self._cut_all(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._cut_all(), self._loop).result(LONG_ENOUGH)
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())

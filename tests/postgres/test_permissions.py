@@ -19,6 +19,7 @@ from taskapp.postgres.permissions import (
     grant_traverse,
     postgres_account,
 )
+from tests.support.server_process import LONG_ENOUGH
 
 ONE = UnixUser(60001, 60001)
 OTHER = UnixUser(60002, 60002)
@@ -117,7 +118,7 @@ def test_first_starts_at_the_same_time_make_one_user() -> None:
     command = [sys.executable, "-c", FIRST_START, name]
     try:
         starts = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
-        made = {int(start.communicate(timeout=60)[0]) for start in starts}
+        made = {int(start.communicate(timeout=LONG_ENOUGH)[0]) for start in starts}
         assert made == {pwd.getpwnam(name).pw_uid}
     finally:
         subprocess.run(["userdel", name], check=False)

@@ -20,6 +20,7 @@ from taskapp.observability.metrics import Metrics
 from taskapp.runtime.tracing import start_tracing
 from taskapp.services import Services, make_services
 from tests.support.clients import ApiClient, Response
+from tests.support.server_process import LONG_ENOUGH
 
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "requestId"}
 NO_TASK = "01900000-0000-7000-8000-000000000000"  # not the id of any task
@@ -125,7 +126,7 @@ async def send_raw(base_url: str, request: bytes) -> bytes:
     try:
         writer.write(request)
         await writer.drain()
-        return await asyncio.wait_for(reader.read(), 20)
+        return await asyncio.wait_for(reader.read(), LONG_ENOUGH)
     finally:
         writer.close()
         await writer.wait_closed()

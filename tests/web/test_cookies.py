@@ -14,6 +14,7 @@ from tests.support.api_tools import NO_TASK, with_settings
 from tests.support.clients import ApiClient
 from tests.support.environment import SECRET_KEY
 from tests.support.page_client import ALICE, BOB, PageClient, cookie_name
+from tests.support.server_process import LONG_ENOUGH
 
 pytest_plugins = ["tests.support.page_fixtures"]
 
@@ -90,7 +91,7 @@ async def test_of_two_sessions_none_counts(
 def get(base_url: str, cookies: str) -> str:
     """Request the list of tasks with a Cookie header of any bytes, and return the response."""
     host, port = urlsplit(base_url).hostname, urlsplit(base_url).port
-    with socket.create_connection((host, port), 60) as connection:
+    with socket.create_connection((host, port), LONG_ENOUGH) as connection:
         request = (
             f"GET /tasks HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\nCookie: {cookies}"
         )

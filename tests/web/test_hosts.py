@@ -10,6 +10,7 @@ import pytest
 from handlers.web.application import METHODS
 from tests.support.api_tools import with_settings
 from tests.support.clients import ApiClient
+from tests.support.server_process import LONG_ENOUGH
 from tests.web.test_safe_headers import addresses
 
 pytestmark = [pytest.mark.gen_test, pytest.mark.usefixtures("app")]
@@ -53,7 +54,7 @@ async def test_no_other_name_is_accepted(api: ApiClient, io_loop: Any, host: str
 
 def exchange(base_url: str, host: str) -> bytes:
     address = urlsplit(base_url)
-    with socket.create_connection((address.hostname, address.port), 60) as connection:
+    with socket.create_connection((address.hostname, address.port), LONG_ENOUGH) as connection:
         connection.sendall(
             f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
         )

@@ -55,7 +55,9 @@ def test_what_follows_the_last_request_of_a_connection_is_not_carried_out(
     )
     last = b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     for requests in (last + (head.encode() + body) * 3, last * 2 + head.encode() + body):
-        with socket.create_connection(("127.0.0.1", int(server.address)), 10) as connection:
+        with socket.create_connection(
+            ("127.0.0.1", int(server.address)), LONG_ENOUGH
+        ) as connection:
             connection.sendall(requests)
             with connection.makefile("rb") as response:
                 assert response.read().count(b"HTTP/1.1 200") == 1
@@ -130,7 +132,7 @@ def make_request(name: str, body: bytes) -> bytes:
 
 def answered(server: ServerProcess, pieces: list[bytes], number: int) -> list[str]:
     """Send pieces one by one, and return the names of as many requests as were answered."""
-    with socket.create_connection(("127.0.0.1", int(server.address)), 10) as connection:
+    with socket.create_connection(("127.0.0.1", int(server.address)), LONG_ENOUGH) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             connection.sendall(piece)
