@@ -6,24 +6,23 @@ set -eu
 missing=""
 if [ "${1:-}" = python ]; then
     [ ! -x /usr/bin/python3 ] || /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing=" python3-venv"
-    command -v pgrep >/dev/null 2>&1 || missing="$missing procps"
-    command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
 fi
+command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+command -v pgrep >/dev/null 2>&1 || missing="$missing procps"
+command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
+command -v unshare >/dev/null 2>&1 || missing="$missing util-linux"
 if [ "${1:-}" != python ]; then
     command -v chromium-headless-shell >/dev/null 2>&1 || missing="$missing chromium-headless-shell"
     command -v firefox-esr >/dev/null 2>&1 || missing="$missing firefox-esr"
     command -v WebKitWebDriver >/dev/null 2>&1 || missing="$missing webkit2gtk-driver"
     command -v Xvfb >/dev/null 2>&1 || missing="$missing xvfb"
-    command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
-    command -v node >/dev/null 2>&1 || missing="$missing nodejs"
     command -v npm >/dev/null 2>&1 || missing="$missing npm"
     [ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing="$missing postgresql"
     command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
     [ -x /usr/sbin/nginx ] || missing="$missing nginx"
     command -v java >/dev/null 2>&1 || missing="$missing default-jre-headless"
     command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
-    command -v pgrep >/dev/null 2>&1 || missing="$missing procps"
-    command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
 fi
 if [ "${1:-}" = deploy ]; then
     command -v prometheus >/dev/null 2>&1 || missing="$missing prometheus"
@@ -60,7 +59,6 @@ if [ "${1:-}" = deploy ]; then
     command -v go >/dev/null 2>&1 || missing="$missing golang-go"
     command -v curl >/dev/null 2>&1 || missing="$missing curl"
     command -v objdump >/dev/null 2>&1 || missing="$missing binutils"
-    command -v unshare >/dev/null 2>&1 || missing="$missing util-linux"
     command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
     [ -e /usr/lib/"$(uname -m)"-linux-gnu/libseccomp.so.2 ] || missing="$missing libseccomp2"
 fi

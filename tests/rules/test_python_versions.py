@@ -12,6 +12,8 @@ tested by `make test-python` on the interpreters of a machine, Debian's 3.11.2 a
 """
 
 import ast
+import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,3 +94,33 @@ def test_the_types_and_the_style_are_those_of_the_oldest_version() -> None:
     assert everything["project"]["requires-python"] == ">=3.11"
     assert everything["tool"]["mypy"]["python_version"] == "3.11"
     assert everything["tool"]["ruff"]["target-version"] == "py311"
+
+
+def test_make_test_python_installs_whatever_the_core_of_the_tests_starts() -> None:
+    packages = (CHECKOUT / "tests" / "system_packages.sh").read_text()
+    package_of = dict(re.findall(r'command -v (\S+) .*\$missing (\S+)"', packages))
+    said = subprocess.run(
+        ["/bin/sh", "tests/system_packages.sh", "python"],
+        cwd=CHECKOUT,
+        env={"PATH": "/nowhere"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    ).stderr
+    started = {
+        node.value
+        for path in _core()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in package_of
+    }
+    assert "redis-server" in started
+    assert {package_of[name] for name in started} <= set(said.split())
+
+
+def _core() -> Iterator[Path]:
+    """Yield the files of the tests that run on each Python."""
+    makefile = (CHECKOUT / "Makefile").read_text().replace("\\\n", "")
+    (core,) = re.findall(r"^CORE := (.*)$", makefile, re.MULTILINE)
+    for name in core.split():
+        path = CHECKOUT / name
+        yield from path.rglob("*.py") if path.is_dir() else [path]
