@@ -13,7 +13,6 @@ const find = (selector, root = document) => root.querySelector(selector);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const byId = (id) => document.getElementById(id);
 const on = addEventListener;
-const rows = () => all(".task");
 const hasFocus = (element) => element.contains(document.activeElement);
 const isIdle = () => document.activeElement === document.body;
 const focus = (element) => element?.focus({ preventScroll: true });
@@ -82,8 +81,9 @@ const isLogin = (result) => result && find("form[action$='/login']", result.page
 
 function takeToken(result) {
   const fresh = find("[name=csrf_token]", result.page).value;
-  if (isOurs(result)) for (const field of all("[name=csrf_token]")) field.value = fresh;
-  return isOurs(result);
+  if (!isOurs(result)) return false;
+  for (const field of all("[name=csrf_token]")) field.value = fresh;
+  return true;
 }
 
 // The notice
@@ -203,7 +203,7 @@ function takePart(part, page, ids, number) {
 // What is looked at stays where it is, whatever changes above it.
 function keepPlace(change, moved) {
   const isSeen = (part) => part !== moved && part.getBoundingClientRect().bottom > 0;
-  const anchor = [find(".add"), ...rows()].find(isSeen);
+  const anchor = all(".add, .task").find(isSeen);
   const top = anchor?.getBoundingClientRect().top;
   change();
   if (anchor?.isConnected) scrollBy(0, anchor.getBoundingClientRect().top - top);
@@ -438,12 +438,14 @@ const isEmpty = (form) => !textFields(form).some((field) => isChanged(field) || 
 
 function showErrors(form, page) {
   for (const field of textFields(form)) {
-    const error = page && find(`#${field.id}-error`, page);
-    find(`#${field.id}-error`)?.remove();
+    const id = `${field.id}-error`;
+    const line = field.closest(".line");
+    const error = page?.getElementById(id);
+    byId(id)?.remove();
     field.setAttribute("aria-invalid", !!error);
-    field.closest(".line")?.classList.toggle("refused", !!error);
-    if (error) (field.closest(".line") ?? field).after(error);
-    field.setAttribute("aria-describedby", `${field.id}-hint ${field.id}-error`);
+    line?.classList.toggle("refused", !!error);
+    if (error) (line ?? field).after(error);
+    field.setAttribute("aria-describedby", [`${field.id}-hint`, id].filter(byId).join(" "));
     if (error && hasFocus(form)) focus(field);
   }
 }
@@ -454,7 +456,7 @@ function clear(form) {
   showErrors(form);
   for (const field of textFields(form)) field.value = field.defaultValue = field.style.height = "";
   form.elements.key.value = newKey();
-  for (const details of all(".more [open]")) details.open = false;
+  for (const part of all(".more [open]")) part.open = false;
   if (form.elements.version) {
     form.elements.version.remove();
     history.replaceState(null, "", form.action);
@@ -599,8 +601,8 @@ const placeName = `${account} place ${here()}`;
 function storePlace() {
   if (!account || isLoggedOut) return;
   const row = focusedRow();
-  const around = [row, row?.nextElementSibling, row?.previousElementSibling];
-  store(placeName, [lists.map(count), fold?.open, scrollY, around.map((each) => each?.id)]);
+  const ids = [row, row?.nextElementSibling, row?.previousElementSibling].map((each) => each?.id);
+  store(placeName, [lists.map(count), fold?.open, scrollY, ids]);
 }
 
 // Back, a reload, and what leads back from a page of a task or from a form of this page
@@ -887,8 +889,8 @@ function onKey(event) {
 
 // Some keyboards of telephones send no key of their Enter.
 function onBeforeInput(event) {
-  const { target, inputType } = event;
-  if (target.name === "title" && inputType === "insertLineBreak") save(target, event);
+  const { target } = event;
+  if (event.inputType === "insertLineBreak" && target.name === "title") save(target, event);
 }
 
 function save({ form }, event) {

@@ -76,6 +76,14 @@ def test_what_undoes_and_what_dismisses_a_notice_are_side_by_side_on_a_telephone
     german.close()
 
 
+def test_the_meanings_of_the_keys_are_below_each_other(tasks: Page) -> None:
+    tasks.set_viewport_size({"width": 360, "height": 740})
+    tasks.get_by_role("button", name="Keyboard shortcuts").click()
+    meanings = tasks.get_by_role("dialog").get_by_role("definition")
+    lefts = {place["x"] for each in meanings.all() if (place := each.bounding_box())}
+    assert len(lefts) == 1
+
+
 def test_paper_has_the_whole_description(tasks: Page) -> None:
     add(tasks, "Buy milk", "\n".join(f"{number}. A line" for number in range(1, 31)))
     tasks.reload()
