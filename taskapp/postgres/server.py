@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import socket
+import stat
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -259,8 +260,11 @@ class EmbeddedPostgres:
             self._programs = None  # the cluster in place now may be of either version
 
     def _open_folders(self) -> None:
-        if self._cluster.exists() and self._cluster.stat().st_mode & _REFUSED_MODES:
-            self._cluster.chmod(0o700)  # opened by a copy, or by fsGroup of Kubernetes
+        if self._cluster.exists():
+            mode = self._cluster.stat().st_mode
+            if mode & _REFUSED_MODES or mode & stat.S_IRWXU != stat.S_IRWXU:
+                # Opened or made read-only by a copy, or opened by fsGroup of Kubernetes.
+                self._cluster.chmod(0o700)
         self._socket.parent.mkdir(mode=0o700, exist_ok=True)
         self._socket.parent.chmod(0o700)
         self._account = postgres_account(self._cluster)

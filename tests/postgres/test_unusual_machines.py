@@ -109,9 +109,9 @@ def test_a_name_that_cannot_stand_in_an_address_is_refused(
     assert not new_folder.exists()
 
 
-@pytest.mark.parametrize("mode", [0o755, 0o770, 0o2770, 0o777, 0o700, 0o750])
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o2770, 0o777, 0o500, 0o700, 0o750])
 def test_a_cluster_that_was_opened_to_others_is_closed_again(used_folder: Path, mode: int) -> None:
-    """`cp -r` gives 0755, and fsGroup of Kubernetes 2770."""
+    """`cp -r` gives 0755, fsGroup of Kubernetes 2770, and a copy of a read-only snapshot 0500."""
     (used_folder / "postgres").chmod(mode)
     asyncio.run(start_and_stop(used_folder))
     expected = mode if mode in {0o700, 0o750} else 0o700  # those are PostgreSQL's own
