@@ -691,6 +691,7 @@ function widen(input) {
   const hadFocus = hasFocus(input);
   const area = document.createElement("textarea");
   for (const { name, value } of input.attributes) area.setAttribute(name, value);
+  area.removeAttribute("value");
   area.rows = 1;
   area.defaultValue = input.defaultValue;
   area.value = input.value;
