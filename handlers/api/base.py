@@ -96,7 +96,7 @@ class ApiHandler(BaseHandler):
 
     def authenticate(self) -> SessionToken | None:
         """Return the session of the bearer token (RFC 6750), or of a cookie with a CSRF token."""
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        scheme, _, token = self.header("Authorization").partition(" ")
         if scheme.lower() == "bearer":
             return self._count_rejected(self.services.signer.read_bearer_token(token.strip()))
         csrf_token = self.request.headers.get("X-CSRF-Token")
@@ -112,7 +112,7 @@ class ApiHandler(BaseHandler):
             UnsupportedMediaType: the Content-Type is not application/json, or the body is encoded.
             BadRequest: the body is no such object.
         """
-        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip()
+        media_type = self.header("Content-Type").partition(";")[0].strip()
         if media_type.lower() != "application/json":
             raise UnsupportedMediaType
         if self.has_encoded_body:
@@ -152,11 +152,11 @@ class ApiHandler(BaseHandler):
 
     def read_known_versions(self) -> list[str]:
         """Return the versions in `If-None-Match` (RFC 9110, 13.1.2); an empty list for `*`."""
-        return read_entity_tags(self.request.headers.get("If-None-Match", ""))
+        return read_entity_tags(self.header("If-None-Match"))
 
     def read_versions(self) -> list[str] | None:
         """Return the versions in `If-Match` (RFC 9110, 13.1.1), or None if any version matches."""
-        header = self.request.headers.get("If-Match", "")
+        header = self.header("If-Match")
         if not header or header.strip() == "*":
             return None
         return [version for version in read_entity_tags(header) if is_version(version)]

@@ -101,14 +101,14 @@ class MetricsHandler(_OperatorHandler):
         if not self._has_password():
             raise NotAuthenticated(Message("The password of the metrics is missing or wrong."))
         await refresh_gauges(self.services)
-        content_type, body = self.services.metrics.render(self.request.headers.get("Accept", ""))
+        content_type, body = self.services.metrics.render(self.header("Accept"))
         self.set_header("Content-Type", content_type)
         self.finish(body)
 
     def _has_password(self) -> bool:
         """Return whether the request has the password, if there is one, with any user name."""
         wanted = self.services.settings.metrics_password
-        scheme, _, sent = self.request.headers.get("Authorization", "").partition(" ")
+        scheme, _, sent = self.header("Authorization").partition(" ")
         if not wanted:
             return True
         try:

@@ -103,7 +103,7 @@ class OpenApiApi(ApiHandler):
     async def get(self) -> None:
         """Write the document, or 304 if the client has it."""
         document = _encode(self.services.settings.base_path)
-        accepted = self.request.headers.get("Accept-Encoding", "")
+        accepted = self.header("Accept-Encoding")
         coding = negotiate_encoding(accepted, document.codings)
         self.cache_control = "public, max-age=300"
         tag = f"{document.digest}-{coding}"

@@ -212,7 +212,7 @@ class PageHandler(BaseHandler):
 
     @cached_property
     def language(self) -> Language:
-        return choose_language(self.request.headers.get("Accept-Language", ""))
+        return choose_language(self.header("Accept-Language"))
 
     @property
     def current_path(self) -> str:
@@ -308,7 +308,7 @@ class PageHandler(BaseHandler):
             # RFC 9110, 15.5.2 requires it. Browsers do not know the scheme, and show the page.
             self.set_header("WWW-Authenticate", 'Cookie realm="taskapp"')
         # The CSRF tokens differ in every response: the compressed length reveals nothing of them.
-        accepted = self.request.headers.get("Accept-Encoding", "") if self.may_compress else ""
+        accepted = self.header("Accept-Encoding") if self.may_compress else ""
         coding = negotiate_encoding(accepted, PAGE_CODINGS)
         if coding != "identity":
             self.set_header("Content-Encoding", coding)

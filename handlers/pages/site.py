@@ -51,7 +51,7 @@ class StaticFiles(PageHandler):
         file = FILES.get(name)
         if file is None:
             raise NotFound
-        coding = negotiate_encoding(self.request.headers.get("Accept-Encoding", ""), file.codings)
+        coding = negotiate_encoding(self.header("Accept-Encoding"), file.codings)
         tag = f"{file.digest}-{coding}"
         self._set_headers(file, coding, tag)
         if self.is_known(tag):

@@ -60,6 +60,7 @@ class BaseHandler(tornado.web.RequestHandler):
     too_large: ClassVar[type["BaseHandler"]]  # the handler when the body is too large
 
     application: Application
+    services: Services
     route: str
     cache_control: str
     session_token: SessionToken | None = None
@@ -74,10 +75,6 @@ class BaseHandler(tornado.web.RequestHandler):
     def initialize(self, route: str = "(none)") -> None:
         """Set the pattern of the route, its name in the log and the metrics."""
         self.route = route
-
-    @property
-    def services(self) -> Services:
-        return self.application.services
 
     @property
     def session(self) -> SessionToken:
@@ -128,7 +125,8 @@ class BaseHandler(tornado.web.RequestHandler):
         return stream
 
     def _start_request(self) -> None:
-        sent = self.request.headers.get("X-Request-ID", "")
+        self.services = self.application.services
+        sent = self.header("X-Request-ID")
         self._request_id = sent if _SANE_REQUEST_ID.fullmatch(sent) else str(uuid7())
         self.application.in_flight += 1
         self.peer = self.address = str(self.request.remote_ip)
@@ -151,10 +149,17 @@ class BaseHandler(tornado.web.RequestHandler):
         )
         return self.trace.ids
 
+    def header(self, name: str) -> str:
+        """Return a header of the request, or an empty text.
+
+        `headers.get` raises and catches an error inside when it is absent: twice the instructions.
+        """
+        return ",".join(self.request.headers.get_list(name))
+
     @property
     def user_agent(self) -> str:
         """Return what the client calls itself, which may be anything."""
-        return str(self.request.headers.get("User-Agent", ""))
+        return self.header("User-Agent")
 
     def is_forwarded(self) -> bool:
         """Return whether the request comes from a proxy, by its headers."""
@@ -308,7 +313,7 @@ class BaseHandler(tornado.web.RequestHandler):
 
     def is_known(self, tag: str) -> bool:
         """Return whether the client has the version with this entity tag, by `If-None-Match`."""
-        return is_known(tag, self.request.headers.get("If-None-Match", ""))
+        return is_known(tag, self.header("If-None-Match"))
 
     def is_cross_site(self) -> bool:
         """Return whether a page of another site sent the request, by its headers (OWASP CSRF)."""
@@ -347,7 +352,7 @@ class BaseHandler(tornado.web.RequestHandler):
     @property
     def has_encoded_body(self) -> bool:
         """Return whether the body has a content coding, which no handler decodes."""
-        return self.request.headers.get("Content-Encoding", "").lower() not in {"", "identity"}
+        return self.header("Content-Encoding").lower() not in {"", "identity"}
 
     def is_safe(self) -> bool:
         """Return whether the method changes nothing (RFC 9110, 9.2.1)."""

@@ -82,6 +82,6 @@ class BodyLimit(HTTPMessageDelegate):
 
 def _declared_size(headers: HTTPHeaders) -> int:
     """Return the Content-Length in bytes; 0 without one, or with one that Tornado refuses."""
-    size = headers.get("Content-Length", "")
+    size = ",".join(headers.get_list("Content-Length"))
     is_valid = _SIZE.fullmatch(size) and "Transfer-Encoding" not in headers
     return int(size) if is_valid else 0

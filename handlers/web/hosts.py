@@ -23,13 +23,10 @@ class Hosts:
         if public:
             self._names.add(public)
         # Clients send the same few ones again and again.
-        self._is_included = lru_cache(maxsize=64)(self._includes)
-
-    def includes(self, header: str) -> bool:
-        """Return whether a `Host` header names this site; its port does not matter."""
-        return self._is_included(header)
+        self.includes = lru_cache(maxsize=64)(self._includes)
 
     def _includes(self, header: str) -> bool:
+        """Return whether a `Host` header names this site; its port does not matter."""
         name = _without_port(header.lower()).removesuffix(".")
         return name in self._names or name.endswith(".localhost") or _is_address(name)
 

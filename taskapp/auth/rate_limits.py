@@ -141,6 +141,7 @@ class RateLimit:
     ) -> None:
         self.name = name
         self._item = item
+        self._window = item.get_expiry()  # seconds
         self._windows = windows
         self._attempts: Counter[str] = Counter()  # that have not ended, by key
         self._any_end = asyncio.Event()  # of an attempt; each has a new one
@@ -206,15 +207,14 @@ class RateLimit:
         return self._status(await self._windows.peek(self._item, self.name, key))
 
     def _status(self, stats: WindowStats) -> RateLimitStatus:
-        window = self._item.get_expiry()
         # Rounded up: a client that waits as long as it is told is not refused again.
         reset = ceil(stats.reset_time - time())
         return RateLimitStatus(
             name=self.name,
             amount=self._item.amount,
             remaining=max(0, stats.remaining),
-            reset=min(max(0, reset), window),
-            window=window,
+            reset=min(max(0, reset), self._window),
+            window=self._window,
         )
 
 

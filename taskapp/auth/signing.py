@@ -69,6 +69,8 @@ class Signer:
         # Verifying takes 5 % of a short request, and its result never changes.
         self._verify_session = lru_cache(CACHE_SIZE)(_verify_session)
         self._cursor = self._signer(keys, "taskapp.cursor")
+        # Clients ask for the same page again and again.
+        self.sign_cursor = lru_cache(CACHE_SIZE)(self._sign_cursor)
         self._completion_cursor = self._signer(keys, "taskapp.completion_cursor")
         self._csrf = self._signer(keys, "taskapp.form")
         self._form = self._signer(keys, "taskapp.session_of_form")
@@ -190,7 +192,7 @@ class Signer:
         issued = UUID(bytes=_decode(identity)).timestamp / 1000  # of a UUID of version 7, in ms
         return time() - issued < max_age.total_seconds()
 
-    def sign_cursor(self, last_id: str) -> str:
+    def _sign_cursor(self, last_id: str) -> str:
         """Return the cursor that continues a list after the row with this id."""
         return self._cursor.sign(_encode(UUID(last_id).bytes)).decode("ascii")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -135,17 +136,14 @@ class Database:
             if statement.is_read:
                 return await self._read(statement, values)
             return await self._change(
-                statement.name, lambda connection: run_change(connection, statement, values)
+                statement.name, partial(run_change, statement=statement, parameters=values)
             )
         except PreparedStatementLost:
             return await self.fetch_all(statement, **parameters)
 
     async def _read(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
         """Run a statement that may be repeated, because it changes nothing."""
-
-        async def work(connection: Connection) -> list[Row]:
-            return await connection.run_prepared(statement, values)
-
+        work = partial(Connection.run_prepared, statement=statement, parameters=values)
         deadline = asyncio.get_running_loop().time() + STATEMENT_TIMEOUT
         try:
             try:

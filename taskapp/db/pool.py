@@ -390,4 +390,4 @@ def _close(connection: Any) -> None:
 
 def _read_timestamp(text: str | None, _cursor: object) -> str | None:
     """Convert PostgreSQL's ISO form in UTC, "2026-02-02 10:00:00.5+00", to RFC 3339."""
-    return None if text is None else f"{text[:10]}T{text[11:-3]}Z"
+    return text and text[:-3].replace(" ", "T") + "Z"
