@@ -112,6 +112,11 @@ def programs_for(cluster: Path, bin_folder: Path | None) -> PostgresPrograms:
             f"older. Set TASKAPP_POSTGRESQL_BIN to the folder of PostgreSQL {major}'s "
             f"programs{example}, or use the release of taskapp that made it."
         )
+    if major < MIN_MAJOR:
+        raise EmbeddedPostgresError(
+            f"The database in {cluster} was made by PostgreSQL {major}, which is too old: taskapp "
+            f"needs {MIN_MAJOR} or later. Move it away, or set TASKAPP_DATA_DIR to another folder."
+        )
     if found is None:
         raise EmbeddedPostgresError(
             f"The database in {cluster} was made by PostgreSQL {major}, and {here}. The server's "

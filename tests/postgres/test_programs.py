@@ -143,6 +143,14 @@ def test_a_cluster_runs_with_its_own_major_version_and_never_with_an_older_one(
     assert [can_run(major, named) for major in (15, 16, 17, 18)] == [False, True, True, False]
 
 
+def test_for_a_cluster_that_no_taskapp_has_made_nobody_is_told_to_install_programs(
+    machine: Path, tmp_path: Path
+) -> None:
+    pretend(machine / "postgresql/14/bin", "14.9")
+    with pytest.raises(EmbeddedPostgresError, match="made by PostgreSQL 14, which is too old"):
+        programs_for(make_cluster(tmp_path / "14", "14"), None)
+
+
 def test_of_one_major_version_the_newest_minor_is_known(machine: Path) -> None:
     wheel = preferred_programs(None)
     running = (wheel.major, wheel.minor)
