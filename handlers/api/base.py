@@ -199,7 +199,9 @@ class TrailingSlashApi(ApiHandler):
     async def prepare(self) -> None:
         """Raise for every method."""
         self.check_host()
-        path = self.request.path.removesuffix("/")
+        if not self.shown_path:
+            raise NotFound
+        path = self.shown_path.removesuffix("/")
         raise NotFound(Message("The address is %(path)s, without a slash at the end.", path=path))
 
 

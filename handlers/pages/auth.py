@@ -14,7 +14,7 @@ from taskapp.core.errors import (
     TaskappError,
     TooManyRequests,
 )
-from taskapp.forms.accounts import REGISTRATION
+from taskapp.forms.accounts import EMAIL, REGISTRATION
 from taskapp.operations.accounts import (
     Registration,
     find_own_registration,
@@ -49,7 +49,9 @@ class CredentialsPage(PageHandler):
 
     def render_credentials(self, values: dict[str, str], error: TaskappError | None = None) -> None:
         """Render the form with what was typed and what is wrong."""
-        self.render_form(self.template, error, values=values, **self.template_context())
+        # A page need not repeat what is too long for an address of anybody.
+        shown = {name: text for name, text in values.items() if len(text) <= EMAIL.max_sent_length}
+        self.render_form(self.template, error, values=shown, **self.template_context())
 
     def template_context(self) -> dict[str, Any]:
         """Return what the template needs besides the fields and their errors."""

@@ -15,7 +15,8 @@ from handlers.rendering.flash_messages import read_flash_message
 from handlers.rendering.languages import Language, choose_language
 from handlers.rendering.negotiation import negotiate_encoding
 from handlers.rendering.skeletons import HtmlChunks
-from handlers.web.base import BaseHandler
+from handlers.web.base import MAX_PATH_LENGTH, BaseHandler
+from handlers.web.hosts import MAX_HOST_LENGTH
 from taskapp.auth.signing import SessionToken
 from taskapp.core.errors import (
     BodyTooLarge,
@@ -60,9 +61,6 @@ COOKIE_AGES = {  # seconds; browsers keep no cookie for longer than 400 days (RF
     "theme": 400 * 24 * 60 * 60,
     "flash": 60,
 }
-# Characters, before they are quoted. Paths of this site have fewer, and a proxy takes a response
-# whose headers do not fit into its buffer for a failure of the server.
-MAX_PATH_LENGTH = 500
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,8 @@ class PageHandler(BaseHandler):
         headers = self.request.headers
         origin = headers.get("Origin", "")
         is_told = "Sec-Fetch-Site" in headers or not _ORIGIN.fullmatch(origin)
-        return "" if is_told or not self.is_foreign_form else origin
+        is_shown = not is_told and len(self.request.host) <= MAX_HOST_LENGTH
+        return origin if is_shown and self.is_foreign_form else ""
 
     async def check_form(self) -> None:
         """Reject a form without a CSRF token of this browser and session.
@@ -216,8 +215,11 @@ class PageHandler(BaseHandler):
 
     @property
     def current_path(self) -> str:
-        """Return the address of this page, without parameters that another site can choose."""
-        return str(self.request.path)
+        """Return the address of this page, without parameters that another site can choose.
+
+        Of an address that is longer than any page's, it is that of the start page.
+        """
+        return self.shown_path or self.application.path("/")
 
     @property
     def path_after_login(self) -> str:

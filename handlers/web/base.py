@@ -4,7 +4,7 @@ import asyncio
 import re
 import traceback
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import tornado.web
@@ -44,6 +44,10 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # Errors that come from the database, after it has found the session.
 _OF_LIVE_SESSIONS = (403, 404, 412)
+# Characters, before they are quoted. Paths of this site have fewer, and a proxy takes a response
+# whose headers do not fit into its buffer for a failure of the server.
+MAX_PATH_LENGTH = 500
+PROBE_INTERVAL = 0.1  # seconds
 
 
 class BaseHandler(tornado.web.RequestHandler):
@@ -157,6 +161,12 @@ class BaseHandler(tornado.web.RequestHandler):
         return ",".join(self.request.headers.get_list(name))
 
     @property
+    def shown_path(self) -> str:
+        """Return the path of the request as a response may repeat it; empty if it is too long."""
+        path = str(self.request.path)
+        return path if len(path) <= MAX_PATH_LENGTH else ""
+
+    @property
     def user_agent(self) -> str:
         """Return what the client calls itself, which may be anything."""
         return self.header("User-Agent")
@@ -194,7 +204,7 @@ class BaseHandler(tornado.web.RequestHandler):
         if self.request.method == "OPTIONS":
             return
         self._task = asyncio.current_task()
-        self.stream.on_end_of_input = self.on_connection_close
+        self.stream.on_end_of_input = self._watch_client
         self.session_token = self.authenticate()
         if self.needs_database:
             if (window := self.services.maintenance.window) is not None:
@@ -359,12 +369,27 @@ class BaseHandler(tornado.web.RequestHandler):
         return self.request.method in _SAFE_METHODS
 
     def on_connection_close(self) -> None:
-        """Let others have the place in the queue for passwords, if the request waits there.
-
-        A half-closed connection counts as closed, and gets 499.
-        """
+        """Let others have the place in the queue for passwords, if the request waits there."""
         if self._task is not None:
             self.services.passwords.queue.leave(self._task)
+
+    def _watch_client(self, *, is_probed: bool = False) -> None:
+        """Find out, until the response, whether a client that sends no more is gone.
+
+        The kernel cannot tell: both have ended their side. So a client that waits in the queue for
+        passwords gets an interim response, which HTTP/1.0 does not know (ADR 0039).
+        """
+        if self._task is None or self._task.done():
+            return
+        if is_probed and self.stream.is_reset():
+            self.on_connection_close()
+            return
+        queue = self.services.passwords.queue
+        if not is_probed and queue.is_waiting(self._task) and self.request.version != "HTTP/1.0":
+            self.stream.probe()
+            is_probed = True
+        watch = partial(self._watch_client, is_probed=is_probed)
+        asyncio.get_running_loop().call_later(PROBE_INTERVAL, watch)
 
     def on_finish(self) -> None:
         """Record the use of the session, and count it for its user if it was found to be live."""

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from taskapp.config.settings import Settings
 
+MAX_HOST_LENGTH = 253 + len(":65535")  # characters, of a name (RFC 1035, 2.3.4) and a port
+
 
 class Hosts:
     """The names of this site: of the settings, of this machine, and of loopback.
@@ -27,6 +29,8 @@ class Hosts:
 
     def _includes(self, header: str) -> bool:
         """Return whether a `Host` header names this site; its port does not matter."""
+        if len(header) > MAX_HOST_LENGTH:
+            return False
         name = _without_port(header.lower()).removesuffix(".")
         return name in self._names or name.endswith(".localhost") or _is_address(name)
 

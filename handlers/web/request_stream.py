@@ -17,6 +17,8 @@ from handlers.web.connections import Connections
 _TORNADO_REJECTION = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 # A method is a token (RFC 9110, 5.6.2), and empty lines may precede it (RFC 9112, 2.2).
 _FIRST_BYTES = frozenset((ascii_letters + digits + "!#$%&'*+-.^_`|~\r\n").encode("ascii"))
+# Clients pass over it (RFC 9110, 15.2), also those that did not ask for it.
+_INTERIM_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LINGER_TIMEOUT = 30.0  # seconds, as for a body
 MAX_LINGERING = 32  # sockets, which the limit of connections does not count
 _DROP_SIZE = 64 * 1024  # bytes
@@ -155,6 +157,15 @@ class RequestStream(IOStream):
         self.io_loop.update_handler(self.fileno(), IOLoop.WRITE if self.writing() else IOLoop.NONE)
         if self.on_end_of_input is not None:
             self.on_end_of_input()
+
+    def probe(self) -> None:
+        """Send an interim response: the machine of a client that is gone resets the connection."""
+        with suppress(OSError):  # it did already
+            self.socket.send(_INTERIM_RESPONSE)
+
+    def is_reset(self) -> bool:
+        """Return whether the client has reset a connection whose events nobody waits for."""
+        return self.closed() or self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
         """Read the headers of the next request.

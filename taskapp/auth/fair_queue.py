@@ -58,6 +58,11 @@ class FairQueue:
             turn.room.give_back(turn)
             self._begin_turns()
 
+    def is_waiting(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether a task waits for a turn that has not begun."""
+        turn = self._turns.get(task)
+        return turn is not None and not turn.begun.done()
+
     def leave(self, task: asyncio.Task[Any]) -> None:
         """Let a task whose client has hung up wait no longer; a turn that has begun goes on."""
         self._gone.add(task)

@@ -1,6 +1,8 @@
 """While some log in without pause, the others log in too; who hangs up is not waited for."""
 
 import asyncio
+import json
+import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 
+from handlers.web.base import PROBE_INTERVAL
 from taskapp.config.settings import Settings
 from taskapp.core.waiting import wait_until
 from tests.support.api_tools import Running, at_once, running
@@ -96,6 +99,53 @@ async def test_beside_a_flood_of_logins_all_logins_of_others_succeed(
     # Nobody waits for more than a turn of each address that is flooding.
     turns = meanwhile[200] + meanwhile[401]
     assert turns <= (addresses + 2) * LOGINS
+
+
+@asynccontextmanager
+async def every_turn_taken(server: Running) -> AsyncIterator[None]:
+    """Let nobody else begin a turn in the queue for passwords within the block."""
+    is_over = asyncio.Event()
+
+    async def hold(number: int) -> None:
+        queue = server.services.passwords.queue
+        async with queue.turn(f"client {number}", f"account {number}", is_known=False):
+            await is_over.wait()
+
+    tasks = [asyncio.create_task(hold(number)) for number in range(len(os.sched_getaffinity(0)))]
+    try:
+        yield
+    finally:
+        is_over.set()
+        await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_client_that_only_sends_no_more_waits_for_its_turn_and_gets_its_response(
+    settings: Settings, version: str
+) -> None:
+    async with running(settings, TASKAPP_BCRYPT_ROUNDS="10") as server:
+        await server.client.post("/api/auth/register", user(0))
+        parts = urlsplit(server.client.base_url)
+        body = json.dumps(user(0)).encode()
+        request = (
+            f"POST /api/auth/login HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        async with every_turn_taken(server):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writer.write(request.encode() + body)
+            writer.write_eof()
+            queue = server.services.passwords.queue
+            assert await wait_until(
+                lambda: any(map(queue.is_waiting, asyncio.all_tasks())), LONG_ENOUGH, interval=0.01
+            )
+            if version == "1.1":
+                assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await asyncio.sleep(3 * PROBE_INTERVAL)
+        response = await reader.read()
+        assert response.startswith(b"HTTP/1.1 200 OK\r\n"), response
+        assert b'"token"' in response
+        writer.close()
 
 
 async def test_whoever_hangs_up_gives_up_the_place_in_the_queue(settings: Settings) -> None:

@@ -53,11 +53,14 @@ def test_the_unit_of_several_differs_from_that_of_one_by_these_lines_alone() -> 
         "After=network-online.target postgresql.service redis-server.service",
         "Environment=TASKAPP_PORT=%i",
         "Environment=TASKAPP_LIMIT_STORAGE=redis://127.0.0.1:6379/0",
+        "Slice=taskapp.slice",
     }
     assert one - several == {
         "Description=taskapp task tracker",
         "Requires=taskapp.socket",
         "After=taskapp.socket network-online.target postgresql.service redis-server.service",
+        "MemoryHigh=70%",  # of all instances: in the slice
+        "MemoryMax=80%",
     }
 
 

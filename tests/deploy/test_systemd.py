@@ -37,6 +37,7 @@ from tests.support.server_process import (
 DEPLOY = CHECKOUT / "deploy"
 UNIT = DEPLOY / "taskapp.service"
 TEMPLATE = DEPLOY / "taskapp@.service"
+SLICE = DEPLOY / "taskapp.slice"
 WATCHDOG_SECONDS = 1.5
 MAX_EXPOSURE = 15  # tenths, for systemd-analyze
 RESTARTS = 3
@@ -126,11 +127,22 @@ def test_the_unit_exposes_little(unit: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("unit", [UNIT, TEMPLATE], ids=lambda path: path.name)
-def test_a_share_of_the_machine_is_left_to_others_and_enough_to_postgresql(unit: Path) -> None:
+@pytest.mark.parametrize("unit", [UNIT, SLICE], ids=lambda path: path.name)
+def test_a_share_of_the_memory_is_left_to_others(unit: Path) -> None:
     settings = read_unit(unit)
-    [high], [most], [tasks] = (settings[name] for name in ("MemoryHigh", "MemoryMax", "TasksMax"))
+    [high], [most] = (settings[name] for name in ("MemoryHigh", "MemoryMax"))
     assert 50 <= int(high.removesuffix("%")) < int(most.removesuffix("%")) < 100
+
+
+def test_all_instances_share_one_limit_of_memory() -> None:
+    settings = read_unit(TEMPLATE)
+    assert settings["Slice"] == [SLICE.name]
+    assert not {"MemoryHigh", "MemoryMax"} & {*settings}
+
+
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE], ids=lambda path: path.name)
+def test_a_share_of_the_processes_is_left_to_others_and_enough_to_postgresql(unit: Path) -> None:
+    [tasks] = read_unit(unit)["TasksMax"]
     assert 200 < int(tasks) < 1000  # PostgreSQL has up to 100 connections, each a process
 
 
@@ -138,12 +150,14 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
     for path in (UNIT, TEMPLATE):
         unit = path.read_text().replace("/opt/taskapp/.venv/bin/python", sys.executable)
         (tmp_path / path.name).write_text(unit)
-    (tmp_path / "taskapp.socket").write_bytes((DEPLOY / "taskapp.socket").read_bytes())
+    for name in ("taskapp.socket", SLICE.name):
+        (tmp_path / name).write_bytes((DEPLOY / name).read_bytes())
     drop_ins = tmp_path / "taskapp.service.d"
     drop_ins.mkdir()
     drop_in = DEPLOY / "taskapp-own-postgresql.conf"
     (drop_ins / drop_in.name).write_bytes(drop_in.read_bytes())
-    units = [str(tmp_path / name) for name in (UNIT.name, TEMPLATE.name, "taskapp.socket")]
+    names = (UNIT.name, TEMPLATE.name, "taskapp.socket", SLICE.name)
+    units = [str(tmp_path / name) for name in names]
     done = analyze("verify", "--man=no", *units)
     assert (done.returncode, done.stderr) == (0, "")
     (tmp_path / TEMPLATE.name).write_text(unit + "RestrictEverything=yes\n")

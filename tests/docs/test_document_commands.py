@@ -121,7 +121,7 @@ ELSEWHERE = {
         "systemctl daemon-reload": NO_SYSTEMD,
         "install -m 600 /dev/stdin /etc/taskapp/database-url   # paste the URL": INSTALLED,
         "apt install nginx redis-server": "it installs, as tests/system_packages.sh does",
-        "cp deploy/taskapp@.service /etc/systemd/system/": INSTALLED,
+        "cp deploy/taskapp@.service deploy/taskapp.slice /etc/systemd/system/": INSTALLED,
     },
     "docs/how-to/terraform.md": {
         "aws secretsmanager put-secret-value --secret-id taskapp-production"
