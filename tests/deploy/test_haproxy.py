@@ -1,7 +1,10 @@
 """HAProxy with deploy/haproxy/haproxy.cfg, in front of two taskapps on one PostgreSQL."""
 
+import http.client
 import json
+import resource
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -75,6 +78,41 @@ def site(database_url: str) -> Iterator[Site]:
         behind = dict(zip((8001, 8002), (int(server.address) for server in servers), strict=True))
         proxy = stack.enter_context(running_haproxy(folder, ports | behind))
         yield Site(proxy, servers, alice, ports[8404])
+
+
+def test_one_client_gets_a_quarter_of_the_connections(site: Site) -> None:
+    most = 1000
+    with raised_limit_of_files(3 * most), ExitStack() as stack:
+        for _ in range(most + 50):
+            client = stack.enter_context(socket.socket())
+            client.bind(("127.0.0.66", 0))
+            client.connect(("127.0.0.1", site.proxy.https))
+        wait_until(lambda: count_denied(site) > 0)
+        assert site.curl("/api/tasks").status == 200
+
+
+def count_denied(site: Site) -> float:
+    """Return how many connections HAProxy has refused, by its metrics."""
+    with closing(http.client.HTTPConnection("127.0.0.1", site.metrics_port)) as connection:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    [line] = [
+        line
+        for line in text.splitlines()
+        if line.startswith('haproxy_frontend_denied_connections_total{proxy="site"}')
+    ]
+    return float(line.rpartition(" ")[2])
+
+
+@contextmanager
+def raised_limit_of_files(number: int) -> Iterator[None]:
+    """Let this process have at least so many open files within the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @dataclass
