@@ -114,15 +114,16 @@ def test_a_folder_that_is_not_there_yet_belongs_to_whom_the_one_above_does() -> 
         assert owners_below(folder) == {NOBODY.uid}
 
 
-def test_a_link_of_another_user_is_no_way_to_a_folder_of_root(tmp_path: Path) -> None:
-    victim = tmp_path / "data"
-    victim.mkdir(mode=0o700)
-    with folder_of_nobody() as folder:
-        link = folder.parent / "link"
-        link.symlink_to(victim)
-        os.chown(link, *NOBODY, follow_symlinks=False)
-        result = run(link, "user", "list")
-        link.unlink()
+@pytest.mark.parametrize("path", ["link", "link/below", "link/below/../below", "of root/below"])
+def test_a_link_of_another_user_is_no_way_to_a_folder_of_root(tmp_path: Path, path: str) -> None:
+    root = tmp_path / "data"
+    victim = root / "below" if path != "link" else root
+    victim.mkdir(mode=0o700, parents=True)
+    (tmp_path / "of root").symlink_to(tmp_path / "link")
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    os.chown(link, *NOBODY, follow_symlinks=False)
+    result = run(tmp_path / path, "user", "list")
     assert result.returncode == 1, result.stderr
     assert "Permission denied" in result.stderr
     assert [*victim.iterdir()] == []
