@@ -47,17 +47,16 @@ SENT: dict[str, bytes] = {
 
 
 @pytest.fixture
-def sending_timeout() -> float:
-    """Return for how many seconds a response is sent; a test may set another number."""
+def timeout() -> float:
+    """Return the seconds that a connection may stay in a state; a test may set others."""
     return TIMEOUT
 
 
 @pytest.fixture(autouse=True)
-def small_limits(monkeypatch: pytest.MonkeyPatch, sending_timeout: float) -> None:
+def small_limits(monkeypatch: pytest.MonkeyPatch, timeout: float) -> None:
     """Close connections sooner than the real server; what is made of the application reads it."""
     for name in STATES:
-        monkeypatch.setattr(f"handlers.web.connections.{name}", TIMEOUT)
-    monkeypatch.setattr("handlers.web.connections.SENDING_TIMEOUT", sending_timeout)
+        monkeypatch.setattr(f"handlers.web.connections.{name}", timeout)
     monkeypatch.setattr("handlers.web.connections.MAX_UNSENT", MAX_UNSENT)
 
 
@@ -219,7 +218,7 @@ async def test_responses_that_are_not_read_are_limited_for_all_together(
     assert len(response.json["tasks"]) == 50
 
 
-@pytest.mark.parametrize("sending_timeout", [10 * LONG_ENOUGH])
+@pytest.mark.parametrize("timeout", [10 * LONG_ENOUGH])
 async def test_who_leaves_most_of_the_responses_loses_connections_before_others_do(
     app: Application, alice: ApiClient, connect: Any, streams: "WeakSet[RequestStream]"
 ) -> None:
@@ -234,7 +233,7 @@ async def test_who_leaves_most_of_the_responses_loses_connections_before_others_
     [bobs] = [stream for stream in streams if not stream.closed()]
     send(bob, request)
     await happens(lambda: ConnectionState.SENT in app.connections.states.values())
-    # No time closes a connection that is being sent: what closes one is that there are too many.
+    # No deadline closes a connection: what does is that too much is not taken.
     left = app.connections.deadlines[bobs] - asyncio.get_running_loop().time()
     assert left > LONG_ENOUGH
     deaf = [connect() for _ in range(10)]
