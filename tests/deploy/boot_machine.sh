@@ -54,7 +54,10 @@ if [ ! -e "$root/etc/taskapp-machine" ]; then
     for wants in "$root"/etc/systemd/system/*.wants; do
         find "$wants" -type l ! -name ssh.service -delete
     done
-    # By those of SysV, systemd would call Redis enabled, and not start it: a K disables it.
+    # With its second name alone, systemd would call Redis enabled, and not start it.
+    find "$root/etc/systemd/system" -maxdepth 1 -name '*.service' -type l \
+        ! -lname /dev/null ! -name sshd.service -delete
+    # Those of SysV would do the same: a K disables it.
     for link in "$root"/etc/rc[2-5].d/S*; do
         mv "$link" "${link%/S*}/K${link##*/S}"
     done
