@@ -445,7 +445,9 @@ function showErrors(form, page) {
     field.setAttribute("aria-invalid", !!error);
     line?.classList.toggle("refused", !!error);
     if (error) (line ?? field).after(error);
-    field.setAttribute("aria-describedby", [`${field.id}-hint`, id].filter(byId).join(" "));
+    const ids = [`${field.id}-hint`, id].filter(byId);
+    field.setAttribute("aria-describedby", ids.join(" "));
+    if (!ids[0]) field.removeAttribute("aria-describedby");
     if (error && hasFocus(form)) focus(field);
   }
 }
@@ -552,7 +554,7 @@ async function sendEdit(form, fields) {
   const title = find(".title", row);
   fields.was = title.textContent;
   title.textContent = fields.title;
-  row.setAttribute("aria-busy", "true");
+  row.setAttribute("aria-busy", true);
   if (hadFocus) focus(link);
   const request = post(form.action, fields);
   saving.set(row.id, request);
@@ -592,7 +594,7 @@ async function loadMore(link) {
   const isAwaited = isIdle() || hasFocus(link);
   lists.find((part) => more(part) === link).append(...fresh);
   fill(link.parentElement, find("[rel=next]", result.page) ?? "");
-  if (isAwaited && fresh.length) focus(find(".check", fresh[0]));
+  if (isAwaited && fresh[0]) focus(find(".check", fresh[0]));
 }
 
 const count = (part) => all(".task", part).length;
@@ -609,7 +611,7 @@ function storePlace() {
 function isReturn() {
   const from = document.referrer;
   const { type } = performance.getEntriesByType("navigation")[0] ?? {};
-  const isBetween = from.startsWith(`${here().split("?")[0]}/`);
+  const isBetween = from.startsWith(`${here().split(/[?#]/)[0]}/`);
   return (type && type !== "navigate") || isBetween || from === here();
 }
 

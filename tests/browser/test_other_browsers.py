@@ -4,9 +4,8 @@ Whatever depends on the browser is here: events, focus, forms, history, styles. 
 stories in full (test_stories.py and others).
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -14,25 +13,19 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.browser_fixtures import (
-    Account,
-    firefox_with_profile,
-    new_account,
     running_browser,
     running_firefox,
     running_server,
 )
 from tests.support.browser_of_2022 import make_old
+from tests.support.window_stories import ROWS, add, sign_up
 from tests.support.windows import (
-    PlaywrightWindow,
     Window,
     playwright_window,
     running_display,
     running_webkit,
 )
 
-NEW_TITLE = "#new-title"
-EMAIL_FIELD = "document.querySelector('[name=email]')"
-ROWS = "document.querySelectorAll('.task').length"
 TITLE_OF_FIRST = "document.querySelector('.task .title').textContent"
 SHOWS_ALL = """(field => field.scrollHeight <= field.clientHeight)
     (document.querySelector('{}'))"""
@@ -72,31 +65,6 @@ def window(open_window: WindowOpener) -> Iterator[Window]:
     """Yield a window of a stranger."""
     with open_window() as opened:
         yield opened
-
-
-def sign_up(window: Window) -> Account:
-    """Register and log in by the forms, as a new user; the address is filled in by then."""
-    account = new_account("alice")
-    window.open("/register")
-    window.fill("[name=email]", account.email)
-    send_password(window, account)
-    window.wait_for(f"location.pathname === '/login' && {EMAIL_FIELD}.value === '{account.email}'")
-    send_password(window, account)
-    window.wait_for("location.pathname === '/tasks'")
-    return account
-
-
-def send_password(window: Window, account: Account) -> None:
-    window.fill("[name=password]", account.password)
-    window.click("main form button:not([type=button])")
-
-
-def add(window: Window, *titles: str) -> None:
-    """Type titles into the list, each with Enter."""
-    for number, title in enumerate(titles, start=1):
-        window.fill(NEW_TITLE, title)
-        window.press("Enter")
-        window.wait_for(f"{ROWS} === {number}")
 
 
 def add_at_once(window: Window, number: int) -> None:
@@ -249,30 +217,3 @@ def test_a_click_selects_the_whole_new_token(window: Window) -> None:
     window.wait_for(
         "getSelection().toString() === document.querySelector('.whole-token').textContent"
     )
-
-
-# A field that nothing keeps out of the history of forms
-CONTROL = """(form => {
-    const control = document.createElement("input");
-    control.name = "control";
-    form.prepend(control);
-})(document.querySelector("#token-name").form)"""
-
-
-def test_firefox_offers_no_text_of_one_person_to_the_next(address: str, tmp_path: Path) -> None:
-    with firefox_with_profile(tmp_path, address) as page:
-        window = PlaywrightWindow(page)
-        account = sign_up(window)
-        add(window, "Call the clinic")
-        page.goto("/account")
-        window.click("#tokens ~ details summary")
-        window.evaluate(CONTROL)
-        for field, text in (("[name=control]", "Kept"), ("#token-name", "For the clinic")):
-            window.click(field)
-            page.keyboard.type(text)  # Firefox keeps only what somebody typed
-        window.fill("#token-password", account.password)
-        window.press("Enter")
-        window.wait_for("document.querySelector('.whole-token')")
-    with closing(sqlite3.connect(tmp_path / "formhistory.sqlite")) as history:
-        kept = history.execute("SELECT fieldname, value FROM moz_formhistory").fetchall()
-    assert kept == [("control", "Kept")]
