@@ -703,10 +703,18 @@ async def test_what_is_refused_for_its_form_asks_the_database_nothing(
         ("PUT", f"/api/tasks/{NO_TASK}", {"colour": "red"}),
         ("GET", "/api/tasks?limit=0"),
         ("GET", "/api/tasks?after=x"),
-        ("GET", "/api/tasks/1"),
         ("PUT", "/api/tasks"),
         ("GET", "/api/nothing"),
     ]:
         status, run = await statements_of(services.metrics, alice, *request)
         assert 400 <= status < 500
         assert run == {}
+
+
+async def test_an_id_that_can_be_none_asks_only_whether_the_session_has_ended(
+    services: Services, app: Application, alice: ApiClient
+) -> None:
+    await alice.get("/api/tasks")
+    assert await app.drain(LONG_ENOUGH)
+    run = await statements_of(services.metrics, alice, "GET", "/api/tasks/1")
+    assert run == (404, {"sessions.find_user": 1})

@@ -3,10 +3,13 @@
 import asyncio
 import re
 from html import unescape
+from typing import Any
 
 import pytest
 
 from taskapp.config.settings import Settings
+from taskapp.operations.tasks import require_task
+from taskapp.queries.tasks import Task
 from tests.support.clients import ApiClient
 from tests.support.database_fixtures import add_tasks, execute
 from tests.support.page_client import HOSTILE, PageClient, stored, titles
@@ -494,6 +497,24 @@ async def test_a_title_alone_is_saved_if_it_is_as_it_was_shown(
     assert (await stored(alice, task))["title"] == "Buy bread"
     assert (await mine.send("Save", title="Buy soap")).status == 303
     assert (await stored(alice, task))["title"] == "Buy soap"
+
+
+async def test_a_tick_that_overtakes_a_title_is_no_conflict(
+    mine: PageClient, alice: ApiClient, task: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes = ["completed", "pending", "completed"]
+
+    async def require_and_tick(*arguments: Any) -> Task:
+        found = await require_task(*arguments)
+        if wishes:
+            await alice.put(f"/api/tasks/{task['id']}", {"status": wishes.pop()})
+        return found
+
+    monkeypatch.setattr("handlers.pages.tasks.require_task", require_and_tick)
+    fields = mine.csrf_field | {"title": "Buy bread", "was": "Buy milk"}
+    assert (await mine.fetch("POST", f"/tasks/{task['id']}/edit", fields)).status == 303
+    kept = await stored(alice, task)
+    assert (kept["title"], kept["status"]) == ("Buy bread", "completed")
 
 
 @pytest.mark.parametrize("title", ["a\nb", "a\r\nb", "a\rb", "<b>&amp;", "  "])
