@@ -302,6 +302,17 @@ async def send_everywhere(client: ApiClient, task_id: str, raw: bytes) -> None:
         assert_problem(await client.post(path, raw=raw), 400)
 
 
+@gen_test
+async def test_many_brackets_are_refused_but_in_texts(alice: ApiClient) -> None:
+    for title in ("[{" * 100, '\\"[{' * 20, "\\"):
+        task = await alice.add_task(title)
+        assert task["title"] == title
+    for value in ("[]," * 8 + "[]", '{"x": ' * 9 + "0" + "}" * 9, '"\\\\", ' + "{}," * 8 + "{}"):
+        response = await alice.post("/api/tasks", raw=f'{{"title": [{value}]}}'.encode())
+        assert_problem(response, 400)
+        assert response.json["detail"] == "The body has too many arrays and objects."
+
+
 @pytest.mark.fuzz
 def test_any_json_is_answered(alice: ApiClient, io_loop: Any) -> None:
     task = io_loop.run_sync(alice.add_task)
