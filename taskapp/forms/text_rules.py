@@ -1,8 +1,9 @@
 r"""What a text may hold: rules of Python, and patterns for JSON Schema.
 
 The patterns are the same in every engine that reads the OpenAPI document or what is generated from
-it: ECMA-262 with the flag u, Python, and RE2, Go and Rust, which have no look-ahead and no \uXXXX.
-So characters up to U+00FF are written as \xHH, and all others as they are.
+it: ECMA-262 with the flag u and without, Python, and RE2, Go and Rust, which have no look-ahead and
+no \uXXXX. So characters up to U+00FF are written as \xHH, all others as they are, and none is
+beyond U+FFFF.
 """
 
 import re
@@ -15,20 +16,16 @@ _INVISIBLE = (
     r"\x00-\x20\x7f-\xa0\xad"
     "\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f"
     "\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _SPACE = (  # what `str.strip` removes
     r"\t-\r\x1c-\x20\x85\xa0"
     "\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 )
-# Beside the invisible ones, what Unicode lets a renderer ignore (Default_Ignorable_Code_Point).
-_IGNORABLE = (
-    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff"
-)
+_INVISIBLE_BEYOND = "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 STORABLE = r"[^\x00]*"
 INVISIBLE = rf"[{_INVISIBLE}]*"
 _VISIBLE_CHARACTER = re.compile(rf"[^{_INVISIBLE}]")
-_NOT_SHOWN = re.compile(rf"(?!\s)[{_INVISIBLE}{_IGNORABLE}]")
+_NOT_SHOWN = re.compile(rf"(?!\s)[{_INVISIBLE}{_INVISIBLE_BEYOND}]")
 _UNSTORABLE_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 

@@ -27,6 +27,7 @@ def running_haproxy(folder: Path, ports: dict[int, int]) -> Iterator[Proxy]:
     text = text.replace("/etc/haproxy/tls", str(folder / "tls"))
     text = text.replace("/run/haproxy/admin.sock", str(folder / "admin.sock"))
     text = re.sub(r"(?<=:)(\d+)\b", lambda match: str(ports[int(match[1])]), text)
+    text = text.replace("bind :", "bind 127.0.0.1:")  # where the ports are reserved
     (folder / "haproxy.cfg").write_text(text)
     with (
         (folder / "error.log").open("wb") as log,

@@ -87,7 +87,7 @@ def test_a_title_is_kept_as_typed_without_spaces_around_it(typed: str, kept: str
         ("\u00a0\u3000\u2003", "Title is required"),
         ("\u3164\u115f\uffa0", "Title is required"),  # fillers of Hangul
         ("\u2800", "Title is required"),  # Braille without a dot
-        ("\ufe0f\u034f\U000e0100", "Title is required"),  # selectors of a variation
+        ("\ufe0f\u034f", "Title is required"),  # selectors of a variation
         ("\x01\x1b", "Title is required"),
         ("x" * (TITLE_LENGTH + 1), "Must be at most 255 characters (currently 256)"),
         (ASTRONAUT * 85 + "x", "currently 256"),
