@@ -249,6 +249,7 @@ async function sendStatus(form, fields, url) {
   staying.add(id);
   showStatus(id, fields.status);
   if (isBusy) return;
+  await saving.get(id);
   let result;
   let sent;
   do {
@@ -469,7 +470,7 @@ function clear(form) {
 
 // The editor, in the row
 
-// Id of a row: its request
+// Id of a row: the last request of its editor
 const saving = new Map();
 // The link to an editor that was followed last
 let lastLink;
@@ -560,7 +561,6 @@ async function sendEdit(form, fields) {
   saving.set(row.id, request);
   stamp(row.id);
   const result = await request;
-  saving.delete(row.id);
   row.removeAttribute("aria-busy");
   if (isList(result)) {
     forget(form);

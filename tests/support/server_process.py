@@ -147,8 +147,14 @@ def new_data_folder() -> Iterator[Path]:
     try:
         yield parent / "data"
     finally:
-        wait_until(lambda: not postgres_processes(parent / "data"))  # those of a killed server
-        shutil.rmtree(parent)
+        # A killed server leaves processes, and its initdb may have been about to start another.
+        wait_until(lambda: not postgres_processes(parent / "data") and is_removed(parent))
+
+
+def is_removed(folder: Path) -> bool:
+    """Remove a folder; return False if somebody else wrote to it meanwhile."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 @dataclass
