@@ -63,7 +63,7 @@ types: $(VENV)/.development  ## check types
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests in parallel, with coverage
 	@bash tests/in_turn.sh \
 	    '$(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m "not alone" $(PARALLEL) --cov --cov-report=term' \
-	    '$(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m alone'
+	    '$(BIN)/pytest tests/browser -m alone'
 
 browser: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests that open a browser
 	$(BIN)/pytest tests/browser -m "not alone" $(PARALLEL)

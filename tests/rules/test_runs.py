@@ -100,6 +100,18 @@ def test_the_run_of_a_change_tries_everything_also_what_is_in_deploy() -> None:
     assert re.findall(r"-m \"?(not alone|alone)\b", pytest_target) == ["not alone", "alone"]
 
 
+def test_what_runs_alone_is_where_the_run_looks_for_it() -> None:
+    """To read all modules of the tests again would take longer than some of those tests."""
+    tests = CHECKOUT / "tests"
+    marked = {
+        path.relative_to(tests).parts[0]
+        for path in tests.rglob("test_*.py")
+        if "pytest.mark.alone" in path.read_text() and path != Path(__file__)
+    }
+    assert marked == {"browser"}
+    assert "pytest tests/browser -m alone" in (CHECKOUT / "Makefile").read_text()
+
+
 def test_the_modules_that_are_measured_otherwise_are_there() -> None:
     found = {path.stem for path in (CHECKOUT / "tests").rglob("test_*.py")}
     named = {name.rpartition(".")[2] for name in TESTS_OF_WHAT_RUNS_ELSEWHERE}
