@@ -193,7 +193,11 @@ def database_url(short_folder: Path, named_server: str) -> Iterator[str]:
 def embedded_database(short_folder: Path) -> Iterator[str]:
     """Run the PostgreSQL inside, on an event loop and a thread of its own."""
     bin_folder = Path(MACHINE) if MACHINE else None
-    postgres = EmbeddedPostgres(short_folder / "data", bin_folder=bin_folder)
+    postgres = EmbeddedPostgres(
+        short_folder / "data",
+        bin_folder=bin_folder,
+        extra_settings=lambda _: {"fsync": "off"},  # what is in it is not needed after a crash
+    )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
