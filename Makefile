@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := tests/node_modules
 DEPLOY_MODULES := tests/deploy/node_modules
-# In the order of the folders: xdist would leave the files with few but slow tests to the end.
+# In the order of tests/conftest.py: xdist would leave the files with few but slow tests to the end.
 PARALLEL := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 MACHINE := $(shell uname -m)
 # The address of the repository, in a release: the workflows set it.

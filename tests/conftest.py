@@ -71,6 +71,21 @@ TESTS_OF_PROCESSES = {
     "test_standard_streams",
     "test_unusual_machines",
 }
+# Modules of more than 40 seconds, the longest first.
+LONGEST = (
+    "tests/browser/test_accessibility.py",
+    "tests/runtime/test_make_run.py",
+    "tests/backups/test_postgresql_upgrade.py",
+    "tests/browser/test_html.py",
+    "tests/browser/test_second_clicks.py",
+    "tests/bench/test_compare_peers.py",
+    "tests/backups/test_disk_of_backups.py",
+    "tests/backups/test_restore.py",
+    "tests/backups/test_catalog.py",
+    "tests/db/test_addresses.py",
+    "tests/runtime/test_server.py",
+    "tests/web/test_bounded_work.py",
+)
 TEST_SETTINGS = {
     **CHEAP_AND_UNLIMITED,
     "TASKAPP_ACCOUNT_LOGIN_LIMIT": "1000000/minute",
@@ -78,6 +93,12 @@ TEST_SETTINGS = {
     "TASKAPP_LOG_LEVEL": "error",
     **POSTGRESQL,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest modules first: else one worker has one to run when the others are done."""
+    places = {path: place for place, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import TESTS_OF_PROCESSES, TESTS_OF_WHAT_RUNS_ELSEWHERE
+from tests.conftest import LONGEST, TESTS_OF_PROCESSES, TESTS_OF_WHAT_RUNS_ELSEWHERE
 from tests.support.environment import inherited_environment
 
 CHECKOUT = Path(__file__).parents[2]
@@ -116,3 +116,4 @@ def test_the_modules_that_are_measured_otherwise_are_there() -> None:
     found = {path.stem for path in (CHECKOUT / "tests").rglob("test_*.py")}
     named = {name.rpartition(".")[2] for name in TESTS_OF_WHAT_RUNS_ELSEWHERE}
     assert found >= TESTS_OF_PROCESSES | named
+    assert all((CHECKOUT / path).is_file() for path in LONGEST)
