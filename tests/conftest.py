@@ -164,16 +164,30 @@ def what_runs_elsewhere_is_not_traced(request: pytest.FixtureRequest) -> Iterato
         yield
 
 
+def is_repetition(item: Any) -> bool:
+    """Return whether a test was run with other values of a parameter before, and often enough."""
+    indices = item.callspec.indices.values() if hasattr(item, "callspec") else []
+    return max(indices, default=0) >= TRACED_VALUES
+
+
 @pytest.fixture(autouse=True)
 def repetitions_are_not_traced(request: pytest.FixtureRequest) -> Iterator[None]:
     """Spare repetitions of the same requests the tracing, which doubles the time of a request."""
     item = request.node
-    indices = item.callspec.indices.values() if hasattr(item, "callspec") else []
-    is_repetition = "app" in request.fixturenames and max(indices, default=0) >= TRACED_VALUES
-    if is_repetition or hypothesis.is_hypothesis_test(item.obj) or item.get_closest_marker("fuzz"):
+    is_repeated = "app" in request.fixturenames and is_repetition(item)
+    if is_repeated or hypothesis.is_hypothesis_test(item.obj) or item.get_closest_marker("fuzz"):
         with paused_tracing(request.config):
             yield
     else:
+        yield
+
+
+@pytest.fixture(autouse=True)
+def repeated_processes_are_not_measured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Spare processes of repetitions the measurement, as those of other modules."""
+    with pytest.MonkeyPatch.context() as patch:
+        if is_repetition(request.node):
+            patch.delenv(MEASURED, raising=False)
         yield
 
 

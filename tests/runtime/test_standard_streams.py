@@ -17,16 +17,17 @@ from tests.support.environment import inherited_environment
 from tests.support.server_process import PROGRAM, new_data_folder, server_process
 
 FULL = "Standard output cannot be written: No space left on device\n"
-# How bash starts a program, and what a command that prints a result then ends with.
+# How bash starts a program, and what a command that prints a result then ends with. One of each
+# kind comes first: processes of the others are not measured (tests/conftest.py).
 REDIRECTIONS = {
+    "<&- >&- 2>&-": 0,
+    ">/dev/full": 1,
+    "> >(exec true)": 1,  # a pipe whose reader has gone
     "<&-": 0,
     ">&-": 0,
     "2>&-": 0,
-    "<&- >&- 2>&-": 0,
     "2>/dev/full": 0,
-    ">/dev/full": 1,
     ">/dev/full 2>&1": 1,
-    "> >(exec true)": 1,  # a pipe whose reader has gone
     "2> >(exec true)": 0,
 }
 
