@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from tests.conftest import LONGEST, TESTS_OF_PROCESSES, TESTS_OF_WHAT_RUNS_ELSEWHERE
 from tests.support.environment import inherited_environment
 
 CHECKOUT = Path(__file__).parents[2]
+HALF_OF_THE_TIME_OF_CI = 45 / 2 * 60  # seconds
 IN_TURN = CHECKOUT / "tests" / "in_turn.sh"
 GOOD_AND_BAD = """
 import pytest
@@ -90,6 +92,21 @@ def test_what_fails_in_a_run_inside_of_a_run_is_named_once_at_the_end() -> None:
     assert code == 1
     assert said[-3:] == ["What failed:", inside, "FAILED tests/test_one.py::test_one"]
     assert "after" in said
+
+
+def test_a_test_that_hangs_is_ended_and_named_and_those_after_it_run(tmp_path: Path) -> None:
+    hangs = "import threading\n\ndef test_hangs():\n    threading.Event().wait()\n"
+    content = f"{hangs}\ndef test_good():\n    pass\n"
+    code, said = run(f"{pytest_command(tmp_path, 'test_hang.py', content)} --timeout=1")
+    assert code == 1
+    assert re.fullmatch(r"FAILED \S*test_hang\.py::test_hangs( - .*)?", said[-1])
+    assert any("Timeout (>1.0s) from pytest-timeout" in line for line in said)
+    assert any(line.startswith("1 failed, 1 passed") for line in said)
+
+
+def test_no_run_hangs_for_longer_than_ci_waits() -> None:
+    options = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["pytest"]
+    assert 0 < options["ini_options"]["timeout"] <= HALF_OF_THE_TIME_OF_CI
 
 
 def test_the_run_of_a_change_tries_everything_also_what_is_in_deploy() -> None:

@@ -4,10 +4,11 @@ Playwright drives Chromium and Firefox; Selenium drives WebKit, because Playwrig
 """
 
 import os
+import signal
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.webkitgtk.options import Options
 from selenium.webdriver.webkitgtk.service import Service
+from urllib3.exceptions import HTTPError
 
 from tests.support.browser_fixtures import TIMEOUT
-from tests.support.server_process import wait_until
+from tests.support.server_process import LONG_ENOUGH, wait_until
 
 WEBKIT_DRIVER = "/usr/bin/WebKitWebDriver"
 WEBKIT_BROWSERS = "*/webkit2gtk-4.*/MiniBrowser"  # below /usr/lib
+WEBKIT_TIMEOUT = int(LONG_ENOUGH / 4)  # seconds; without it, a hanging WebKit is waited for forever
+WEBKIT_STARTS = 4
 KEYS = {"Enter": Keys.ENTER, "Escape": Keys.ESCAPE, "Tab": Keys.TAB}
 
 
@@ -69,7 +73,7 @@ class Window(ABC):
     def _is_true(self, expression: str) -> bool:
         try:
             return bool(self.evaluate(expression))
-        except (Error, WebDriverException):  # the page is just being replaced
+        except (Error, WebDriverException, HTTPError):  # the page is just being replaced
             return False
 
 
@@ -181,15 +185,38 @@ def running_display() -> Iterator[str]:
 @contextmanager
 def running_webkit(display: str, address: str) -> Iterator[Window]:
     """Run WebKit with a new profile on a display, and yield its window."""
+    with ExitStack() as ends:
+        yield WebKitWindow(started_webkit(display, ends), address)
+
+
+def started_webkit(display: str, ends: ExitStack) -> WebDriver:
+    """Return a new WebKit; a busy machine makes it hang at its start, and it is started again."""
     options = Options()
     options.binary_location = str(next(Path("/usr/lib").glob(WEBKIT_BROWSERS)))
     options.add_argument("--automation")
+    for _ in range(WEBKIT_STARTS):
+        with ExitStack() as attempt, suppress(HTTPError):
+            url = attempt.enter_context(running_webkit_driver(display))
+            connection = RemoteConnection(client_config=ClientConfig(url, timeout=WEBKIT_TIMEOUT))
+            driver = WebDriver(connection, options=options)
+            attempt.push(suppress(HTTPError))  # the processes are ended in any case
+            attempt.callback(driver.quit)
+            ends.push(attempt.pop_all())
+            return driver
+    raise AssertionError(f"WebKit did not start, {WEBKIT_STARTS} times")
+
+
+@contextmanager
+def running_webkit_driver(display: str) -> Iterator[str]:
+    """Run what drives WebKit, and yield its URL; end it with all that it has started."""
     environment = os.environ | {"DISPLAY": display, "LANG": "en_GB.UTF-8"}
-    service = Service(WEBKIT_DRIVER, env=environment)
+    options = {"start_new_session": True}
+    service = Service(WEBKIT_DRIVER, env=environment, popen_kw=options)
     service.start()
+    group = service.process.pid
     try:
-        connection = RemoteConnection(client_config=ClientConfig(service.service_url))
-        with WebDriver(connection, options=options) as driver:
-            yield WebKitWindow(driver, address)
+        yield service.service_url
     finally:
         service.stop()
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
