@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
 from taskapp.core.errors import OutcomeUnknown
-from tests.support.server_process import Client, NoResponse, Response, wait_until
+from tests.support.server_process import PASSWORD, Client, NoResponse, Response, wait_until
 
 COMES_BACK_WITHIN = 20.0  # seconds, without help (docs/reliability.md)
 PROBLEM = "application/problem+json"
@@ -249,10 +250,18 @@ class Writer(threading.Thread):
 
 
 def sign_up(ledger: Ledger, address: str, number: int) -> None:
-    """Create accounts with a writer each."""
+    """Create accounts with a writer each, as soon as they can be created."""
     for _ in range(number):
         with Client(address) as client:
-            ledger.users.append(client.sign_up(f"{uuid4().hex[:12]}@example.com"))
+            wait_until(partial(is_registered, client))
+            client.log_in(client.email)
+            ledger.users.append(client)
+
+
+def is_registered(client: Client) -> bool:
+    client.email = f"{uuid4().hex[:12]}@example.com"
+    fields = {"email": client.email, "password": PASSWORD}
+    return client.send("POST", "/api/auth/register", fields).status == SUCCESS["POST"]
 
 
 @contextmanager
