@@ -21,7 +21,7 @@ if find_spec("click") is None:  # as after an upgrade of Python: the packages ar
 import click
 
 from taskapp.cli.commands import COMMANDS, LazyCommands
-from taskapp.cli.common import EPILOG
+from taskapp.cli.common import EPILOG, echo_json
 from taskapp.config.environment import read_settings
 from taskapp.config.installation import IS_ONE_FILE, version
 from taskapp.config.settings import SettingsError
@@ -33,12 +33,18 @@ ALL_COMMANDS = LazyCommands({"serve": "handlers.serve:serve", **COMMANDS})
 
 @click.group(commands=ALL_COMMANDS, invoke_without_command=True, epilog=EPILOG)
 @click.option("--version", "asks_version", is_flag=True, help="Show the version and exit.")
+@click.option("--json", "as_json", is_flag=True, help="Show the version as JSON.")
 @click.pass_context
-def cli(context: click.Context, *, asks_version: bool) -> None:
+def cli(context: click.Context, *, asks_version: bool, as_json: bool) -> None:
     """Keep your tasks. Without a command: serve."""
     if asks_version:
-        click.echo(f"taskapp {version()}")
+        if as_json:
+            echo_json(version=version())
+        else:
+            click.echo(f"taskapp {version()}")
         context.exit()
+    if as_json:
+        raise click.UsageError("Say --json after the command, or with --version.")
     if context.invoked_subcommand is None:
         context.invoke(ALL_COMMANDS["serve"])
 

@@ -11,12 +11,11 @@ from sqlalchemy import Connection, text
 from taskapp.backups.checksums import (
     PURPOSE,
     export_snapshot,
-    read_other_schemas,
     read_schema,
     read_tables,
     restore_point_snapshot,
 )
-from taskapp.backups.dump import NICENESS, dump_snapshot
+from taskapp.backups.dump import NICENESS, dump_snapshot, find_exclusions
 from taskapp.backups.identity import read_identity
 from taskapp.backups.repository import (
     DUMP,
@@ -137,8 +136,8 @@ async def _try_dump(
     """Dump what a connection sees beside the base; return why that failed, else nothing."""
     try:
         seen = await run_in_daemon_thread(export_snapshot, connection)
-        others = await run_in_daemon_thread(read_other_schemas, connection)
-        await dump_snapshot(staging, url, seen, others, bin_folder)
+        exclusions = await run_in_daemon_thread(find_exclusions, connection)
+        await dump_snapshot(staging, url, seen, exclusions, bin_folder)
     except (BackupError, EmbeddedPostgresError) as error:
         (staging / DUMP).unlink(missing_ok=True)
         log("backup.dump_failed", "error", reason=str(error))

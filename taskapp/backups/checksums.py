@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
-from taskapp.db.migrations import connected
+from schema.tables import metadata
+from taskapp.db.migrations import connected, lift_time_limits
 
 Tables = dict[str, tuple[int, str]]
 
@@ -18,10 +19,19 @@ _SCHEMA = text(
     " coalesce((SELECT relnamespace FROM pg_class WHERE oid = to_regclass('alembic_version')),"
     " (SELECT oid FROM pg_namespace WHERE nspname = current_schema()))"
 )
-_TABLES = text(
-    "SELECT relname, oid::regclass::text FROM pg_class"
-    " WHERE relkind = 'r' AND relnamespace = :schema ORDER BY relname"
+# Relations of that schema, which other programs may share. Ours have names that this code knows, or
+# the owner of `alembic_version`: a later taskapp may have more. A partition is its root's.
+_RELATIONS = (
+    "SELECT one.relname, one.oid::regclass::text FROM pg_class AS one"
+    " JOIN pg_class AS root ON root.oid = coalesce(pg_partition_root(one.oid), one.oid)"
+    " WHERE one.relnamespace = :schema AND {} AND (root.relname = ANY(:names) OR root.relowner ="
+    " coalesce((SELECT relowner FROM pg_class WHERE oid = to_regclass('alembic_version')),"
+    " (SELECT oid FROM pg_roles WHERE rolname = current_user))) IS {} ORDER BY one.relname"
 )
+_WITH_ROWS = text(_RELATIONS.format("one.relkind = 'r'", "TRUE"))
+_TABLES = text(_RELATIONS.format("one.relkind IN ('r', 'p') AND NOT one.relispartition", "TRUE"))
+_OF_OTHERS = text(_RELATIONS.format("one.relkind IN ('r', 'p', 'S', 'v', 'm', 'f')", "FALSE"))
+_NAMES = ["alembic_version", *metadata.tables]
 _OTHER_SCHEMAS = text(
     "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_'"
     " AND nspname NOT IN ('information_schema', :schema) ORDER BY nspname"
@@ -29,8 +39,7 @@ _OTHER_SCHEMAS = text(
 # One form of every value, whatever the server is set to; then a sum, which needs no order.
 _FORMS = text(
     "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),"
-    " set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true),"
-    " set_config('statement_timeout', '0', true)"
+    " set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true)"
 )
 _DIGEST = (
     "SELECT count(*), coalesce(sum(('x' || left(md5(row::text), 16))::bit(64)::bigint), 0)::text"
@@ -40,9 +49,10 @@ _DIGEST = (
 
 def read_tables(connection: Connection) -> Tables:
     """Count and digest the rows of every table of ours, in the connection's transaction."""
+    lift_time_limits(connection)
     connection.execute(_FORMS)
     tables: Tables = {}
-    for name, quoted in _list_tables(connection):
+    for name, quoted in _list_relations(connection, _WITH_ROWS):
         rows, digest = connection.execute(text(_DIGEST.format(quoted))).one()
         tables[name] = (int(rows), str(digest))
     return tables
@@ -72,11 +82,17 @@ def read_other_schemas(connection: Connection) -> list[str]:
     return [str(name) for name in connection.execute(_OTHER_SCHEMAS, schema).scalars()]
 
 
+def read_other_relations(connection: Connection) -> list[str]:
+    """Return the tables, views and sequences of other programs in the schema of our tables."""
+    return [name for name, _ in _list_relations(connection, _OF_OTHERS)]
+
+
 @contextmanager
 def snapshot(url: str) -> Iterator[tuple[Connection, str]]:
     """Yield a transaction that sees one state, and the name by which others see the same."""
     with connected(url, PURPOSE) as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        lift_time_limits(connection)
         yield connection, export_snapshot(connection)
 
 
@@ -113,15 +129,15 @@ def restore_point_snapshot(url: str, restore_point: str) -> Iterator[tuple[Conne
 
 def quoted_tables(connection: Connection) -> list[str]:
     """Return the names of our tables, quoted and qualified where SQL needs it."""
-    return [quoted for _, quoted in _list_tables(connection)]
+    return [quoted for _, quoted in _list_relations(connection, _TABLES)]
 
 
-def _list_tables(connection: Connection) -> list[tuple[str, str]]:
-    """Return the name of each of our tables, and the name as SQL needs it."""
+def _list_relations(connection: Connection, which: TextClause) -> list[tuple[str, str]]:
+    """Return the name of each relation in our schema, and the name as SQL needs it."""
     schema = _find_schema(connection)
     if schema is None:
         return []
-    rows = connection.execute(_TABLES, {"schema": schema[0]}).all()
+    rows = connection.execute(which, {"schema": schema[0], "names": _NAMES}).all()
     return [(str(name), str(quoted)) for name, quoted in rows]
 
 

@@ -8,7 +8,15 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from taskapp.backups.checksums import read_other_schemas, read_schema, read_tables, snapshot
+from sqlalchemy import Connection
+
+from taskapp.backups.checksums import (
+    read_other_relations,
+    read_other_schemas,
+    read_schema,
+    read_tables,
+    snapshot,
+)
 from taskapp.backups.repository import (
     DUMP,
     Backup,
@@ -70,8 +78,8 @@ async def make_dump(
     with repository.staging(label) as staging:
         async with entered_in_daemon_thread(snapshot(url)) as (connection, seen):
             timestamp = datetime.now(UTC)
-            others = await run_in_daemon_thread(read_other_schemas, connection)
-            await dump_snapshot(staging, url, seen, others, bin_folder)
+            exclusions = await run_in_daemon_thread(find_exclusions, connection)
+            await dump_snapshot(staging, url, seen, exclusions, bin_folder)
             begin_step("Reading every row")
             tables = await run_in_daemon_thread(read_tables, connection)
             revision = await run_in_daemon_thread(find_revision, connection)
@@ -93,14 +101,27 @@ async def make_dump(
     return read_backup(finished(staging))
 
 
+def find_exclusions(connection: Connection) -> list[str]:
+    """Return the options by which pg_dump leaves out what other programs have in the database.
+
+    taskapp's user may not be allowed to read that, and pg_dump would fail.
+    """
+    schema = _quoted(read_schema(connection))
+    return [
+        "-B",  # large objects; the long form has another name from PostgreSQL 16 on
+        *(f"--exclude-schema={_quoted(name)}" for name in read_other_schemas(connection)),
+        *(f"--exclude-table={schema}.{_quoted(name)}" for name in read_other_relations(connection)),
+    ]
+
+
 async def dump_snapshot(
-    staging: Path, url: str, seen: str, without: Sequence[str], bin_folder: Path | None
+    staging: Path, url: str, seen: str, exclusions: Sequence[str], bin_folder: Path | None
 ) -> None:
-    """Write what a snapshot sees, without some schemas, to a staging folder; raise BackupError."""
+    """Write what a snapshot sees to a staging folder; raise BackupError."""
     (staging / DUMP).touch(mode=0o600)
     options = (
         *("--format=custom", f"--snapshot={seen}", f"--file={staging / DUMP}"),
-        *(f"--exclude-schema={_quoted(name)}" for name in without),
+        *exclusions,
     )
     begin_step("Dumping the database", measure=lambda: folder_size(staging))
     await _run_on(url, "pg_dump", options, bin_folder)

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from taskapp.backups.catalog import Catalog
 from taskapp.backups.checksums import PURPOSE, quoted_tables, read_schema, read_tables
@@ -54,6 +56,7 @@ from taskapp.db.migrations import (
     Revision,
     connected,
     find_revision,
+    lift_time_limits,
     require_usable,
 )
 from taskapp.postgres.cluster import replace_cluster
@@ -61,6 +64,7 @@ from taskapp.postgres.permissions import UnixUser, chown_tree
 from taskapp.postgres.server import EmbeddedPostgres
 
 _COUNTED = ("users", "tasks")
+_DEPENDENT_OBJECTS = "2BP01"  # SQLSTATE
 LOCK_TIMEOUT = "10s"  # how long the removal of the tables waits for running transactions
 # Every role may read these columns, of every session (PostgreSQL, 27.2.3).
 _SERVERS = text(
@@ -224,8 +228,7 @@ def _reserved(url: str) -> Iterator[bool]:
     restored. Raises BackupError if a server on any machine is connected.
     """
     with connected(url, PURPOSE) as connection:
-        for parameter in ("statement_timeout", "idle_in_transaction_session_timeout"):
-            connection.execute(text(f"SET LOCAL {parameter} = 0"))
+        lift_time_limits(connection)
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         _refuse_running(connection)
         yield not quoted_tables(connection)
@@ -324,6 +327,7 @@ _TRIGGER_FUNCTIONS = text(
     " JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = c.relnamespace"
     " JOIN pg_namespace n ON n.oid = p.pronamespace"
     " WHERE NOT t.tgisinternal AND n.nspname = :schema"
+    " AND t.tgrelid = ANY(CAST(:tables AS regclass[]))"
 )
 
 
@@ -342,20 +346,28 @@ async def _empty(repository: BackupRepository, settings: Settings, url: str, dat
     return dump.path
 
 
-def _lock_tables(connection: Connection) -> str:
-    for parameter in ("statement_timeout", "idle_in_transaction_session_timeout"):
-        connection.execute(text(f"SET LOCAL {parameter} = 0"))
+def _lock_tables(connection: Connection) -> list[str]:
+    lift_time_limits(connection)
     connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-    names = ", ".join(quoted_tables(connection))
-    connection.execute(text(f"LOCK TABLE {names} IN SHARE MODE"))
+    names = quoted_tables(connection)
+    connection.execute(text(f"LOCK TABLE {', '.join(names)} IN SHARE MODE"))
     _refuse_running(connection)
     return names
 
 
-def _drop_tables(connection: Connection, names: str) -> None:
-    schema = read_schema(connection)
-    functions = connection.execute(_TRIGGER_FUNCTIONS, {"schema": schema}).scalars().all()
-    connection.execute(text(f"DROP TABLE {names} CASCADE"))
+def _drop_tables(connection: Connection, names: list[str]) -> None:
+    ours = {"schema": read_schema(connection), "tables": names}
+    functions = connection.execute(_TRIGGER_FUNCTIONS, ours).scalars().all()
+    try:
+        connection.execute(text(f"DROP TABLE {', '.join(names)}"))
+    except DBAPIError as error:
+        if getattr(error.orig, "pgcode", "") != _DEPENDENT_OBJECTS:
+            raise
+        detail = "; ".join(cast("Any", error.orig).diag.message_detail.splitlines())
+        raise BackupError(
+            f"What other programs have in the database depends on taskapp's tables: {detail}. Drop "
+            f"it first, and create it again after the restore."
+        ) from error
     for function in functions:
         connection.execute(text(f"DROP FUNCTION {function}"))
     connection.commit()

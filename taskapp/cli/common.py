@@ -40,23 +40,36 @@ class WrongSettings(CliError):
 
 
 def report_errors(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Convert every error of taskapp that a command raises to a message and an exit code."""
+    """Convert every error of taskapp that a command raises to a message and an exit code.
+
+    With `--json`, the message is also printed as an object.
+    """
 
     @functools.wraps(command)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
             return command(*args, **kwargs)
-        except SettingsError as error:
-            raise WrongSettings("\n".join(error.problems)) from error
-        except Invalid as error:
-            names = {"email": "Email address", "password": "Password"}
-            raise CliError(
-                "\n".join(f"{names.get(name, name)}: {text}" for name, text in error.errors.items())
-            ) from error
-        except (OperatorError, TaskappError) as error:
-            raise CliError(str(error)) from error
+        except (CliError, SettingsError, OperatorError, TaskappError) as error:
+            failure = _failure(error)
+            if kwargs.get("as_json"):
+                echo_json(problem=failure.message)
+            if failure is error:
+                raise
+            raise failure from error
 
     return run
+
+
+def _failure(error: CliError | SettingsError | OperatorError | TaskappError) -> CliError:
+    if isinstance(error, CliError):
+        return error
+    if isinstance(error, SettingsError):
+        return WrongSettings("\n".join(error.problems))
+    if isinstance(error, Invalid):
+        names = {"email": "Email address", "password": "Password"}
+        lines = (f"{names.get(name, name)}: {text}" for name, text in error.errors.items())
+        return CliError("\n".join(lines))
+    return CliError(str(error))
 
 
 def echo_json(**members: object) -> None:

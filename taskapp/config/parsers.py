@@ -33,7 +33,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     """Return a parser of a whole number from `low` to `high`."""
 
     def read(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+        if not re.fullmatch(r"[0-9]{1,15}", text) or not low <= int(text) <= high:
             raise ValueError(f"must be an integer from {low} to {high}")
         return int(text)
 

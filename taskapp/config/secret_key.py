@@ -1,12 +1,15 @@
 """The signing keys: those of the setting, or one that the first start generates and keeps."""
 
+import errno
 import secrets
-from contextlib import suppress
 from pathlib import Path
 
 from taskapp.config.parsers import read_text_file, secret_keys
 from taskapp.config.settings import Settings, SettingsError
 from taskapp.core.files import draft_of, open_file
+
+# File systems without hard links, such as exFAT, SMB and some of FUSE (link(2)).
+_HAS_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 def load_secret_keys(settings: Settings) -> tuple[str, ...]:
@@ -34,9 +37,13 @@ def _create_key(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except FileExistsError as error:
         raise ValueError(f"{path.parent} is no folder, or a link that leads nowhere") from error
-    # Unlike a rename, a link fails if another process was first, whose key is then used.
-    with (
-        draft_of(path, f"{secrets.token_urlsafe(48)}\n", 0o600) as draft,
-        suppress(FileExistsError),
-    ):
-        path.hardlink_to(draft)
+    with draft_of(path, f"{secrets.token_urlsafe(48)}\n", 0o600) as draft:
+        try:
+            # Unlike a rename, a link fails if another process was first, whose key is then used.
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in _HAS_NO_LINKS:
+                raise
+            draft.rename(path)

@@ -83,5 +83,9 @@ def synchronize(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Of folders, not every file system can: SMB and some of FUSE. PostgreSQL goes on, too.
+        if error.errno not in {errno.EBADF, errno.EINVAL} or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)

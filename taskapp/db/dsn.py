@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 from contextlib import closing, suppress
 from typing import Any
 
@@ -96,7 +97,19 @@ def _parameters(url: str) -> dict[str, str]:
         given.setdefault("target_session_attrs", os.environ["PGTARGETSESSIONATTRS"])
     wanted = _DEFAULTS | ({"target_session_attrs": "read-write"} if _has_several(given) else {})
     defaults = {} if has_service else {k: v for k, v in wanted.items() if k not in given}
-    return {"client_encoding": "UTF8"} | defaults
+    return {"client_encoding": "UTF8"} | defaults | _system_authorities(given)
+
+
+def _system_authorities(given: dict[str, str]) -> dict[str, str]:
+    """Return in libpq's terms which authorities `sslrootcert=system` means.
+
+    The libpq of psycopg2's wheel looks for them where that was built, and one before 16 takes it
+    for a file.
+    """
+    wanted = given.get("sslrootcert", os.environ.get("PGSSLROOTCERT", ""))
+    if wanted == "system" and (file := ssl.get_default_verify_paths().cafile):
+        return {"sslrootcert": file, "sslmode": "verify-full"}  # the mode that `system` demands
+    return {}
 
 
 def _has_several(given: dict[str, str]) -> bool:

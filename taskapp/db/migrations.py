@@ -32,6 +32,11 @@ _NOTICE_THE_END_OF_THE_CLIENT = text(
     "SELECT set_config('client_connection_check_interval', '1s', true)"
     " WHERE version() LIKE '%linux%'"
 )
+# They may be set for the user, such as the one of statements behind a pooler; 0 is none.
+_LIFT_TIME_LIMITS = text(
+    "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout',"
+    " 'idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
 _INSUFFICIENT_PRIVILEGE = "42501"  # SQLSTATE
 # Where the tables of an empty database would be created; in pg_temp they would not last.
 _PLACE = text(
@@ -163,6 +168,11 @@ def find_revision(connection: Connection) -> Revision | None:
     return Revision(number, stated[1] if stated else number)
 
 
+def lift_time_limits(connection: Connection) -> None:
+    """Let the present transaction take as long as it needs, whatever is set for its user."""
+    connection.execute(_LIFT_TIME_LIMITS)
+
+
 def read_obstacle(url: str) -> str:
     """Return a sentence if an empty database cannot take the tables; empty if it can.
 
@@ -207,6 +217,7 @@ def _upgrade(url: str) -> bool:
     from alembic.util import CommandError  # noqa: PLC0415  # see above
 
     with connected(url) as connection:
+        lift_time_limits(connection)
         connection.execute(_NOTICE_THE_END_OF_THE_CLIENT)
         # A lock of the transaction, not of the session: behind a pooler, the next transaction may
         # run in another session.

@@ -44,7 +44,7 @@ _TRIAL = "SELECT pg_logical_emit_message(true, 'taskapp trial', '')"
 # A trial that we gave up would wait on in the server, for as long as no standby is there.
 _END_EARLIER_TRIALS = (
     "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
-    " WHERE usename = current_user AND query = %(trial)s AND wait_event = 'SyncRep'"
+    " WHERE usename = session_user AND query = %(trial)s AND wait_event = 'SyncRep'"
     " AND query_start < clock_timestamp() - make_interval(secs => %(seconds)s)"
 )
 _CLOSED_BY_US = 1  # psycopg2's `connection.closed` after close(); it is 2 when the connection broke

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 
+from taskapp.backups.after_backup import find_command_failure
 from taskapp.backups.create import find_leftovers
 from taskapp.backups.repository import backup_repository
 from taskapp.backups.status import BackupStatus
@@ -18,10 +19,12 @@ _FIX_FAILURE = (
     "growing."
 )
 
-
 _FIX_COMMAND = (
     "Run what TASKAPP_BACKUP_COMMAND says by hand, as the same user. The server runs it again "
     "every 15 minutes, and so does the next backup."
+)
+_FIX_COMMAND_BY_HAND = (
+    "Run what TASKAPP_BACKUP_COMMAND says by hand, as the same user. The next backup runs it again."
 )
 
 
@@ -31,7 +34,10 @@ async def check_backups(settings: Settings) -> list[CheckResult]:
     folder = backup_repository(settings).path
     if not settings.backup_every:
         fix = f"Schedule `{COMMAND} backup` yourself, or set TASKAPP_BACKUP_EVERY."
-        return [CheckResult(Level.WARNING, subject, "automatic backups are off", fix)]
+        off = CheckResult(Level.WARNING, subject, "automatic backups are off", fix)
+        if failure := find_command_failure(settings):
+            return [CheckResult(Level.PROBLEM, subject, failure, _FIX_COMMAND_BY_HAND), off]
+        return [off]
     try:
         report = await asyncio.to_thread(status.inspect)
     except (MigrationError, SettingsError, TaskappError) as error:

@@ -155,7 +155,10 @@ def check_server(facts: ServerFacts, pool: int, *, confirms_writes: bool = True)
         text = f"{name} uses {facts.encoding}, which cannot store every character"
         return CheckResult(Level.PROBLEM, subject, text, fix)
     if facts.is_read_only:
-        fix = "Set TASKAPP_DATABASE_URL to the primary server."
+        fix = (
+            "Set TASKAPP_DATABASE_URL to the primary server. If it is that, find out who has set "
+            "default_transaction_read_only, such as a provider whose disk is full."
+        )
         return CheckResult(Level.PROBLEM, subject, f"{name} is read-only", fix)
     if not confirms_writes:
         fix = "Start its synchronous standbys, or correct synchronous_standby_names."

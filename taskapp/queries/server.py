@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import Boolean, Integer, cast, column, extract, func, select, table, text
+from sqlalchemy import Boolean, Integer, cast, column, extract, func, select, table, text, true
 
 from schema.tables import tasks
 from taskapp.core.errors import TablesUnusable
@@ -31,18 +31,19 @@ _FACTS = Statement(
         func.current_setting("server_version_num"),
         func.current_setting("server_encoding"),
         func.current_setting("transaction_read_only"),
-        # Of the server without those kept for superusers (by default 3), of the database and of the
-        # user. NULL is none; least() passes over it.
+        # Of the server without those kept for superusers (by default 3) and, from PostgreSQL 16 on,
+        # for a role; of the database and of the user. NULL is none; least() passes over it.
         func.least(
             cast(func.current_setting("max_connections"), Integer)
-            - cast(func.current_setting("superuser_reserved_connections"), Integer),
+            - cast(func.current_setting("superuser_reserved_connections"), Integer)
+            - func.coalesce(cast(func.current_setting("reserved_connections", true()), Integer), 0),
             select(func.nullif(column("datconnlimit"), -1))
             .select_from(table("pg_database"))
             .where(column("datname") == func.current_database())
             .scalar_subquery(),
             select(func.nullif(column("rolconnlimit"), -1))
             .select_from(table("pg_roles"))
-            .where(column("rolname") == func.current_user(), ~column("rolsuper", Boolean))
+            .where(column("rolname") == func.session_user(), ~column("rolsuper", Boolean))
             .scalar_subquery(),
         ),
         extract("epoch", func.clock_timestamp()),

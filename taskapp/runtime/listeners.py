@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import socket
 from pathlib import Path
@@ -144,7 +145,10 @@ def describe_sockets(settings: Settings, sockets: list[socket.socket]) -> str:
 def _passed_sockets() -> list[socket.socket]:
     if not _are_passed():
         return []
-    count = int(os.environ.get("LISTEN_FDS", "0"))
+    text = os.environ.get("LISTEN_FDS", "0")
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise ValueError("LISTEN_FDS is no number of sockets")
+    count = int(text)
     return [_passed_socket(_FIRST_PASSED + number) for number in range(count)]
 
 

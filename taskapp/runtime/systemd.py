@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from taskapp.jobs.health_check import find_database_problem
 from taskapp.observability.logs import log
 from taskapp.services import Services
 
 _NOTIFICATIONS_PER_TIMEOUT = 3  # two may be lost before systemd restarts the service
+_NO_WATCHDOG = 2**64 - 1  # microseconds
+_MIN_WATCHDOG = 0.1  # seconds; for less, the database would be asked without a pause
 
 
 @asynccontextmanager
@@ -21,7 +24,7 @@ async def notify_systemd(services: Services) -> AsyncIterator[None]:
     PostgreSQL hangs, systemd restarts the service after WatchdogSec.
     """
     _notify("READY=1")
-    interval = _watchdog_seconds() / _NOTIFICATIONS_PER_TIMEOUT
+    interval = watchdog_timeout() / _NOTIFICATIONS_PER_TIMEOUT
     watchdog = asyncio.create_task(_feed_watchdog(services, interval)) if interval else None
     try:
         yield
@@ -32,13 +35,15 @@ async def notify_systemd(services: Services) -> AsyncIterator[None]:
             await asyncio.wait({watchdog})
 
 
-def _watchdog_seconds() -> float:
+def watchdog_timeout() -> float:
     """Return the watchdog timeout in seconds; 0 if systemd expects nothing from this process."""
+    text = os.environ.get("WATCHDOG_USEC", "")
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0
-    with suppress(ValueError):
-        return int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
-    return 0
+    # As sd_watchdog_enabled(3): 64 bits, of which the largest number stands for no limit.
+    if not re.fullmatch("[0-9]{1,20}", text) or not 0 < int(text) < _NO_WATCHDOG:
+        return 0
+    return max(_MIN_WATCHDOG, int(text) / 1_000_000)
 
 
 async def _feed_watchdog(services: Services, interval: float) -> None:

@@ -85,6 +85,11 @@ def test_its_failure_is_said_and_kept_until_it_succeeds(
     [found] = asyncio.run(check_backups(settings))
     assert (found.level, found.text) == (Level.PROBLEM, sentence)
 
+    failed, off = asyncio.run(
+        check_backups(instance.settings(BACKUP_COMMAND=command, BACKUP_EVERY="off"))
+    )
+    assert (failed.level, failed.text, off.level) == (Level.PROBLEM, sentence, Level.WARNING)
+
     assert find_command_failure(instance.settings()) == ""  # whoever takes the setting back
     assert run_due(instance, BACKUP_COMMAND="true")
     assert not run_due(instance, BACKUP_COMMAND="true")

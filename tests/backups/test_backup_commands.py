@@ -11,7 +11,9 @@ import click
 import psycopg2
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import text
 
+from taskapp.backups.checksums import snapshot
 from taskapp.backups.create import make_backup
 from taskapp.backups.dump import restore_dump
 from taskapp.backups.repository import DESCRIPTION, Backup, BackupError
@@ -35,6 +37,7 @@ from tests.support.database_fixtures import (
     make_newer,
     new_database,
     open_database,
+    set_time_limits,
 )
 from tests.support.server_process import LONG_ENOUGH, wait_until
 
@@ -336,6 +339,62 @@ def test_a_database_is_shared_with_programs_whose_tables_nobody_else_may_read(
         assert execute(url, "SELECT email FROM users") == [("alice@example.com",)]
         assert execute(owner, "SELECT one FROM ledgers.ledger") == [(1,)]
     execute(database_url, f"DROP ROLE {user}")
+
+
+def test_what_other_programs_have_in_the_same_schema_is_neither_dumped_nor_touched(
+    instance: Instance, database_url: str
+) -> None:
+    """They belong to another role; the user of taskapp may not read them."""
+    with new_database(database_url) as owner:
+        user = f"shares_{secrets.token_hex(4)}"
+        execute(owner, f"CREATE ROLE {user} LOGIN")
+        execute(owner, f"GRANT CREATE, USAGE ON SCHEMA public TO {user}")
+        execute(owner, 'CREATE TABLE "Ledger $1" (id serial, day date) PARTITION BY RANGE (day)')
+        execute(owner, 'CREATE TABLE first_days PARTITION OF "Ledger $1" DEFAULT')
+        execute(owner, "INSERT INTO \"Ledger $1\" (day) VALUES ('2026-01-01')")
+        execute(owner, 'CREATE VIEW days AS SELECT day FROM "Ledger $1"')
+        execute(owner, "SELECT lo_create(0)")
+        url = as_user(owner, user)
+        asyncio.run(migrate(url))
+        add_user(url, "alice")
+        run(instance, "backup", DATABASE_URL=url)
+        assert "holds the 2 rows" in run(instance, "backup", "verify", DATABASE_URL=url)
+        add_user(url, "bob")
+        run(instance, "restore", "--replace", DATABASE_URL=url)
+        assert execute(url, "SELECT email FROM users") == [("alice@example.com",)]
+        assert execute(owner, "SELECT day::text FROM days") == [("2026-01-01",)]
+
+        execute(owner, "CREATE VIEW report AS SELECT email FROM users")
+        said = run(instance, "restore", "--replace", code=1, DATABASE_URL=url)
+        assert "depends on taskapp's tables: view report depends on table users. Drop" in said
+        assert execute(owner, "SELECT email FROM report") == [("alice@example.com",)]
+    execute(database_url, f"DROP ROLE {user}")
+
+
+def test_tables_that_an_operator_has_partitioned_are_backed_up_and_replaced(
+    instance: Instance, database_url: str
+) -> None:
+    with new_database(database_url) as url:
+        asyncio.run(migrate(url))
+        add_user(url, "alice")
+        execute(url, "CREATE TABLE parts (LIKE users) PARTITION BY HASH (id)")
+        execute(
+            url, "CREATE TABLE part_0 PARTITION OF parts FOR VALUES WITH (modulus 1, remainder 0)"
+        )
+        execute(url, "INSERT INTO parts SELECT * FROM users")
+        run(instance, "backup", DATABASE_URL=url)
+        execute(url, "DELETE FROM parts")
+        run(instance, "restore", "--replace", DATABASE_URL=url)
+        assert execute(url, "SELECT email FROM part_0") == [("alice@example.com",)]
+
+
+def test_no_limit_of_time_that_is_set_for_the_user_ends_a_backup(database_url: str) -> None:
+    """A snapshot is idle for as long as pg_dump runs."""
+    with new_database(database_url) as url:
+        names = set_time_limits(url)
+        with snapshot(url) as (connection, _):
+            found = text("SELECT DISTINCT setting FROM pg_settings WHERE name = ANY(:names)")
+            assert connection.execute(found, {"names": names}).scalars().all() == ["0"]
 
 
 def test_a_database_without_our_tables_is_no_backup(instance: Instance, database_url: str) -> None:

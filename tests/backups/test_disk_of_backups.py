@@ -17,6 +17,7 @@ from taskapp.backups.repository import BackupError
 from taskapp.backups.status import BackupReport, BackupStatus
 from taskapp.backups.verify import verify_backup
 from taskapp.cli.backups import backup
+from taskapp.core.files import synchronize
 from taskapp.doctor.backups import check_backups
 from taskapp.doctor.check_results import Level
 from tests.support.backup_tools import Instance, instance, original, short_parent
@@ -243,6 +244,13 @@ def test_a_restore_to_an_earlier_state_makes_a_backup_due(instance: Instance) ->
     instance.write("third")
     assert "leads to" in failing(instance) or look(instance).failures == ()
     assert instance.titles() == ["before the backup", "third"]
+
+
+def test_a_folder_whose_names_the_file_system_cannot_flush_is_no_failure() -> None:
+    """As on SMB, and on /proc: EINVAL."""
+    synchronize(Path("/proc/self"))
+    with pytest.raises(OSError, match="Invalid argument"):
+        synchronize(Path("/proc/self/stat"))
 
 
 def test_a_full_disk_is_a_failure(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from taskapp.db.migrations import FOLDER, HEAD
 from taskapp.postgres.programs import preferred_programs
 from taskapp.runtime.database_server import prepare_database
 from tests.postgres.test_server import execute, owner, url_of
-from tests.support.server_process import LONG_ENOUGH, wait_until
+from tests.support.server_process import LONG_ENOUGH, reserved_port, wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 PASSWORD = "SecurePass123!"
@@ -125,6 +125,14 @@ def fail(*arguments: str, stdin: str | bytes | None = None, code: int = 1) -> st
     result = run(*arguments, stdin=stdin)
     assert (result.exit_code, result.stdout) == (code, "")
     return result.stderr
+
+
+def walk(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name in group.commands:
+        found = group.commands[name]
+        yield (*before, name), found
+        if isinstance(found, click.Group):
+            yield from walk(found, *before, name)
 
 
 def add(email: str) -> None:
@@ -644,6 +652,41 @@ def test_a_data_folder_that_cannot_be_one_is_said(monkeypatch: pytest.MonkeyPatc
     assert "PostgreSQL can't run in the data folder" in fail("user", "list")
 
 
+MORE_ARGUMENTS: dict[tuple[str, ...], list[str]] = {
+    ("task", "add"): ["title"],
+    ("task", "done"): ["id"],
+}
+WITH_JSON = [
+    (*names, *MORE_ARGUMENTS.get(names, []), "--json")
+    for names, each in walk(cli)
+    if any("--json" in parameter.opts for parameter in each.params)
+]
+
+
+@pytest.mark.parametrize("arguments", WITH_JSON, ids=" ".join)
+def test_with_json_each_failure_is_json_too(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKAPP_DATA_DIR", "data")
+    with reserved_port() as closed:
+        monkeypatch.setenv("TASKAPP_PORT", str(closed))
+        monkeypatch.setenv("TASKAPP_DATABASE_URL", f"postgresql://u:p@127.0.0.1:{closed}/d")
+        monkeypatch.setenv("TASKAPP_CLIENT_URL", f"http://127.0.0.1:{closed}")
+        monkeypatch.setenv("TASKAPP_CLIENT_TOKEN", "taskapp_a.b")
+        away = run(*arguments)
+        monkeypatch.setenv("TASKAPP_CLIENT_TOKEN", "")
+        tokenless = run(*arguments)
+        monkeypatch.setenv("TASKAPP_SESSION_IDLE", "long")
+        wrong = run(*arguments)
+    for result in (away, tokenless, wrong):
+        assert all(isinstance(json.loads(line), dict) for line in result.stdout.splitlines())
+    if " ".join(arguments[:-1]) not in {"settings", "maintenance", "backup list"}:  # ask nobody
+        assert away.exit_code == 1
+        assert away.stdout
+    assert wrong.exit_code == 2
+    assert json.loads(wrong.stdout)["problem"] == wrong.stderr.rstrip("\n")
+
+
 def test_an_error_that_is_not_ours_is_not_hidden() -> None:
     @report_errors
     def divide() -> float:
@@ -687,20 +730,8 @@ def test_the_doctor_fails_when_something_is_wrong(old: tuple[Path, str]) -> None
 # Help
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        *([name] for name in COMMANDS),
-        *(
-            [name, member]
-            for name, group in cli.commands.items()
-            if isinstance(group, click.Group)
-            for member in group.commands
-        ),
-    ],
-    ids=" ".join,
-)
-def test_every_help_gives_the_exit_codes(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [names for names, _ in walk(cli)], ids=" ".join)
+def test_every_help_gives_the_exit_codes(arguments: tuple[str, ...]) -> None:
     assert EPILOG in succeed(*arguments, "--help")
 
 

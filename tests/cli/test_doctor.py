@@ -228,12 +228,15 @@ def test_a_guest_who_may_not_read_the_revision_is_told(served: tuple[Settings, s
     execute(url, "REVOKE ALL ON SCHEMA public FROM guest; DROP ROLE guest")
 
 
+@pytest.mark.parametrize("role", ["guest", "group_of_guests"])
 @pytest.mark.parametrize("limited", ["ROLE guest", "DATABASE postgres"])
 def test_a_limit_of_connections_below_what_taskapp_uses_is_found(
-    served: tuple[Settings, str], limited: str
+    served: tuple[Settings, str], limited: str, role: str
 ) -> None:
     _, url = served
-    execute(url, "CREATE ROLE guest LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
+    execute(url, "CREATE ROLE group_of_guests; CREATE ROLE guest LOGIN IN ROLE group_of_guests")
+    execute(url, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO group_of_guests")
+    execute(url, f"ALTER ROLE guest SET role = {role}")  # by which the tables are another role's
     execute(url, f"ALTER {limited} CONNECTION LIMIT 12")
     try:
         guest = make_settings(database_url=url.replace("taskapp@", "guest@"))
@@ -243,7 +246,7 @@ def test_a_limit_of_connections_below_what_taskapp_uses_is_found(
         assert asyncio.run(check_database(enough))[0].level == OK
     finally:
         execute(url, f"ALTER {limited} CONNECTION LIMIT -1")
-        execute(url, "DROP OWNED BY guest; DROP ROLE guest")
+        execute(url, "DROP OWNED BY guest, group_of_guests; DROP ROLE guest, group_of_guests")
 
 
 def test_an_empty_database_that_cannot_take_the_tables_is_found(

@@ -148,6 +148,9 @@ SENTINELS = "redis+sentinel://:p%40ss@a.example:26379,b.example:26379/taskapp"
         ("BACKUP_COMMAND", "copy 'a b' \"$x\" > c", ("copy", "a b", "$x", ">", "c")),
         ("BACKUP_COMMAND_TIMEOUT", "10m", 600),
         ("BCRYPT_ROUNDS", "4", 4),
+        ("MAX_TASKS", "0", 0),
+        ("MAX_TASKS", "1000000000", 10**9),
+        ("MAX_CHARACTERS", "1000000000000", 10**12),
         ("REGISTRATION", "closed", "closed"),
         ("LIMIT_STORAGE", "redis://:p@host:6379/0", "redis://:p@host:6379/0"),
         ("LIMIT_STORAGE", "rediss://host", "rediss://host"),
@@ -499,6 +502,27 @@ def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
     assert stat.S_IMODE((folder / "secret-key").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert _keys_in(str(folder)) == (key,)
+
+
+WITHOUT_LINKS = """
+import os, sys
+def refuse(event, arguments):
+    if event == "os.link":
+        raise PermissionError(1, "Operation not permitted")
+sys.addaudithook(refuse)
+from taskapp.config.secret_key import load_secret_keys
+from taskapp.config.settings import load_settings
+print(*load_secret_keys(load_settings(dict(TASKAPP_DATA_DIR=sys.argv[1]))))
+"""
+
+
+def test_a_key_is_made_where_no_file_can_have_two_names(tmp_path: Path) -> None:
+    """As on exFAT and SMB."""
+    command = [sys.executable, "-c", WITHOUT_LINKS, str(tmp_path)]
+    first = subprocess.run(command, cwd=HOME, capture_output=True, check=True).stdout
+    assert len(first) > 32
+    assert subprocess.run(command, cwd=HOME, capture_output=True, check=True).stdout == first
+    assert [path.name for path in tmp_path.iterdir()] == ["secret-key"]
 
 
 def test_a_key_is_made_at_the_first_start_and_kept(tmp_path: Path) -> None:

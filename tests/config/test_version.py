@@ -1,5 +1,6 @@
 """The version is shown to operators and logged-in users, never to a stranger."""
 
+import json
 import tomllib
 
 import pytest
@@ -19,6 +20,12 @@ VERSION: str = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["
 def test_the_command_line_says_the_version_of_pyproject_toml() -> None:
     done = CliRunner().invoke(cli, ["--version"])
     assert (done.exit_code, done.output) == (0, f"taskapp {VERSION}\n")
+
+
+def test_the_command_line_says_it_as_json() -> None:
+    done = CliRunner().invoke(cli, ["--version", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)) == (0, {"version": VERSION})
+    assert CliRunner().invoke(cli, ["--json", "settings"]).exit_code == 2
 
 
 async def test_health_says_it_on_this_machine(api: ApiClient) -> None:

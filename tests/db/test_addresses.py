@@ -16,7 +16,7 @@ from sqlalchemy import func, select, text
 
 from taskapp.core.errors import Unavailable
 from taskapp.db.database import Database
-from taskapp.db.dsn import connect_once
+from taskapp.db.dsn import connect_once, split_password
 from taskapp.db.migrations import HEAD, read_revision
 from taskapp.db.statements import Statement
 from taskapp.observability.metrics import Metrics
@@ -220,6 +220,24 @@ def test_options_of_an_address_are_kept(
             assert await database.fetch_value(lock_timeout) == "77ms"
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("where", ["the address", "the environment"])
+def test_the_authorities_of_the_machine_are_named_as_every_libpq_knows_them(
+    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The wheel's libpq looks for them on the machine where it was built."""
+    authorities = tmp_path / "authorities.pem"
+    authorities.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+    url = "postgresql://db.example.com/tasks"
+    if where == "the address":
+        url += "?sslrootcert=system"
+    else:
+        monkeypatch.setenv("PGSSLROOTCERT", "system")
+    address, _ = split_password(url)
+    parameters = psycopg2.extensions.parse_dsn(address)
+    assert (parameters["sslmode"], parameters["sslrootcert"]) == ("verify-full", str(authorities))
 
 
 def test_what_the_database_is_set_to_gives_way_to_what_the_pool_needs(database_url: str) -> None:

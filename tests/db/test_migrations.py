@@ -31,7 +31,14 @@ from taskapp.db.migrations import (
     migrate,
     read_revision,
 )
-from tests.support.database_fixtures import add_session, add_user, as_user, execute, new_database
+from tests.support.database_fixtures import (
+    add_session,
+    add_user,
+    as_user,
+    execute,
+    new_database,
+    set_time_limits,
+)
 from tests.support.server_process import LONG_ENOUGH
 
 REVISIONS = [path.name[:4] for path in sorted((FOLDER / "versions").glob("[0-9]*.py"))]
@@ -372,3 +379,17 @@ def test_no_column_has_a_value_that_only_python_knows() -> None:
         for column in table.columns:
             assert column.default is None, column
             assert column.onupdate is None, column
+
+
+def test_no_limit_of_time_that_is_set_for_the_user_ends_a_migration(url: str) -> None:
+    names = set_time_limits(url)
+    execute(url, "CREATE TABLE seen AS SELECT name, setting FROM pg_settings WHERE false")
+    execute(
+        url,
+        "CREATE FUNCTION note_limits() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO public.seen SELECT name, setting FROM pg_settings; END $$",
+    )
+    execute(url, "CREATE EVENT TRIGGER sees ON ddl_command_end EXECUTE FUNCTION note_limits()")
+    asyncio.run(migrate(url))
+    seen = execute(url, "SELECT DISTINCT name, setting FROM seen WHERE name = ANY(%s)", names)
+    assert sorted(seen) == sorted((name, "0") for name in names)

@@ -75,6 +75,15 @@ def execute(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def set_time_limits(url: str) -> list[str]:
+    """Set every limit of time for the users of a database to an hour; return their names."""
+    names = ["statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
+    known = execute(url, "SELECT name FROM pg_settings WHERE name = ANY(%s)", names)
+    for (name,) in known:
+        execute(url, f"ALTER DATABASE {urlsplit(url).path[1:]} SET {name} = '1h'")
+    return [name for (name,) in known]
+
+
 def make_newer(url: str, oldest_program: str) -> None:
     """Write that a newer taskapp has migrated the database, which it has not."""
     comment = COMPATIBILITY.format(revision=NEWER, oldest_program=oldest_program)
