@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_CANNOT_FLUSH_NAMES = {errno.EBADF, errno.EINVAL, errno.ENOENT, errno.ENOTSUP}
+
 
 class NotAFile(OSError):
     """What is to be read is a folder, a pipe, a socket or a device."""
@@ -84,8 +86,8 @@ def synchronize(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Of folders, not every file system can: SMB and some of FUSE. PostgreSQL goes on, too.
-        if error.errno not in {errno.EBADF, errno.EINVAL} or not path.is_dir():
+        # Of folders, not every file system can, such as SMB; PostgreSQL and restic go on, too.
+        if error.errno not in _CANNOT_FLUSH_NAMES or not path.is_dir():
             raise
     finally:
         os.close(descriptor)
