@@ -41,8 +41,6 @@ else:
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]{1,255}", re.ASCII)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _DEVICE = re.compile(r"(?<![^~])[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}(?=~|$)", re.ASCII)
-# Characters; browsers keep 4,096, and a proxy takes few more in all headers of a response.
-MAX_FLASH_MESSAGE_LENGTH = 1_500
 TEXT_FIELDS = ("title", "description", "titles")
 _ZSTANDARD = zstd.ZstdCompressor(level=1)
 PAGE_CODINGS: dict[str, Callable[[bytes], bytes]] = {  # the best first
@@ -414,9 +412,10 @@ class PageHandler(BaseHandler):
         """Rename cookies that have an earlier name."""
         for purpose in COOKIE_AGES if self.earlier_cookie_prefix else ():
             if f"{self.earlier_cookie_prefix}{purpose}" in self.sent_cookies:
-                value = self.read_cookie(purpose) or ""
+                value = self.read_cookie(purpose)
                 self.remove_site_cookie(purpose)
-                self.set_site_cookie(purpose, value)
+                if value:
+                    self.set_site_cookie(purpose, value)
 
     # Errors
 

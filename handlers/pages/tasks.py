@@ -7,11 +7,12 @@ from typing import ClassVar
 
 from uuid_utils import uuid7
 
-from handlers.pages.base import MAX_FLASH_MESSAGE_LENGTH, Draft, PageHandler
+from handlers.pages.base import Draft, PageHandler
 from handlers.rendering.languages import Language
 from handlers.rendering.skeletons import HtmlChunks
 from handlers.rendering.task_rows import render_rows
 from handlers.rendering.text_differences import Difference, compare_texts
+from handlers.web.cookies import MAX_VALUE_LENGTH
 from taskapp.core.errors import Invalid, TaskNotFound, VersionConflict
 from taskapp.forms.parameters import (
     is_version,
@@ -134,7 +135,7 @@ class TaskPage(PageHandler):
 
         Deleted tasks that are too long for a cookie are in the response itself (ADR 0047).
         """
-        if len(flash_message) <= MAX_FLASH_MESSAGE_LENGTH:
+        if len(flash_message) <= MAX_VALUE_LENGTH:
             self.redirect_to(path, flash_message)
             return
         self.flash_message = flash_message

@@ -12,7 +12,7 @@ from uuid_utils import uuid7
 
 from handlers.web.application import Application
 from handlers.web.body_limit import MAX_BODY_SIZE
-from handlers.web.cookies import read_cookies
+from handlers.web.cookies import is_cookie_value, read_cookies
 from handlers.web.entity_tags import is_known
 from handlers.web.hosts import normalize_origin
 from handlers.web.safe_headers import CSP_NOTHING, NOT_CACHED, safe_header_lines
@@ -257,11 +257,11 @@ class BaseHandler(tornado.web.RequestHandler):
         return read_cookies(";".join(self.request.headers.get_list("Cookie")))
 
     def read_cookie(self, purpose: str) -> str | None:
-        """Return the value of one of our cookies, without building `Morsel` objects."""
+        """Return the value of one of our cookies, or None if it can be none of ours."""
         value = self.sent_cookies.get(self.application.cookie_name(purpose))
         if value is None and self.earlier_cookie_prefix:
             value = self.sent_cookies.get(self.earlier_cookie_prefix + purpose)
-        return value
+        return value if value and is_cookie_value(value) else None
 
     @cached_property
     def earlier_cookie_prefix(self) -> str | None:

@@ -1,8 +1,13 @@
-"""The names of our cookies, and the cookies of a request (ADR 0045)."""
+"""The names and values of our cookies, and the cookies of a request (ADR 0045)."""
 
+import re
 from collections.abc import Sequence
 
 from taskapp.config.settings import Settings
+
+# Characters; browsers keep 4,096, and a proxy takes few more in all headers of a response.
+MAX_VALUE_LENGTH = 1_500
+_VALUE = re.compile(rf"[A-Za-z0-9._~-]{{1,{MAX_VALUE_LENGTH}}}", re.ASCII)
 
 
 def cookie_prefixes(settings: Settings, instance_marks: Sequence[str]) -> tuple[str, ...]:
@@ -15,6 +20,14 @@ def cookie_prefixes(settings: Settings, instance_marks: Sequence[str]) -> tuple[
     base = settings.base_path.replace("/", "-")
     start = f"{'__Host-' if settings.is_https else ''}taskapp{base}-"
     return (*(f"{start}{mark}-" for mark in instance_marks), start)  # until 0.1.0 without it
+
+
+def is_cookie_value(text: str) -> bool:
+    """Return whether a cookie of ours may have this value: what we sign, and words.
+
+    Anybody can send another one, and one under an earlier name is sent back under the new one.
+    """
+    return _VALUE.fullmatch(text) is not None
 
 
 def read_cookies(header: str) -> dict[str, str]:

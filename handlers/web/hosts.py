@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from taskapp.config.settings import Settings
 
+_LOCAL_NAME = re.compile(r"[a-z0-9._-]+\.localhost")  # leads to loopback (RFC 6761, 6.3)
 MAX_HOST_LENGTH = 253 + len(":65535")  # characters, of a name (RFC 1035, 2.3.4) and a port
 
 
@@ -23,7 +24,7 @@ class Hosts:
         public = urlsplit(settings.public_url).hostname
         self._names = {*settings.allowed_hosts, "localhost", machine, f"{machine}.local"}
         if public:
-            self._names.add(public)
+            self._names.add(public.removesuffix("."))
         # Clients send the same few ones again and again.
         self.includes = lru_cache(maxsize=64)(self._includes)
 
@@ -32,7 +33,7 @@ class Hosts:
         if len(header) > MAX_HOST_LENGTH:
             return False
         name = _without_port(header.lower()).removesuffix(".")
-        return name in self._names or name.endswith(".localhost") or _is_address(name)
+        return name in self._names or bool(_LOCAL_NAME.fullmatch(name)) or _is_address(name)
 
 
 def normalize_origin(origin: str) -> str:
@@ -47,8 +48,10 @@ def _without_port(host: str) -> str:
 
 
 def _is_address(name: str) -> bool:
+    """Return whether it is an IPv4 address, or one of IPv6 in brackets, without a zone."""
+    is_bracketed = name.startswith("[") and name.endswith("]")
     try:
-        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+        address = ipaddress.ip_address(name[1:-1] if is_bracketed else name)
     except ValueError:
         return False
-    return True
+    return is_bracketed == (address.version == 6) and "%" not in name

@@ -202,6 +202,10 @@ def base_path(text: str) -> str:
 
 def _origin(text: str) -> str:
     """Return the URL of a site in the form that browsers send in `Origin`."""
+    if not text.isascii():
+        raise ValueError(
+            "must have the ASCII form of its name, such as https://xn--bcher-kva.example"
+        )
     parts = _split_url(text)
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ValueError(_ORIGIN_NEEDED)

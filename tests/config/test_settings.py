@@ -251,6 +251,8 @@ WRONG = [
     ("PUBLIC_URL", "https://me:pass@tasks.example.com", "https://tasks.example.com"),
     ("PUBLIC_URL", "https://tasks.example.com:99999", "https://tasks.example.com"),
     ("PUBLIC_URL", "https://[::1", "https://tasks.example.com"),
+    ("PUBLIC_URL", "https://b\u00fccher.example", "https://xn--bcher-kva.example"),
+    ("CORS_ORIGINS", "https://a.example, https://b\u00fccher.example", "https://xn--bcher-kva"),
     # Python 3.11.0 to 3.11.3 split these without an error.
     ("PUBLIC_URL", "https://[tasks.example.com]", "https://tasks.example.com"),
     ("PUBLIC_URL", "https://[127.0.0.1]", "https://tasks.example.com"),

@@ -90,7 +90,8 @@ async def test_no_cookie_that_is_not_ours_fills_in_an_address(
     visitor.cookies[cookie_name("flash")] = f"registered.{text}"
     page = await visitor.open("/login")
     assert page.form("Log in").fields["email"] == ""
-    assert page.flash_message == "Account created. Log in to get started."
+    has_our_form = "@" not in text
+    assert page.flash_message == ("Account created. Log in to get started." if has_our_form else "")
 
 
 async def test_logging_in_leads_to_the_tasks(alice: ApiClient, visitor: PageClient) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from handlers.pages.base import MAX_FLASH_MESSAGE_LENGTH
 from handlers.web.body_limit import MAX_BODY_SIZE
+from handlers.web.cookies import MAX_VALUE_LENGTH
 from schema.tables import DESCRIPTION_LENGTH, TITLE_LENGTH
 from taskapp.auth.signing import UNDO_MAX_AGE
 from taskapp.operations.tasks import MAX_UNDO_SIZE, MAX_UNDO_TASKS
@@ -85,7 +85,7 @@ async def test_what_fits_into_a_cookie_is_redirected_and_what_does_not_is_in_the
         page = await mine.send("Delete")
         assert page.status == status
         lines = page.headers.get_list("Set-Cookie")
-        assert all(len(line) < MAX_FLASH_MESSAGE_LENGTH + 200 for line in lines)
+        assert all(len(line) < MAX_VALUE_LENGTH + 200 for line in lines)
         assert (FLASH in mine.cookies) == (status == 303)
         page = await mine.follow(page)
         current = [tag["href"] for tag in page.tags("a") if "aria-current" in tag]

@@ -135,6 +135,21 @@ async def test_a_session_under_an_earlier_name_of_its_cookie_goes_on(
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "value", ["", "a b", '"dark"', "d\xe4rk", "a\tb", "a,b", "a=b", "%41", "x" * 1501, "x" * 3000]
+)
+async def test_what_none_of_our_cookies_is_gets_no_new_name(mine: PageClient, value: str) -> None:
+    await mine.open("/tasks")
+    rename_cookies(mine, "taskapp-")
+    old = {f"taskapp-{purpose}": value for purpose in PURPOSES if purpose != "session"}
+    mine.cookies |= old
+    page = await mine.fetch("GET", "/tasks")
+    assert page.status == 200
+    assert max(map(len, page.headers.get_list("Set-Cookie"))) < 200
+    assert {*mine.cookies} == {cookie_name("session"), cookie_name("csrf")}
+
+
+@pytest.mark.gen_test
 async def test_a_logout_removes_a_session_under_its_earlier_name_too(
     mine: PageClient, other: PageClient
 ) -> None:

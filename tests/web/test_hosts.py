@@ -23,6 +23,21 @@ FOREIGN = (
     *("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil-localhost"),
     *("xlocalhost", "tasks.example.com", "1.2.3.4.5", "[evil.example]", "localhost:evil", ""),
     *(f"{socket.gethostname()}.evil.example", "127.0.0.1:80:80", "%6cocalhost", "metadata"),
+    *("user@localhost", "evil.example@127.0.0.1", "localhost..", "127.0.0.1..", "evil.example."),
+    *(
+        "evil.example/.localhost",
+        "evil.example#.localhost",
+        "evil example.localhost",
+        "*.localhost",
+    ),
+    *("[127.0.0.1]", "[127.0.0.1", "127.0.0.1]", "::1", "::1:8000", "[::1", "[[::1]]", "[::1].lan"),
+    *("[::1%25lo]", "[fe80::1%evil.example]", "[v1.lan]", "2130706433", "0x7f.0.0.1", "127.1"),
+    *(
+        "localhost,evil.example",
+        "evil.example, localhost",
+        "localhost evil.example",
+        "lo\xe9calhost",
+    ),
 )
 
 
@@ -68,6 +83,12 @@ async def test_the_public_name_and_those_of_the_settings_are_accepted(api: ApiCl
         assert await status_for(host, api) == 200
     for host in ("example.com", "www.tasks.example.com", "nas.lan.evil.example", "taskapp-2"):
         assert await status_for(host, api) == 421
+
+
+@with_settings(PUBLIC_URL="https://tasks.example.com.")
+async def test_a_public_name_may_end_with_the_dot_of_the_root(api: ApiClient) -> None:
+    for host in ("tasks.example.com", "tasks.example.com."):
+        assert await status_for(host, api) == 200
 
 
 async def test_a_page_and_the_api_say_what_the_administrator_can_do(api: ApiClient) -> None:
