@@ -122,6 +122,7 @@ def test_what_compose_starts_does_the_main_job(
     )
     assert done.returncode == 0, done.stderr
     assert proxy.curl("/tasks", scheme="http").status == 301
+    assert proxy.curl("/api/tasks", scheme="http").status == 403
 
 
 def test_both_taskapps_count_wrong_passwords_together(

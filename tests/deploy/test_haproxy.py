@@ -262,6 +262,19 @@ def test_a_client_cannot_say_that_it_is_another_and_only_this_machine_has_the_me
     assert 'haproxy_server_status{proxy="api",server="taskapp2",state="UP"} 1' in metrics.stdout
 
 
+def test_a_client_cannot_say_which_host_it_asked_for(site: Site) -> None:
+    forged = ("-H", "X-Forwarded-Host: evil.example", "-H", "Origin: https://evil.example")
+    page = site.curl("/login", *forged, "-d", "email=alice@example.com")
+    assert page.status == 403
+    assert "Your browser sent it from https://evil.example" in page.body
+
+
+def test_a_script_that_forgets_https_is_not_led_there(site: Site) -> None:
+    """ASVS 4.1.2: a redirect would hide that its token went over the line unencrypted."""
+    for path, status in {"/api/tasks": 403, "/api/docs/": 403, "/api/docs": 308, "/": 308}.items():
+        assert site.proxy.curl(path, scheme="http").status == status, path
+
+
 def addresses_of(site: Site, route: str) -> list[str]:
     lines = [
         line

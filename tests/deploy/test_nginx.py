@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import socket
 import subprocess
 import tempfile
 import threading
@@ -20,7 +22,15 @@ from tests.deploy.certificates import make_authority, make_certificate
 from tests.deploy.proxy import HOST, Proxy, running_proxy, write_configuration
 from tests.deploy.tools import run_tool
 from tests.runtime.test_listeners import WITHOUT_IPV6
-from tests.support.server_process import CHECKOUT, ServerProcess, server_process, wait_until
+from tests.support.document_blocks import read_blocks
+from tests.support.namespaces import Host, running_hosts
+from tests.support.server_process import (
+    CHECKOUT,
+    LONG_ENOUGH,
+    ServerProcess,
+    server_process,
+    wait_until,
+)
 
 PORTS = {"80": 8080, "443": 8443, "8001": 8001, "8002": 8002}  # nothing is bound by `nginx -t`
 KEY = "only-for-tests-0123456789-abcdefghijklmnop"
@@ -98,6 +108,15 @@ def test_people_are_led_to_https_and_stay_there(proxy: Proxy) -> None:
     reply = proxy.curl("/tasks")
     assert (reply.status, reply.header("Location")) == (303, "/login?next=/tasks")
     assert reply.header("Strict-Transport-Security").startswith("max-age=")
+
+
+def test_a_script_that_forgets_https_is_not_led_there(proxy: Proxy) -> None:
+    """ASVS 4.1.2: a redirect would hide that its token went over the line unencrypted."""
+    for path in ("/api/tasks", "/api/auth/login", "/api/docs/", "/api/", "//api/tasks"):
+        for method in ("GET", "POST"):
+            assert proxy.curl(path, "-X", method, scheme="http").status == 403, path
+    for page in ("/", "/api/docs", "/apis"):
+        assert proxy.curl(page, scheme="http").status == 301
 
 
 def test_a_form_is_of_the_site_at_any_port(proxy: Proxy) -> None:
@@ -271,6 +290,8 @@ def test_below_a_path_everything_stays_below_it(database_url: str) -> None:
         assert proxy.curl("/mine/static/style.css").status == 200
         assert proxy.curl("/mine/api/tasks").status == 401
         assert proxy.curl("/mine/metrics").status == 404
+        assert proxy.curl("/mine/api/tasks", scheme="http").status == 403
+        assert proxy.curl("/mine/tasks", scheme="http").status == 301
 
 
 @pytest.mark.parametrize("name", ["site.conf", "subpath-site.conf"])
@@ -334,3 +355,42 @@ def test_the_compose_file_needs_no_ipv6(configured: Path) -> None:
         content = content.replace(written, here)
     (configured / "site.conf").write_text(content)
     assert check_without_ipv6(configuration)[0] == 0
+
+
+ADDRESSES = {"nginx": "10.79.3.1", "many": "10.79.3.2", "visitor": "10.79.3.3"}
+
+
+def can_connect(host: Host, stack: ExitStack) -> bool:
+    """Open a connection from a host to nginx, without a request, and keep it."""
+    with host.entered():
+        client = stack.enter_context(socket.socket())
+    client.settimeout(LONG_ENOUGH)
+    try:
+        client.connect((ADDRESSES["nginx"], 443))
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_with_the_rules_of_the_page_one_address_leaves_room_for_others(configured: Path) -> None:
+    page = (CHECKOUT / "docs/how-to/behind-nginx.md").read_text(encoding="utf-8")
+    rules = [
+        shlex.split(line)
+        for block in read_blocks(page)
+        for line in block.text.splitlines()
+        if line.startswith(("iptables", "ip6tables"))
+    ]
+    [most] = {int(rule[rule.index("--connlimit-above") + 1]) for rule in rules}
+    ports = {port: int(port) for port in PORTS}
+    configuration = write_configuration(configured, ports, "site.conf")
+    with running_hosts(ADDRESSES) as hosts, ExitStack() as stack:
+        for rule in rules:
+            hosts["nginx"].run(*rule)
+        command = [*hosts["nginx"].launcher, "nginx", "-c", str(configuration), "-g", "daemon off;"]
+        nginx = stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        stack.callback(nginx.terminate)
+        wait_until(lambda: nginx.poll() is not None or can_connect(hosts["visitor"], stack))
+        assert nginx.poll() is None
+        opened = [can_connect(hosts["many"], stack) for _ in range(most + 20)]
+        assert opened == [True] * most + [False] * 20
+        assert can_connect(hosts["visitor"], stack)

@@ -67,6 +67,9 @@ ELSEWHERE = {
         "cp deploy/nginx.conf /etc/nginx/nginx.conf": INSTALLED,
         "sed -i '/^# Requests by IPv6/,/^}/d; /\\[::\\]/d' /etc/nginx/taskapp/site.conf": "tests/"
         "deploy/test_nginx.py::test_without_ipv6_its_lines_are_deleted_as_the_page_says",
+        "iptables -I INPUT -p tcp --syn -m multiport --dports 80,443 -m connlimit"
+        " --connlimit-above 400 --connlimit-mask 32 -j REJECT --reject-with tcp-reset": "tests/"
+        "deploy/test_nginx.py::test_with_the_rules_of_the_page_one_address_leaves_room_for_others",
     },
     "docs/how-to/containers.md": {
         "docker build -t taskapp .": "tests/deploy/test_image.py"

@@ -320,7 +320,8 @@ class Cluster:
         text = text.replace("/etc/haproxy/errors", str(DEPLOY / "haproxy" / "errors"))
         text = text.replace("127.0.0.1:8404", f"{FRONT}:8404")
         text = text.replace("bind :80", f"bind {self.address.replace(':', '@')} mode 666")
-        text = re.sub(r"^ *(bind :443|http-request redirect).*\n", "", text, flags=re.MULTILINE)
+        of_https = r"^ *(bind :443|http-request (redirect|deny deny_status 403)) .*\n"
+        text = re.sub(of_https, "", text, flags=re.MULTILINE)
         text = re.sub(r"^ *server taskapp2.*\n", "", text, flags=re.MULTILINE)
         for proxy, option in (("api", "check"), ("pages", "track api/taskapp1")):
             first = f"    server taskapp1 127.0.0.1:8001 {option}\n"

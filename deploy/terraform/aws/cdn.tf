@@ -45,6 +45,17 @@ resource "aws_cloudfront_distribution" "main" {
     cache_policy_id        = local.kept
   }
 
+  # A script that sends its token unencrypted has to fail (ASVS 4.1.2); a redirect would hide it.
+  ordered_cache_behavior {
+    path_pattern             = "/api/*"
+    target_origin_id         = "balancer"
+    viewer_protocol_policy   = "https-only"
+    allowed_methods          = ["GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE"]
+    cached_methods           = ["GET", "HEAD"]
+    cache_policy_id          = local.not_kept
+    origin_request_policy_id = local.all_of_the_viewer
+  }
+
   restrictions {
     geo_restriction {
       restriction_type = "none"
