@@ -333,6 +333,14 @@ async def test_other_requests_do_not_wait_while_passwords_are_hashed(api: ApiCli
     assert median(times) * processor_share(os.getpid(), before) < 0.1
 
 
+@pytest.mark.usefixtures("alice")
+async def test_a_password_does_not_expire(api: ApiClient, settings: Settings) -> None:
+    made = "UPDATE users SET created_at = now() - interval '10 years', updated_at = created_at"
+    execute(settings.database_url, made)
+    user = await api.log_in("alice@example.com", PASSWORD)
+    assert (await user.get("/api/tasks")).status == 200
+
+
 async def test_a_hash_of_another_cost_is_made_anew_at_the_next_login(
     settings: Settings, api: ApiClient
 ) -> None:

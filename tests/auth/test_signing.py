@@ -91,6 +91,19 @@ def test_every_session_has_a_secret_of_its_own_that_only_its_hash_names() -> Non
         assert encode(secret_hash) not in text
 
 
+def test_a_form_begins_one_session_whose_secret_nobody_can_compute_without_the_key() -> None:
+    begun = {
+        SIGNER.new_session_cookie(ALICE, "a form"),
+        SIGNER.new_session_cookie(ALICE, "another form"),
+        SIGNER.new_session_cookie(ALICE.replace("0", "1"), "a form"),
+        Signer([OLD]).new_session_cookie(ALICE, "a form"),
+        SIGNER.new_session_cookie(ALICE),
+        SIGNER.new_session_cookie(ALICE),
+    }
+    assert len({secret_hash for _, secret_hash in begun}) == 6
+    assert SIGNER.new_session_cookie(ALICE, "a form") in begun  # sent twice
+
+
 def test_programs_that_search_for_leaked_secrets_know_a_personal_token_by_its_form() -> None:
     """The pattern is in docs/api.md; no other signed string matches it."""
     pattern = r"taskapp_[A-Za-z0-9_-]{48}\.[A-Za-z0-9_-]{43}"

@@ -1,6 +1,7 @@
 """The wheel: `pipx install` gives a command `taskapp` that serves."""
 
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -38,6 +39,7 @@ def test_it_has_one_folder_and_no_tests(wheel: Path) -> None:
     needed = {"static/style.css", "templates/languages/de.po", "schema/versions/0001_accounts.py"}
     needed |= {"handlers/api/openapi.json"}
     assert {f"taskapp_server/{name}" for name in needed} <= set(names)
+    assert [name for name in names if re.search(r"/(tests|bench)/|/conftest\.py$", name)] == []
 
 
 def test_it_says_what_it_is_what_it_needs_and_where_it_comes_from(wheel: Path) -> None:
