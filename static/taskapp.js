@@ -64,26 +64,24 @@ async function post(url, fields) {
   underway += 1;
   try {
     const result = await send().catch(send);
-    if (!result.page.body.dataset.csrfToken || !takeToken(result)) return result;
+    if (!result.page.body.dataset.csrfToken || !isOurs(result)) return result;
+    takeToken(result.page);
     fields.csrf_token = token();
     return await send();
   } catch {
-    return undefined;
+    // There is no response.
   } finally {
     underway -= 1;
   }
 }
 
-const token = () => find("[name=csrf_token]").value;
+const token = (page) => find("[name=csrf_token]", page).value;
 const isOurs = ({ page }) => accountOf(page) === account;
 const isList = (result) => result?.status === 200 && find(".filter", result.page);
 const isLogin = (result) => result && find("form[action$='/login']", result.page);
 
-function takeToken(result) {
-  const fresh = find("[name=csrf_token]", result.page).value;
-  if (!isOurs(result)) return false;
-  for (const field of all("[name=csrf_token]")) field.value = fresh;
-  return true;
+function takeToken(page) {
+  for (const field of all("[name=csrf_token]")) field.value = token(page);
 }
 
 // The notice
@@ -141,7 +139,7 @@ function takeList(result) {
   if (!isOurs(result)) return leave(location.href);
   if (number < shown) return (mustRenew = true);
   shown = number;
-  takeToken(result);
+  takeToken(page);
   takeCounts(page);
   keepPlace(() => {
     for (const fresh of all(".task", page)) renewRow(byId(fresh.id), fresh, number);
@@ -243,6 +241,7 @@ function showStatus(id, status) {
 
 async function sendStatus(form, fields, url) {
   const id = `task-${url.split("/").at(-2)}`;
+  fill(flash);
   const isBusy = wishes.has(id);
   let stored = byId(id)?.classList.contains("completed") ? "completed" : "pending";
   wishes.set(id, { url, fields });
@@ -330,7 +329,7 @@ function sendAdd(form, fields) {
 }
 
 function hold(fields) {
-  outbox.push({ fields, row: showUnsaved(fields.title, fields.description) });
+  outbox.push({ fields, row: showUnsaved(fields) });
   store(outboxName, outbox);
 }
 
@@ -339,7 +338,7 @@ function takeOut(item) {
   store(outboxName, outbox);
 }
 
-function showUnsaved(title, description = "") {
+function showUnsaved({ title, description }) {
   const row = clone("unsaved");
   find(".title", row).textContent = title;
   find(".whole", row).textContent = description;
@@ -382,6 +381,7 @@ async function sendOutbox() {
 function refuse(item, result) {
   const form = byId("add");
   item.isRefused = true;
+  fill(flash);
   if (changed(form).length) return showReason(item, reasonOf(result));
   putBack(item);
   sayWhy(form, result);
@@ -422,7 +422,7 @@ async function sendInPlace(form, fields) {
   if (isEmpty(form) || onTheirWay.get(form) === body) return;
   onTheirWay.set(form, body);
   const lines = (fields.titles ?? "").split("\n").filter((line) => line.trim());
-  const unsaved = lines.reverse().map((title) => showUnsaved(title));
+  const unsaved = lines.reverse().map((title) => showUnsaved({ title }));
   const result = await post(form.action, fields);
   onTheirWay.delete(form);
   for (const row of unsaved) isList(result) ? row.classList.add("saved") : row.remove();
@@ -440,12 +440,12 @@ const isEmpty = (form) => !textFields(form).some((field) => isChanged(field) || 
 function showErrors(form, page) {
   for (const field of textFields(form)) {
     const id = `${field.id}-error`;
-    const line = field.closest(".line");
+    const line = field.closest(".line") ?? field;
     const error = page?.getElementById(id);
     byId(id)?.remove();
     field.setAttribute("aria-invalid", !!error);
-    line?.classList.toggle("refused", !!error);
-    if (error) (line ?? field).after(error);
+    line.classList.toggle("refused", !!error);
+    if (error) line.after(error);
     const ids = [`${field.id}-hint`, id].filter(byId);
     field.setAttribute("aria-describedby", ids.join(" "));
     if (!ids[0]) field.removeAttribute("aria-describedby");
@@ -664,6 +664,7 @@ function restore(form, texts = stored(nameOf(form))) {
     else field.value = text;
     field.closest("details")?.setAttribute("open", "");
   }
+  grow();
 }
 
 function dropOthers() {
@@ -791,15 +792,16 @@ function reveal(button) {
 }
 
 // For browsers without field-sizing
-function grow({ target }) {
-  const rest = target.rows && target.scrollHeight - target.clientHeight;
-  if (!(rest > 0) || CSS.supports("field-sizing:content")) return;
-  target.style.height = `${target.offsetHeight + rest}px`;
+function grow() {
+  if (CSS.supports("field-sizing:content")) return;
+  for (const area of all("textarea")) {
+    const rest = area.scrollHeight - area.clientHeight;
+    if (rest > 0) area.style.height = `${area.offsetHeight + rest}px`;
+  }
 }
 
-function onInput(event) {
-  const { target } = event;
-  grow(event);
+function onInput({ target }) {
+  grow();
   if (target.id === "shortcuts") localStorage.shortcuts = target.checked;
   if (target.name === "title") takeLines(target);
   if (target.form?.matches("[data-draft]")) keep(target.form);
@@ -837,7 +839,7 @@ function move(step) {
 }
 
 const remove = () => click(".links a:last-child");
-const filter = (index) => all(".filter a")[index].click();
+const filter = (number) => all(".filter a")[number - 1].click();
 const shortcuts = {
   n: () => byId("new-title").focus(),
   j: () => move(1),
@@ -845,9 +847,9 @@ const shortcuts = {
   x: () => click(".check"),
   e: () => click(".links a"),
   z: () => find("button:not([data-close])", flash)?.click(),
-  1: () => filter(0),
-  2: () => filter(1),
-  3: () => filter(2),
+  1: filter,
+  2: filter,
+  3: filter,
   "#": remove,
   Delete: remove,
   "/": () => find(".filter [aria-current]").focus(),
@@ -887,7 +889,7 @@ function onKey(event) {
   if (localStorage.shortcuts === "false" || !shortcut) return;
   event.preventDefault();
   // A key that is held down walks; anything else is done once.
-  if (!event.repeat || /j|k/.test(pressed)) shortcut();
+  if (!event.repeat || /j|k/.test(pressed)) shortcut(pressed);
 }
 
 // Some keyboards of telephones send no key of their Enter.
@@ -919,15 +921,20 @@ function onShow() {
   if (list) renew();
 }
 
-// Seconds. From a week on, a time is as old as the page says, until it is renewed.
-const UNITS = { week: 604800, day: 86400, hour: 3600, minute: 60 };
+// Seconds, the smallest unit first
+const UNITS = { minute: 60, hour: 3600, day: 86400 };
+// Milliseconds by which the clock of this device is ahead of that of the server
+let ahead;
 
+// From a week on, a time is as old as the page says, until it is renewed.
 function age() {
   const format = new Intl.RelativeTimeFormat(document.documentElement.lang);
   for (const time of all("time:not(.exact)")) {
-    const seconds = (Date.now() - new Date(time.dateTime)) / 1000;
-    const [unit, size] = Object.entries(UNITS).find(([, least]) => seconds >= least) ?? [];
-    if (size < UNITS.week) time.textContent = format.format(-Math.floor(seconds / size), unit);
+    const seconds = (Date.now() - ahead - new Date(time.dateTime)) / 1000;
+    for (const [unit, size] of Object.entries(UNITS)) {
+      const number = Math.floor(seconds / size);
+      if (number > 0 && seconds < 604800) time.textContent = format.format(-number, unit);
+    }
   }
 }
 
@@ -950,6 +957,7 @@ function onBeforeUnload(event) {
 }
 
 function prepare(root) {
+  ahead = Date.now() - root.body.dataset.now;
   all("input[name=title]", root).forEach(widen);
   for (const time of all("time", root)) {
     time.title = new Date(time.dateTime).toLocaleString();
@@ -969,6 +977,7 @@ const listeners = {
   input: onInput,
   keydown: onKey,
   focusin: grow,
+  resize: grow,
   focusout: onFocusOut,
   compositionstart: () => (isComposing = true),
   compositionend: () => (isComposing = false),
@@ -983,7 +992,7 @@ const listeners = {
 function start() {
   // This raises an error where the browser keeps nothing: then nothing starts
   dropOthers();
-  for (const type of Object.keys(listeners)) on(type, listeners[type]);
+  for (const listener of Object.entries(listeners)) on(...listener);
   prepare(document);
   for (const form of all("[data-draft]")) restore(form);
   const field = find("main [autofocus]");

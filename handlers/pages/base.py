@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from time import time
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -296,6 +297,7 @@ class PageHandler(BaseHandler):
         return {
             "csrf_token": csrf_token,
             "account_mark": self._account_mark,
+            "now": str(int(1000 * time())),
             "current_path": self.current_path if self.is_safe() else self.application.path("/"),
             "flash_message": self._take_flash_message(csrf_token),
         }

@@ -1,6 +1,7 @@
 """The place is kept, the list is fresh, and nobody sees what another person typed."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -143,8 +144,9 @@ def test_after_a_while_away_the_list_is_renewed_and_what_is_edited_stays(
     expect_counts(tasks, 3, 2, 1)
 
 
-def test_times_age(tasks: Page) -> None:
-    tasks.clock.install()
+@pytest.mark.parametrize("hours", [0, 5, -5])
+def test_times_age_by_the_clock_of_the_server(tasks: Page, hours: int) -> None:
+    tasks.clock.install(time=datetime.now(UTC) + timedelta(hours=hours))
     tasks.reload()
     add(tasks, "Buy milk")
     tasks.clock.fast_forward(1000 * 60 * 60 * 3)

@@ -16,6 +16,7 @@ from tests.support.stories import (
     flash_message,
     hold_the_first,
     link,
+    open_completed,
     path_of,
     rows,
     title_field,
@@ -134,6 +135,37 @@ def test_what_was_refused_is_in_the_field_again_unless_something_else_is_typed(t
     expect(line).to_have_css("border-bottom-color", BAD)
     tasks.reload()
     expect(field_of_new_task(tasks)).to_have_value(long)
+
+
+@pytest.mark.parametrize("typed", ["", "Next"])
+def test_what_is_refused_ends_the_notice_of_what_was_done_before(tasks: Page, typed: str) -> None:
+    first = hold_the_first(tasks, "**/tasks")
+    for title in ("Buy milk", "x" * 300):
+        field_of_new_task(tasks).fill(title)
+        field_of_new_task(tasks).press("Enter")
+    field_of_new_task(tasks).fill(typed)
+    first().continue_()
+    error = tasks.locator("main .error:not(:empty)")
+    expect(error).to_have_text("Must be at most 255 characters (currently 300)")
+    expect(flash_message(tasks)).to_be_empty()
+
+
+def test_a_notice_ends_with_the_next_tick(tasks: Page) -> None:
+    add_several(tasks, "Buy milk", "Water the plants")
+    open_completed(tasks)
+    box(tasks, "Buy milk").click()
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
+    first = hold_the_first(tasks, "**/status")
+    box(tasks, "Water the plants").focus()
+    tasks.keyboard.press("x")
+    expect(flash_message(tasks)).to_be_empty()
+    tasks.keyboard.press("z")  # which would undo the change before
+    first().continue_()
+    expect(flash_message(tasks)).to_contain_text("Task completed.")
+    expect(box(tasks, "Buy milk")).to_be_checked()
+    tasks.get_by_role("button", name="Undo").click()
+    expect(box(tasks, "Water the plants")).not_to_be_checked()
+    expect(flash_message(tasks)).to_contain_text("Task reopened.")
 
 
 def test_a_page_with_an_old_csrf_token_renews_it_and_sends_once_more(tasks: Page) -> None:

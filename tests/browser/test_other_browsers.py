@@ -111,6 +111,10 @@ def test_a_task_is_edited_in_the_list_in_fields_that_grow(window: Window) -> Non
     for name in ("title", "description"):
         window.fill(f".editor [name={name}]", "Many words that need several lines. " * 15)
         window.wait_for(SHOWS_ALL.format(f".editor [name={name}]"))
+    for width in (400, 1280):
+        window.resize(width)
+        for name in ("title", "description"):
+            window.wait_for(SHOWS_ALL.format(f".editor [name={name}]"))
     window.fill(".editor [name=description]", "Rain water")
     window.fill(".editor [name=title]", "Water the plants twice")
     window.press("Enter")

@@ -63,8 +63,8 @@ class Window(ABC):
         """Return the value of a JavaScript expression."""
 
     @abstractmethod
-    def take_screenshot(self, path: Path, width: int) -> None:
-        """Save a screenshot of a width in CSS pixels."""
+    def resize(self, width: int) -> None:
+        """Make the window as wide as so many pixels, or as narrow as it can be."""
 
     def wait_for(self, expression: str) -> None:
         """Wait until a JavaScript expression is true, also over page loads."""
@@ -101,9 +101,8 @@ class PlaywrightWindow(Window):
     def evaluate(self, expression: str) -> Any:
         return self._page.evaluate(expression)
 
-    def take_screenshot(self, path: Path, width: int) -> None:
+    def resize(self, width: int) -> None:
         self._page.set_viewport_size({"width": width, "height": 800})
-        self._page.screenshot(path=path)
 
 
 class WebKitWindow(Window):
@@ -139,9 +138,8 @@ class WebKitWindow(Window):
     def evaluate(self, expression: str) -> Any:
         return self._driver.execute_script(f"return {expression}")
 
-    def take_screenshot(self, path: Path, width: int) -> None:
+    def resize(self, width: int) -> None:
         self._driver.set_window_size(width, 900)
-        self._driver.save_screenshot(str(path))
 
     def _find(self, selector: str) -> WebElement:
         element = self._driver.find_element(By.CSS_SELECTOR, selector)
