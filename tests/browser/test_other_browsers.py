@@ -96,7 +96,8 @@ def test_tasks_are_added_ticked_and_filtered(window: Window) -> None:
     add(window, "Buy milk", "Water the plants")
     assert window.evaluate(TITLE_OF_FIRST) == "Water the plants"
     window.click(".task .check")
-    window.wait_for("document.querySelector('.check[aria-checked=true]')")
+    # Until then it is shown, and may not be stored yet.
+    window.wait_for("document.querySelector('#flash').textContent.includes('Task completed.')")
     window.click(".filter a:last-child")
     window.wait_for(f"location.search === '?status=completed' && {ROWS} === 1")
     window.click(".task .check")
