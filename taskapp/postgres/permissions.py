@@ -114,7 +114,12 @@ def _user_exists() -> bool:
 
 
 def chown_tree(account: UnixUser, tree: Path) -> None:
-    """Make the account the owner of a folder and all below it."""
+    """Make the account the owner of a folder and all below it.
+
+    Raises FolderAccessError for a link of a user who is not root: it may lead to files of root.
+    """
+    if tree.is_symlink() and (owner := tree.lstat().st_uid) != 0:
+        raise FolderAccessError(f"{tree} is a link of user {owner}. Remove it.")
     for path in [tree, *tree.rglob("*")]:
         os.chown(path, *account, follow_symlinks=False)
 

@@ -15,6 +15,7 @@ from taskapp.postgres import permissions as folder_access
 from taskapp.postgres.permissions import (
     FolderAccessError,
     UnixUser,
+    chown_tree,
     grant_read,
     grant_traverse,
     postgres_account,
@@ -54,6 +55,18 @@ def test_one_user_may_pass_and_no_other(closed: Path) -> None:
     assert not may(ONE, "ls", closed.parent)
     assert not may(OTHER, closed / "true")
     assert closed.parent.stat().st_mode & 0o007 == 0
+
+
+def test_no_link_of_another_user_leads_to_what_is_given_away(closed: Path) -> None:
+    link = closed.with_name("link")
+    link.symlink_to(closed)
+    os.chown(link, *OTHER, follow_symlinks=False)
+    with pytest.raises(FolderAccessError, match=f"is a link of user {OTHER.uid}"):
+        chown_tree(ONE, link)
+    assert {path.stat().st_uid for path in (closed, *closed.iterdir())} == {0}
+    os.chown(link, 0, 0, follow_symlinks=False)  # as of who keeps the database on another disk
+    chown_tree(ONE, link)
+    assert {path.stat().st_uid for path in closed.iterdir()} == {ONE.uid}
 
 
 def test_a_second_user_takes_nothing_from_the_first(closed: Path) -> None:
