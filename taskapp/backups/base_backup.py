@@ -11,8 +11,7 @@ from sqlalchemy import Connection, text
 from taskapp.backups.checksums import (
     PURPOSE,
     export_snapshot,
-    read_schema,
-    read_tables,
+    read_contents,
     restore_point_snapshot,
 )
 from taskapp.backups.dump import NICENESS, dump_snapshot, find_exclusions
@@ -33,11 +32,11 @@ from taskapp.core.files import folder_size
 from taskapp.core.progress import begin_step
 from taskapp.core.threads import entered_in_daemon_thread, run_in_daemon_thread
 from taskapp.core.waiting import wait_until
-from taskapp.db.migrations import MigrationError, connected, find_revision
+from taskapp.db.migrations import MigrationError, connected
 from taskapp.observability.logs import log
 from taskapp.postgres.permissions import FolderAccessError, postgres_account
 from taskapp.postgres.processes import run_program
-from taskapp.postgres.programs import EmbeddedPostgresError, programs_for
+from taskapp.postgres.programs import EmbeddedPostgresError, PostgresPrograms, programs_for
 
 ARCHIVE_TIMEOUT = 60.0  # seconds that a WAL segment may take to be in the archive
 _ATTEMPTS = 5  # to lock the tables while transactions run
@@ -71,44 +70,45 @@ async def make_base_backup(
         raise BackupError(str(error)) from error
     repository.record_location()  # from now on a missing archive is noticed
     with repository.staging("base") as staging:
-        begin_step("Copying the database", measure=lambda: folder_size(staging))
-        command = (
-            str(programs.path("pg_basebackup")),
-            *_OPTIONS,
-            f"--pgdata={staging}",
-            f"--dbname={url}",
-        )
-        code, complaint = await run_program(command, account=None, niceness=NICENESS)
-        if code != 0:
-            raise BackupError(" ".join(complaint.split()) or f"pg_basebackup ended with {code}")
+        await _copy_cluster(programs, url, staging)
         begin_step("Reading every row")
         name = f"taskapp {staging.name.partition('-')[0]}"
         async with AsyncExitStack() as stack:
             connection, lsn = await _enter_restore_point(stack, url, name)
             timestamp = datetime.now(UTC)
             segment = await run_in_daemon_thread(_switch_segment, url)
-            tables = await run_in_daemon_thread(read_tables, connection)
-            revision = await run_in_daemon_thread(find_revision, connection)
+            contents = await run_in_daemon_thread(read_contents, connection)
             failure = await _try_dump(staging, url, connection, settings.postgresql_bin)
-            begin_step("Waiting for the archive")
-            await _await_archived(archive, cluster, segment)
-            begin_step("Reading what was copied", total=folder_size(staging))
-            await asyncio.to_thread(
-                describe,
-                staging,
-                revision,
-                kind="base",
-                timestamp=timestamp,
-                database=database,
-                tables=tables,
-                schema=await run_in_daemon_thread(read_schema, connection),
-                first_wal=_first_wal(staging),
-                restore_point_segment=segment,
-                restore_point_lsn=parse_lsn(lsn),
-                postgresql=programs.major,
-                dump_failure=failure,
-            )
+        begin_step("Waiting for the archive")
+        await _await_archived(archive, cluster, segment)
+        begin_step("Reading what was copied", total=folder_size(staging))
+        await asyncio.to_thread(
+            describe,
+            staging,
+            contents,
+            kind="base",
+            timestamp=timestamp,
+            database=database,
+            first_wal=_first_wal(staging),
+            restore_point_segment=segment,
+            restore_point_lsn=parse_lsn(lsn),
+            postgresql=programs.major,
+            dump_failure=failure,
+        )
     return read_backup(finished(staging))
+
+
+async def _copy_cluster(programs: PostgresPrograms, url: str, staging: Path) -> None:
+    begin_step("Copying the database", measure=lambda: folder_size(staging))
+    command = (
+        str(programs.path("pg_basebackup")),
+        *_OPTIONS,
+        f"--pgdata={staging}",
+        f"--dbname={url}",
+    )
+    code, complaint = await run_program(command, account=None, niceness=NICENESS)
+    if code != 0:
+        raise BackupError(" ".join(complaint.split()) or f"pg_basebackup ended with {code}")
 
 
 async def _enter_restore_point(

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
 from schema.tables import metadata
-from taskapp.db.migrations import connected, lift_time_limits
+from taskapp.db.migrations import Revision, connected, find_revision, lift_time_limits
 
 Tables = dict[str, tuple[int, str]]
 
@@ -45,6 +46,19 @@ _DIGEST = (
     "SELECT count(*), coalesce(sum(('x' || left(md5(row::text), 16))::bit(64)::bigint), 0)::text"
     " FROM {} AS row"
 )
+
+
+class Contents(NamedTuple):
+    """What a database holds: its tables, where they are, and their revision, None if empty."""
+
+    tables: Tables
+    schema: str
+    revision: Revision | None
+
+
+def read_contents(connection: Connection) -> Contents:
+    """Return what the connection's transaction sees."""
+    return Contents(read_tables(connection), read_schema(connection), find_revision(connection))
 
 
 def read_tables(connection: Connection) -> Tables:

@@ -11,10 +11,10 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from taskapp.backups.checksums import (
+    read_contents,
     read_other_relations,
     read_other_schemas,
     read_schema,
-    read_tables,
     snapshot,
 )
 from taskapp.backups.repository import (
@@ -30,7 +30,6 @@ from taskapp.core.files import folder_size
 from taskapp.core.progress import begin_step
 from taskapp.core.threads import entered_in_daemon_thread, run_in_daemon_thread
 from taskapp.db.dsn import is_local, split_password
-from taskapp.db.migrations import find_revision
 from taskapp.postgres.processes import (
     ProgramError,
     describe_end,
@@ -81,23 +80,15 @@ async def make_dump(
             exclusions = await run_in_daemon_thread(find_exclusions, connection)
             await dump_snapshot(staging, url, seen, exclusions, bin_folder)
             begin_step("Reading every row")
-            tables = await run_in_daemon_thread(read_tables, connection)
-            revision = await run_in_daemon_thread(find_revision, connection)
-            if revision is None:
+            contents = await run_in_daemon_thread(read_contents, connection)
+            if contents.revision is None:
                 raise BackupError(
                     "The database holds no tables of taskapp: there is nothing to keep."
                 )
-            begin_step("Reading what was dumped", total=folder_size(staging))
-            await asyncio.to_thread(
-                describe,
-                staging,
-                revision,
-                kind="dump",
-                timestamp=timestamp,
-                database=database,
-                tables=tables,
-                schema=await run_in_daemon_thread(read_schema, connection),
-            )
+        begin_step("Reading what was dumped", total=folder_size(staging))
+        await asyncio.to_thread(
+            describe, staging, contents, kind="dump", timestamp=timestamp, database=database
+        )
     return read_backup(finished(staging))
 
 

@@ -64,6 +64,29 @@ def plan_point_in_time(
         raise BackupError(f"{format_utc(timestamp)} is still to come.")
     if timestamp is None and catalog.routine and catalog.routine[0].kind == "dump":
         return _plan_dump(repository, catalog.routine[0])
+    bases = _require_bases(repository, catalog, timestamp)
+    identity = bases[0].identity
+    archive = repository.archive(identity)
+    wal = WalSource(archive, unarchived, identity.partition(".")[0])
+    timeline = wal.timeline_at(timestamp)
+    usable = [
+        base
+        for base in bases
+        if timeline.goes_through(timeline_of(base.restore_point_segment), base.restore_point_lsn)
+    ]
+    if not usable:
+        raise BackupError(f"No backup in {repository.path} leads to timeline {timeline.number}.")
+    # By the LSN, which does not depend on a clock. Each base leads to the same state, so one whose
+    # files are damaged is passed over.
+    usable.sort(key=lambda base: base.restore_point_lsn, reverse=True)
+    backup = next((base for base in usable if not base.damage("base")), usable[0])
+    return _plan_base(RestorePlan(backup, "base", archive, unarchived), wal, timeline, timestamp)
+
+
+def _require_bases(
+    repository: BackupRepository, catalog: Catalog, timestamp: datetime | None
+) -> list[Backup]:
+    """Return the base backups from before a time, or all; raise BackupError if there is none."""
     bases = [
         backup
         for backup in (*catalog.own, *catalog.future)
@@ -81,22 +104,7 @@ def plan_point_in_time(
             f"There is no backup from before {format_utc(timestamp or oldest)}: the oldest is of "
             f"{format_utc(oldest)}."
         )
-    identity = bases[0].identity
-    archive = repository.archive(identity)
-    wal = WalSource(archive, unarchived, identity.partition(".")[0])
-    timeline = wal.timeline_at(timestamp)
-    usable = [
-        base
-        for base in earlier
-        if timeline.goes_through(timeline_of(base.restore_point_segment), base.restore_point_lsn)
-    ]
-    if not usable:
-        raise BackupError(f"No backup in {repository.path} leads to timeline {timeline.number}.")
-    # By the LSN, which does not depend on a clock. Each base leads to the same state, so one whose
-    # files are damaged is passed over.
-    usable.sort(key=lambda base: base.restore_point_lsn, reverse=True)
-    backup = next((base for base in usable if not base.damage("base")), usable[0])
-    return _plan_base(RestorePlan(backup, "base", archive, unarchived), wal, timeline, timestamp)
+    return earlier
 
 
 def _plan_base(

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from taskapp.backups.checksums import Tables
+from taskapp.backups.checksums import Contents, Tables
 from taskapp.backups.unmounted_disk import find_missing_disk, record_location
 from taskapp.config.settings import Settings
 from taskapp.core.errors import OperatorError
@@ -291,9 +291,9 @@ def backup_repository(settings: Settings) -> BackupRepository:
     return BackupRepository(settings.backup_dir or settings.data_dir / "backups", settings.data_dir)
 
 
-def describe(staging: Path, schema_revision: Revision | None, **facts: Any) -> None:
+def describe(staging: Path, contents: Contents, **facts: Any) -> None:
     """Write into a staging folder what it holds, with the digests of its files."""
-    number, oldest_program = schema_revision or ("", "")
+    number, oldest_program = contents.revision or ("", "")
     files = {path.name: _digest(path) for path in sorted(staging.iterdir())}
     name = finished(staging).name
     # Only a routine backup is counted, so only its name has to be recognized after a copy.
@@ -304,6 +304,8 @@ def describe(staging: Path, schema_revision: Revision | None, **facts: Any) -> N
         made_as=made_as,
         revision=number,
         oldest_program="" if oldest_program == number else oldest_program,
+        tables=contents.tables,
+        schema=contents.schema,
         **facts,
     )
     # Defaults are left out, since an earlier version knows only some of the members.

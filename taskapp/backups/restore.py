@@ -108,18 +108,7 @@ async def restore_embedded(
         if name:
             plan = plan_backup(repository, catalog.require(name), settings.postgresql_bin)
         else:
-            chosen = _choose(catalog, database, is_empty=present is None)
-            unarchived = aside / "none"
-            if chosen.database == present:
-                divergence = _find_divergence(repository.archive(read_identity(cluster)), cluster)
-                if divergence and not database:
-                    raise BackupError(
-                        f"{divergence}. Say --database {present} to restore what the archive "
-                        f"holds, without what only this database has; or restore one backup with "
-                        f"--backup."
-                    )
-                unarchived = unarchived if divergence else cluster / "pg_wal"
-            plan = plan_point_in_time(repository, chosen, unarchived, timestamp)
+            plan = _plan_for_database(settings, repository, catalog, timestamp, database)
         _refuse_newer(plan.backup.schema_revision)
         owner = find_owner(settings.data_dir)
         try:
@@ -184,6 +173,32 @@ async def restore_own(
                 raise BackupError(f"The database is {state}: {error}.{kept}") from error
             facts = await asyncio.to_thread(_settle, url, backup)
         return RestoreResult(backup.timestamp, *facts, old, tuple(catalog.problems()))
+
+
+def _plan_for_database(
+    settings: Settings,
+    repository: BackupRepository,
+    catalog: Catalog,
+    timestamp: datetime | None,
+    database: str,
+) -> RestorePlan:
+    """Return the plan that restores this database, or the named one, to a time or its last change.
+
+    Raises BackupError if it is impossible, or if this database is not named and its archive leads
+    to another state.
+    """
+    cluster = settings.data_dir / "postgres"
+    chosen = _choose(catalog, database, is_empty=catalog.database is None)
+    unarchived = settings.data_dir / "restore" / "none"  # no such folder
+    if chosen.database == catalog.database:
+        divergence = _find_divergence(repository.archive(read_identity(cluster)), cluster)
+        if divergence and not database:
+            raise BackupError(
+                f"{divergence}. Say --database {chosen.database} to restore what the archive "
+                f"holds, without what only this database has; or restore one backup with --backup."
+            )
+        unarchived = unarchived if divergence else cluster / "pg_wal"
+    return plan_point_in_time(repository, chosen, unarchived, timestamp)
 
 
 def _find_divergence(archive: Path, cluster: Path) -> str:

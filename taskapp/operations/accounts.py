@@ -192,27 +192,14 @@ async def log_in(
         account = await check.verify(password)
         new_hash = await _renew_hash(services, account, password)
     token, secret_hash = await begin_once(services, new_session, account.user_id, form_key)
-    where = {
-        "address": limit_key(address),
-        "user_agent": _printable(user_agent)[:USER_AGENT_LENGTH],
-    }
-
-    async def begin(transaction: Transaction) -> bool:
-        session_id = await insert_session(
-            transaction,
-            account.user_id,
-            secret_hash,
-            password_hash=new_hash,
-            idle=services.settings.session_idle,
-            **where,
-        )
-        if session_id is None:
-            return False
-        await insert_address(transaction, account.user_id, where["address"])
-        await insert_login(transaction, account.user_id, session_id, **where)
-        return True
-
-    if not await services.database.transaction("sessions.begin", begin):
+    if not await _begin_session(
+        services,
+        account.user_id,
+        secret_hash,
+        password_hash=new_hash,
+        address=limit_key(address),
+        user_agent=_printable(user_agent)[:USER_AGENT_LENGTH],
+    ):
         raise WrongCredentials  # the password was changed since it was checked
     services.metrics.logins.labels("ok").inc()
     log("login.succeeded", userId=account.user_id, address=address)
@@ -345,6 +332,36 @@ async def _renew_hash(services: Services, found: Credentials, password: str) -> 
         new_hash = await services.passwords.hash(password)
     await replace_password_hash(services.database, found.user_id, found.password_hash, new_hash)
     return new_hash
+
+
+async def _begin_session(
+    services: Services,
+    user_id: str,
+    secret_hash: bytes,
+    *,
+    password_hash: str,
+    address: str,
+    user_agent: str,
+) -> bool:
+    """Create a session with its login and address; return False if the password is another now."""
+
+    async def begin(transaction: Transaction) -> bool:
+        session_id = await insert_session(
+            transaction,
+            user_id,
+            secret_hash,
+            password_hash=password_hash,
+            idle=services.settings.session_idle,
+            address=address,
+            user_agent=user_agent,
+        )
+        if session_id is None:
+            return False
+        await insert_address(transaction, user_id, address)
+        await insert_login(transaction, user_id, session_id, address=address, user_agent=user_agent)
+        return True
+
+    return await services.database.transaction("sessions.begin", begin)
 
 
 async def _insert_user(

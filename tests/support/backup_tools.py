@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from taskapp.backups.checksums import Contents
 from taskapp.backups.create import make_backup, read_own_catalog
 from taskapp.backups.repository import DESCRIPTION, NAMES_IN_FILE, Backup, describe, finished
 from taskapp.backups.restore import RestoreResult, restore_embedded
@@ -45,8 +46,8 @@ def make_backup_folder(data_dir: Path, database: str, *, age: float) -> Path:
     staging = data_dir / "backups" / f"{timestamp:%Y%m%dT%H%M%S.%fZ}-dump.partial"
     staging.mkdir(parents=True)
     (staging / "database.dump").touch()
-    first = Revision("0001", "0001")
-    describe(staging, first, kind="dump", timestamp=timestamp, database=database, tables={})
+    contents = Contents(tables={}, schema="public", revision=Revision("0001", "0001"))
+    describe(staging, contents, kind="dump", timestamp=timestamp, database=database)
     return staging.rename(finished(staging))
 
 
