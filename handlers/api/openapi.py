@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from handlers.api.base import ApiHandler
-from handlers.rendering.negotiation import negotiate_encoding
 from taskapp.forms.accounts import LOGIN, REGISTRATION
 from taskapp.forms.fields import Form
 from taskapp.forms.parameters import DEFAULT_PAGE_SIZE, IDEMPOTENCY_KEY_PATTERN, MAX_PAGE_SIZE
@@ -102,17 +101,5 @@ class OpenApiApi(ApiHandler):
 
     async def get(self) -> None:
         """Write the document, or 304 if the client has it."""
-        document = _encode(self.services.settings.base_path)
-        accepted = self.header("Accept-Encoding")
-        coding = negotiate_encoding(accepted, document.codings)
         self.cache_control = "public, max-age=300"
-        tag = f"{document.digest}-{coding}"
-        self.set_header("Etag", f'"{tag}"')
-        self.add_header("Vary", "Accept-Encoding")
-        if coding != "identity":
-            self.set_header("Content-Encoding", coding)
-        if self.is_known(tag):
-            self.set_status(304)
-            self.finish()
-        else:
-            self.finish(document.codings[coding])
+        self.finish_encoded(*_encode(self.services.settings.base_path))

@@ -1,8 +1,7 @@
 """The start page, the theme, and the static files."""
 
 from handlers.pages.base import PageHandler, read_theme
-from handlers.rendering.negotiation import negotiate_encoding
-from handlers.rendering.static_assets import FILES, StaticFile
+from handlers.rendering.static_assets import FILES
 from taskapp.core.errors import NotFound
 from taskapp.operations.accounts import may_begin
 
@@ -51,24 +50,11 @@ class StaticFiles(PageHandler):
         file = FILES.get(name)
         if file is None:
             raise NotFound
-        coding = negotiate_encoding(self.header("Accept-Encoding"), file.codings)
-        tag = f"{file.digest}-{coding}"
-        self._set_headers(file, coding, tag)
-        if self.is_known(tag):
-            self.set_status(304)
-            self.finish()
-        else:
-            self.finish(file.codings[coding])
-
-    def _set_headers(self, file: StaticFile, coding: str, tag: str) -> None:
         is_current = self.read_query("v") == file.digest
         age = "max-age=31536000, immutable" if is_current else "max-age=300"
         self.cache_control = f"public, {age}"
         self.set_header("Content-Type", file.content_type)
-        self.set_header("Etag", f'"{tag}"')
-        self.set_header("Vary", "Accept-Encoding")
-        if coding != "identity":
-            self.set_header("Content-Encoding", coding)
+        self.finish_encoded(file.digest, file.codings)
 
     def authenticate(self) -> None:
         """Return no session: a file is the same for all users."""

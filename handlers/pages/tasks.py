@@ -42,7 +42,7 @@ from taskapp.operations.tasks import (
 from taskapp.queries.tasks import COUNT_LIMIT, ListSummary, Task
 
 
-class TaskPage(PageHandler):
+class TaskPageHandler(PageHandler):
     """A page that belongs to a part of the list: `list_query` leads back there."""
 
     @property
@@ -142,7 +142,7 @@ class TaskPage(PageHandler):
         self.render_skeleton("tasks.html", *await self.load_list(self.status_filter, self.cursor))
 
 
-class TaskListPage(TaskPage):
+class TaskListPage(TaskPageHandler):
     """/tasks: the list, and the form that adds a task."""
 
     draft_fields: ClassVar[tuple[str, ...]] = ("title", "description", "key")
@@ -246,7 +246,7 @@ def _format_summary(summary: ListSummary, language: Language) -> dict[str, str]:
     }
 
 
-class TaskEditPage(TaskPage):
+class TaskEditPage(TaskPageHandler):
     """/tasks/:id/edit. The form names the version it began with, so that no change is lost."""
 
     draft_fields = ("title", "description", "version")
@@ -343,7 +343,7 @@ def _normalize_line_ends(text: str) -> str:
     return re.sub(r"\r\n?", "\n", text)
 
 
-class TaskStatusPage(TaskPage):
+class TaskStatusPage(TaskPageHandler):
     """/tasks/:id/status: the checkbox of the list."""
 
     resent_fields = ("status",)
@@ -360,7 +360,7 @@ class TaskStatusPage(TaskPage):
         self.redirect_to(path_beside or self.path_of_task(task.id), f"{done}.{task.id}")
 
 
-class TaskDeletePage(TaskPage):
+class TaskDeletePage(TaskPageHandler):
     """/tasks/:id/delete."""
 
     resent_fields = ("asked",)
@@ -385,7 +385,7 @@ class TaskDeletePage(TaskPage):
         await self.show_deletion(path, f"deleted..{deleted}")
 
 
-class CompletedDeletePage(TaskPage):
+class CompletedDeletePage(TaskPageHandler):
     """/tasks/completed/delete."""
 
     resent_fields = ("until", "number", "asked")
@@ -416,7 +416,7 @@ class CompletedDeletePage(TaskPage):
         await self.show_deletion("/tasks", flash_message)
 
 
-class RestorePage(TaskPage):
+class RestorePage(TaskPageHandler):
     """/tasks/restore: the form of the flash message that undoes a deletion."""
 
     resent_fields = ("deleted",)

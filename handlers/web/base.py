@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import tornado.web
 from uuid_utils import uuid7
 
+from handlers.rendering.negotiation import negotiate_encoding
 from handlers.web.application import Application
 from handlers.web.body_limit import MAX_BODY_SIZE
 from handlers.web.cookies import is_cookie_value, read_cookies
@@ -324,6 +325,20 @@ class BaseHandler(tornado.web.RequestHandler):
     def is_known(self, tag: str) -> bool:
         """Return whether the client has the version with this entity tag, by `If-None-Match`."""
         return is_known(tag, self.header("If-None-Match"))
+
+    def finish_encoded(self, digest: str, codings: Mapping[str, bytes]) -> None:
+        """Send a file in the best coding that the client accepts, or 304 if the client has it."""
+        coding = negotiate_encoding(self.header("Accept-Encoding"), codings)
+        tag = f"{digest}-{coding}"
+        self.set_header("Etag", f'"{tag}"')
+        self.add_header("Vary", "Accept-Encoding")
+        if coding != "identity":
+            self.set_header("Content-Encoding", coding)
+        if self.is_known(tag):
+            self.set_status(304)
+            self.finish()
+        else:
+            self.finish(codings[coding])
 
     def is_cross_site(self) -> bool:
         """Return whether a page of another site sent the request, by its headers (OWASP CSRF)."""

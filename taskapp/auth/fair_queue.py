@@ -1,4 +1,4 @@
-"""A queue in which whoever asks often waits for itself, and not others for it."""
+"""A fair queue: a client that asks often delays itself, and not the others."""
 
 import asyncio
 from collections import Counter, deque
@@ -26,9 +26,9 @@ class FairQueue:
     def __init__(self, workers: int, *, places: int, places_for_known: int) -> None:
         """Set how many work at a time, and how many may work and wait together."""
         self._idle = workers
-        self._open = _Room(places)
-        self._reserved = _Room(places_for_known)
-        self._rooms = deque([self._open, self._reserved])
+        self._open = _Queue(places)
+        self._reserved = _Queue(places_for_known)
+        self._queues = deque([self._open, self._reserved])
         self._turns: dict[asyncio.Task[Any] | None, _Turn] = {}
         self._gone: WeakSet[asyncio.Task[Any]] = WeakSet()  # whose clients have hung up
 
@@ -55,7 +55,7 @@ class FairQueue:
             del self._turns[task]
             if turn.has_begun():
                 self._idle += 1
-            turn.room.give_back(turn)
+            turn.queue.give_back(turn)
             self._begin_turns()
 
     def is_waiting(self, task: asyncio.Task[Any]) -> bool:
@@ -82,9 +82,9 @@ class FairQueue:
             turn.begun.set_result(None)
 
     def _next_turn(self) -> "_Turn | None":
-        for _ in range(len(self._rooms)):
-            self._rooms.rotate()
-            if turn := self._rooms[0].next_turn():
+        for _ in range(len(self._queues)):
+            self._queues.rotate()
+            if turn := self._queues[0].next_turn():
                 return turn
         return None
 
@@ -93,7 +93,7 @@ class FairQueue:
 class _Turn:
     """The place of a caller; the future `begun` is done when it may work, or waits no longer."""
 
-    room: "_Room"
+    queue: "_Queue"
     client: str
     account: str
     begun: asyncio.Future[None]
@@ -102,8 +102,8 @@ class _Turn:
         return self.begun.done() and not self.begun.cancelled() and not self.begun.exception()
 
 
-class _Room:
-    """Places, and the lines of those who wait."""
+class _Queue:
+    """A number of places, and the lines of the callers who wait in them."""
 
     def __init__(self, places: int) -> None:
         self._free = places

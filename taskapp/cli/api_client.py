@@ -34,7 +34,7 @@ class Task(msgspec.Struct, rename="camel"):
     completed_at: str | None = None
 
 
-class TaskPage(msgspec.Struct, rename="camel"):
+class TaskList(msgspec.Struct, rename="camel"):
     """A page of the list of tasks, and the cursor of the next one."""
 
     tasks: list[Task]

@@ -8,7 +8,7 @@ import click
 
 from taskapp.cli.common import EPILOG, CliError, echo_json, json_option, report_errors
 from taskapp.config.environment import read_settings
-from taskapp.runtime.own_server import NoAnswer, ask_own_server
+from taskapp.runtime.local_client import NoResponse, request_local_server
 
 HEALTH_TIMEOUT = 5.0  # seconds; MON-11 in docs/design/requirements.md promises a response by then
 
@@ -25,9 +25,9 @@ def health(context: click.Context, *, as_json: bool) -> None:
     """
     settings = read_settings()
     try:
-        status, body = ask_own_server(settings, "/api/health", HEALTH_TIMEOUT)
+        status, body = request_local_server(settings, "/api/health", HEALTH_TIMEOUT)
         state = _read_state(body)
-    except NoAnswer as error:
+    except NoResponse as error:
         status, state = 0, {"status": "unreachable", "problem": str(error)}
     if as_json:
         echo_json(**state)
@@ -39,9 +39,9 @@ def health(context: click.Context, *, as_json: bool) -> None:
 
 
 def _read_state(body: bytes) -> dict[str, Any]:
-    """Return the members of the server's state; raise NoAnswer if it is not taskapp's."""
+    """Return the members of the server's state; raise NoResponse if it is not taskapp's."""
     with suppress(ValueError):
         state = json.loads(body)
         if isinstance(state, dict) and {"status", "database", "backup"} <= state.keys():
             return state
-    raise NoAnswer("What answers at the address of these settings is not taskapp.")
+    raise NoResponse("What answers at the address of these settings is not taskapp.")

@@ -6,11 +6,11 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from taskapp.cli.api_client import ApiClient, Task, TaskPage, show
+from taskapp.cli.api_client import ApiClient, Task, TaskList, show
 from taskapp.cli.common import EPILOG, CliError, echo_json, json_option, report_errors, table
 from taskapp.cli.services import load_cli_settings
 from taskapp.config.settings import Settings
-from taskapp.runtime.own_server import find_own_url
+from taskapp.runtime.local_client import find_local_url
 
 _PAGE = 100  # tasks, the most that the API sends at once
 
@@ -93,7 +93,7 @@ def _client() -> ApiClient:
 
 
 def _address(settings: Settings) -> str:
-    address = settings.client_url or find_own_url(settings)
+    address = settings.client_url or find_local_url(settings)
     if address is None:
         raise CliError("The server listens on a Unix socket: set TASKAPP_CLIENT_URL.")
     return address
@@ -102,7 +102,7 @@ def _address(settings: Settings) -> str:
 def _all_tasks(client: ApiClient, status: str) -> Iterator[dict[str, Any]]:
     selection: dict[str, Any] = {"limit": _PAGE} | ({} if status == "all" else {"status": status})
     while True:
-        page = client.call("GET", f"/tasks?{urlencode(selection)}", TaskPage)
+        page = client.call("GET", f"/tasks?{urlencode(selection)}", TaskList)
         yield from page["tasks"]
         if page["nextCursor"] is None:
             return

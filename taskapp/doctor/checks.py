@@ -47,7 +47,7 @@ from taskapp.maintenance_mode import maintenance_file, read_window
 from taskapp.observability.metrics import Metrics
 from taskapp.postgres.programs import MIN_MAJOR, EmbeddedPostgresError
 from taskapp.postgres.server import DataFolderInUse
-from taskapp.queries.server import ServerFacts, ping_server, require_facts
+from taskapp.queries.postgresql import ServerFacts, ping_server, require_facts
 from taskapp.runtime.database_connections import MORE_CONNECTIONS, find_too_few_connections
 from taskapp.runtime.database_server import database_server
 

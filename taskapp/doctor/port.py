@@ -8,7 +8,7 @@ from taskapp.config.parsers import ANY_ADDRESS, UNIX_PREFIX
 from taskapp.config.settings import Settings
 from taskapp.doctor.check_results import CheckResult, Level
 from taskapp.runtime.listeners import fix_for
-from taskapp.runtime.own_server import NoAnswer, ask_own_server
+from taskapp.runtime.local_client import NoResponse, request_local_server
 
 TIMEOUT = 2.0  # seconds
 
@@ -33,7 +33,7 @@ def check_port(settings: Settings) -> list[CheckResult]:
 
 
 def _is_taskapp(settings: Settings) -> bool:
-    with suppress(NoAnswer, ValueError):
-        _, body = ask_own_server(settings, "/api/health/live", TIMEOUT)
+    with suppress(NoResponse, ValueError):
+        _, body = request_local_server(settings, "/api/health/live", TIMEOUT)
         return bool(json.loads(body) == {"status": "live"})
     return False

@@ -15,7 +15,7 @@ from taskapp.core.threads import run_in_daemon_thread
 from taskapp.db.migrations import MigrationError
 from taskapp.jobs.background import Job, running_jobs
 from taskapp.observability.logs import log
-from taskapp.queries.server import find_archiver_state
+from taskapp.queries.postgresql import find_archiver_state
 from taskapp.queries.users import count_users
 from taskapp.services import Services
 

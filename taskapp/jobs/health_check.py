@@ -10,7 +10,7 @@ from typing import Literal
 from taskapp.core.errors import TablesUnusable, TaskappError, Unavailable
 from taskapp.db.migrations import HEAD
 from taskapp.observability.availability import Problem
-from taskapp.queries.server import find_revision, ping_server
+from taskapp.queries.postgresql import find_revision, ping_server
 from taskapp.services import Services
 
 TIMEOUT = 4.5  # seconds; MON-11 in docs/design/requirements.md promises a response within 5

@@ -6,7 +6,7 @@ from contextlib import suppress
 from taskapp.core.errors import Unavailable
 from taskapp.jobs.backup_schedule import refresh_backup_gauges
 from taskapp.jobs.health_check import find_database_problem
-from taskapp.queries.server import find_statistics
+from taskapp.queries.postgresql import find_statistics
 from taskapp.queries.sessions import count_live_sessions
 from taskapp.queries.tasks import estimate_tasks
 from taskapp.queries.users import count_active_users

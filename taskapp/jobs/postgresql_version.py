@@ -6,7 +6,7 @@ from taskapp.core.errors import Unavailable
 from taskapp.core.threads import run_in_daemon_thread
 from taskapp.observability.logs import log
 from taskapp.postgres.programs import newer_minor
-from taskapp.queries.server import require_facts
+from taskapp.queries.postgresql import require_facts
 from taskapp.services import Services
 
 

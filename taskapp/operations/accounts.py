@@ -20,6 +20,7 @@ from taskapp.db.database import Transaction
 from taskapp.forms.accounts import LOGIN, REGISTRATION, folded_email_key
 from taskapp.observability.logs import log
 from taskapp.operations.account_deletion import close_account, delete_closed_account
+from taskapp.operations.form_sessions import make_session_of_form
 from taskapp.operations.password_verification import (
     PasswordCheck,
     hash_new_password,
@@ -31,7 +32,6 @@ from taskapp.operations.portions import (
     end_sessions,
     forget_user_addresses,
 )
-from taskapp.operations.repeated_forms import begin_once
 from taskapp.queries.login_addresses import (
     delete_addresses_of_user,
     delete_old_addresses,
@@ -191,7 +191,9 @@ async def log_in(
     async with check.turn():
         account = await check.verify(password)
         new_hash = await _renew_hash(services, account, password)
-    token, secret_hash = await begin_once(services, new_session, account.user_id, form_key)
+    token, secret_hash = await make_session_of_form(
+        services, new_session, account.user_id, form_key
+    )
     if not await _begin_session(
         services,
         account.user_id,

@@ -12,7 +12,7 @@ from taskapp.forms.accounts import NEW_TOKEN, TOKEN_LIFETIMES
 from taskapp.observability.logs import log
 from taskapp.operations.access_checks import require_writer
 from taskapp.operations.account_self_service import require_password
-from taskapp.operations.repeated_forms import begin_once
+from taskapp.operations.form_sessions import make_session_of_form
 from taskapp.queries.personal_tokens import find_token_by_name, insert_token
 from taskapp.queries.sessions import find_session_user
 from taskapp.services import Services
@@ -48,7 +48,7 @@ async def create_token(
     fields = NEW_TOKEN.read(sent)
     name = fields["name"]
     await require_password(services, session, fields.pop("password"), address)
-    text, secret_hash = await begin_once(
+    text, secret_hash = await make_session_of_form(
         services,
         services.signer.new_personal_token,
         session.user_id,

@@ -1,7 +1,7 @@
 """Read, create, update and delete tasks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from taskapp.operations.portions import delete_in_portions
 from taskapp.queries import bulk_tasks, list_etags
 from taskapp.queries import tasks as queries
 from taskapp.queries.bulk_tasks import CompletedSummary
-from taskapp.queries.tasks import ListedTask, ListSummary, Room, Selection, Task
+from taskapp.queries.tasks import ListedTask, ListSummary, Quota, Selection, Task
 from taskapp.services import Services
 
 # Deleted tasks travel in a page and come back in a form of at most 256 KB (ADR 0047).
@@ -46,13 +46,7 @@ class TaskSlice:
 
     tasks: Sequence[ListedTask]
     next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class ListPage(TaskSlice):
-    """A page of the list, with the completed tasks that are folded below its pending ones."""
-
-    completed: Sequence[ListedTask] = ()
+    completed: Sequence[ListedTask] = ()  # those folded below the pending ones of all tasks
 
 
 class DeletedTasks(NamedTuple):
@@ -98,7 +92,7 @@ async def list_tasks(
 
 async def list_tasks_with_summary(
     services: Services, session: SessionToken, *, status: str | None, after: str | None
-) -> tuple[ListPage, ListSummary]:
+) -> tuple[TaskSlice, ListSummary]:
     """Return what a page of the list shows, with the summary of the list, in one round trip.
 
     Completed tasks begin with the latest completion. The pages of all tasks have the pending ones,
@@ -113,13 +107,12 @@ async def list_tasks_with_summary(
     if summary is None:
         raise NotAuthenticated
     if status == "completed":
-        page = _page(services, rows, DEFAULT_PAGE_SIZE, by_completion=True)
-        return ListPage(page.tasks, page.next_cursor), summary
+        return _page(services, rows, DEFAULT_PAGE_SIZE, by_completion=True), summary
     pending = [task for task in rows if task.status == "pending"]
     room = max(DEFAULT_PAGE_SIZE - len(pending), queries.MIN_FOLDED)
     completed = rows[len(pending) :][:room]
     page = _page(services, pending, DEFAULT_PAGE_SIZE - len(completed))
-    return ListPage(page.tasks, page.next_cursor, completed), summary
+    return replace(page, completed=completed), summary
 
 
 async def find_neighbor(
@@ -185,7 +178,7 @@ async def create_task(
         description=fields.get("description", ""),
         status=fields.get("status", "pending"),
         key=key,
-        room=_room(services),
+        quota=_quota(services),
     )
     if task is None:
         characters = len(fields["title"]) + len(fields.get("description", ""))
@@ -210,7 +203,7 @@ async def create_tasks(
     titles = read_titles(text)
     keys = [key and key_of_text(key, f"{index} {title}") for index, title in enumerate(titles)]
     count = await bulk_tasks.insert_tasks(
-        services.database, session, titles, keys=keys, room=_room(services)
+        services.database, session, titles, keys=keys, quota=_quota(services)
     )
     if count:
         _record_several(services, session, "created", count)
@@ -218,7 +211,7 @@ async def create_tasks(
         await require_writer(services, session)
         first = keys[0] and await queries.find_task_by_key(services.database, session, keys[0])
         if not first:
-            await _require_room(services, session, len(titles), sum(map(len, titles)))
+            await _require_quota(services, session, len(titles), sum(map(len, titles)))
     return len(titles)
 
 
@@ -371,13 +364,13 @@ async def restore_tasks(services: Services, session: SessionToken, text: str) ->
     """
     deleted = _read_deleted(services, session, text)
     restored = await bulk_tasks.insert_deleted_tasks(
-        services.database, session, deleted, room=_room(services)
+        services.database, session, deleted, quota=_quota(services)
     )
     if not restored:
         await require_writer(services, session)
         if await queries.find_task(services.database, session, deleted[0].id) is None:
             characters = _length(*deleted)
-            await _require_room(services, session, len(deleted), characters)
+            await _require_quota(services, session, len(deleted), characters)
     elif len(deleted) == 1:
         _record(services, session, "restored", deleted[0].id)
     else:
@@ -487,7 +480,7 @@ async def _explain_no_update(
     task = await queries.find_task(services.database, session, task_id)
     if task and task.updated_at in versions:
         new = msgspec.structs.replace(task, **fields)
-        await _require_room(services, session, 0, _length(new) - _length(task))
+        await _require_quota(services, session, 0, _length(new) - _length(task))
     return error
 
 
@@ -496,11 +489,11 @@ def _length(*several: Task) -> int:
     return sum(len(task.title) + len(task.description) for task in several)
 
 
-def _room(services: Services) -> Room:
-    return Room(services.settings.max_tasks, services.settings.max_characters)
+def _quota(services: Services) -> Quota:
+    return Quota(services.settings.max_tasks, services.settings.max_characters)
 
 
-async def _require_room(
+async def _require_quota(
     services: Services, session: SessionToken, number: int, characters: int
 ) -> None:
     """Check that the account has room for so many more tasks and characters.
@@ -509,7 +502,7 @@ async def _require_room(
         AccountFull: it has not.
     """
     usage = await queries.find_task_usage(services.database, session)
-    max_tasks, max_characters = _room(services)
+    max_tasks, max_characters = _quota(services)
     if usage is None:
         return
     if max_tasks and number and usage.tasks + number > max_tasks:
@@ -539,7 +532,7 @@ async def _find_existing(
     if task:
         return task
     await require_writer(services, session)
-    await _require_room(services, session, 1, characters)
+    await _require_quota(services, session, 1, characters)
     raise Unavailable  # the task was created and deleted between our two statements
 
 

@@ -28,7 +28,7 @@ from taskapp.queries.sessions import owner_with_room, session_user_id
 from taskapp.queries.tasks import (
     COUNT_LIMIT,
     UNLIMITED,
-    Room,
+    Quota,
     Task,
     after_cursor,
     columns,
@@ -201,7 +201,7 @@ async def insert_tasks(
     titles: Sequence[str],
     *,
     keys: Sequence[str | None],
-    room: Room = UNLIMITED,
+    quota: Quota = UNLIMITED,
 ) -> int:
     """Insert tasks, newest first, without those whose key was used; return the number inserted.
 
@@ -216,7 +216,7 @@ async def insert_tasks(
         keys=list(keys),
         number=len(titles),
         new_characters=sum(map(len, titles)),
-        **room._asdict(),
+        **quota._asdict(),
     )
     return len(rows)
 
@@ -282,7 +282,7 @@ async def delete_few_completed_tasks(
 
 
 async def insert_deleted_tasks(
-    database: Database, session: SessionToken, deleted: Sequence[Task], *, room: Room = UNLIMITED
+    database: Database, session: SessionToken, deleted: Sequence[Task], *, quota: Quota = UNLIMITED
 ) -> list[str]:
     """Insert deleted tasks as they were, without those that are there; return the ids of the rest.
 
@@ -295,7 +295,7 @@ async def insert_deleted_tasks(
         number=len(deleted),
         new_characters=sum(len(task.title) + len(task.description) for task in deleted),
         **values,
-        **room._asdict(),
+        **quota._asdict(),
     )
     return [row[0] for row in rows]
 

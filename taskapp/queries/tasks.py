@@ -108,14 +108,14 @@ class Selection(NamedTuple):
         )
 
 
-class Room(NamedTuple):
+class Quota(NamedTuple):
     """How many tasks an account may have, and how many characters in them; 0 is any number."""
 
     max_tasks: int
     max_characters: int
 
 
-UNLIMITED = Room(0, 0)
+UNLIMITED = Quota(0, 0)
 
 
 class TaskUsage(NamedTuple):
@@ -412,7 +412,7 @@ async def insert_task(
     description: str,
     status: str,
     key: str | None,
-    room: Room = UNLIMITED,
+    quota: Quota = UNLIMITED,
 ) -> Task | None:
     """Insert a task; return None without a session or room, or if the key was used before."""
     row = await database.fetch_one(
@@ -424,7 +424,7 @@ async def insert_task(
         new_status=status,
         new_characters=len(title) + len(description),
         **({"key": key} if key else {}),
-        **room._asdict(),
+        **quota._asdict(),
     )
     return Task(*row) if row else None
 

@@ -1,6 +1,6 @@
 """How many connections PostgreSQL lets taskapp have."""
 
-from taskapp.queries.server import ServerFacts
+from taskapp.queries.postgresql import ServerFacts
 
 # Besides the pool: two of a backup, and one that tries whether writes are confirmed.
 OTHER_CONNECTIONS = 3

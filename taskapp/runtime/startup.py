@@ -9,7 +9,7 @@ from taskapp.core.cancellation import raise_if_cancelled
 from taskapp.core.errors import Unavailable
 from taskapp.db.errors import handle_loop_error
 from taskapp.observability.logs import log
-from taskapp.queries.server import ping_server, require_facts
+from taskapp.queries.postgresql import ping_server, require_facts
 from taskapp.runtime.database_connections import MORE_CONNECTIONS, find_too_few_connections
 from taskapp.runtime.database_server import database_server, prepare_database
 from taskapp.services import Services

@@ -39,7 +39,7 @@ from taskapp.doctor.settings import (
     check_proxies,
     check_registration,
 )
-from taskapp.queries.server import ServerFacts
+from taskapp.queries.postgresql import ServerFacts
 from taskapp.runtime.database_server import prepare_database
 from tests.auth.test_rate_limits import redis_server
 from tests.postgres.test_server import execute, owner, url_of

@@ -15,7 +15,7 @@ from handlers.web.application import Application
 from handlers.web_server import make_server
 from taskapp.config.settings import Settings, load_settings
 from taskapp.runtime.listeners import listening_sockets
-from taskapp.runtime.own_server import NoAnswer, ask_own_server
+from taskapp.runtime.local_client import NoResponse, request_local_server
 from tests.conftest import TEST_SETTINGS
 from tests.support.environment import inherited_environment
 from tests.support.server_process import (
@@ -57,7 +57,7 @@ async def test_it_is_asked_at_the_address_where_it_listens(
         named = {"TASKAPP_HOST": host, "TASKAPP_PORT": str(port), "TASKAPP_BASE_PATH": BASE_PATH}
         settings = load_settings(TEST_SETTINGS | named)
         with serving(app, settings):
-            answer = await asyncio.to_thread(ask_own_server, settings, "/api/health/live", 20)
+            answer = await asyncio.to_thread(request_local_server, settings, "/api/health/live", 20)
     assert answer == (200, b'{"status":"live"}')
 
 
@@ -67,7 +67,7 @@ async def test_it_is_asked_at_its_unix_socket(app: Application, short_folder: Pa
     named = {"TASKAPP_HOST": host, "TASKAPP_BASE_PATH": BASE_PATH}
     settings = load_settings(TEST_SETTINGS | named)
     with serving(app, settings):
-        answer = await asyncio.to_thread(ask_own_server, settings, "/api/health/live", 20)
+        answer = await asyncio.to_thread(request_local_server, settings, "/api/health/live", 20)
     assert answer == (200, b'{"status":"live"}')
 
 
@@ -84,15 +84,15 @@ async def test_it_is_asked_at_its_unix_socket(app: Application, short_folder: Pa
 def test_where_nobody_listens_there_is_no_answer(named: dict[str, str]) -> None:
     with reserved_port() as port:
         settings = load_settings({"TASKAPP_PORT": str(port)} | named)
-        with pytest.raises(NoAnswer, match="taskapp does not answer at"):
-            ask_own_server(settings, "/api/health", 20)
+        with pytest.raises(NoResponse, match="taskapp does not answer at"):
+            request_local_server(settings, "/api/health", 20)
 
 
 def test_a_server_that_is_silent_does_not_answer() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         settings = load_settings({"TASKAPP_PORT": str(silent.getsockname()[1])})
-        with pytest.raises(NoAnswer, match="timed out"):
-            ask_own_server(settings, "/api/health", 0.1)
+        with pytest.raises(NoResponse, match="timed out"):
+            request_local_server(settings, "/api/health", 0.1)
 
 
 # The command
@@ -135,7 +135,7 @@ def test_it_imports_neither_the_server_nor_the_database() -> None:
         check=False,
     )
     imported = {line.rpartition("|")[2].strip() for line in asked.stderr.splitlines()}
-    assert "taskapp.runtime.own_server" in imported
+    assert "taskapp.runtime.local_client" in imported
     heavy = {"aiopg", "alembic", "bcrypt", "jinja2", "msgspec", "psycopg2", "sqlalchemy", "tornado"}
     assert imported & heavy == set()
 

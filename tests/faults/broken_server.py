@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import server
-from handlers import web_server as site
+from handlers import web_server
 from handlers.api.base import ApiHandler
 from handlers.web.base import BaseHandler
 from taskapp.db.database import Database, Transaction
@@ -75,7 +75,7 @@ def keep_the_user_in_a_global() -> None:
 
 def close_at_once() -> None:
     """Close idle connections at a stop without "Connection: close" before."""
-    site.HANG_UP_TIMEOUT = 0.0
+    web_server.HANG_UP_TIMEOUT = 0.0
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from tests.support.api_tools import NO_TASK
 from tests.support.clients import ApiClient
 
 CHECKOUT = Path(__file__).parents[2]
-ROOMS = ["handlers", "taskapp", "schema"]
+PACKAGES = ["handlers", "taskapp", "schema"]
 SOURCES = [
     CHECKOUT / "server.py",
-    *(path for room in ROOMS for path in sorted((CHECKOUT / room).rglob("*.py"))),
+    *(path for package in PACKAGES for path in sorted((CHECKOUT / package).rglob("*.py"))),
 ]
 UNDESCRIBED = {"/api/docs", "/api/openapi.json", "/api/:path"}  # about the API, not of it
 # The answers to addresses without a route or with a slash at the end, and to bodies too large.

@@ -260,7 +260,7 @@ CHECKSUMS = {"checksums.py"}  # of rows, to compare a backup with what it is of:
 
 
 def test_no_weak_hash_is_used() -> None:
-    for room in ("taskapp", "handlers", "schema"):
-        for path in (CHECKOUT / room).rglob("*.py"):
+    for package in ("taskapp", "handlers", "schema"):
+        for path in (CHECKOUT / package).rglob("*.py"):
             found = re.search(r"\b(md5|sha1|sha)\b|import random\b", path.read_text())
             assert not found or path.name in CHECKSUMS, path

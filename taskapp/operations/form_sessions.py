@@ -1,4 +1,4 @@
-"""A form that is sent twice does what it did the first time (ADR 0045)."""
+"""The session or token that a form begins: the same one if the form is sent twice (ADR 0045)."""
 
 from time import time
 
@@ -9,13 +9,13 @@ from taskapp.services import Services
 REPEAT_SECONDS = 60
 
 
-async def begin_once(
+async def make_session_of_form(
     services: Services, new_session: SessionFactory, user_id: str, form_key: str
 ) -> tuple[str, bytes]:
-    """Return the same session for a form however often it is sent within REPEAT_SECONDS.
+    """Return the text and the secret hash of a session: the same for a form within REPEAT_SECONDS.
 
-    Later it is another one, so that a session that has ended does not come back. Without a key
-    each session is another one.
+    Later they are others, so that a session that has ended does not come back. Without a key they
+    are others each time.
     """
     if not form_key:
         return new_session(user_id, "")

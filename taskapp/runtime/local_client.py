@@ -1,4 +1,4 @@
-"""Asks the server that the settings describe, on this machine and through no proxy."""
+"""Requests to the taskapp that runs by the same settings on this machine, through no proxy."""
 
 import ipaddress
 import socket
@@ -11,8 +11,8 @@ from taskapp.config.settings import Settings
 _MAX_BODY = 64 * 1024  # bytes
 
 
-class NoAnswer(Exception):
-    """Nothing answers by HTTP at the address of the settings; the message says why."""
+class NoResponse(Exception):
+    """Nothing responds by HTTP at the address of the settings; the message says why."""
 
 
 class _UnixConnection(HTTPConnection):
@@ -28,8 +28,8 @@ class _UnixConnection(HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask_own_server(settings: Settings, path: str, timeout: float) -> tuple[int, bytes]:
-    """Return the status and the body of a GET; `timeout` is in seconds. Raises NoAnswer."""
+def request_local_server(settings: Settings, path: str, timeout: float) -> tuple[int, bytes]:
+    """Return the status and the body of a GET; `timeout` is in seconds. Raise NoResponse."""
     connection = _connection(settings, timeout)
     try:
         with closing(connection):
@@ -39,10 +39,10 @@ def ask_own_server(settings: Settings, path: str, timeout: float) -> tuple[int, 
             return response.status, response.read(_MAX_BODY)
     except (OSError, HTTPException, ValueError) as error:  # ValueError: a name that can't be one
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or "timeout"
-        raise NoAnswer(f"taskapp does not answer at {_where(settings)}: {reason}.") from error
+        raise NoResponse(f"taskapp does not answer at {_where(settings)}: {reason}.") from error
 
 
-def find_own_url(settings: Settings) -> str | None:
+def find_local_url(settings: Settings) -> str | None:
     """Return the URL of the server on this machine, or None if it listens on a Unix socket."""
     if settings.host.startswith(UNIX_PREFIX):
         return None
