@@ -66,7 +66,7 @@ class ApiHandler(BaseHandler):
         return self.services.limits.api
 
     def note_limit(self, status: RateLimitStatus) -> None:
-        """Tell what remains."""
+        """Keep what remains of the limit for the headers RateLimit."""
         self._rate_limit = status
 
     def header_lines(self) -> str:

@@ -201,7 +201,7 @@ class AccountDeletePage(AccountFormPage):
         await self.render_confirmation()
 
     async def prepare(self) -> None:
-        """Tell who sends the form again what has become of the account."""
+        """Lead a form that is sent again to the page that the first one led to."""
         try:
             await super().prepare()
         except NotAuthenticated:

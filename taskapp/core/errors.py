@@ -85,7 +85,7 @@ class ReadOnlyToken(Forbidden):
 
 
 class AccountFull(TaskappError):
-    """The account has no room for what would be added."""
+    """The account would exceed its quota of tasks or characters."""
 
     status = 403
     title = Message("Your account is full")

@@ -1,4 +1,4 @@
-"""What long work is doing now, for the command that shows it; in a server nobody does."""
+"""What long work is doing now: a command shows it, a server does not."""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -165,7 +165,7 @@ async def create_task(
     """Create a task, or return the one that was created with this idempotency key, as it is now.
 
     Raises:
-        AccountFull: the account has no room for it.
+        AccountFull: the quota does not allow it.
         Invalid: a field is not valid.
         NotAuthenticated: the session has ended.
         ReadOnlyToken: the token may only read.
@@ -195,7 +195,7 @@ async def create_tasks(
     It includes tasks that were created before with this idempotency key and the same lines.
 
     Raises:
-        AccountFull: the account has no room for all; no task is created.
+        AccountFull: the quota does not allow all; no task is created.
         Invalid: a line is not valid, or there are too many; no task is created.
         NotAuthenticated: the session has ended.
         ReadOnlyToken: the token may only read.
@@ -226,7 +226,7 @@ async def update_task(
     """Update the fields that were sent, if the task has one of the versions.
 
     Raises:
-        AccountFull: the account has no room for longer texts.
+        AccountFull: the quota allows no longer texts.
         Invalid: a field is not valid.
         NotAuthenticated: the session has ended.
         ReadOnlyToken: the token may only read.
@@ -496,10 +496,10 @@ def _quota(services: Services) -> Quota:
 async def _require_quota(
     services: Services, session: SessionToken, number: int, characters: int
 ) -> None:
-    """Check that the account has room for so many more tasks and characters.
+    """Check that the quota allows so many more tasks and characters.
 
     Raises:
-        AccountFull: it has not.
+        AccountFull: it does not.
     """
     usage = await queries.find_task_usage(services.database, session)
     max_tasks, max_characters = _quota(services)

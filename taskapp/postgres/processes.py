@@ -70,7 +70,6 @@ class PostgresProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Return whether it has ended."""
         return self._process.returncode is not None
 
     async def wait(self) -> str:

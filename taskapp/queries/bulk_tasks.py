@@ -24,7 +24,7 @@ from taskapp.auth.signing import SessionToken
 from taskapp.db.database import Database
 from taskapp.db.statements import Statement
 from taskapp.queries.portions import delete_portion, is_chosen, places_of, row_limit
-from taskapp.queries.sessions import owner_with_room, session_user_id
+from taskapp.queries.sessions import owner_within_quota, session_user_id
 from taskapp.queries.tasks import (
     COUNT_LIMIT,
     UNLIMITED,
@@ -64,7 +64,7 @@ _new = (
     .table_valued("id", "title", "key")
     .render_derived("new")
 )
-_owner = owner_with_room(bindparam("number", type_=BigInteger), new_characters)
+_owner = owner_within_quota(bindparam("number", type_=BigInteger), new_characters)
 _INSERT = Statement(
     "tasks.insert_several",
     insert(tasks)
@@ -205,7 +205,7 @@ async def insert_tasks(
 ) -> int:
     """Insert tasks, newest first, without those whose key was used; return the number inserted.
 
-    All or none are inserted; none without a session, or without room for all.
+    All or none are inserted; none without a session, or if the quota does not allow all.
     """
     ids = [str(uuid7()) for _ in titles]
     rows = await database.fetch_all(
@@ -286,7 +286,7 @@ async def insert_deleted_tasks(
 ) -> list[str]:
     """Insert deleted tasks as they were, without those that are there; return the ids of the rest.
 
-    None is inserted without a session that may write, or without room for all.
+    None is inserted without a session that may write, or if the quota does not allow all.
     """
     values = {f"deleted_{name}": [getattr(task, name) for task in deleted] for name in _NAMES}
     rows = await database.fetch_all(

@@ -108,8 +108,8 @@ shown_email = func.coalesce(users.c.email_as_typed, users.c.email)
 session_email = select(shown_email).where(users.c.id == session_user_id).scalar_subquery()
 
 
-def _has_room(number: Any, characters: Any) -> Any:
-    """Return the condition that the account of a user has room for so many more tasks."""
+def _is_within_quota(number: Any, characters: Any) -> Any:
+    """Return the condition that the quota of a user allows so many more tasks and characters."""
     max_tasks, max_characters = (
         bindparam(name, type_=BigInteger) for name in ("max_tasks", "max_characters")
     )
@@ -119,11 +119,11 @@ def _has_room(number: Any, characters: Any) -> Any:
     )
 
 
-def owner_with_room(number: Any, characters: Any) -> Any:
-    """Return one row with the user of an INSERT of so many tasks, if the account has room."""
+def owner_within_quota(number: Any, characters: Any) -> Any:
+    """Return one row with the user of an INSERT of so many tasks, if its quota allows them."""
     return (
         _locked_owner.with_only_columns(users.c.id.label("user_id"))
-        .where(_has_room(number, characters))
+        .where(_is_within_quota(number, characters))
         .subquery("owner")
     )
 
@@ -136,7 +136,7 @@ def counted_owner(characters: Any) -> Any:
     """
     return (
         update(users)
-        .where(users.c.id == writable_session_user_id, _has_room(text("1"), characters))
+        .where(users.c.id == writable_session_user_id, _is_within_quota(text("1"), characters))
         .values(
             task_count=users.c.task_count + text("1"),
             task_characters=users.c.task_characters + characters,

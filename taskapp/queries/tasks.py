@@ -37,7 +37,7 @@ from taskapp.queries.sessions import (
     counted_owner,
     locked_writable_user_id,
     owner_characters,
-    owner_with_room,
+    owner_within_quota,
     session_email,
     session_user_id,
     writable_session_user_id,
@@ -109,7 +109,7 @@ class Selection(NamedTuple):
 
 
 class Quota(NamedTuple):
-    """How many tasks an account may have, and how many characters in them; 0 is any number."""
+    """How many tasks an account may have, and how many characters in them; 0 is no limit."""
 
     max_tasks: int
     max_characters: int
@@ -285,7 +285,8 @@ _INSERT_ONCE = Statement(
     .from_select(
         [*_NEW_COLUMNS, "idempotency_key"],
         select(
-            *_new_values(owner_with_room(text("1"), new_characters)), bindparam("key", type_=Text)
+            *_new_values(owner_within_quota(text("1"), new_characters)),
+            bindparam("key", type_=Text),
         ),
     )
     .on_conflict_do_nothing(**idempotency_conflict)
@@ -304,7 +305,7 @@ def _growth(name: str) -> Any:
 
 _all_growth = _growth("title") + _growth("description")
 _max_characters = bindparam("max_characters", type_=BigInteger)
-_has_room = or_(
+_is_within_quota = or_(
     _max_characters == text("0"),
     _all_growth <= text("0"),
     owner_characters + _all_growth <= _max_characters,
@@ -321,7 +322,7 @@ _UPDATE = Statement(
         tasks.c.user_id == _owner_of_update,
         tasks.c.id == bindparam("task"),
         _unchanged,
-        _has_room,
+        _is_within_quota,
     )
     .values(
         {tasks.c[name]: func.coalesce(new, tasks.c[name]) for name, new in _new_texts.items()}
@@ -414,7 +415,7 @@ async def insert_task(
     key: str | None,
     quota: Quota = UNLIMITED,
 ) -> Task | None:
-    """Insert a task; return None without a session or room, or if the key was used before."""
+    """Insert a task; return None without a session or quota, or if the key was used before."""
     row = await database.fetch_one(
         _INSERT_ONCE if key else _INSERT,
         session=session.secret_hash,

@@ -7,9 +7,9 @@ from io import TextIOWrapper
 
 
 def prepare_standard_streams() -> None:
-    """Open those that are closed on /dev/null, and let no name and no full disk be an error.
+    """Open closed streams on /dev/null, and keep what cannot be encoded or written from failing.
 
-    The next file or socket would get the number of a closed one, and whatever is printed.
+    The next file or socket would get the descriptor of a closed stream, and what is printed there.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
