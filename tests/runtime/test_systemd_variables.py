@@ -3,14 +3,18 @@
 import asyncio
 import json
 import os
+import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from taskapp.config.installation import HOME
 from taskapp.config.settings import load_settings
 from taskapp.observability.logs import configure_logging
-from taskapp.runtime.listeners import ListenError, listening_sockets
+from taskapp.runtime.listeners import listening_sockets
 from taskapp.runtime.systemd import notify_systemd, watchdog_timeout
 from taskapp.services import make_services
 
@@ -64,16 +68,27 @@ def test_notices_that_nobody_takes_are_a_warning(
     assert {line["event"] for line in lines} == {"service_manager.notification_failed"}
 
 
-@pytest.mark.parametrize(
-    "text", ["1", "2", "999999", "99999999999", "-1", "one", "1.0", "9" * 5000]
-)
-def test_sockets_that_were_not_passed_are_missed_in_one_sentence(
-    text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LISTEN_PID", OWN)
-    monkeypatch.setenv("LISTEN_FDS", text)
-    with pytest.raises(ListenError, match=r"^Cannot listen on the sockets of LISTEN_FDS: .*\.$"):
-        listening_sockets(load_settings({"TASKAPP_PORT": "0"}))
+LISTEN = """
+import os, sys
+from taskapp.config.settings import load_settings
+from taskapp.runtime.listeners import ListenError, listening_sockets
+os.environ["LISTEN_PID"] = str(os.getpid())
+for text in sys.argv[1:]:
+    os.environ["LISTEN_FDS"] = text
+    try:
+        listening_sockets(load_settings({}))
+    except ListenError as error:
+        print(error)
+"""
+
+
+def test_sockets_that_were_not_passed_are_missed_in_one_sentence() -> None:
+    """In a process of its own: a socket of this one that has such a number would be closed."""
+    texts = ["1", "2", "999999", "99999999999", "-1", "one", "1.0", "9" * 5000]
+    command = [sys.executable, "-c", LISTEN, *texts]
+    said = subprocess.run(command, cwd=HOME, capture_output=True, check=True, text=True).stdout
+    sentence = r"Cannot listen on the sockets of LISTEN_FDS: .*\."
+    assert [bool(re.fullmatch(sentence, line)) for line in said.splitlines()] == [True] * len(texts)
 
 
 @pytest.mark.parametrize(
