@@ -976,7 +976,6 @@ const listeners = {
   beforeinput: onBeforeInput,
   input: onInput,
   keydown: onKey,
-  focusin: grow,
   resize: grow,
   focusout: onFocusOut,
   compositionstart: () => (isComposing = true),
