@@ -9,6 +9,8 @@ DEPLOY_MODULES := tests/deploy/node_modules
 # In the order of tests/conftest.py: xdist would leave the files with few but slow tests to the end.
 PARALLEL := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 MACHINE := $(shell uname -m)
+# Percent of the code; without root, the tests of what only root does are skipped.
+FLOOR := $(if $(filter 0,$(shell id -u)),,--cov-fail-under=94)
 # The address of the repository, in a release: the workflows set it.
 REPOSITORY_URL ?=
 # What a person does from the account to the restore, and what Python's releases differ in.
@@ -62,7 +64,7 @@ types: $(VENV)/.development  ## check types
 
 pytest: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests in parallel, with coverage
 	@bash tests/in_turn.sh \
-	    '$(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m "not alone" $(PARALLEL) --cov --cov-report=term' \
+	    '$(BIN)/pytest --ignore=tests/deploy --ignore=tests/cluster -m "not alone" $(PARALLEL) --cov --cov-report=term $(FLOOR)' \
 	    '$(BIN)/pytest tests/browser -m alone'
 
 browser: $(VENV)/.development $(NODE_MODULES)/.installed system  ## run the tests that open a browser

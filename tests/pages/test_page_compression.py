@@ -120,8 +120,9 @@ async def test_a_form_from_another_site_is_answered_with_nothing_private(
     for path in ("/tasks", "/tasks/several", f"/tasks/{secret['id']}/edit", "/theme", "/login"):
         page = await mine.fetch("POST", f"{path}?next={GUESS}", fields)
         assert page.status == 403
+        words = re.sub(r"[\w-]{20,}", "", page.html)  # a token may have any letters
         for private in (ALICE, secret["title"], secret["description"]):
-            assert private not in page.html
+            assert private not in words
 
 
 async def test_the_csrf_token_differs_in_every_response(mine: PageClient) -> None:

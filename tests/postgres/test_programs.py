@@ -109,7 +109,7 @@ def test_the_neighbours_of_what_is_named_are_known_if_they_are_numbered(machine:
     ids=["absent", "too old", "another program", "failing"],
 )
 def test_a_folder_that_is_named_in_vain_is_refused_and_none_is_taken_in_its_place(
-    machine: Path, content: str | None, reason: str
+    machine: Path, new_folder: Path, content: str | None, reason: str
 ) -> None:
     pretend(machine / "postgresql/17/bin", "17.0")
     named = machine / "mine"
@@ -117,7 +117,7 @@ def test_a_folder_that_is_named_in_vain_is_refused_and_none_is_taken_in_its_plac
         pretend(named, "").joinpath("postgres").write_text(f"#!/bin/sh\n{content}\n")
 
     async def start() -> None:
-        async with embedded_postgres(machine / "data", bin_folder=named):
+        async with embedded_postgres(new_folder, bin_folder=named):
             pass
 
     with pytest.raises(EmbeddedPostgresError, match=reason):
