@@ -321,6 +321,7 @@ class EmbeddedPostgres:
         return find_processes(self._name, self._folder)
 
     async def _launch(self) -> None:
+        postgres = self.programs.path("postgres")  # raises first, for a folder without a database
         quoted = str(self._socket.parent).replace('"', '""')
         more = self._extra_settings(self._cluster) if self._extra_settings else {}
         settings = _SERVER_SETTINGS | {
@@ -331,7 +332,7 @@ class EmbeddedPostgres:
             **more,
         }
         options = [part for item in settings.items() for part in ("-c", "=".join(item))]
-        command = (str(self.programs.path("postgres")), "-D", str(self._cluster), *options)
+        command = (str(postgres), "-D", str(self._cluster), *options)
         self._process = process = await start_server(
             command, self._account, in_namespace=needs_another_number(self._account)
         )
